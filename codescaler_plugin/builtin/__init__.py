@@ -1,0 +1,13 @@
+"""The embedded models and problems, as paths. How they were made and what they are worth: MODEL_CARD.md beside this.
+
+They exist for the first minute, for tests and for teaching. They are no general code reward model.
+"""
+
+from pathlib import Path
+
+_HERE = Path(__file__).parent
+REWARD_MODEL = _HERE / "reward_model"
+POLICY = _HERE / "policy"
+MODEL_CARD = _HERE / "MODEL_CARD.md"
+TRAIN_PROBLEMS = _HERE / "problems" / "train.jsonl"
+HELD_OUT_PROBLEMS = _HERE / "problems" / "held_out.jsonl"

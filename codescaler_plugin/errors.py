@@ -1,0 +1,35 @@
+"""Every error this package raises on purpose.
+
+    CodeScalerError
+    ├── ConfigError (ValueError)         a setting, model or extra that cannot be used as given
+    │   └── MissingExtraError            an optional dependency is not installed
+    ├── DataError (ValueError)           a prompt, completion or file row that is not what it must be
+    ├── ScorerError (RuntimeError)       the reward model failed while scoring
+    └── SandboxError (RuntimeError)      the process that runs tests broke (not: a candidate failed)
+
+Each message names the offender, what was expected, what came, and the next step.
+"""
+
+
+class CodeScalerError(Exception):
+    """Base of all errors of this package."""
+
+
+class ConfigError(CodeScalerError, ValueError):
+    """A setting, model directory or environment variable that cannot be used as given."""
+
+
+class MissingExtraError(ConfigError):
+    """An optional dependency is needed and not installed; the message holds the install command."""
+
+
+class DataError(CodeScalerError, ValueError):
+    """A prompt, completion or file row of the wrong form; the message names the row."""
+
+
+class ScorerError(CodeScalerError, RuntimeError):
+    """The reward model failed while scoring. A judgement about code is never this error."""
+
+
+class SandboxError(CodeScalerError, RuntimeError):
+    """The sandbox itself failed. A candidate that crashes or loops gets a verdict, not this error."""

@@ -1,0 +1,1 @@
+"""One module per host; each is thin and holds no judgement of its own."""

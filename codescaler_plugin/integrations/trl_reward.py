@@ -1,0 +1,135 @@
+"""CodeScaler as a TRL reward function, for every trainer that takes `reward_funcs` (GRPO, RLOO, online DPO ...).
+
+Written against trl 1.16 (`trl/trainer/grpo_trainer.py`, `_calculate_rewards`): called with keywords only, once per
+generation batch and process, and free to return None for a sample that is to be left out. It imports no trl.
+"""
+
+import logging
+from collections import Counter
+from collections.abc import Callable, Sequence
+from statistics import fmean, pstdev
+from time import perf_counter
+from typing import Any
+
+from codescaler_plugin.config import CodeScalerConfig
+from codescaler_plugin.errors import DataError
+from codescaler_plugin.pipeline import CodeScaler, Text
+from codescaler_plugin.records import Judgement, Status
+from codescaler_plugin.scoring import Scorer
+
+logger = logging.getLogger(__name__)
+
+
+class CodeScalerReward:  # a class, not a closure: async trainers pickle the reward into a spawned process
+    """Reward for `GRPOTrainer(reward_funcs=[CodeScalerReward()])`.
+
+    Range: 0 for a completion without exactly one valid program; in (0, ∞) for a valid one; None where the reward
+    model failed twice (TRL leaves such a sample out). Never NaN or infinite. The model loads on the first call.
+
+    Args:
+        model: hub id, directory, or `builtin`. Default: `CODESCALER_MODEL`, else the paper's 8B model.
+        scorer: a `Scorer` to use instead of a model.
+        problem_column: dataset column that holds the problem; default: the last user turn of the prompt.
+        name: name in the logs (`rewards/<name>/mean`). Give each of several instances its own, for TRL merges equal
+            names.
+        **config: other fields of `CodeScalerConfig`.
+
+    Raises:
+        ConfigError: an unknown setting or `CODESCALER_*` variable, here; a model that cannot be used, on first call.
+
+    Example:
+        >>> reward = CodeScalerReward(model="builtin")
+        >>> reward(prompts=["Write solve(n)."], completions=["I cannot."])
+        [0.0]
+    """
+
+    def __init__(
+        self,
+        model: str | None = None,
+        *,
+        scorer: Scorer | None = None,
+        problem_column: str | None = None,
+        name: str | None = None,
+        **config: Any,
+    ) -> None:
+        settings = CodeScalerConfig.from_env(model=model, problem_column=problem_column, **config)
+        self.scaler = CodeScaler(scorer, config=settings)
+        self.__name__ = name or "codescaler_reward"
+
+    def __call__(
+        self,
+        prompts: Sequence[Text],
+        completions: Sequence[Text],
+        *,
+        log_metric: Callable[[str, float], None] | None = None,
+        log_extra: Callable[[str, list[Any]], None] | None = None,
+        **columns: Any,  # TRL passes every dataset column, completion_ids, trainer_state ...
+    ) -> list[float | None]:
+        """Rewards of n completions; same order. Extra keyword arguments are dataset columns and are ignored.
+
+        With `log_metric`: share of each status, mean and standard deviation of the raw scores, samples without a
+        score, seconds. With `log_extra`: columns `<name>/status` and `<name>/score` of the completions table.
+
+        Raises:
+            DataError: a prompt or completion of the wrong form, or the problem column is missing.
+            ConfigError: the model cannot be used.
+        """
+        problems = self._problems(prompts, columns)
+        start = perf_counter()
+        judgements = self.scaler.judge(problems, completions, on_scorer_error="none")
+        seconds = perf_counter() - start
+        if log_metric is not None:
+            for metric, value in _metrics(judgements, seconds).items():
+                log_metric(f"{self.__name__}/{metric}", value)
+        if log_extra is not None:
+            log_extra(f"{self.__name__}/status", [str(judgement.status) for judgement in judgements])
+            log_extra(f"{self.__name__}/score", [judgement.score for judgement in judgements])
+        return [judgement.reward for judgement in judgements]
+
+    def _problems(self, prompts: Sequence[Text], columns: dict[str, Any]) -> Sequence[Text]:
+        column = self.scaler.config.problem_column
+        if column is None:
+            return prompts
+        if column not in columns:
+            raise DataError(
+                f"problem_column {column!r} is not in the dataset: its columns are {', '.join(sorted(columns))}"
+            )
+        values: Sequence[Text] = columns[column]
+        return values
+
+
+class _LazyReward:
+    """What `codescaler_plugin.codescaler_reward` is: TRL's CLI takes the attribute as it is and never calls it first.
+
+    Configured by `CODESCALER_*` alone, read on the first call, so that a recipe's `env:` block arrives in time.
+    """
+
+    __name__ = "codescaler_reward"
+
+    def __init__(self) -> None:
+        self._reward: CodeScalerReward | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"_reward": None}
+
+    def __call__(self, prompts: Sequence[Text], completions: Sequence[Text], **kwargs: Any) -> list[float | None]:
+        """See `CodeScalerReward.__call__`."""
+        if self._reward is None:
+            self._reward = CodeScalerReward()
+        return self._reward(prompts, completions, **kwargs)
+
+
+codescaler_reward = _LazyReward()
+
+
+def _metrics(judgements: list[Judgement], seconds: float) -> dict[str, float]:
+    """One number per metric. Shares are of all completions; scores are of those that have one."""
+    counts = Counter(judgement.status for judgement in judgements)
+    scores = [judgement.score for judgement in judgements if judgement.score is not None]
+    metrics = {f"status/{status}": counts[status] / max(len(judgements), 1) for status in Status}
+    metrics["unscored"] = float(counts[Status.OK] - len(scores))
+    metrics["seconds"] = seconds
+    if scores:
+        metrics["score/mean"] = fmean(scores)
+        metrics["score/std"] = pstdev(scores)
+    return metrics
