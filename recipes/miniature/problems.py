@@ -94,15 +94,28 @@ def _each(change: Callable[[Any, Any], Any], items: list[Any], k: Any) -> list[A
     return [change(x, k) for x in items]
 
 
-def _filter(name: str, type_: str, phrases: tuple[str, ...], code: str, test: Any, constants: Any = (None,)) -> Operation:
+def _filter(
+    name: str, type_: str, phrases: tuple[str, ...], code: str, test: Any, constants: Any = (None,)
+) -> Operation:
     return Operation(name, "filter", type_, type_, phrases, code, partial(_keep, test), tuple(constants))
 
 
-def _map(name: str, takes: str, gives: str, phrases: tuple[str, ...], code: str, change: Any, constants: Any = (None,)) -> Operation:
+def _map(
+    name: str, takes: str, gives: str, phrases: tuple[str, ...], code: str, change: Any, constants: Any = (None,)
+) -> Operation:
     return Operation(name, "map", takes, gives, phrases, code, partial(_each, change), tuple(constants))
 
 
-def _whole(name: str, kind: str, takes: str, gives: str, phrases: tuple[str, ...], code: str, apply: Any, constants: Any = (None,)) -> Operation:
+def _whole(
+    name: str,
+    kind: str,
+    takes: str,
+    gives: str,
+    phrases: tuple[str, ...],
+    code: str,
+    apply: Any,
+    constants: Any = (None,),
+) -> Operation:
     return Operation(name, kind, takes, gives, phrases, code, apply, tuple(constants))
 
 
@@ -252,7 +265,9 @@ def _sequence(operation: Operation, constant: Any, sequence: str, item: str, *, 
             return f"list(filter(lambda {item}: {inner}, {sequence}))"
         return f"[{item} for {item} in {sequence} if {inner}]"
     if operation.kind == "map":
-        return f"list(map(lambda {item}: {inner}, {sequence}))" if functional else f"[{inner} for {item} in {sequence}]"
+        return (
+            f"list(map(lambda {item}: {inner}, {sequence}))" if functional else f"[{inner} for {item} in {sequence}]"
+        )
     return inner
 
 

@@ -1,0 +1,342 @@
+"""The first minutes: GRPO improves the embedded policy with the embedded reward model, and no test is run in training.
+
+Tests are run twice, before and after, only to measure what the training did, on problems whose compositions neither
+model has seen. It is a demonstration at toy size: its numbers are the miniature's, never the paper's.
+"""
+
+import json
+import logging
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from statistics import fmean
+from time import perf_counter
+from typing import Any
+
+from rich.console import Console
+from rich.panel import Panel
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.syntax import Syntax
+from rich.table import Table
+
+from codescaler_plugin.builtin import HELD_OUT_PROBLEMS, POLICY, TRAIN_PROBLEMS
+from codescaler_plugin.errors import ConfigError, MissingExtraError
+from codescaler_plugin.evaluation.generation import Sampled, sample_completions, verify_completions
+from codescaler_plugin.integrations.trl_reward import CodeScalerReward
+from codescaler_plugin.records import Judgement
+
+STEPS = 60
+LEARNING_RATE = 2e-4
+KL_COEFFICIENT = 0.05
+GROUP = 8
+BATCH = 64
+MAX_NEW_TOKENS = 96
+MEASURED_PROBLEMS = 128
+
+
+@dataclass(frozen=True)
+class QuickstartReport:
+    """What was measured. Shares are in [0, 1]; rewards are the shaped ones, in [0, ∞).
+
+    `pass_at_1_*`, `invalid_*` and `mean_reward_*` are over 8 samples of each of 128 held-out problems; `best_of_8`
+    takes the highest reward of the 8 of the untrained policy, `oracle_8` counts problems with any passing sample.
+    """
+
+    pass_at_1_before: float
+    pass_at_1_after: float
+    best_of_8: float
+    best_of_8_after: float
+    oracle_8: float
+    invalid_before: float
+    invalid_after: float
+    mean_reward_before: float
+    mean_reward_after: float
+    steps: int
+    seed: int
+    seconds: float
+    output: str
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """One policy on the held-out problems: samples with verdicts, and the reward's judgement of each."""
+
+    sampled: Sampled
+    judgements: list[list[Judgement]]
+
+    @property
+    def mean_reward(self) -> float:
+        return fmean(judgement.reward or 0.0 for row in self.judgements for judgement in row)
+
+    @property
+    def best_of_n(self) -> float:
+        """Share of problems whose highest-reward completion passes; the first wins a tie."""
+        return fmean(
+            passed[max(range(len(row)), key=lambda index: row[index].reward or 0.0)]
+            for row, passed in zip(self.judgements, self.sampled.passed, strict=True)
+        )
+
+
+def run_quickstart(
+    *, steps: int | None = None, seed: int = 0, output: Path, console: Console | None = None
+) -> QuickstartReport:
+    """Measure, train with GRPO, measure again; print a table and write everything under `output`.
+
+    Writes `history.jsonl` (a line per step, as it goes), `samples_before.jsonl`, `samples_after.jsonl`,
+    `curve.png`, `report.json` and the trained `policy/`. Earlier files of these names are overwritten.
+
+    Args:
+        steps: GRPO steps; None: `STEPS`, which was fixed on other seeds than the ones reported.
+        seed: of sampling and training order. Equal seeds give equal results on equal machines.
+        output: folder, made if absent.
+        console: where to print; None: stderr.
+
+    Raises:
+        MissingExtraError: trl or matplotlib is not installed.
+        ConfigError: `output` is a file.
+        KeyboardInterrupt: passed on after what was written has been named.
+    """
+    for package in ("trl", "matplotlib"):
+        if find_spec(package) is None:
+            raise MissingExtraError(f'quickstart needs {package}. Install with: pip install "codescaler-plugin[trl]"')
+    if output.exists() and not output.is_dir():
+        raise ConfigError(f"output {output} is a file: give a folder")
+    output.mkdir(parents=True, exist_ok=True)
+    console = console or Console(stderr=True)
+    try:
+        with _quiet():
+            return _run(steps or STEPS, seed, output, console)
+    except KeyboardInterrupt:
+        written = sorted(path.name for path in output.iterdir())
+        console.print(f"\nStopped. Written so far in {output}: {', '.join(written) or 'nothing'}", style="yellow")
+        raise
+
+
+def _run(steps: int, seed: int, output: Path, console: Console) -> QuickstartReport:
+    start = perf_counter()
+    with _bar(console, "loading TRL and the embedded models", total=1) as advance:
+        import torch
+        from transformers import AutoModelForCausalLM, AutoTokenizer, set_seed
+        from trl import GRPOTrainer  # noqa: F401 - the slow import belongs under this bar
+
+        set_seed(seed)
+        policy = AutoModelForCausalLM.from_pretrained(POLICY, dtype=torch.float32).eval()
+        tokenizer = AutoTokenizer.from_pretrained(POLICY)
+        reward = CodeScalerReward(model="builtin", batch_size=64)
+        problems = read_problems(HELD_OUT_PROBLEMS)[:MEASURED_PROBLEMS]
+        advance(1)
+
+    def measure_under_bar(label: str) -> Measurement:
+        with _bar(console, f"sampling and testing {label}", total=GROUP * len(problems)) as advance:
+            measured = measure(policy, tokenizer, reward, problems, advance)
+        _write_samples(output / f"samples_{label}.jsonl", problems, measured)
+        return measured
+
+    before = measure_under_bar("before")
+    history: list[dict[str, float]] = []
+    with (
+        (output / "history.jsonl").open("w", encoding="utf-8") as file,
+        _bar(console, f"GRPO, {BATCH} completions a step", total=steps) as advance,
+    ):
+
+        def record(logs: dict[str, float]) -> None:
+            history.append(logs)
+            file.write(json.dumps(logs) + "\n")
+            file.flush()
+            advance(1)
+
+        train_grpo(policy, tokenizer, reward, steps=steps, seed=seed, folder=output / "trainer", on_step=record)
+    policy.save_pretrained(output / "policy")
+    tokenizer.save_pretrained(output / "policy")
+    after = measure_under_bar("after")
+    _plot(output / "curve.png", history, before, after)
+    report = QuickstartReport(
+        pass_at_1_before=before.sampled.pass_at_1,
+        pass_at_1_after=after.sampled.pass_at_1,
+        best_of_8=before.best_of_n,
+        best_of_8_after=after.best_of_n,
+        oracle_8=before.sampled.oracle,
+        invalid_before=before.sampled.invalid_share,
+        invalid_after=after.sampled.invalid_share,
+        mean_reward_before=before.mean_reward,
+        mean_reward_after=after.mean_reward,
+        steps=steps,
+        seed=seed,
+        seconds=round(perf_counter() - start, 1),
+        output=str(output),
+    )
+    (output / "report.json").write_text(json.dumps(asdict(report), indent=2) + "\n", encoding="utf-8")
+    _show(console, report, problems[0]["problem"], after)
+    return report
+
+
+def measure(
+    policy: Any,
+    tokenizer: Any,
+    reward: CodeScalerReward,
+    problems: list[dict[str, Any]],
+    progress: Callable[[int], None] | None = None,
+) -> Measurement:
+    """Sample `GROUP` completions of each problem, run its tests, and judge them; draws from torch's generator."""
+    texts = [row["problem"] for row in problems]
+    completions = sample_completions(
+        policy, tokenizer, texts, n=GROUP, max_new_tokens=MAX_NEW_TOKENS, progress=progress
+    )
+    sampled = verify_completions(completions, [row["tests"] for row in problems])
+    flat = reward.scaler.judge(
+        [text for text in texts for _ in range(GROUP)], [text for row in completions for text in row]
+    )
+    return Measurement(sampled, [flat[first : first + GROUP] for first in range(0, len(flat), GROUP)])
+
+
+def train_grpo(
+    policy: Any,
+    tokenizer: Any,
+    reward: CodeScalerReward,
+    *,
+    steps: int,
+    seed: int,
+    folder: Path,
+    on_step: Callable[[dict[str, float]], None],
+    learning_rate: float = LEARNING_RATE,
+    beta: float = KL_COEFFICIENT,
+) -> None:
+    """Train the policy in place with TRL's GRPOTrainer on the embedded problems, which carry no tests.
+
+    `on_step` gets each step's log, with `step` among its keys.
+    """
+    from datasets import Dataset
+    from transformers import PrinterCallback, TrainerCallback
+    from trl import GRPOConfig, GRPOTrainer
+
+    class Reporter(TrainerCallback):  # type: ignore[misc]
+        def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, float], **_: Any) -> None:  # noqa: ARG002
+            if "reward" in logs:
+                on_step({"step": state.global_step, **logs})
+
+    prompts = [{"prompt": [{"role": "user", "content": row["problem"]}]} for row in read_problems(TRAIN_PROBLEMS)]
+    trainer = GRPOTrainer(
+        model=policy,
+        processing_class=tokenizer,
+        reward_funcs=[reward],
+        train_dataset=Dataset.from_list(prompts),
+        args=GRPOConfig(
+            output_dir=str(folder),
+            max_steps=steps,
+            per_device_train_batch_size=BATCH,
+            num_generations=GROUP,
+            max_completion_length=MAX_NEW_TOKENS,
+            learning_rate=learning_rate,
+            lr_scheduler_type="constant_with_warmup",
+            warmup_steps=5,
+            beta=beta,
+            temperature=1.0,
+            top_k=0,
+            seed=seed,
+            logging_steps=1,
+            save_strategy="no",
+            report_to="none",
+            use_cpu=True,
+            bf16=False,
+            gradient_checkpointing=False,
+            disable_tqdm=True,
+        ),
+        callbacks=[Reporter()],
+    )
+    trainer.remove_callback(PrinterCallback)  # it would print every log over the progress bar
+    trainer.train()
+    policy.eval()
+
+
+def read_problems(path: Path) -> list[dict[str, Any]]:
+    """The rows of an embedded problem file: `problem`, and for held-out ones `tests`."""
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+
+
+def _write_samples(path: Path, problems: list[dict[str, Any]], measured: Measurement) -> None:
+    with path.open("w", encoding="utf-8") as file:
+        for problem, texts, verdicts, judgements in zip(
+            problems, measured.sampled.completions, measured.sampled.passed, measured.judgements, strict=True
+        ):
+            for text, passed, judgement in zip(texts, verdicts, judgements, strict=True):
+                row = {"problem": problem["problem"], "completion": text, "passed": passed, **asdict(judgement)}
+                file.write(json.dumps(row) + "\n")
+
+
+def _plot(path: Path, history: list[dict[str, float]], before: Measurement, after: Measurement) -> None:
+    from matplotlib.figure import Figure
+
+    steps = [row["step"] for row in history]
+    figure = Figure(figsize=(8, 6), layout="constrained")
+    top, bottom = figure.subplots(2, 1, sharex=True)
+    top.plot(steps, [row["reward"] for row in history], color="tab:blue")
+    top.set_ylabel("mean reward\n(training problems)")
+    top.set_title("GRPO with the embedded CodeScaler reward: no test is run in training")
+    invalid = [1 - row["codescaler_reward/status/ok"] for row in history]
+    bottom.plot(steps, invalid, color="tab:red", label="invalid share (training problems)")
+    ends = [0, steps[-1]]
+    rates = [before.sampled.pass_at_1, after.sampled.pass_at_1]
+    bottom.plot(ends, rates, "o--", color="tab:green", label="pass@1 (held-out, by execution)")
+    for step, rate in zip(ends, rates, strict=True):
+        bottom.annotate(f"{rate:.2f}", (step, rate), textcoords="offset points", xytext=(0, 8), ha="center")
+    bottom.set(xlabel="GRPO step", ylabel="share", ylim=(0, 1))
+    bottom.legend(loc="center right")
+    for axes in (top, bottom):
+        axes.grid(alpha=0.3)
+        axes.margins(x=0.04)
+    figure.savefig(path, dpi=120)
+
+
+def _show(console: Console, report: QuickstartReport, problem: str, after: Measurement) -> None:
+    table = Table(title=f"{MEASURED_PROBLEMS} held-out problems, {GROUP} samples each, temperature 1")
+    for heading in ("", "before", "after"):
+        table.add_column(heading, justify="left" if not heading else "right")
+    rows = (
+        ("pass@1 (hidden tests, by execution)", report.pass_at_1_before, report.pass_at_1_after),
+        ("invalid share", report.invalid_before, report.invalid_after),
+        ("mean reward", report.mean_reward_before, report.mean_reward_after),
+        ("best of 8, chosen by reward", report.best_of_8, report.best_of_8_after),
+        ("any of 8 passes (ceiling)", report.oracle_8, after.sampled.oracle),
+    )
+    for label, first, second in rows:
+        table.add_row(label, f"{first:.3f}", f"{second:.3f}")
+    console.print(table)
+    judgement, passed = after.judgements[0][0], after.sampled.passed[0][0]
+    console.print(Panel(problem, title="a held-out problem", title_align="left"))
+    console.print(Panel(Syntax(after.sampled.completions[0][0], "markdown"), title="a completion", title_align="left"))
+    score = "none" if judgement.score is None else f"{judgement.score:.2f}"
+    reward = "none" if judgement.reward is None else f"{judgement.reward:.2f}"
+    console.print(f"its Judgement: status {judgement.status}, score {score}, reward {reward}")
+    console.print(f"its hidden tests: {'all pass' if passed else 'at least one fails'}")
+    console.print(f"{report.seconds:.0f} s. Written to {report.output}: report.json, curve.png, history.jsonl,")
+    console.print("samples_before.jsonl, samples_after.jsonl, policy/")
+
+
+@contextmanager
+def _bar(console: Console, label: str, *, total: int) -> Iterator[Callable[[int], None]]:
+    """A progress bar; where the console is no terminal, one line when the stage is done."""
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    start = perf_counter()
+    with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
+        task = progress.add_task(label, total=total)
+        yield lambda count: progress.update(task, advance=count)
+    if not console.is_terminal:
+        console.print(f"{label}: {perf_counter() - start:.0f} s")
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Hold back the hosts' own notices and bars, which are about their defaults, not about this run."""
+    from datasets.utils.logging import disable_progress_bar
+    from transformers.utils import logging as transformers_logging
+
+    disable_progress_bar()
+    transformers_logging.disable_progress_bar()
+    transformers_logging.set_verbosity_error()
+    logging.getLogger("accelerate").setLevel(logging.ERROR)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield

@@ -1,0 +1,92 @@
+"""Stage 5: what the models are worth on problems that neither has seen, beside the baselines that cost nothing.
+
+    python recipes/miniature/measure.py
+
+measures the embedded models (about two minutes) and prints one line of JSON: the numbers of their model card.
+"""
+
+import argparse
+import json
+from collections.abc import Callable
+from pathlib import Path
+from random import Random
+from statistics import fmean
+
+from pairs import Pair, pairs_of_rollouts, real_pairs
+from rollouts import distinct_problems, roll_out
+
+from codescaler_plugin.builtin import POLICY, REWARD_MODEL
+from codescaler_plugin.evaluation.generation import Sampled
+from codescaler_plugin.pipeline import CodeScaler
+from codescaler_plugin.scoring import Scorer, load_scorer
+
+MEASURED_PROBLEMS = 512
+
+
+def pair_accuracy(pairs: list[Pair], score: Callable[[list[tuple[str, str]]], list[float]]) -> float:
+    """Share of pairs in which the right program scores higher; a tie counts one half."""
+    scores = score([(pair.problem, code) for pair in pairs for code in (pair.chosen, pair.rejected)])
+    wins = zip(scores[::2], scores[1::2], strict=True)
+    return fmean(0.5 if right == wrong else float(right > wrong) for right, wrong in wins)
+
+
+def accuracies(pairs: list[Pair], scorer: Scorer) -> dict[str, float]:
+    """Held-out accuracy of the reward model beside the two length baselines, and the number of pairs."""
+
+    def model(items: list[tuple[str, str]]) -> list[float]:
+        return [score for score in scorer.score(items) if score is not None]  # zip(strict) catches a lost one
+
+    return {
+        "pairs": len(pairs),
+        "problems": len({pair.problem for pair in pairs}),
+        "reward_model": round(pair_accuracy(pairs, model), 4),
+        "longer_wins": round(pair_accuracy(pairs, lambda items: [float(len(code)) for _, code in items]), 4),
+        "shorter_wins": round(pair_accuracy(pairs, lambda items: [-float(len(code)) for _, code in items]), 4),
+    }
+
+
+def policy_numbers(problems: list[str], sampled: Sampled, scorer: Scorer) -> dict[str, float]:
+    """pass@1, invalid share, best of n by reward and the ceiling of any selection, by execution."""
+    width = len(sampled.completions[0])
+    judgements = CodeScaler(scorer).judge(
+        [problem for problem in problems for _ in range(width)],
+        [text for row in sampled.completions for text in row],
+    )
+    rewards = [judgement.reward or 0.0 for judgement in judgements]
+    best = [max(range(width), key=lambda i, row=row: rewards[row * width + i]) for row in range(len(problems))]
+    return {
+        "problems": len(problems),
+        "pass_at_1": round(sampled.pass_at_1, 4),
+        "invalid": round(sampled.invalid_share, 4),
+        f"best_of_{width}": round(fmean(row[index] for row, index in zip(sampled.passed, best, strict=True)), 4),
+        f"oracle_{width}": round(sampled.oracle, 4),
+    }
+
+
+def measure_models(policy: Path, reward_model: Path, *, seed: int, scale: float = 1.0) -> dict[str, dict[str, float]]:
+    """All numbers of the model card except GRPO's: both models on held-out compositions and on held-out real pairs."""
+    rng = Random(f"held out {seed}")
+    problems = distinct_problems(rng, max(8, int(MEASURED_PROBLEMS * scale)), held_out=True)
+    sampled = roll_out(policy, problems, seed=seed + 1000)
+    scorer = load_scorer(str(reward_model), batch_size=64)
+    return {
+        "policy": policy_numbers([problem.problem for problem in problems], sampled, scorer),
+        "rollout_pairs": accuracies(pairs_of_rollouts(problems, sampled, rng), scorer),
+        "real_pairs": accuracies(real_pairs(held_out=True), scorer),
+    }
+
+
+def main() -> None:
+    """Measure the embedded models, or those in a folder."""
+    parser = argparse.ArgumentParser(description=main.__doc__)
+    parser.add_argument("--models", type=Path, help="folder with policy/ and reward_model/ [default: the embedded]")
+    parser.add_argument("--seed", type=int, default=0)
+    arguments = parser.parse_args()
+    policy, reward_model = POLICY, REWARD_MODEL
+    if arguments.models:
+        policy, reward_model = arguments.models / "policy", arguments.models / "reward_model"
+    print(json.dumps(measure_models(policy, reward_model, seed=arguments.seed)))
+
+
+if __name__ == "__main__":
+    main()

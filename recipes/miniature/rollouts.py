@@ -1,0 +1,49 @@
+"""Stage 2: on-policy rollouts at temperature 1, each with the verdict of its problem's hidden tests."""
+
+import json
+from pathlib import Path
+from random import Random
+
+import torch
+from problems import MiniatureProblem, draw_problems
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from codescaler_plugin.evaluation.generation import Sampled, sample_completions, verify_completions
+
+COMPLETIONS_PER_PROBLEM = 8
+
+
+def distinct_problems(rng: Random, count: int, *, held_out: bool) -> list[MiniatureProblem]:
+    """`count` problems of one side of the split, no two with the same text."""
+    found: dict[str, MiniatureProblem] = {}
+    for problem in draw_problems(rng, held_out=held_out):
+        found.setdefault(problem.problem, problem)
+        if len(found) == count:
+            break
+    return list(found.values())
+
+
+def roll_out(
+    policy: Path, problems: list[MiniatureProblem], *, seed: int, n: int = COMPLETIONS_PER_PROBLEM
+) -> Sampled:
+    """Sample n completions per problem from a saved policy and run their tests."""
+    torch.manual_seed(seed)
+    model = AutoModelForCausalLM.from_pretrained(policy, dtype=torch.float32).eval()
+    completions = sample_completions(
+        model, AutoTokenizer.from_pretrained(policy), [problem.problem for problem in problems], n=n
+    )
+    return verify_completions(completions, [problem.tests for problem in problems])
+
+
+def write_rollouts(path: Path, problems: list[MiniatureProblem], sampled: Sampled) -> None:
+    """One JSON line per completion: problem, composition, completion, passed."""
+    with path.open("w", encoding="utf-8") as file:
+        for problem, texts, verdicts in zip(problems, sampled.completions, sampled.passed, strict=True):
+            for text, passed in zip(texts, verdicts, strict=True):
+                row = {
+                    "problem": problem.problem,
+                    "composition": problem.program.composition,
+                    "completion": text,
+                    "passed": passed,
+                }
+                file.write(json.dumps(row) + "\n")

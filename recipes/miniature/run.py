@@ -1,0 +1,106 @@
+"""The miniature: the whole path of the paper at the size of a laptop, from a seed to the two embedded models.
+
+Hardware: 2 CPU cores, 3 GB of memory, no network, under 60 minutes. Versions: see the package's `[trl]` extra.
+
+    pip install -e ".[trl]"
+    python recipes/miniature/run.py --seed 0 --output runs/miniature
+
+Stages, each timed: supervised start -> on-policy rollouts -> verification by execution -> pairs -> reward model ->
+measurement on held-out compositions. A finished stage is not run again in the same output folder; delete its folder
+or file to repeat it. `--install` then makes the result the package's embedded models and writes their model card.
+`--steps-scale 0.02` walks the path in two minutes and leads to models that are good for nothing.
+"""
+
+import argparse
+import json
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from random import Random
+from time import perf_counter
+
+from card import install
+from measure import measure_models
+from pairs import Pair, near_miss_pairs, pairs_of_rollouts, real_pairs
+from reward_model import train_reward_model
+from rollouts import distinct_problems, roll_out, write_rollouts
+from supervised import STEPS, train_policy
+
+ROLLOUT_PROBLEMS = 1500
+EARLY_ROLLOUT_PROBLEMS = 500
+NEAR_MISS_PAIRS = 60_000
+
+
+def main() -> None:
+    """Run the stages that are not done yet."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--output", type=Path, default=Path("runs/miniature"))
+    parser.add_argument("--steps-scale", type=float, default=1.0, help="scales every size, for a dry run")
+    parser.add_argument("--install", action="store_true", help="make the result the embedded models")
+    arguments = parser.parse_args()
+    seed, output, scale = arguments.seed, arguments.output, arguments.steps_scale
+    output.mkdir(parents=True, exist_ok=True)
+    policy, reward_model, pairs_file = output / "policy", output / "reward_model", output / "pairs.jsonl"
+    timings = _Timings(output / "timings.json")
+
+    if not (policy / "config.json").exists():
+        with timings.stage("supervised start"):
+            texts = [text for pair in real_pairs(held_out=False) for text in (pair.problem, pair.chosen)]
+            train_policy(policy, texts, seed=seed, steps=int(STEPS * scale))
+    if not pairs_file.exists():
+        with timings.stage("rollouts, verification and pairs"):
+            pairs = _make_pairs(policy, output, seed, scale)
+            pairs_file.write_text("".join(json.dumps(asdict(pair)) + "\n" for pair in pairs), encoding="utf-8")
+    if not (reward_model / "config.json").exists():
+        with timings.stage("reward model"):
+            rows = pairs_file.read_text(encoding="utf-8").splitlines()
+            train_reward_model(policy, [Pair(**json.loads(row)) for row in rows], reward_model, seed=seed)
+    with timings.stage("measurement"):
+        numbers = measure_models(policy, reward_model, seed=seed, scale=scale)
+    numbers["seconds"] = timings.seconds
+    (output / "measurements.json").write_text(json.dumps(numbers, indent=2) + "\n", encoding="utf-8")
+    if arguments.install:
+        install(policy, reward_model, numbers)
+    print(json.dumps(numbers))
+
+
+def _make_pairs(policy: Path, output: Path, seed: int, scale: float) -> list[Pair]:
+    """Pairs of all four kinds, shuffled; the rollouts come from two stages of the policy."""
+    rng = Random(f"pairs {seed}")
+    early = max((policy / "trainer").glob("checkpoint-*"))
+    pairs: list[Pair] = []
+    problems = distinct_problems(rng, int((ROLLOUT_PROBLEMS + EARLY_ROLLOUT_PROBLEMS) * scale), held_out=False)
+    cut = int(EARLY_ROLLOUT_PROBLEMS * scale)
+    for name, folder, share in (("early", early, problems[:cut]), ("final", policy, problems[cut:])):
+        sampled = roll_out(folder, share, seed=seed)
+        write_rollouts(output / f"rollouts_{name}.jsonl", share, sampled)
+        pairs += pairs_of_rollouts(share, sampled, rng)
+    pairs += near_miss_pairs(int(NEAR_MISS_PAIRS * scale), rng)
+    pairs += real_pairs(held_out=False)
+    rng.shuffle(pairs)
+    print(f"pairs: {dict(Counter(pair.kind for pair in pairs))}")
+    return pairs
+
+
+class _Timings:
+    """Seconds per stage, kept in a file so that a resumed run still tells the whole time."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.seconds: dict[str, float] = json.loads(path.read_text()) if path.exists() else {}
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        print(f"== {name}", flush=True)
+        start = perf_counter()
+        yield
+        self.seconds[name] = round(perf_counter() - start, 1)
+        self.path.write_text(json.dumps(self.seconds), encoding="utf-8")
+        print(f"== {name}: {self.seconds[name]:.0f} s", flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,93 @@
+import dataclasses
+import re
+from typing import Any
+
+import pytest
+
+from codescaler_plugin import CodeScalerConfig, ConfigError
+
+
+def test_defaults_are_the_papers() -> None:
+    config = CodeScalerConfig.from_env({})
+    assert config == CodeScalerConfig()
+    assert (config.model, config.policy, config.shaping) == ("LARK-Lab/CodeScaler-8B", "single", "softplus")
+
+
+@pytest.mark.parametrize(
+    ("variable", "text", "value"),
+    [
+        ("MODEL", "builtin", "builtin"),
+        ("SHAPING", "raw", "raw"),
+        ("BATCH_SIZE", "3", 3),
+        ("MAX_LENGTH", "4096", 4096),
+        ("DEVICE", "cuda:1", "cuda:1"),
+        ("PROBLEM_COLUMN", "problem", "problem"),
+    ],
+)
+def test_variable_sets_its_field(variable: str, text: str, value: Any) -> None:
+    config = CodeScalerConfig.from_env({f"CODESCALER_{variable}": text})
+    assert dataclasses.asdict(config) == {**dataclasses.asdict(CodeScalerConfig()), variable.lower(): value}
+
+
+def test_keyword_wins_over_variable() -> None:
+    config = CodeScalerConfig.from_env({"CODESCALER_MODEL": "a", "CODESCALER_BATCH_SIZE": "2"}, model="b")
+    assert (config.model, config.batch_size) == ("b", 2)
+
+
+def test_keyword_of_none_leaves_the_variable_in_place() -> None:
+    config = CodeScalerConfig.from_env({"CODESCALER_MODEL": "a"}, model=None, batch_size=None)
+    assert (config.model, config.batch_size) == ("a", 8)
+
+
+def test_process_environment_is_read_by_default(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CODESCALER_MODEL", "from-the-environment")
+    assert CodeScalerConfig.from_env().model == "from-the-environment"
+
+
+def test_other_variables_are_left_alone() -> None:
+    assert CodeScalerConfig.from_env({"PATH": "/bin", "XCODESCALER_MODEL": "a"}) == CodeScalerConfig()
+
+
+def test_unknown_variable_names_the_near_miss() -> None:
+    with pytest.raises(ConfigError, match=r"CODESCALER_BATCHSIZE.*did you mean CODESCALER_BATCH_SIZE\?"):
+        CodeScalerConfig.from_env({"CODESCALER_BATCHSIZE": "2"})
+
+
+def test_unknown_keyword_names_the_near_miss() -> None:
+    with pytest.raises(ConfigError, match=r"'shapping'.*did you mean shaping\?"):
+        CodeScalerConfig.from_env({}, shapping="raw")
+
+
+def test_unknown_setting_without_a_near_miss_lists_what_is_known() -> None:
+    with pytest.raises(ConfigError, match=r"'zzz'.*known: model, language"):
+        CodeScalerConfig.from_env({}, zzz=1)
+
+
+@pytest.mark.parametrize("text", ["", "eight", "1.5", "0", "-3"])
+@pytest.mark.parametrize("variable", ["CODESCALER_BATCH_SIZE", "CODESCALER_MAX_LENGTH"])
+def test_number_that_does_not_fit_is_named_with_its_setting(variable: str, text: str) -> None:
+    name = variable.removeprefix("CODESCALER_")
+    with pytest.raises(ConfigError, match=rf"(?i){name}.*{re.escape(text)}.*whole number"):
+        CodeScalerConfig.from_env({variable: text})
+
+
+@pytest.mark.parametrize("value", [0, -1, 1.5, "8", True], ids=repr)
+def test_batch_size_must_be_a_positive_whole_number(value: Any) -> None:
+    with pytest.raises(ConfigError, match="batch_size"):
+        CodeScalerConfig(batch_size=value)
+
+
+@pytest.mark.parametrize("name", ["language", "policy", "shaping"])
+def test_choice_that_does_not_exist_is_named(name: str) -> None:
+    with pytest.raises(ConfigError, match=rf"{name} is 'other'"):
+        CodeScalerConfig(**{name: "other"})
+
+
+def test_empty_model_is_refused() -> None:
+    with pytest.raises(ConfigError, match="builtin"):
+        CodeScalerConfig.from_env({"CODESCALER_MODEL": ""})
+
+
+def test_config_cannot_be_changed() -> None:
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        CodeScalerConfig().model = "other"  # type: ignore[misc]

@@ -1,0 +1,181 @@
+import logging
+from typing import Any
+
+import pytest
+
+from codescaler_plugin import CodeScaler, CodeScalerConfig, DataError, Judgement, ScorerError, Status
+from tests.tiny import FailingScorer, LengthScorer, fenced
+
+VALID = fenced("x = 1")
+
+
+def scaler(scorer: Any = None, **settings: Any) -> CodeScaler:
+    return CodeScaler(scorer or LengthScorer(), config=CodeScalerConfig(**settings))
+
+
+def user(content: Any) -> dict[str, Any]:
+    return {"role": "user", "content": content}
+
+
+def assistant(content: Any) -> dict[str, Any]:
+    return {"role": "assistant", "content": content}
+
+
+def test_judgements_keep_the_order_of_the_completions() -> None:
+    codes = ["x = 1", "long_name = 1", None, "x = 12", "return 1"]
+    completions = ["No." if code is None else fenced(code) for code in codes]
+    judgements = scaler(shaping="raw").judge(["p"] * 5, completions)
+    assert [judgement.reward for judgement in judgements] == [6.0, 14.0, 0.0, 7.0, 0.0]
+    assert [judgement.status for judgement in judgements] == ["ok", "ok", "no_block", "ok", "syntax_error"]
+
+
+def test_judgement_holds_reward_score_status_and_code() -> None:
+    (judgement,) = scaler(shaping="raw").judge(["p"], [VALID])
+    assert judgement == Judgement(reward=6.0, score=6.0, status=Status.OK, code="x = 1\n")
+
+
+def test_default_reward_is_softplus_of_the_score() -> None:
+    (judgement,) = scaler().judge(["p"], [VALID])
+    assert judgement.reward == pytest.approx(6.00247568513773, rel=1e-12)
+
+
+def test_unusable_code_never_reaches_the_scorer() -> None:
+    scorer = LengthScorer()
+    scaler(scorer).judge(["a", "b", "c"], ["No.", VALID, fenced("return 1")])
+    assert scorer.calls == [[("b", "x = 1\n")]]
+
+
+def test_scorer_is_not_called_when_nothing_is_usable() -> None:
+    scorer = LengthScorer()
+    (judgement,) = scaler(scorer).judge(["a"], ["No."])
+    assert (judgement.reward, judgement.score, scorer.calls) == (0.0, None, [])
+
+
+def test_empty_batch_gives_an_empty_list() -> None:
+    scorer = LengthScorer()
+    assert scaler(scorer).judge([], []) == []
+    assert scorer.calls == []
+
+
+@pytest.mark.parametrize(
+    ("problem", "text"),
+    [
+        pytest.param("  As it stands. ", "  As it stands. ", id="string"),
+        pytest.param([user("P")], "P", id="user-turn"),
+        pytest.param([{"role": "system", "content": "S"}, user("P")], "P", id="system-turn-is-no-problem"),
+        pytest.param([user("old"), assistant("a"), user("P")], "P", id="last-user-turn"),
+        pytest.param([user("P"), assistant("prefill")], "P", id="assistant-prefill-after-it"),
+        pytest.param([user("P"), {"role": "system", "content": "S"}], "P", id="system-turn-at-the-end"),
+    ],
+)
+def test_problem_is_the_string_or_the_last_user_turn(problem: Any, text: str) -> None:
+    scorer = LengthScorer()
+    scaler(scorer).judge([problem], [VALID])
+    assert scorer.calls == [[(text, "x = 1\n")]]
+
+
+@pytest.mark.parametrize(
+    ("completion", "status"),
+    [
+        pytest.param([assistant(VALID)], Status.OK, id="one-turn"),
+        pytest.param(
+            [assistant("No."), {"role": "tool", "content": "1"}, assistant(VALID)], Status.OK, id="last-turn"
+        ),
+        pytest.param([assistant(VALID), {"role": "tool", "content": "1"}], Status.OK, id="tool-turn-after-it"),
+        pytest.param([assistant(VALID), assistant("")], Status.OK, id="empty-turn-after-it"),
+        pytest.param([assistant(VALID), assistant(None)], Status.OK, id="turn-of-tool-calls-after-it"),
+        pytest.param([assistant(VALID), {"role": "assistant"}], Status.OK, id="turn-without-content-after-it"),
+        pytest.param([assistant(VALID), assistant("Done.")], Status.NO_BLOCK, id="prose-after-it"),
+        pytest.param([assistant("")], Status.NO_BLOCK, id="lost-generation"),
+        pytest.param([], Status.NO_BLOCK, id="no-turn"),
+        pytest.param([user(VALID)], Status.NO_BLOCK, id="user-turn-only"),
+    ],
+)
+def test_completion_is_the_last_assistant_turn_with_content(completion: Any, status: Status) -> None:
+    (judgement,) = scaler().judge(["p"], [completion])
+    assert judgement.status is status
+
+
+@pytest.mark.parametrize(
+    ("problem", "completion", "message"),
+    [
+        pytest.param(None, VALID, "problem 1 is NoneType", id="problem-none"),
+        pytest.param(7, VALID, "problem 1 is int", id="problem-number"),
+        pytest.param(["p"], VALID, "problem 1 is list", id="problem-list-of-strings"),
+        pytest.param(user("p"), VALID, "problem 1 is dict", id="problem-bare-message"),
+        pytest.param([], VALID, "problem 1 has no user message", id="problem-without-turns"),
+        pytest.param([{"role": "system", "content": "S"}], VALID, "problem 1 has no user", id="problem-system-only"),
+        pytest.param([user("")], VALID, "problem 1 has no user", id="problem-without-content"),
+        pytest.param([user([{"type": "text"}])], VALID, "problem 1: content is list", id="problem-multimodal"),
+        pytest.param("p", None, "completion 1 is NoneType", id="completion-none"),
+        pytest.param("p", 1.5, "completion 1 is float", id="completion-number"),
+        pytest.param("p", [assistant(["x"])], "completion 1: content is list", id="completion-multimodal"),
+    ],
+)
+def test_bad_row_is_a_data_error_naming_it(problem: Any, completion: Any, message: str) -> None:
+    with pytest.raises(DataError, match=message):
+        scaler().judge(["good", problem], [VALID, completion])
+
+
+def test_bad_row_is_found_before_anything_is_scored() -> None:
+    scorer = LengthScorer()
+    with pytest.raises(DataError):
+        scaler(scorer).judge(["p", "p"], [VALID, None])  # type: ignore[list-item]
+    assert scorer.calls == []
+
+
+def test_unequal_lengths_are_a_data_error_with_both_numbers() -> None:
+    with pytest.raises(DataError, match="2 problems for 1 completions"):
+        scaler().judge(["p", "q"], [VALID])
+
+
+def test_failure_of_the_scorer_is_raised_by_default_without_a_retry() -> None:
+    scorer = FailingScorer()
+    with pytest.raises(ScorerError, match="out of memory"):
+        scaler(scorer).judge(["p"], [VALID])
+    assert scorer.calls == 1
+
+
+def test_failure_of_the_scorer_can_be_none_after_exactly_one_retry(caplog: pytest.LogCaptureFixture) -> None:
+    scorer = FailingScorer()
+    with caplog.at_level(logging.ERROR, logger="codescaler_plugin"):
+        judgements = scaler(scorer).judge(["p", "p"], [VALID, "No."], on_scorer_error="none")
+    assert scorer.calls == 2
+    assert [(judgement.reward, judgement.status) for judgement in judgements] == [(None, "ok"), (0.0, "no_block")]
+    assert "scoring 1 samples failed, attempt 2 of 2" in caplog.text
+
+
+def test_retry_that_succeeds_gives_the_scores() -> None:
+    class Flaky(LengthScorer):
+        def score(self, items: Any) -> list[float | None]:
+            scores = super().score(items)
+            if len(self.calls) == 1:
+                raise ScorerError("once")
+            return scores
+
+    (judgement,) = scaler(Flaky(), shaping="raw").judge(["p"], [VALID], on_scorer_error="none")
+    assert judgement.reward == 6.0
+
+
+def test_missing_and_infinite_scores_give_no_reward() -> None:
+    class Odd(LengthScorer):
+        def score(self, items: Any) -> list[float | None]:
+            return [None, float("nan"), float("inf")]
+
+    judgements = scaler(Odd()).judge(["p"] * 3, [VALID] * 3)
+    assert [judgement.reward for judgement in judgements] == [None, None, None]
+
+
+def test_scorer_that_loses_a_sample_is_not_believed() -> None:
+    class Short(LengthScorer):
+        def score(self, items: Any) -> list[float | None]:
+            return super().score(items)[1:]
+
+    with pytest.raises((ScorerError, ValueError)):
+        scaler(Short()).judge(["p", "p"], [VALID, VALID])
+
+
+def test_without_a_config_the_environment_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CODESCALER_SHAPING", "raw")
+    (judgement,) = CodeScaler(LengthScorer()).judge(["p"], [VALID])
+    assert judgement.reward == 6.0

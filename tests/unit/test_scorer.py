@@ -1,0 +1,270 @@
+import logging
+import pickle
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from datasets import Dataset
+from transformers import AutoModelForSequenceClassification, AutoTokenizer
+from trl import RewardConfig, RewardTrainer
+
+from codescaler_plugin import ConfigError, ScorerError, load_scorer
+from codescaler_plugin.builtin import REWARD_MODEL
+from codescaler_plugin.scoring.rendering import render
+from codescaler_plugin.scoring.transformers_scorer import TransformersScorer
+from tests import tiny
+
+ITEMS = [
+    ("Write solve(n).", "def solve(n):\n    return n\n"),
+    ("Write solve(n).", "def solve(n):\n    return n + 1\n"),
+    ("Add the numbers.", "print(sum(map(int, input().split())))\n"),
+    ("", "x = 1\n"),
+    ("Ünïcode 写 a program.", "s = '→'\n"),
+    ("Write solve(n).", "def solve(n):\n    return n\n"),
+    ("Long. " * 40, "total = 0\n" * 20),
+]
+
+
+@pytest.fixture(scope="module")
+def encoder_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny.save_encoder(tmp_path_factory.mktemp("encoder"))
+
+
+def plain_logits(folder: Path) -> list[float]:
+    """Each sample alone, without padding, through the model as transformers gives it."""
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    model = AutoModelForSequenceClassification.from_pretrained(folder, dtype=torch.float32).eval()
+    logits = []
+    for problem, code in ITEMS:
+        turns = [{"role": "user", "content": problem}, {"role": "assistant", "content": code}]
+        text = tokenizer.apply_chat_template(turns, tokenize=False)
+        inputs = tokenizer(text, add_special_tokens=False, return_tensors="pt")
+        with torch.inference_mode():
+            logits.append(model(**inputs).logits.item())
+    return logits
+
+
+@pytest.fixture(scope="module")
+def expected(tiny_rm_dir: Path) -> list[float]:
+    logits = plain_logits(tiny_rm_dir)
+    assert max(logits) - min(logits) > 0.1, "samples must differ for a mix-up to show"
+    return logits
+
+
+@pytest.mark.parametrize("batch_size", [1, 3, 8])
+def test_scores_equal_the_models_logits_of_single_samples(
+    tiny_rm_dir: Path, expected: list[float], batch_size: int
+) -> None:
+    scores = load_scorer(str(tiny_rm_dir), batch_size=batch_size).score(ITEMS)
+    assert scores == pytest.approx(expected, abs=1e-5, rel=0)
+
+
+def test_scores_follow_the_order_of_the_items(tiny_rm_dir: Path, expected: list[float]) -> None:
+    scores = load_scorer(str(tiny_rm_dir), batch_size=2).score(ITEMS[::-1])
+    assert scores == pytest.approx(expected[::-1], abs=1e-5, rel=0)
+
+
+def test_encoder_model_scores_with_its_own_pooling(encoder_dir: Path) -> None:
+    expected = plain_logits(encoder_dir)
+    scores = load_scorer(str(encoder_dir), batch_size=3).score(ITEMS)
+    assert scores == pytest.approx(expected, abs=1e-5, rel=0)
+    assert max(expected) - min(expected) > 1e-3
+
+
+def test_no_items_give_no_scores_and_load_nothing() -> None:
+    assert load_scorer("some/where-not-there").score([]) == []
+
+
+def test_rendered_text_is_what_reward_trainer_tokenizes(tiny_rm_dir: Path, tmp_path: Path) -> None:
+    tokenizer = AutoTokenizer.from_pretrained(tiny_rm_dir)
+    rows = [
+        {
+            "prompt": [{"role": "user", "content": problem}],
+            "chosen": [{"role": "assistant", "content": code}],
+            "rejected": [{"role": "assistant", "content": "x = 2\n"}],
+        }
+        for problem, code in ITEMS
+    ]
+    args = RewardConfig(
+        output_dir=str(tmp_path),
+        use_cpu=True,
+        bf16=False,
+        gradient_checkpointing=False,
+        report_to="none",
+        disable_tqdm=True,
+    )
+    trainer = RewardTrainer(
+        str(tiny_rm_dir), args=args, train_dataset=Dataset.from_list(rows), processing_class=tokenizer
+    )
+    texts = [render(tokenizer, problem, code) for problem, code in ITEMS]
+    assert list(trainer.train_dataset["chosen_ids"]) == tokenizer(texts, add_special_tokens=False)["input_ids"]
+
+
+def test_sample_that_is_too_long_gets_no_score_and_the_others_keep_theirs(
+    tiny_rm_dir: Path, expected: list[float], caplog: pytest.LogCaptureFixture
+) -> None:
+    scorer = load_scorer(str(tiny_rm_dir), max_length=150)
+    with caplog.at_level(logging.WARNING, logger="codescaler_plugin"):
+        scores = scorer.score(ITEMS)
+    assert scores[-1] is None
+    assert scores[:-1] == pytest.approx(expected[:-1], abs=1e-5, rel=0)
+    assert "1 of 7 samples are longer than 150 tokens" in caplog.text
+
+
+def test_sample_of_exactly_the_greatest_length_is_scored(tiny_rm_dir: Path) -> None:
+    tokenizer = AutoTokenizer.from_pretrained(tiny_rm_dir)
+    length = len(tokenizer(render(tokenizer, *ITEMS[0]), add_special_tokens=False)["input_ids"])
+    at_limit = load_scorer(str(tiny_rm_dir), max_length=length).score(ITEMS[:1])
+    below_it = load_scorer(str(tiny_rm_dir), max_length=length - 1).score(ITEMS[:1])
+    assert isinstance(at_limit[0], float)
+    assert below_it == [None]
+
+
+def test_without_max_length_the_models_own_limit_holds(encoder_dir: Path) -> None:
+    scores = load_scorer(str(encoder_dir)).score([ITEMS[0], ("word " * 600, "x = 1\n")])
+    assert scores[1] is None
+    assert isinstance(scores[0], float)
+
+
+def test_logit_that_is_not_finite_gives_no_score_and_a_warning(
+    tiny_rm_dir: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    scorer = loaded(tiny_rm_dir)
+    assert scorer._loaded is not None
+    torch.nn.init.constant_(scorer._loaded[0].score.weight, float("nan"))
+    with caplog.at_level(logging.WARNING, logger="codescaler_plugin"):
+        assert scorer.score(ITEMS[:2]) == [None, None]
+    assert "2 logits that are not finite" in caplog.text
+
+
+def loaded(folder: Path) -> TransformersScorer:
+    scorer = TransformersScorer(str(folder))
+    scorer.score(ITEMS[:1])
+    return scorer
+
+
+def test_scorer_pickles_as_its_settings_and_scores_after_it(tiny_rm_dir: Path, expected: list[float]) -> None:
+    data = pickle.dumps(loaded(tiny_rm_dir))
+    assert len(data) < 2_000
+    assert pickle.loads(data).score(ITEMS) == pytest.approx(expected, abs=1e-5, rel=0)
+
+
+def test_failure_of_the_forward_pass_is_a_scorer_error(tiny_rm_dir: Path) -> None:
+    scorer = loaded(tiny_rm_dir)
+    assert scorer._loaded is not None
+
+    def fail(*_: object) -> None:
+        raise RuntimeError("out of memory")
+
+    scorer._loaded[0].model.layers[0].register_forward_pre_hook(fail)
+    with pytest.raises(ScorerError, match="out of memory.*batch_size=1"):
+        scorer.score(ITEMS)
+
+
+def test_home_directory_sign_is_understood(
+    tiny_rm_dir: Path, expected: list[float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tiny_rm_dir.parent))
+    scores = load_scorer(f"~/{tiny_rm_dir.name}").score(ITEMS)
+    assert scores == pytest.approx(expected, abs=1e-5, rel=0)
+
+
+def two_labels(folder: Path) -> None:
+    tiny.save_reward_model(folder, num_labels=2)
+
+
+def no_trained_head(folder: Path) -> None:
+    tiny.save_policy(folder)
+
+
+def no_chat_template(folder: Path) -> None:
+    tiny.save_reward_model(folder)
+    (folder / "chat_template.jinja").unlink()
+
+
+def empty(folder: Path) -> None:
+    folder.mkdir(exist_ok=True)
+
+
+def no_weights(folder: Path) -> None:
+    tiny.save_reward_model(folder)
+    (folder / "model.safetensors").unlink()
+
+
+def no_tokenizer(folder: Path) -> None:
+    tiny.save_reward_model(folder)
+    for path in folder.glob("*token*"):
+        path.unlink()
+
+
+def cut_weights(folder: Path) -> None:
+    tiny.save_reward_model(folder)
+    path = folder / "model.safetensors"
+    path.write_bytes(path.read_bytes()[:1000])
+
+
+def unknown_architecture(folder: Path) -> None:
+    tiny.save_reward_model(folder)
+    path = folder / "config.json"
+    path.write_text(path.read_text().replace('"qwen3"', '"qwen99"'))
+
+
+@pytest.mark.parametrize(
+    ("make", "problem"),
+    [
+        (two_labels, "2 labels"),
+        (no_trained_head, "score.weight"),
+        (no_chat_template, "chat template"),
+        (empty, "builtin"),
+        (no_weights, "builtin"),
+        (no_tokenizer, "tokenizer"),
+        (cut_weights, "builtin"),
+        (unknown_architecture, "qwen99"),
+    ],
+    ids=lambda value: getattr(value, "__name__", ""),
+)
+def test_directory_that_is_no_reward_model_is_a_config_error_naming_it_and_the_reason(
+    tmp_path: Path, make: object, problem: str
+) -> None:
+    folder = tmp_path / "broken"
+    make(folder)  # type: ignore[operator]
+    with pytest.raises(ConfigError, match=problem) as caught:
+        load_scorer(str(folder)).score(ITEMS)
+    assert str(folder) in str(caught.value)
+
+
+@pytest.mark.parametrize("form", ["absolute", "./missing", "a/b/missing", "~/missing"])
+def test_missing_directory_is_a_config_error_naming_it(tmp_path: Path, form: str) -> None:
+    name = str(tmp_path / "missing") if form == "absolute" else form
+    with pytest.raises(ConfigError, match="does not exist") as caught:
+        load_scorer(name).score(ITEMS)
+    assert name in str(caught.value)
+
+
+def test_hub_id_without_network_is_a_config_error_naming_it_and_the_offline_choice() -> None:
+    with pytest.raises(ConfigError, match=r"(?s)LARK-Lab/CodeScaler-0B.*builtin"):
+        load_scorer("LARK-Lab/CodeScaler-0B").score(ITEMS)
+
+
+def test_url_is_refused_at_once() -> None:
+    with pytest.raises(ConfigError, match="http://host:9000"):
+        load_scorer("http://host:9000")
+
+
+def test_builtin_names_the_embedded_reward_model() -> None:
+    scorer = load_scorer("builtin", batch_size=3, max_length=9, device="cpu")
+    assert isinstance(scorer, TransformersScorer)
+    assert (scorer.model, scorer.batch_size, scorer.max_length, scorer.device) == (str(REWARD_MODEL), 3, 9, "cpu")
+
+
+def test_model_with_fewer_embeddings_than_token_ids_is_an_error_of_this_package(
+    tiny_rm_dir: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "small-vocabulary"
+    shutil.copytree(tiny_rm_dir, folder)
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    tokenizer.add_tokens(["solve"])
+    tokenizer.save_pretrained(folder)
+    with pytest.raises((ConfigError, ScorerError), match="small-vocabulary"):
+        load_scorer(str(folder)).score(ITEMS)
