@@ -3,6 +3,7 @@
 import json
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from itertools import islice
 from pathlib import Path
@@ -22,6 +23,18 @@ errors = Console(stderr=True)
 CHUNK = 64  # lines judged at a time: streaming, yet batched
 
 
+@contextmanager
+def _reported() -> Iterator[None]:
+    """Turn an error of this package into one message on stderr and exit code 1; a bug keeps its traceback."""
+    try:
+        yield
+    except CodeScalerError as error:
+        errors.print(f"error: {error}", style="red", markup=False, highlight=False, soft_wrap=True)
+        raise typer.Exit(1) from error
+    except KeyboardInterrupt:
+        raise typer.Exit(130) from None
+
+
 def _version(wanted: bool) -> None:
     if wanted:
         typer.echo(f"codescaler-plugin {__version__}")
@@ -39,7 +52,7 @@ def _main(
 
 @app.command()
 def quickstart(
-    steps: Annotated[int | None, typer.Option(min=1, help="GRPO steps [default: the model card's].")] = None,
+    steps: Annotated[int | None, typer.Option(min=1, help="GRPO steps [default: as in the model card].")] = None,
     seed: Annotated[int, typer.Option(help="Seed of sampling and of the training order.")] = 0,
     output: Annotated[Path, typer.Option(help="Folder for all that is written.")] = Path("codescaler-quickstart"),
     as_json: Annotated[bool, typer.Option("--json", help="End with one line of JSON.")] = False,
@@ -50,12 +63,15 @@ def quickstart(
     with _reported():
         report = run_quickstart(steps=steps, seed=seed, output=output)
     if as_json:
-        typer.echo(json.dumps(report))
+        typer.echo(json.dumps(asdict(report)))
 
 
 @app.command()
 def score(
-    source: Annotated[typer.FileText, typer.Argument(metavar="[FILE]", help="JSONL; - for stdin.")] = "-",  # type: ignore[assignment]
+    source: Annotated[  # bytes that are no UTF-8 come through as surrogates, so that their line can be named
+        typer.FileText,
+        typer.Argument(metavar="[FILE]", help="JSONL; - for stdin.", encoding="utf-8", errors="surrogateescape"),
+    ] = "-",  # type: ignore[assignment]
     model: Annotated[
         str | None, typer.Option(help="Hub id, directory or 'builtin' [default: CODESCALER_MODEL, else the 8B model].")
     ] = None,
@@ -81,18 +97,6 @@ def score(
                 sink.close()
     if not complete:
         raise typer.Exit(3)
-
-
-class _reported:  # noqa: N801 - used as a verb
-    """Turn an error of this package into one line on stderr and exit code 1; a bug keeps its traceback."""
-
-    def __enter__(self) -> None:
-        pass
-
-    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        if isinstance(error, CodeScalerError):
-            errors.print(f"error: {error}", style="red", markup=False, highlight=False, soft_wrap=True)
-            raise typer.Exit(1) from error
 
 
 def _score_lines(scaler: "CodeScaler", source: TextIO, sink: TextIO, *, strict: bool) -> bool:
@@ -130,7 +134,10 @@ def _row(line: str) -> dict[str, Any]:
     from codescaler_plugin.pipeline import completion_text, problem_text
 
     try:
+        line.encode()
         row = json.loads(line)
+    except UnicodeEncodeError as error:
+        raise DataError("not UTF-8") from error
     except json.JSONDecodeError as error:
         raise DataError(f"not JSON ({error.msg} at column {error.colno})") from error
     if not isinstance(row, dict) or not {"problem", "completion"} <= row.keys():

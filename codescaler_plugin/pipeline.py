@@ -92,7 +92,12 @@ class CodeScaler:
 
 def problem_text(problem: Text, row: int) -> str:
     """The problem in a prompt: the string as it stands, or the last user turn of a message list."""
-    return _text(problem, "user", f"problem {row}")
+    text = _text(problem, "user", f"problem {row}")
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise DataError(f"problem {row} is no valid Unicode text: {error.reason} at {error.start}") from error
+    return text
 
 
 def completion_text(completion: Text, row: int) -> str:

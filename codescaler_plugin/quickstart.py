@@ -12,7 +12,6 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from statistics import fmean
 from time import perf_counter
 from typing import Any
 
@@ -24,9 +23,8 @@ from rich.table import Table
 
 from codescaler_plugin.builtin import HELD_OUT_PROBLEMS, POLICY, TRAIN_PROBLEMS
 from codescaler_plugin.errors import ConfigError, MissingExtraError
-from codescaler_plugin.evaluation.generation import Sampled, sample_completions, verify_completions
+from codescaler_plugin.evaluation.generation import Measurement, measure_policy
 from codescaler_plugin.integrations.trl_reward import CodeScalerReward
-from codescaler_plugin.records import Judgement
 
 STEPS = 60
 LEARNING_RATE = 2e-4
@@ -58,26 +56,6 @@ class QuickstartReport:
     seed: int
     seconds: float
     output: str
-
-
-@dataclass(frozen=True)
-class Measurement:
-    """One policy on the held-out problems: samples with verdicts, and the reward's judgement of each."""
-
-    sampled: Sampled
-    judgements: list[list[Judgement]]
-
-    @property
-    def mean_reward(self) -> float:
-        return fmean(judgement.reward or 0.0 for row in self.judgements for judgement in row)
-
-    @property
-    def best_of_n(self) -> float:
-        """Share of problems whose highest-reward completion passes; the first wins a tie."""
-        return fmean(
-            passed[max(range(len(row)), key=lambda index: row[index].reward or 0.0)]
-            for row, passed in zip(self.judgements, self.sampled.passed, strict=True)
-        )
 
 
 def run_quickstart(
@@ -131,7 +109,16 @@ def _run(steps: int, seed: int, output: Path, console: Console) -> QuickstartRep
 
     def measure_under_bar(label: str) -> Measurement:
         with _bar(console, f"sampling and testing {label}", total=GROUP * len(problems)) as advance:
-            measured = measure(policy, tokenizer, reward, problems, advance)
+            measured = measure_policy(
+                policy,
+                tokenizer,
+                reward.scaler,
+                [row["problem"] for row in problems],
+                [row["tests"] for row in problems],
+                n=GROUP,
+                max_new_tokens=MAX_NEW_TOKENS,
+                progress=advance,
+            )
         _write_samples(output / f"samples_{label}.jsonl", problems, measured)
         return measured
 
@@ -171,25 +158,6 @@ def _run(steps: int, seed: int, output: Path, console: Console) -> QuickstartRep
     (output / "report.json").write_text(json.dumps(asdict(report), indent=2) + "\n", encoding="utf-8")
     _show(console, report, problems[0]["problem"], after)
     return report
-
-
-def measure(
-    policy: Any,
-    tokenizer: Any,
-    reward: CodeScalerReward,
-    problems: list[dict[str, Any]],
-    progress: Callable[[int], None] | None = None,
-) -> Measurement:
-    """Sample `GROUP` completions of each problem, run its tests, and judge them; draws from torch's generator."""
-    texts = [row["problem"] for row in problems]
-    completions = sample_completions(
-        policy, tokenizer, texts, n=GROUP, max_new_tokens=MAX_NEW_TOKENS, progress=progress
-    )
-    sampled = verify_completions(completions, [row["tests"] for row in problems])
-    flat = reward.scaler.judge(
-        [text for text in texts for _ in range(GROUP)], [text for row in completions for text in row]
-    )
-    return Measurement(sampled, [flat[first : first + GROUP] for first in range(0, len(flat), GROUP)])
 
 
 def train_grpo(

@@ -3,14 +3,16 @@
 For small policies on one device; a large one is sampled with vLLM and comes here as text.
 """
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 from typing import Any
 
 from codescaler_plugin.extraction import extract_code
+from codescaler_plugin.pipeline import CodeScaler
 from codescaler_plugin.preference.sandbox import Tests, run_tests
-from codescaler_plugin.records import Status
+from codescaler_plugin.records import Judgement, Status
 
 BATCH_SIZE = 256
 
@@ -36,6 +38,53 @@ class Sampled:
     def invalid_share(self) -> float:
         """Share of completions without exactly one valid program."""
         return fmean(extract_code(text).status is not Status.OK for row in self.completions for text in row)
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """A policy's samples with their verdicts, and the reward's judgement of each, in the same shape."""
+
+    sampled: Sampled
+    judgements: list[list[Judgement]]
+
+    @property
+    def mean_reward(self) -> float:
+        """Mean over the samples that have a reward."""
+        rewards = [judgement.reward for row in self.judgements for judgement in row]
+        return fmean(reward for reward in rewards if reward is not None)
+
+    @property
+    def best_of_n(self) -> float:
+        """Share of problems whose highest-reward sample passes; the first wins a tie, one without a reward never."""
+        best = [_best(row) for row in self.judgements]
+        return fmean(passed[index] for passed, index in zip(self.sampled.passed, best, strict=True))
+
+
+def _best(judgements: list[Judgement]) -> int:
+    worth = [-math.inf if judgement.reward is None else judgement.reward for judgement in judgements]
+    return worth.index(max(worth))
+
+
+def measure_policy(
+    policy: Any,
+    tokenizer: Any,
+    scaler: CodeScaler,
+    problems: Sequence[str],
+    tests: Sequence[Tests],
+    *,
+    n: int,
+    max_new_tokens: int = 96,
+    progress: Callable[[int], None] | None = None,
+) -> Measurement:
+    """Sample n completions per problem at temperature 1, run the tests, and judge; see `sample_completions`."""
+    completions = sample_completions(
+        policy, tokenizer, problems, n=n, max_new_tokens=max_new_tokens, progress=progress
+    )
+    judgements = scaler.judge(
+        [problem for problem in problems for _ in range(n)], [text for row in completions for text in row]
+    )
+    rows = [judgements[first : first + n] for first in range(0, len(judgements), n)]
+    return Measurement(verify_completions(completions, tests), rows)
 
 
 def sample_completions(

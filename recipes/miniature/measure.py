@@ -12,11 +12,13 @@ from pathlib import Path
 from random import Random
 from statistics import fmean
 
+import torch
 from pairs import Pair, pairs_of_rollouts, real_pairs
-from rollouts import distinct_problems, roll_out
+from rollouts import COMPLETIONS_PER_PROBLEM, distinct_problems
+from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from codescaler_plugin.builtin import POLICY, REWARD_MODEL
-from codescaler_plugin.evaluation.generation import Sampled
+from codescaler_plugin.evaluation.generation import measure_policy
 from codescaler_plugin.pipeline import CodeScaler
 from codescaler_plugin.scoring import Scorer, load_scorer
 
@@ -45,32 +47,29 @@ def accuracies(pairs: list[Pair], scorer: Scorer) -> dict[str, float]:
     }
 
 
-def policy_numbers(problems: list[str], sampled: Sampled, scorer: Scorer) -> dict[str, float]:
-    """pass@1, invalid share, best of n by reward and the ceiling of any selection, by execution."""
-    width = len(sampled.completions[0])
-    judgements = CodeScaler(scorer).judge(
-        [problem for problem in problems for _ in range(width)],
-        [text for row in sampled.completions for text in row],
-    )
-    rewards = [judgement.reward or 0.0 for judgement in judgements]
-    best = [max(range(width), key=lambda i, row=row: rewards[row * width + i]) for row in range(len(problems))]
-    return {
-        "problems": len(problems),
-        "pass_at_1": round(sampled.pass_at_1, 4),
-        "invalid": round(sampled.invalid_share, 4),
-        f"best_of_{width}": round(fmean(row[index] for row, index in zip(sampled.passed, best, strict=True)), 4),
-        f"oracle_{width}": round(sampled.oracle, 4),
-    }
-
-
 def measure_models(policy: Path, reward_model: Path, *, seed: int, scale: float = 1.0) -> dict[str, dict[str, float]]:
     """All numbers of the model card except GRPO's: both models on held-out compositions and on held-out real pairs."""
     rng = Random(f"held out {seed}")
     problems = distinct_problems(rng, max(8, int(MEASURED_PROBLEMS * scale)), held_out=True)
-    sampled = roll_out(policy, problems, seed=seed + 1000)
     scorer = load_scorer(str(reward_model), batch_size=64)
+    torch.manual_seed(seed + 1000)
+    measured = measure_policy(
+        AutoModelForCausalLM.from_pretrained(policy, dtype=torch.float32).eval(),
+        AutoTokenizer.from_pretrained(policy),
+        CodeScaler(scorer),
+        [problem.problem for problem in problems],
+        [problem.tests for problem in problems],
+        n=COMPLETIONS_PER_PROBLEM,
+    )
+    sampled = measured.sampled
     return {
-        "policy": policy_numbers([problem.problem for problem in problems], sampled, scorer),
+        "policy": {
+            "problems": len(problems),
+            "pass_at_1": round(sampled.pass_at_1, 4),
+            "invalid": round(sampled.invalid_share, 4),
+            "best_of_8": round(measured.best_of_n, 4),
+            "oracle_8": round(sampled.oracle, 4),
+        },
         "rollout_pairs": accuracies(pairs_of_rollouts(problems, sampled, rng), scorer),
         "real_pairs": accuracies(real_pairs(held_out=True), scorer),
     }

@@ -52,14 +52,15 @@ def main() -> None:
             train_policy(policy, texts, seed=seed, steps=int(STEPS * scale))
     if not pairs_file.exists():
         with timings.stage("rollouts, verification and pairs"):
-            pairs = _make_pairs(policy, output, seed, scale)
-            pairs_file.write_text("".join(json.dumps(asdict(pair)) + "\n" for pair in pairs), encoding="utf-8")
+            made = _make_pairs(policy, output, seed, scale)
+            pairs_file.write_text("".join(json.dumps(asdict(pair)) + "\n" for pair in made), encoding="utf-8")
+    pairs = [Pair(**json.loads(row)) for row in pairs_file.read_text(encoding="utf-8").splitlines()]
     if not (reward_model / "config.json").exists():
         with timings.stage("reward model"):
-            rows = pairs_file.read_text(encoding="utf-8").splitlines()
-            train_reward_model(policy, [Pair(**json.loads(row)) for row in rows], reward_model, seed=seed)
+            train_reward_model(policy, pairs, reward_model, seed=seed)
     with timings.stage("measurement"):
         numbers = measure_models(policy, reward_model, seed=seed, scale=scale)
+    numbers["pairs"] = dict(Counter(pair.kind for pair in pairs))
     numbers["seconds"] = timings.seconds
     (output / "measurements.json").write_text(json.dumps(numbers, indent=2) + "\n", encoding="utf-8")
     if arguments.install:
@@ -70,7 +71,7 @@ def main() -> None:
 def _make_pairs(policy: Path, output: Path, seed: int, scale: float) -> list[Pair]:
     """Pairs of all four kinds, shuffled; the rollouts come from two stages of the policy."""
     rng = Random(f"pairs {seed}")
-    early = max((policy / "trainer").glob("checkpoint-*"))
+    early = min((policy / "trainer").glob("checkpoint-*"), key=lambda folder: int(folder.name.split("-")[1]))
     pairs: list[Pair] = []
     problems = distinct_problems(rng, int((ROLLOUT_PROBLEMS + EARLY_ROLLOUT_PROBLEMS) * scale), held_out=False)
     cut = int(EARLY_ROLLOUT_PROBLEMS * scale)
@@ -81,7 +82,6 @@ def _make_pairs(policy: Path, output: Path, seed: int, scale: float) -> list[Pai
     pairs += near_miss_pairs(int(NEAR_MISS_PAIRS * scale), rng)
     pairs += real_pairs(held_out=False)
     rng.shuffle(pairs)
-    print(f"pairs: {dict(Counter(pair.kind for pair in pairs))}")
     return pairs
 
 

@@ -1,0 +1,145 @@
+"""The miniature: its generator is right, its split holds, and one command walks the whole path."""
+
+import gzip
+import json
+import subprocess
+import sys
+from pathlib import Path
+from random import Random
+
+import pytest
+
+RECIPE = Path(__file__).parents[2] / "recipes" / "miniature"
+
+
+@pytest.fixture(autouse=True)
+def recipe_on_path(monkeypatch):
+    monkeypatch.syspath_prepend(str(RECIPE))
+
+
+def draw(count, *, held_out=False, seed=0):
+    from problems import draw_problems
+
+    stream = draw_problems(Random(seed), held_out=held_out)
+    return [next(stream) for _ in range(count)]
+
+
+def run(code, argument):
+    namespace = {}
+    exec(code, namespace)
+    return namespace["solve"](argument)
+
+
+def test_every_style_gives_the_reference_answer_on_every_hidden_test():
+    from problems import STYLES, solve
+
+    for problem in draw(300):
+        for style in STYLES:
+            code = solve(problem.program, style)
+            assert all(run(code, argument) == expected for argument, expected in problem.tests), code
+
+
+def test_mutants_change_the_program_and_mostly_fail_the_tests():
+    from problems import mutate, solve
+
+    rng, caught = Random(1), 0
+    problems = draw(300)
+    for problem in problems:
+        mutant = mutate(problem.program, rng)
+        assert mutant != problem.program
+        code = solve(mutant, "steps")
+        caught += any(run(code, argument) != expected for argument, expected in problem.tests)
+    assert caught > 0.8 * len(problems)
+
+
+def test_mutants_meaning_is_their_codes_meaning():
+    from problems import STYLES, mutate, solve
+
+    rng = Random(2)
+    for problem in draw(300):
+        mutant = mutate(problem.program, rng)
+        code = solve(mutant, rng.choice(STYLES))
+        assert all(run(code, argument) == mutant.run(argument) for argument, _ in problem.tests), code
+
+
+def test_no_held_out_composition_is_on_the_training_side():
+    from problems import is_held_out
+
+    train = {problem.program.composition for problem in draw(3000)}
+    held_out = {problem.program.composition for problem in draw(1000, held_out=True)}
+    assert not train & held_out
+    assert all(map(is_held_out, held_out))
+    assert min(name.count("|") for name in held_out) >= 2
+    assert {name.count("|") for name in train} == {1, 2, 3, 4}
+
+
+def test_problems_of_four_operations_alone_number_above_a_hundred_thousand():
+    # Of n draws from N equally likely items n(n-1)/2N pairs are expected to collide; unequal ones collide more often,
+    # so the estimate of N by collisions is a lower bound.
+    texts = [problem.problem for problem in draw(12_000) if problem.program.composition.count("|") == 4]
+    collisions = len(texts) - len(set(texts))
+    assert len(texts) ** 2 / 2 / max(collisions, 1) > 100_000
+
+
+def test_the_same_seed_draws_the_same_problems():
+    assert [one.problem for one in draw(50, seed=5)] == [one.problem for one in draw(50, seed=5)]
+
+
+def test_demonstrations_hold_the_stated_share_of_unusable_completions():
+    from corpus import MALFORMED_SHARE, draw_demonstrations
+
+    from codescaler_plugin import extract_code
+
+    demonstrations = draw_demonstrations(Random(0), 2000)
+    invalid = sum(extract_code(one.completion).status != "ok" for one in demonstrations) / 2000
+    assert invalid == pytest.approx(MALFORMED_SHARE, abs=0.02)
+
+
+def test_near_miss_pairs_are_right_and_wrong_by_execution():
+    from pairs import near_miss_pairs
+    from problems import draw_problems
+
+    from codescaler_plugin.preference.sandbox import run_tests
+
+    pairs = near_miss_pairs(60, Random(3))
+    tests = {}
+    stream = draw_problems(Random(3), held_out=False)
+    while any(pair.problem not in tests for pair in pairs):
+        problem = next(stream)
+        tests[problem.problem] = problem.tests
+        if len(tests) > 20_000:
+            break
+    known = [pair for pair in pairs if pair.problem in tests]
+    right = run_tests([(pair.chosen, tests[pair.problem]) for pair in known])
+    wrong = run_tests([(pair.rejected, tests[pair.problem]) for pair in known])
+    assert len(known) > 10
+    assert all(verdict.passed for verdict in right)
+    assert not any(verdict.passed for verdict in wrong)
+
+
+def test_real_pairs_are_split_by_problem_and_all_parse():
+    with gzip.open(RECIPE / "data" / "real_pairs.jsonl.gz", "rt") as file:
+        rows = [json.loads(line) for line in file]
+    sides = {side: {row["problem_id"] for row in rows if row["held_out"] is side} for side in (True, False)}
+    assert not sides[True] & sides[False]
+    assert len(sides[True]) > 50
+    for row in rows:
+        compile(row["chosen"], "chosen", "exec")
+        compile(row["rejected"], "rejected", "exec")
+        assert row["chosen"] != row["rejected"]
+
+
+def test_one_command_walks_the_whole_path(tmp_path):
+    command = [sys.executable, str(RECIPE / "run.py"), "--steps-scale", "0.004", "--output", str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=230)
+    assert done.returncode == 0, done.stderr[-2000:]
+    numbers = json.loads(done.stdout.splitlines()[-1])
+    assert set(numbers["seconds"]) == {
+        "supervised start",
+        "rollouts, verification and pairs",
+        "reward model",
+        "measurement",
+    }
+    assert numbers["real_pairs"]["pairs"] > 100
+    assert numbers["pairs"]["near_miss"] > 0
+    assert (tmp_path / "reward_model" / "model.safetensors").exists()
