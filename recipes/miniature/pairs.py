@@ -19,7 +19,7 @@ from codescaler_plugin.extraction import extract_code
 from codescaler_plugin.records import Status
 
 UNALIGNED_SHARE = 0.3
-PAIRS_PER_PROBLEM = 4
+PAIRS_PER_PROBLEM = 6
 REAL_PAIRS = Path(__file__).parent / "data" / "real_pairs.jsonl.gz"
 
 

@@ -317,7 +317,7 @@ def solve(program: Program, style: str) -> str:
 
 
 def mutate(program: Program, rng: Random) -> Program:
-    """A copy with one change of meaning: another constant, a sibling operation, a step lost, doubled up or swapped.
+    """A copy with one change of meaning: another constant, a sibling operation, a step lost, added or swapped.
 
     The change may still pass weak tests, so a mutant is a negative only after execution has said so.
     """
@@ -328,11 +328,14 @@ def mutate(program: Program, rng: Random) -> Program:
     if change < 0.35 and len(operation.constants) > 1:
         near = [k for k in operation.constants if k != constant and (isinstance(k, str) or abs(k - constant) <= 2)]
         steps[index] = (operation, rng.choice(near))
-    elif change < 0.5 and len(steps) > 1:
+    elif change < 0.47 and len(steps) > 1:
         later = steps[index + 1][0].takes if index + 1 < len(steps) else None
         if later is None or later == operation.takes:
             del steps[index]
-    elif change < 0.6 and index + 1 < len(steps) and steps[index + 1][0].gives == operation.takes == operation.gives:
+    elif change < 0.59:
+        extra = rng.choice([one for one in OPERATIONS if one.takes == one.gives == operation.takes])
+        steps.insert(index, (extra, rng.choice(extra.constants)))
+    elif change < 0.67 and index + 1 < len(steps) and steps[index + 1][0].gives == operation.takes == operation.gives:
         steps[index], steps[index + 1] = steps[index + 1], steps[index]
     if tuple(steps) != program.steps:
         return replace(program, steps=tuple(steps))

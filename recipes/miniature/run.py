@@ -28,9 +28,9 @@ from reward_model import train_reward_model
 from rollouts import distinct_problems, roll_out, write_rollouts
 from supervised import STEPS, train_policy
 
-ROLLOUT_PROBLEMS = 1500
-EARLY_ROLLOUT_PROBLEMS = 500
-NEAR_MISS_PAIRS = 60_000
+ROLLOUT_PROBLEMS = 2000
+EARLY_ROLLOUT_PROBLEMS = 600
+NEAR_MISS_PAIRS = 64_000
 
 
 def main() -> None:

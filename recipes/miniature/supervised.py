@@ -12,7 +12,7 @@ from trl import SFTConfig, SFTTrainer
 
 VOCABULARY = 1536
 BATCH_SIZE = 32
-STEPS = 2600
+STEPS = 2800
 LEARNING_RATE = 3e-3
 CHAT_TEMPLATE = (
     "{% for message in messages %}<|im_start|>{{ message['role'] }}\n{{ message['content'] }}<|im_end|>\n{% endfor %}"
