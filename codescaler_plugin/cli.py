@@ -52,7 +52,7 @@ def _main(
 
 @app.command()
 def quickstart(
-    steps: Annotated[int | None, typer.Option(min=1, help="GRPO steps [default: as in the model card].")] = None,
+    steps: Annotated[int | None, typer.Option(min=1, help="GRPO steps; the model card tells the default.")] = None,
     seed: Annotated[int, typer.Option(help="Seed of sampling and of the training order.")] = 0,
     output: Annotated[Path, typer.Option(help="Folder for all that is written.")] = Path("codescaler-quickstart"),
     as_json: Annotated[bool, typer.Option("--json", help="End with one line of JSON.")] = False,
@@ -73,7 +73,7 @@ def score(
         typer.Argument(metavar="[FILE]", help="JSONL; - for stdin.", encoding="utf-8", errors="surrogateescape"),
     ] = "-",  # type: ignore[assignment]
     model: Annotated[
-        str | None, typer.Option(help="Hub id, directory or 'builtin' [default: CODESCALER_MODEL, else the 8B model].")
+        str | None, typer.Option(help="Hub id, directory or 'builtin'; else CODESCALER_MODEL, else the 8B model.")
     ] = None,
     output: Annotated[Path | None, typer.Option(help="Write here, not to stdout.")] = None,
     batch_size: Annotated[int | None, typer.Option(min=1, help="Sequences per forward pass.")] = None,
@@ -81,12 +81,16 @@ def score(
 ) -> None:
     """Judge completions: JSONL with `problem` and `completion` in, JSONL with the judgement added out.
 
-    A bad line is reported with its number on stderr and skipped. Exit code: 0 all judged, 1 an error (with --strict: a
-    bad line), 3 some lines were skipped or got no score.
+    A bad line is reported with its number on stderr and skipped.
+
+    Exit code: 0 all judged; 1 an error, with --strict a bad line; 3 some lines were skipped or got no score.
     """
+    from transformers.utils.logging import disable_progress_bar
+
     from codescaler_plugin.config import CodeScalerConfig
     from codescaler_plugin.pipeline import CodeScaler
 
+    disable_progress_bar()  # of loading weights: ours is of lines
     with _reported():
         scaler = CodeScaler(config=CodeScalerConfig.from_env(model=model, batch_size=batch_size))
         sink = output.open("w", encoding="utf-8") if output else sys.stdout

@@ -48,8 +48,8 @@ def tokenizer() -> PreTrainedTokenizerFast:
     )
 
 
-def save_policy(folder: Path) -> Path:
-    return _save(folder, Qwen3ForCausalLM, _qwen3())
+def save_policy(folder: Path, **settings: Any) -> Path:
+    return _save(folder, Qwen3ForCausalLM, _qwen3(**settings))
 
 
 def save_reward_model(folder: Path, *, num_labels: int = 1) -> Path:

@@ -25,8 +25,8 @@ from card import install
 from measure import measure_models
 from pairs import Pair, near_miss_pairs, pairs_of_rollouts, real_pairs
 from reward_model import train_reward_model
-from rollouts import distinct_problems, roll_out, write_rollouts
-from supervised import STEPS, train_policy
+from rollouts import COMPLETIONS_PER_PROBLEM, distinct_problems, roll_out, write_rollouts
+from supervised import BATCH_SIZE, STEPS, train_policy
 
 ROLLOUT_PROBLEMS = 2000
 EARLY_ROLLOUT_PROBLEMS = 600
@@ -60,6 +60,10 @@ def main() -> None:
             train_reward_model(policy, pairs, reward_model, seed=seed)
     with timings.stage("measurement"):
         numbers = measure_models(policy, reward_model, seed=seed, scale=scale)
+    numbers["sizes"] = {
+        "demonstrations": int(STEPS * scale) * BATCH_SIZE,
+        "rollouts": int((ROLLOUT_PROBLEMS + EARLY_ROLLOUT_PROBLEMS) * scale) * COMPLETIONS_PER_PROBLEM,
+    }
     numbers["pairs"] = dict(Counter(pair.kind for pair in pairs))
     numbers["seconds"] = timings.seconds
     (output / "measurements.json").write_text(json.dumps(numbers, indent=2) + "\n", encoding="utf-8")

@@ -107,6 +107,14 @@ def test_line_with_a_lone_surrogate_is_judged(tiny_rm_dir: Path) -> None:
     assert [row["completion"] for row in read(result.stdout)] == ["\ud800", "I cannot."]
 
 
+def test_line_that_is_no_utf8_is_reported_with_its_number_and_skipped(tiny_rm_dir: Path, tmp_path: Path) -> None:
+    source = tmp_path / "latin.jsonl"
+    source.write_bytes(lines(USELESS).encode() + b'{"problem": "\xfc", "completion": "c"}\n' + lines(USELESS).encode())
+    result = score(tiny_rm_dir, str(source))
+    assert (result.exit_code, len(read(result.stdout))) == (3, 2)
+    assert "line 2: not UTF-8" in result.stderr
+
+
 def test_strict_stops_at_the_first_bad_line(tiny_rm_dir: Path) -> None:
     result = score(tiny_rm_dir, "--strict", stdin=lines(USELESS, "{", "["))
     assert result.exit_code == 1

@@ -107,6 +107,7 @@ def test_completion_is_the_last_assistant_turn_with_content(completion: Any, sta
         pytest.param([{"role": "system", "content": "S"}], VALID, "problem 1 has no user", id="problem-system-only"),
         pytest.param([user("")], VALID, "problem 1 has no user", id="problem-without-content"),
         pytest.param([user([{"type": "text"}])], VALID, "problem 1: content is list", id="problem-multimodal"),
+        pytest.param("a\ud800", VALID, "problem 1 is no valid Unicode text", id="problem-lone-surrogate"),
         pytest.param("p", None, "completion 1 is NoneType", id="completion-none"),
         pytest.param("p", 1.5, "completion 1 is float", id="completion-number"),
         pytest.param("p", [assistant(["x"])], "completion 1: content is list", id="completion-multimodal"),

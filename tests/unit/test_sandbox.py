@@ -200,7 +200,9 @@ def test_one_candidate_leaves_no_file_for_the_next() -> None:
 
 def test_environment_of_a_candidate_is_empty(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SECRET_TOKEN", "s3cret")
-    assert verdict("import os\ndef solve(n):\n    return dict(os.environ)\n", (0, {})) == PASSED
+    # CPython sets LC_CTYPE by itself where the locale is C (PEP 538).
+    code = "import os\ndef solve(n):\n    return [name for name in os.environ if name != 'LC_CTYPE']\n"
+    assert verdict(code, (0, [])) == PASSED
 
 
 def test_folder_of_a_candidate_is_empty_and_its_own() -> None:

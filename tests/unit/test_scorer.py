@@ -158,7 +158,7 @@ def test_failure_of_the_forward_pass_is_a_scorer_error(tiny_rm_dir: Path) -> Non
         raise RuntimeError("out of memory")
 
     scorer._loaded[0].model.layers[0].register_forward_pre_hook(fail)
-    with pytest.raises(ScorerError, match="out of memory.*batch_size=1"):
+    with pytest.raises(ScorerError, match=r"out of memory.*batch_size=1"):
         scorer.score(ITEMS)
 
 
@@ -174,8 +174,12 @@ def two_labels(folder: Path) -> None:
     tiny.save_reward_model(folder, num_labels=2)
 
 
-def no_trained_head(folder: Path) -> None:
+def causal_lm(folder: Path) -> None:
     tiny.save_policy(folder)
+
+
+def no_trained_head(folder: Path) -> None:
+    tiny.save_policy(folder, num_labels=1)
 
 
 def no_chat_template(folder: Path) -> None:
@@ -214,6 +218,7 @@ def unknown_architecture(folder: Path) -> None:
     ("make", "problem"),
     [
         (two_labels, "2 labels"),
+        (causal_lm, "a reward model"),
         (no_trained_head, "score.weight"),
         (no_chat_template, "chat template"),
         (empty, "builtin"),
@@ -222,7 +227,7 @@ def unknown_architecture(folder: Path) -> None:
         (cut_weights, "builtin"),
         (unknown_architecture, "qwen99"),
     ],
-    ids=lambda value: getattr(value, "__name__", ""),
+    ids=lambda value: getattr(value, "__name__", None),
 )
 def test_directory_that_is_no_reward_model_is_a_config_error_naming_it_and_the_reason(
     tmp_path: Path, make: object, problem: str

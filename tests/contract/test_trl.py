@@ -1,0 +1,352 @@
+"""The real trainers of TRL, on a CPU, with models of some kilobytes."""
+
+import importlib
+import json
+import math
+import multiprocessing
+import os
+import pickle
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from datasets import Dataset
+
+trl = pytest.importorskip("trl")
+
+import pandas as pd  # noqa: E402 - comes with trl
+from trl import GRPOConfig, GRPOTrainer, RLOOConfig, RLOOTrainer  # noqa: E402
+
+from codescaler_plugin import (  # noqa: E402
+    CodeScalerReward,
+    ConfigError,
+    DataError,
+    Status,
+    codescaler_reward,
+    load_scorer,
+    shape_reward,
+)
+from tests.contract import spawned  # noqa: E402
+from tests.tiny import FailingScorer, LengthScorer, fenced  # noqa: E402
+
+ROOT = Path(__file__).parents[2]
+SETTINGS: dict[str, Any] = {
+    "use_cpu": True,
+    "bf16": False,
+    "gradient_checkpointing": False,
+    "report_to": "none",
+    "max_completion_length": 8,
+    "disable_tqdm": True,
+    "save_strategy": "no",
+    "logging_steps": 1,
+    "max_steps": 1,
+    "per_device_train_batch_size": 4,
+    "num_generations": 4,
+}
+CODES = ["x = 1", "xx = 1", "xxx = 1", "xxxx = 1"]
+STANDARD = {"prompt": ["Write one.", "Write two."]}
+CONVERSATIONAL = {
+    "prompt": [
+        [{"role": "system", "content": "You write Python."}, {"role": "user", "content": f"Write {number}."}]
+        for number in ("one", "two")
+    ],
+    "statement": ["The first problem.", "The second problem."],
+    "tests": [[[1, 1]], [[2, 2]]],
+    "task_id": [1, 2],
+}
+
+
+class Ghostwriter:
+    """A reward around a reward: hands in programs instead of what a random policy writes."""
+
+    def __init__(self, reward: CodeScalerReward) -> None:
+        self.reward, self.__name__ = reward, reward.__name__
+        self.calls: list[dict[str, Any]] = []
+        self.rewards: list[list[float | None]] = []
+
+    def __call__(self, prompts: Any, completions: Any, **columns: Any) -> list[float | None]:
+        self.calls.append({"prompts": prompts, "completions": completions, **columns})
+        texts = [fenced(CODES[number % 4]) for number in range(len(completions))]
+        if not isinstance(completions[0], str):
+            texts = [[{"role": "assistant", "content": text}] for text in texts]
+        self.rewards.append(self.reward(prompts, texts, **columns))
+        return self.rewards[-1]
+
+
+def train(kind: str, policy: Path, folder: Path, rewards: list[Any], data: dict[str, Any], **settings: Any) -> Any:
+    trainer_class, config_class = {"grpo": (GRPOTrainer, GRPOConfig), "rloo": (RLOOTrainer, RLOOConfig)}[kind]
+    trainer = trainer_class(
+        str(policy),
+        reward_funcs=rewards,
+        args=config_class(output_dir=str(folder), **{**SETTINGS, **settings}),
+        train_dataset=Dataset.from_dict(data),
+    )
+    trainer.train()
+    return trainer
+
+
+def step(trainer: Any) -> dict[str, float]:
+    """The log of the only step."""
+    first, *_ = trainer.state.log_history
+    return first
+
+
+@pytest.mark.parametrize("data", [STANDARD, CONVERSATIONAL], ids=["standard", "conversational"])
+@pytest.mark.parametrize("kind", ["grpo", "rloo"])
+def test_one_step_with_the_model_as_the_reward(
+    tiny_policy_dir: Path, tiny_rm_dir: Path, tmp_path: Path, kind: str, data: dict[str, Any]
+) -> None:
+    trainer = train(kind, tiny_policy_dir, tmp_path, [CodeScalerReward(model=str(tiny_rm_dir))], data)
+    log = step(trainer)
+    assert log["rewards/codescaler_reward/mean"] == log["reward"] == 0.0
+    assert log["codescaler_reward/status/no_block"] == 1.0
+    assert math.isfinite(log["loss"])
+
+
+@pytest.fixture(scope="module")
+def run(tiny_policy_dir: Path, tiny_rm_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """One GRPO step over valid programs, with two instances, extra columns and a table of completions."""
+    folder = tmp_path_factory.mktemp("grpo")
+    by_model = Ghostwriter(CodeScalerReward(model=str(tiny_rm_dir), name="by_model", problem_column="statement"))
+    scorer = LengthScorer()
+    by_length = Ghostwriter(CodeScalerReward(scorer=scorer, name="by_length", shaping="raw"))
+    trainer = train(
+        "grpo",
+        tiny_policy_dir,
+        folder,
+        [by_model, by_length],
+        CONVERSATIONAL,
+        per_device_train_batch_size=8,
+        log_completions=True,
+        learning_rate=1e-3,
+    )
+    (table,) = (folder / "completions").glob("*.parquet")
+    return {
+        "log": step(trainer),
+        "table": pd.read_parquet(table),
+        "by_model": by_model,
+        "by_length": by_length,
+        "scorer": scorer,
+    }
+
+
+def test_two_instances_are_logged_under_their_own_names(run: dict[str, Any]) -> None:
+    log = run["log"]
+    assert log["rewards/by_length/mean"] == 7.5
+    (rewards,) = run["by_model"].rewards
+    assert log["rewards/by_model/mean"] == pytest.approx(sum(rewards) / len(rewards), rel=1e-5)
+
+
+def test_a_working_scorer_logs_finite_numbers_only(run: dict[str, Any]) -> None:
+    numbers = {name: value for name, value in run["log"].items() if isinstance(value, int | float)}
+    assert {"reward", "reward_std", "loss", "grad_norm"} <= numbers.keys()
+    assert [name for name, value in numbers.items() if not math.isfinite(value)] == []
+
+
+def test_rewards_that_differ_give_a_gradient(run: dict[str, Any]) -> None:
+    assert run["log"]["frac_reward_zero_std"] == 0.0
+    assert run["log"]["grad_norm"] > 0
+
+
+def test_share_of_every_status_is_logged(run: dict[str, Any]) -> None:
+    shares = {status: run["log"][f"by_model/status/{status}"] for status in Status}
+    assert shares == {status: float(status is Status.OK) for status in Status}
+
+
+@pytest.mark.parametrize("metric", ["score/mean", "score/std", "unscored", "seconds"])
+def test_metric_of_the_scores_is_logged(run: dict[str, Any], metric: str) -> None:
+    expected = {"score/mean": 7.5, "score/std": pytest.approx(1.118033988749895), "unscored": 0.0}
+    value = run["log"][f"by_length/{metric}"]
+    assert value == expected[metric] if metric in expected else 0 <= value < 60
+
+
+def test_table_of_completions_has_status_and_score(run: dict[str, Any]) -> None:
+    table = run["table"]
+    assert list(table["by_length/status"]) == ["ok"] * 8
+    assert list(table["by_length/score"]) == [6.0, 7.0, 8.0, 9.0] * 2
+    assert list(table["by_length"]) == [6.0, 7.0, 8.0, 9.0] * 2
+
+
+def test_trainer_hands_over_every_column_of_the_dataset(run: dict[str, Any]) -> None:
+    (call,) = run["by_length"].calls
+    assert len(call["prompts"]) == 8
+    assert {"statement", "tests", "task_id", "completion_ids", "trainer_state"} <= call.keys()
+
+
+def test_problem_is_the_last_user_turn_of_the_prompt(run: dict[str, Any]) -> None:
+    (items,) = run["scorer"].calls
+    assert [problem for problem, _ in items] == [
+        prompt[-1]["content"] for prompt in run["by_length"].calls[0]["prompts"]
+    ]
+
+
+def test_problem_column_takes_the_place_of_the_prompt(run: dict[str, Any], tiny_rm_dir: Path) -> None:
+    (call,) = run["by_model"].calls
+    (rewards,) = run["by_model"].rewards
+    items = [(text, CODES[number % 4] + "\n") for number, text in enumerate(call["statement"])]
+    expected = [shape_reward(score, Status.OK) for score in load_scorer(str(tiny_rm_dir)).score(items)]
+    assert rewards == pytest.approx(expected, rel=1e-4)
+
+
+@pytest.mark.parametrize("kind", ["grpo", "rloo"])
+def test_training_goes_on_when_the_scorer_fails(tiny_policy_dir: Path, tmp_path: Path, kind: str) -> None:
+    reward = Ghostwriter(CodeScalerReward(scorer=FailingScorer()))
+    trainer = train(kind, tiny_policy_dir, tmp_path, [reward], STANDARD, max_steps=2)
+    assert reward.rewards == [[None] * 4] * 2
+    assert trainer.state.global_step == 2
+    assert all(parameter.isfinite().all() for parameter in trainer.model.parameters())
+    assert step(trainer)["codescaler_reward/unscored"] == 4.0
+
+
+def test_other_rewards_still_count_when_the_scorer_fails(tiny_policy_dir: Path, tmp_path: Path) -> None:
+    failing = Ghostwriter(CodeScalerReward(scorer=FailingScorer(), name="failing"))
+    working = Ghostwriter(CodeScalerReward(scorer=LengthScorer(), name="working", shaping="raw"))
+    log = step(train("grpo", tiny_policy_dir, tmp_path, [failing, working], STANDARD))
+    assert log["reward"] == log["rewards/working/mean"] == 7.5
+    assert log["grad_norm"] > 0
+
+
+# The reward by itself, called as trainers call it.
+
+
+def test_reward_is_called_without_log_functions_by_some_trainers() -> None:
+    reward = CodeScalerReward(scorer=LengthScorer(), shaping="raw")
+    given = reward(prompts=["p", "p"], completions=[fenced("x = 1"), "No."], completion_ids=[[1], [2]], task_id=[1, 2])
+    assert given == [6.0, 0.0]
+
+
+def test_empty_batch_gives_no_rewards_and_finite_metrics() -> None:
+    metrics: dict[str, float] = {}
+    tables: dict[str, list[Any]] = {}
+    reward = CodeScalerReward(scorer=LengthScorer())
+    given = reward(
+        prompts=[], completions=[], log_metric=metrics.__setitem__, log_extra=tables.__setitem__, trainer_state=None
+    )
+    assert given == []
+    assert metrics
+    assert all(map(math.isfinite, metrics.values()))
+    assert tables == {"codescaler_reward/status": [], "codescaler_reward/score": []}
+
+
+def test_missing_problem_column_is_a_data_error_that_lists_the_columns() -> None:
+    reward = CodeScalerReward(scorer=LengthScorer(), problem_column="question")
+    with pytest.raises(DataError, match=r"'question'.*statement, task_id"):
+        reward(prompts=["p"], completions=["c"], task_id=[1], statement=["s"])
+
+
+def test_wrong_setting_shows_when_the_reward_is_made() -> None:
+    with pytest.raises(ConfigError, match="did you mean shaping"):
+        CodeScalerReward(shapping="raw")
+
+
+def test_model_that_cannot_be_used_is_raised_and_not_scored_as_none(tmp_path: Path) -> None:
+    reward = CodeScalerReward(model=str(tmp_path / "missing"))
+    with pytest.raises(ConfigError, match="missing"):
+        reward(prompts=["p"], completions=[fenced("x = 1")])
+
+
+@pytest.mark.parametrize("form", ["instance", "lazy"])
+def test_reward_works_in_a_spawned_process(tiny_rm_dir: Path, monkeypatch: pytest.MonkeyPatch, form: str) -> None:
+    monkeypatch.setenv("CODESCALER_MODEL", str(tiny_rm_dir))
+    instance = CodeScalerReward(model=str(tiny_rm_dir))
+    expected = instance(prompts=spawned.PROMPTS, completions=spawned.COMPLETIONS)
+    context = multiprocessing.get_context("spawn")
+    results = context.Queue()
+    process = context.Process(
+        target=spawned.call, args=(instance if form == "instance" else codescaler_reward, results)
+    )
+    process.start()
+    try:
+        given = results.get(timeout=120)
+    finally:
+        process.join(10)
+        process.kill()
+    assert given == pytest.approx(expected, rel=1e-5)
+    assert given[0] > 0
+    assert given[1] == 0.0
+
+
+def test_used_reward_pickles_as_its_settings(tiny_rm_dir: Path) -> None:
+    reward = CodeScalerReward(model=str(tiny_rm_dir), name="other")
+    reward(prompts=["p"], completions=[fenced("x = 1")])
+    data = pickle.dumps(reward)
+    assert len(data) < 2_000
+    assert pickle.loads(data).__name__ == "other"
+
+
+def test_lazy_reward_reads_the_environment_at_its_first_call(
+    tiny_rm_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fresh = pickle.loads(pickle.dumps(codescaler_reward))
+    monkeypatch.setenv("CODESCALER_MODEL", str(tiny_rm_dir))
+    monkeypatch.setenv("CODESCALER_SHAPING", "raw")
+    given = fresh(prompts=["p"], completions=[fenced("x = 1")])
+    assert given == load_scorer(str(tiny_rm_dir)).score([("p", "x = 1\n")])
+
+
+def test_dotted_name_of_the_command_line_is_a_callable_with_a_name() -> None:
+    module, _, attribute = "codescaler_plugin.codescaler_reward".rpartition(".")
+    reward = getattr(importlib.import_module(module), attribute)
+    assert callable(reward)
+    assert not isinstance(reward, type)
+    assert reward.__name__ == "codescaler_reward"
+
+
+# Other processes: the command line, and two ranks.
+
+
+TRL = ("-c", "from trl.cli import main; main()")  # what the `trl` script does, in this very environment
+
+
+def in_process(*command: str, cwd: Path) -> str:
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(
+        [sys.executable, *command], cwd=cwd, env=environment, capture_output=True, text=True, timeout=200, check=False
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    return done.stdout
+
+
+def test_trl_command_takes_the_reward_from_a_yaml_file(
+    tiny_policy_dir: Path, tiny_rm_dir: Path, tmp_path: Path
+) -> None:
+    data = tmp_path / "data"
+    data.mkdir()
+    rows = [{"prompt": text, "task_id": number} for number, text in enumerate(STANDARD["prompt"])]
+    (data / "train.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    settings = {
+        **SETTINGS,
+        "model_name_or_path": str(tiny_policy_dir),
+        "dataset_name": str(data),
+        "output_dir": str(tmp_path / "run"),
+        "reward_funcs": ["codescaler_plugin.codescaler_reward"],  # TRL reads a bare string letter by letter
+        "log_completions": True,
+        "env": {"CODESCALER_MODEL": str(tiny_rm_dir), "CODESCALER_SHAPING": "raw"},
+    }
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text(json.dumps(settings))  # JSON is YAML
+    in_process(*TRL, "grpo", "--config", str(recipe), cwd=tmp_path)
+    (table,) = (tmp_path / "run" / "completions").glob("*.parquet")
+    assert list(pd.read_parquet(table)["codescaler_reward/status"]) == ["no_block"] * 4
+
+
+def test_group_split_over_two_ranks_is_scored_slice_by_slice(
+    tiny_policy_dir: Path, tiny_rm_dir: Path, tmp_path: Path
+) -> None:
+    script = Path(__file__).with_name("two_ranks.py")
+    in_process(
+        *("-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", str(script)),
+        *(str(tiny_policy_dir), str(tiny_rm_dir), str(tmp_path)),
+        cwd=tmp_path,
+    )
+    first, second = (json.loads((tmp_path / f"rank-{rank}.json").read_text()) for rank in range(2))
+    assert first["processes"] == second["processes"] == 2
+    ((one,), (two,)) = first["calls"], second["calls"]
+    assert len({*one["prompts"], *two["prompts"]}) == 1, "the group of eight must be split for this test to mean it"
+    assert one["rewards"] == [6.0, 7.0, 8.0, 9.0]
+    assert two["rewards"] == [10.0, 11.0, 12.0, 13.0]
+    assert first["log"][0]["rewards/length/mean"] == 9.5
+    assert first["log"][0]["rewards/model/mean"] == 0.0
+    assert first["log"][0]["reward_std"] > 0
