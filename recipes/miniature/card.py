@@ -1,6 +1,7 @@
 """Stage 6: make a run's models the package's embedded ones, with their problems and their model card."""
 
 import json
+import re
 import shutil
 from pathlib import Path
 from random import Random
@@ -53,11 +54,18 @@ def write_problems() -> None:
 
 
 def write_card(numbers: dict[str, Any]) -> None:
-    """Fill the measured numbers into the card's template."""
+    """Fill the measured numbers into the card's template.
+
+    Raises:
+        ValueError: the template asks for a number that was not measured.
+    """
     text = TEMPLATE.read_text(encoding="utf-8")
     for section, values in numbers.items():
         for name, value in values.items():
             text = text.replace(f"{{{section}.{name}}}", str(value))
+    missing = re.findall(r"\{[\w ,]+\.[\w ]+\}", text)
+    if missing:
+        raise ValueError(f"the model card asks for {', '.join(missing)}, which this run did not measure")
     MODEL_CARD.write_text(text, encoding="utf-8")
 
 
