@@ -13,7 +13,7 @@ import typer
 from rich.console import Console
 
 from codescaler_plugin import __version__
-from codescaler_plugin.errors import CodeScalerError, DataError
+from codescaler_plugin.errors import CodeScalerError, ConfigError, DataError
 
 if TYPE_CHECKING:
     from codescaler_plugin.pipeline import CodeScaler
@@ -93,14 +93,23 @@ def score(
     disable_progress_bar()  # of loading weights: ours is of lines
     with _reported():
         scaler = CodeScaler(config=CodeScalerConfig.from_env(model=model, batch_size=batch_size))
-        sink = output.open("w", encoding="utf-8") if output else sys.stdout
-        try:
+        with _sink(output) as sink:
             complete = _score_lines(scaler, source, sink, strict=strict)
-        finally:
-            if output:
-                sink.close()
     if not complete:
         raise typer.Exit(3)
+
+
+@contextmanager
+def _sink(output: Path | None) -> Iterator[TextIO]:
+    if output is None:
+        yield sys.stdout
+        return
+    try:
+        file = output.open("w", encoding="utf-8")
+    except OSError as error:
+        raise ConfigError(f"cannot write {output}: {error.strerror}") from error
+    with file:
+        yield file
 
 
 def _score_lines(scaler: "CodeScaler", source: TextIO, sink: TextIO, *, strict: bool) -> bool:
@@ -116,7 +125,7 @@ def _score_lines(scaler: "CodeScaler", source: TextIO, sink: TextIO, *, strict: 
             rows = list(_rows(chunk, strict=strict))
             judgements = scaler.judge([row["problem"] for row in rows], [row["completion"] for row in rows])
             for row, judgement in zip(rows, judgements, strict=True):
-                print(json.dumps({**row, **asdict(judgement)}, ensure_ascii=False), file=sink, flush=True)
+                print(json.dumps({**row, **asdict(judgement)}), file=sink, flush=True)
             complete &= len(rows) == len(chunk) and all(judgement.reward is not None for judgement in judgements)
             bar.update(task, advance=len(chunk))
     return complete
@@ -142,10 +151,12 @@ def _row(line: str) -> dict[str, Any]:
         row = json.loads(line)
     except UnicodeEncodeError as error:
         raise DataError("not UTF-8") from error
+    except RecursionError as error:
+        raise DataError("not JSON (nested too deeply)") from error
     except json.JSONDecodeError as error:
         raise DataError(f"not JSON ({error.msg} at column {error.colno})") from error
     if not isinstance(row, dict) or not {"problem", "completion"} <= row.keys():
         raise DataError("expected an object with 'problem' and 'completion'")
-    problem_text(row["problem"], 0)
-    completion_text(row["completion"], 0)
+    problem_text(row["problem"])
+    completion_text(row["completion"])
     return row

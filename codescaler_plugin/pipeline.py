@@ -57,9 +57,13 @@ class CodeScaler:
         """
         if len(problems) != len(completions):
             raise DataError(f"{len(problems)} problems for {len(completions)} completions: expected one each")
-        texts = [problem_text(problem, row) for row, problem in enumerate(problems)]
+        texts = [problem_text(problem, f"problem {row}") for row, problem in enumerate(problems)]
         extractions = [
-            extract_code(completion_text(completion, row), language=self.config.language, policy=self.config.policy)
+            extract_code(
+                completion_text(completion, f"completion {row}"),
+                language=self.config.language,
+                policy=self.config.policy,
+            )
             for row, completion in enumerate(completions)
         ]
         usable = [row for row, extraction in enumerate(extractions) if extraction.status is Status.OK]
@@ -90,19 +94,19 @@ class CodeScaler:
         return [None] * len(items)
 
 
-def problem_text(problem: Text, row: int) -> str:
+def problem_text(problem: Text, offender: str = "problem") -> str:
     """The problem in a prompt: the string as it stands, or the last user turn of a message list."""
-    text = _text(problem, "user", f"problem {row}")
+    text = _text(problem, "user", offender)
     try:
         text.encode()
     except UnicodeEncodeError as error:
-        raise DataError(f"problem {row} is no valid Unicode text: {error.reason} at {error.start}") from error
+        raise DataError(f"{offender} is no valid Unicode text: {error.reason} at {error.start}") from error
     return text
 
 
-def completion_text(completion: Text, row: int) -> str:
+def completion_text(completion: Text, offender: str = "completion") -> str:
     """The text of a completion: the string as it stands, or the last assistant turn that has content."""
-    return _text(completion, "assistant", f"completion {row}")
+    return _text(completion, "assistant", offender)
 
 
 def _text(value: Text, role: str, offender: str) -> str:

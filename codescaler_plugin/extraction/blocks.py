@@ -4,6 +4,7 @@ Covers backtick and tilde fences, info strings with attributes, fences inside li
 markers are taken off), CRLF, and unclosed fences. It does not read indented code blocks or inline code as code.
 """
 
+import re
 from dataclasses import dataclass
 from functools import cache
 
@@ -31,8 +32,9 @@ def strip_thinking(text: str) -> str:
 
 def find_blocks(text: str) -> list[Block]:
     """All fenced blocks of a Markdown text, in order; a fence inside another block's text is not a block."""
-    source = text.encode("utf-8", "replace")  # a lone surrogate cannot be encoded; it is no code either
-    return [_block(node, source) for node in _fences(_parser().parse(source).root_node)]
+    source = text.encode("utf-8", "replace") + b"\n"  # a lone surrogate cannot be encoded; it is no code either
+    # The grammar takes NUL for the end of the text: it sees another control character, of the same width.
+    return [_block(node, source) for node in _fences(_parser().parse(source.replace(b"\0", b"\1")).root_node)]
 
 
 # A parser holds C state that threads must not share; making one costs microseconds, loading the grammar is cached.
@@ -57,16 +59,19 @@ def _fences(root: Node) -> list[Node]:
 
 
 def _block(node: Node, source: bytes) -> Block:
-    info, text, delimiters = "", "", 0
+    info, text, delimiters = "", "", []
     for child in node.children:
         if child.type == "fenced_code_block_delimiter":
-            delimiters += 1
+            delimiters.append(source[child.start_byte : child.end_byte])
         elif child.type == "info_string":
             info = source[child.start_byte : child.end_byte].decode()
         elif child.type == "code_fence_content":
             text = _content(child, source)
+    # CommonMark §4.5: a fence that is itself indented takes as much indentation off each of its lines.
+    if indent := len(delimiters[0]) - len(delimiters[0].lstrip(b" ")):
+        text = re.sub(rf"^ {{1,{indent}}}", "", text, flags=re.MULTILINE)
     words = info.strip(" {}.").replace("{", " ").replace(",", " ").split()
-    return Block(text.replace("\r\n", "\n"), words[0].lower() if words else "", closed=delimiters == 2)
+    return Block(text.replace("\r\n", "\n"), words[0].lower() if words else "", closed=len(delimiters) == 2)
 
 
 def _content(node: Node, source: bytes) -> str:

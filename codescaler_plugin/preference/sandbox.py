@@ -1,8 +1,9 @@
 """Verdicts by execution: a candidate's function is called with hidden arguments in a separate, limited process.
 
-Covers: a process per candidate, wall and CPU time, memory, no file writes, no core dumps, its own empty folder, no
-inherited environment, and expected answers that never enter the candidate's process. Does not cover: the network,
-reading files, or an attacker who knows the kernel. Verify code of an untrusted model in a container as well.
+Covers: a process and a folder per candidate, wall and CPU time, memory, no growing of files, no core dumps, no
+inherited environment, its descendants killed with it (Linux), and expected answers that never enter the candidate's
+process. Does not cover: the network, and reading, emptying or deleting files that your user may touch. It is no
+security boundary: verify the code of a model that you do not trust in a container as well.
 """
 
 import json
@@ -36,8 +37,8 @@ def run_tests(
 ) -> list[Verdict]:
     """Run each candidate's code against its tests; same length, same order.
 
-    A candidate passes if every call returns a value equal to the expected one after a trip through JSON (a tuple
-    equals a list). Whatever else it does, it fails with a detail; it cannot fail the caller.
+    A candidate passes if every call returns a value equal to the expected one after a trip of both through JSON (a
+    tuple equals a list). Whatever else it does, it fails with a detail; it cannot fail the caller.
 
     Args:
         candidates: (code, tests) each.
@@ -48,43 +49,63 @@ def run_tests(
         progress: called with the number of candidates that have just been judged.
 
     Raises:
-        SandboxError: the sandbox process itself died, or a test is not JSON.
+        SandboxError: a test is not JSON, or the sandbox does not work on this machine.
     """
+    settings = {"entry_point": entry_point, "timeout": timeout, "memory_mb": memory_mb}
     chunks = [candidates[start : start + _CHUNK] for start in range(0, len(candidates), _CHUNK)]
 
     def judge(chunk: Sequence[tuple[str, Tests]]) -> list[Verdict]:
-        answers = _execute([code for code, _ in chunk], [tests for _, tests in chunk], entry_point, timeout, memory_mb)
+        jobs, expected = _jobs(chunk, settings)
+        verdicts = [_verdict(answer, results) for answer, results in zip(_answers(jobs), expected, strict=True)]
         if progress is not None:
             progress(len(chunk))
-        return [_verdict(answer, tests) for answer, (_, tests) in zip(answers, chunk, strict=True)]
+        return verdicts
 
     with ThreadPoolExecutor(workers or os.cpu_count() or 1) as pool:
         return [verdict for verdicts in pool.map(judge, chunks) for verdict in verdicts]
 
 
-def _execute(
-    codes: list[str], tests: list[Tests], entry_point: str, timeout: float, memory_mb: int
-) -> list[dict[str, Any]]:
-    settings = {"entry_point": entry_point, "timeout": timeout, "memory_mb": memory_mb}
+def _jobs(chunk: Sequence[tuple[str, Tests]], settings: dict[str, Any]) -> tuple[list[str], list[list[Any]]]:
+    """A JSON line per candidate, and the expected results as JSON gives them back."""
     try:
         jobs = [
-            json.dumps({"code": code, "arguments": [argument for argument, _ in cases], **settings})
-            for code, cases in zip(codes, tests, strict=True)
+            json.dumps({"code": code, "arguments": [argument for argument, _ in tests], **settings}, allow_nan=False)
+            for code, tests in chunk
         ]
+        expected = [json.loads(json.dumps([value for _, value in tests], allow_nan=False)) for _, tests in chunk]
     except (TypeError, ValueError) as error:
-        raise SandboxError(f"a test argument is not of JSON's types: {error}") from error
+        raise SandboxError(f"a test is not of JSON's types: {error}") from error
+    return jobs, expected
+
+
+def _answers(jobs: list[str]) -> list[Any]:
+    """One answer per job. A candidate that breaks the worker is found by running the jobs one at a time."""
+    try:
+        return _execute(jobs)
+    except SandboxError:
+        if len(jobs) > 1:
+            return [answer for job in jobs for answer in _answers([job])]
+        _execute([json.dumps({**json.loads(jobs[0]), "code": "", "arguments": []})])  # raises if it was not the code
+        return [{"error": "Killed"}]
+
+
+def _execute(jobs: list[str]) -> list[Any]:
+    seconds = 60 + 2 * sum(json.loads(job)["timeout"] for job in jobs)
     with tempfile.TemporaryDirectory(prefix="codescaler-sandbox-") as folder:
-        done = subprocess.run(
-            [sys.executable, "-I", "-S", str(_WORKER)],
-            input="\n".join(jobs) + "\n",
-            capture_output=True,
-            text=True,
-            cwd=folder,
-            env={},
-            timeout=60 + 2 * timeout * len(jobs),
-            check=False,
-        )
-    answers = [json.loads(line) for line in done.stdout.splitlines()]
+        try:
+            done = subprocess.run(
+                [sys.executable, "-I", "-S", str(_WORKER)],
+                input="\n".join(jobs) + "\n",
+                capture_output=True,
+                text=True,
+                cwd=folder,
+                env={},
+                timeout=seconds,
+                check=False,
+            )
+            answers = [json.loads(line) for line in done.stdout.splitlines()]
+        except (subprocess.TimeoutExpired, ValueError, RecursionError) as error:
+            raise SandboxError(f"the sandbox process gave no readable answer: {error}") from error
     if done.returncode != 0 or len(answers) != len(jobs):
         raise SandboxError(
             f"the sandbox process ended with code {done.returncode} after {len(answers)} of {len(jobs)} candidates: "
@@ -93,13 +114,14 @@ def _execute(
     return answers
 
 
-def _verdict(answer: dict[str, Any], tests: Tests) -> Verdict:
-    if "error" in answer:
-        return Verdict(passed=False, detail=answer["error"])
-    results = answer.get("results")
-    if not isinstance(results, list) or len(results) != len(tests):
+def _verdict(answer: Any, expected: list[Any]) -> Verdict:
+    error = answer.get("error") if isinstance(answer, dict) else None
+    if isinstance(error, str):
+        return Verdict(passed=False, detail=error)
+    results = answer.get("results") if isinstance(answer, dict) else None
+    if not isinstance(results, list) or len(results) != len(expected):
         return Verdict(passed=False, detail="UnreadableResult")
-    for number, (result, (_, expected)) in enumerate(zip(results, tests, strict=True)):
-        if result != expected:
+    for number, (result, value) in enumerate(zip(results, expected, strict=True)):
+        if result != value:
             return Verdict(passed=False, detail=f"WrongAnswer in test {number}")
     return Verdict(passed=True)

@@ -98,19 +98,25 @@ class TransformersScorer:
 
 def _load(name: str, device: str | None) -> tuple[Any, Any]:
     import torch
+    from safetensors import SafetensorError
     from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer
 
-    _check_directory(name)
+    name = _checked(name)
     try:
         config = AutoConfig.from_pretrained(name)
         if config.num_labels != 1:
-            raise ConfigError(f"{name} has {config.num_labels} labels: a reward model has exactly one")
+            kind = ", ".join(config.architectures or ["a model of unknown kind"])
+            raise ConfigError(
+                f"{name} is {kind} with {config.num_labels} labels: a reward model is a sequence classifier with one"
+            )
         tokenizer = AutoTokenizer.from_pretrained(name)
         place = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
         # bf16 matrix products are many times slower than fp32 on most CPUs; elsewhere the checkpoint's dtype stands.
         dtype = torch.float32 if place.type == "cpu" else "auto"
         model, report = AutoModelForSequenceClassification.from_pretrained(name, dtype=dtype, output_loading_info=True)
-    except OSError as error:
+    except ConfigError:
+        raise
+    except (OSError, ValueError, SafetensorError) as error:  # no such model, a config of no model, broken weights
         raise ConfigError(
             f"reward model {name!r} cannot be loaded: {error}\n"
             "Give a directory or a hub id that can be reached, or model='builtin' for the small embedded model, "
@@ -123,15 +129,23 @@ def _load(name: str, device: str | None) -> tuple[Any, Any]:
         )
     if tokenizer.chat_template is None:
         raise ConfigError(f"the tokenizer of {name} has no chat template: save one beside the model")
+    if not tokenizer("code", add_special_tokens=False)["input_ids"]:
+        raise ConfigError(f"{name} has no tokenizer files: save the model's tokenizer beside it")
+    rows = model.get_input_embeddings().num_embeddings
+    if len(tokenizer) > rows:
+        raise ConfigError(
+            f"the tokenizer of {name} has {len(tokenizer)} tokens for {rows} embeddings: they do not match"
+        )
     return model.to(place).eval(), tokenizer
 
 
-def _check_directory(name: str) -> None:
-    """A path that does not exist would otherwise be looked up as a hub id, with a misleading error."""
+def _checked(name: str) -> str:
+    """The name with `~` expanded. A path that does not exist would be looked up as a hub id and misreported."""
     path = Path(name).expanduser()
     looks_like_path = path.is_absolute() or name.startswith((".", "~")) or name.count("/") > 1
     if looks_like_path and not path.is_dir():
         raise ConfigError(f"reward model directory {name} does not exist: give a directory, a hub id, or 'builtin'")
+    return str(path) if looks_like_path else name
 
 
 def _forward(model: Any, rows: list[list[int]]) -> list[float]:

