@@ -26,7 +26,7 @@ from codescaler_plugin.errors import ConfigError, MissingExtraError
 from codescaler_plugin.evaluation.generation import Measurement, measure_policy
 from codescaler_plugin.integrations.trl_reward import CodeScalerReward
 
-STEPS = 60
+STEPS = 80
 LEARNING_RATE = 2e-4
 KL_COEFFICIENT = 0.05
 GROUP = 8
