@@ -117,6 +117,16 @@ def test_near_miss_pairs_are_right_and_wrong_by_execution():
     assert not any(verdict.passed for verdict in wrong)
 
 
+def test_embedded_reward_model_ranks_near_misses_far_above_chance():
+    from measure import accuracies
+    from pairs import near_miss_pairs
+
+    from codescaler_plugin import load_scorer
+
+    pairs = [pair for pair in near_miss_pairs(400, Random(11)) if pair.kind == "near_miss"]
+    assert accuracies(pairs, load_scorer("builtin", batch_size=64))["reward_model"] > 0.85
+
+
 def test_real_pairs_are_split_by_problem_and_all_parse():
     with gzip.open(RECIPE / "data" / "real_pairs.jsonl.gz", "rt") as file:
         rows = [json.loads(line) for line in file]
