@@ -251,7 +251,7 @@ def _plot(path: Path, history: list[dict[str, float]], before: Measurement, afte
     for step, rate in zip(ends, rates, strict=True):
         bottom.annotate(f"{rate:.2f}", (step, rate), textcoords="offset points", xytext=(0, 8), ha="center")
     bottom.set(xlabel="GRPO step", ylabel="share", ylim=(0, 1))
-    bottom.legend(loc="center right")
+    bottom.legend(loc="upper left")
     for axes in (top, bottom):
         axes.grid(alpha=0.3)
         axes.margins(x=0.04)
