@@ -61,7 +61,7 @@ def measure_models(policy: Path, reward_model: Path, *, seed: int, scale: float 
         [problem.tests for problem in problems],
         n=COMPLETIONS_PER_PROBLEM,
     )
-    sampled = measured.sampled
+    sampled, real = measured.sampled, real_pairs(held_out=True)
     return {
         "policy": {
             "problems": len(problems),
@@ -71,7 +71,7 @@ def measure_models(policy: Path, reward_model: Path, *, seed: int, scale: float 
             "oracle_8": round(sampled.oracle, 4),
         },
         "rollout_pairs": accuracies(pairs_of_rollouts(problems, sampled, rng), scorer),
-        "real_pairs": accuracies(real_pairs(held_out=True), scorer),
+        "real_pairs": accuracies(real[: max(8, int(len(real) * scale))], scorer),
     }
 
 

@@ -84,7 +84,8 @@ def _make_pairs(policy: Path, output: Path, seed: int, scale: float) -> list[Pai
         write_rollouts(output / f"rollouts_{name}.jsonl", share, sampled)
         pairs += pairs_of_rollouts(share, sampled, rng)
     pairs += near_miss_pairs(int(NEAR_MISS_PAIRS * scale), rng)
-    pairs += real_pairs(held_out=False)
+    real = real_pairs(held_out=False)
+    pairs += real[: max(8, int(len(real) * scale))]
     rng.shuffle(pairs)
     return pairs
 
