@@ -34,7 +34,6 @@ def pair_accuracy(pairs: list[Pair], score: Callable[[list[tuple[str, str]]], li
 
 def accuracies(pairs: list[Pair], scorer: Scorer) -> dict[str, float]:
     """Held-out accuracy of the reward model beside the two length baselines, and the number of pairs."""
-
     if not pairs:  # a dry run's policy gets nothing right
         return {"pairs": 0, "problems": 0}
 
