@@ -2,16 +2,25 @@
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from difflib import get_close_matches
 from typing import Any, Self
 
 from codescaler_plugin.errors import ConfigError
+from codescaler_plugin.extraction import POLICIES
+from codescaler_plugin.extraction.languages import checked_language
+from codescaler_plugin.scoring.rendering import wrapper_pattern
+from codescaler_plugin.shaping import Shaping
 
 PREFIX = "CODESCALER_"
-LANGUAGES = ("python",)
-POLICIES = ("single",)
-SHAPINGS = ("softplus", "raw")
+_NUMBERS: dict[str, tuple[type[int] | type[float], str]] = {
+    "max_length": (int, "a whole number"),
+    "max_tokens": (int, "a whole number"),
+    "cache_size": (int, "a whole number"),
+    "temperature": (float, "a number"),
+    "offset": (float, "a number"),
+    "floor": (float, "a number"),
+}
 
 
 @dataclass(frozen=True)
@@ -20,12 +29,25 @@ class CodeScalerConfig:
 
     Attributes:
         model: hub id, directory, or `builtin` for the small embedded model. Default: the paper's 8B model.
-        language: language the code must be in. Only `python` so far.
-        policy: which fenced block counts. `single` (paper §4, as described in the public recipe): exactly one.
-        shaping: `softplus` (the paper's log(1 + e^score)) or `raw` (the logit itself).
-        batch_size: sequences per forward pass.
-        max_length: tokens per rendered sample; a longer one is not scored, never cut. None: the model's own limit.
+        language: language the code must be in (`extraction.languages.LANGUAGES`), or `any`. Default: the paper's.
+        policy: which fenced block counts: `single` (paper §4, as described in the public recipe), `last`, `first` or
+            `bare`; see `extract_code`.
+        shaping: shape of the reward: `softplus` (the paper's log(1 + e^score)), `sigmoid`, `group_center`, `rank` or
+            `raw`; see `shaping.Shaping`, also for the next three.
+        temperature: divides the score before it is shaped. The paper has 1.
+        offset: taken off the score before it is shaped. The paper has 0.
+        floor: reward of the worst valid code. The paper has 0, the reward of invalid code.
+        max_length: tokens per rendered sample. The middle of a longer one's problem is left out, its code never; see
+            `scoring.rendering.Renderer`. None: the model's own limit.
+        max_tokens: tokens per forward pass. None: what fits the free memory.
+        cache_size: scores remembered across calls; 0: none.
+        cache_dir: folder of a score file shared by the processes of a machine (extra `cache`). None: none.
+        offload: move the model to CPU memory after each call, for a policy on the same GPU.
+        problem_wrapper: `livecodebench`, or a regular expression with a group `problem`: what stands around the
+            problem in a prompt and is taken off before scoring. None: nothing.
         device: torch device such as `cuda:1`. None: the current accelerator, else the CPU.
+        tokenizer: of a vLLM server's model, a directory or hub id. None: where the server has the model from.
+        api_key: of a codescaler server.
         problem_column: dataset column that holds the problem. None: the last user turn of the prompt.
     """
 
@@ -33,20 +55,38 @@ class CodeScalerConfig:
     language: str = "python"
     policy: str = "single"
     shaping: str = "softplus"
-    batch_size: int = 8
+    temperature: float = 1.0
+    offset: float = 0.0
+    floor: float = 0.0
     max_length: int | None = None
+    max_tokens: int | None = None
+    cache_size: int = 65_536
+    cache_dir: str | None = None
+    offload: bool = False
+    problem_wrapper: str | None = None
     device: str | None = None
+    tokenizer: str | None = None
+    api_key: str | None = field(default=None, repr=False)
     problem_column: str | None = None
 
     def __post_init__(self) -> None:
-        _one_of("language", self.language, LANGUAGES)
+        checked_language(self.language)
+        if self.problem_wrapper is not None:
+            wrapper_pattern(self.problem_wrapper)
+        self.shape()
         _one_of("policy", self.policy, POLICIES)
-        _one_of("shaping", self.shaping, SHAPINGS)
-        _positive("batch_size", self.batch_size)
-        if self.max_length is not None:
-            _positive("max_length", self.max_length)
+        for name in ("max_length", "max_tokens"):
+            if (value := getattr(self, name)) is not None:
+                _whole(name, value, 1)
+        _whole("cache_size", self.cache_size, 0)
+        if not isinstance(self.offload, bool):
+            raise ConfigError(f"offload is {self.offload!r}: expected True or False")
         if not self.model:
             raise ConfigError("model is empty: give a hub id, a directory, or 'builtin'")
+
+    def shape(self) -> Shaping:
+        """The shape of the reward that the settings name."""
+        return Shaping(self.shaping, self.temperature, self.offset, self.floor)
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str] = os.environ, **overrides: Any) -> Self:
@@ -55,13 +95,13 @@ class CodeScalerConfig:
         Raises:
             ConfigError: an unknown `CODESCALER_*` variable or keyword, or a value that does not fit.
         """
-        names = [field.name for field in fields(cls)]
+        names = [setting.name for setting in fields(cls)]
         values: dict[str, Any] = {}
         for variable, text in environ.items():
             if variable.startswith(PREFIX):
                 name = variable.removeprefix(PREFIX).lower()
                 _known(variable, name, names, [PREFIX + n.upper() for n in names])
-                values[name] = _integer(variable, text) if name in ("batch_size", "max_length") else text
+                values[name] = _parsed(variable, text, name)
         for name, value in overrides.items():
             _known(name, name, names, names)
             if value is not None:
@@ -81,13 +121,19 @@ def _one_of(name: str, value: str, choices: tuple[str, ...]) -> None:
         raise ConfigError(f"{name} is {value!r}: expected one of {', '.join(choices)}")
 
 
-def _positive(name: str, value: object) -> None:
-    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-        raise ConfigError(f"{name} is {value!r}: expected a whole number of at least 1")
+def _whole(name: str, value: object, least: int) -> None:
+    if not isinstance(value, int) or isinstance(value, bool) or value < least:
+        raise ConfigError(f"{name} is {value!r}: expected a whole number of at least {least}")
 
 
-def _integer(variable: str, text: str) -> int:
+def _parsed(variable: str, text: str, name: str) -> str | int | float:
+    """An environment variable's text as the type of its setting."""
+    if name == "offload":
+        if text not in ("0", "1"):
+            raise ConfigError(f"{variable} is {text!r}: expected 0 or 1")
+        return text == "1"
+    kind, expected = _NUMBERS.get(name, (str, "text"))
     try:
-        return int(text)
+        return kind(text)
     except ValueError:
-        raise ConfigError(f"{variable} is {text!r}: expected a whole number") from None
+        raise ConfigError(f"{variable} is {text!r}: expected {expected}") from None

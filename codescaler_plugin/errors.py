@@ -5,10 +5,13 @@
     │   └── MissingExtraError            an optional dependency is not installed
     ├── DataError (ValueError)           a prompt, completion or file row that is not what it must be
     ├── ScorerError (RuntimeError)       the reward model failed while scoring
+    ├── GenerationError (RuntimeError)   the server that writes candidates failed
     └── SandboxError (RuntimeError)      the process that runs tests broke (not: a candidate failed)
 
 Each message names the offender, what was expected, what came, and the next step.
 """
+
+from collections.abc import Sequence
 
 
 class CodeScalerError(Exception):
@@ -28,7 +31,20 @@ class DataError(CodeScalerError, ValueError):
 
 
 class ScorerError(CodeScalerError, RuntimeError):
-    """The reward model failed while scoring. A judgement about code is never this error."""
+    """The reward model failed while scoring. A judgement about code is never this error.
+
+    Attributes:
+        scores: what was scored before the failure, for all items of the call in their order, None where nothing was;
+            empty if nothing was scored at all.
+    """
+
+    def __init__(self, message: str, scores: Sequence[float | None] = ()) -> None:
+        super().__init__(message)
+        self.scores = tuple(scores)
+
+
+class GenerationError(CodeScalerError, RuntimeError):
+    """The server that writes candidates cannot be reached or answers what is no completion; it is named."""
 
 
 class SandboxError(CodeScalerError, RuntimeError):

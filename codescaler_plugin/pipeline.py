@@ -7,14 +7,17 @@ import logging
 from collections.abc import Sequence
 from typing import Any, Literal
 
+from codescaler_plugin.ahead import ahead, grouped_chunks
 from codescaler_plugin.config import CodeScalerConfig
 from codescaler_plugin.errors import DataError, ScorerError
-from codescaler_plugin.extraction import extract_code
-from codescaler_plugin.records import Judgement, Status
+from codescaler_plugin.extraction import extract_all
+from codescaler_plugin.records import Extraction, Judgement, Status
 from codescaler_plugin.scoring import Scorer, load_scorer
-from codescaler_plugin.shaping import shape_reward
+from codescaler_plugin.scoring.rendering import unwrapped
 
 logger = logging.getLogger(__name__)
+
+_CHUNK = 512  # completions extracted while the chunk before is being scored
 
 Text = str | list[dict[str, Any]]
 """A plain string or a list of chat messages."""
@@ -32,7 +35,15 @@ class CodeScaler:
         self.config = config or CodeScalerConfig.from_env()
         settings = self.config
         self.scorer = scorer or load_scorer(
-            settings.model, batch_size=settings.batch_size, max_length=settings.max_length, device=settings.device
+            settings.model,
+            max_length=settings.max_length,
+            max_tokens=settings.max_tokens,
+            device=settings.device,
+            cache_size=settings.cache_size,
+            cache_dir=settings.cache_dir,
+            offload=settings.offload,
+            tokenizer=settings.tokenizer,
+            api_key=settings.api_key,
         )
 
     def judge(
@@ -49,7 +60,7 @@ class CodeScaler:
         Args:
             problems: n problems. In a message list the problem is the last user turn; a system turn never is.
             completions: n completions. In a message list the completion is the last assistant turn with content.
-            on_scorer_error: `raise`, or `none`: retry once, then log the error and leave reward and score None.
+            on_scorer_error: `raise`, or `none`: retry once what has no score, log the errors, and leave the rest None.
 
         Raises:
             DataError: lengths differ, or a row is neither a string nor messages; the row is named.
@@ -58,27 +69,28 @@ class CodeScaler:
         if len(problems) != len(completions):
             raise DataError(f"{len(problems)} problems for {len(completions)} completions: expected one each")
         texts = [problem_text(problem, f"problem {row}") for row, problem in enumerate(problems)]
-        extractions = [
-            extract_code(
-                completion_text(completion, f"completion {row}"),
-                language=self.config.language,
-                policy=self.config.policy,
+        if (wrapper := self.config.problem_wrapper) is not None:
+            texts = [unwrapped(text, wrapper, f"problem {row}") for row, text in enumerate(texts)]
+        answers = [completion_text(completion, f"completion {row}") for row, completion in enumerate(completions)]
+
+        def extract(chunk: list[int]) -> list[tuple[int, Extraction]]:
+            found = extract_all(
+                [answers[row] for row in chunk], language=self.config.language, policy=self.config.policy
             )
-            for row, completion in enumerate(completions)
-        ]
-        usable = [row for row, extraction in enumerate(extractions) if extraction.status is Status.OK]
-        items = [(texts[row], extractions[row].code) for row in usable]
+            return list(zip(chunk, found, strict=True))
+
+        extractions: dict[int, Extraction] = {}
         scores: list[float | None] = [None] * len(texts)
-        for row, score in zip(usable, self._score(items, on_scorer_error), strict=True):
-            scores[row] = score
+        for found in ahead(extract, grouped_chunks(texts, _CHUNK)):
+            extractions.update(found)
+            usable = [(row, extraction.code) for row, extraction in found if extraction.status is Status.OK]
+            items = [(texts[row], code) for row, code in usable]
+            for (row, _), score in zip(usable, self._score(items, on_scorer_error), strict=True):
+                scores[row] = score
+        rewards = self.config.shape().rewards(scores, [extractions[row].status for row in range(len(texts))], texts)
         return [
-            Judgement(
-                reward=shape_reward(score, extraction.status, shaping=self.config.shaping),
-                score=score,
-                status=extraction.status,
-                code=extraction.code,
-            )
-            for score, extraction in zip(scores, extractions, strict=True)
+            Judgement(rewards[row], scores[row], extractions[row].status, extractions[row].code)
+            for row in range(len(texts))
         ]
 
     def _score(self, items: list[tuple[str, str]], on_error: str) -> list[float | None]:
@@ -86,12 +98,23 @@ class CodeScaler:
             return []
         if on_error == "raise":
             return self.scorer.score(items)
+        scores: list[float | None] = [None] * len(items)
+        left = list(range(len(items)))
         for attempt in (1, 2):
             try:
-                return self.scorer.score(items)
-            except ScorerError:
-                logger.exception("scoring %d samples failed, attempt %d of 2", len(items), attempt)
-        return [None] * len(items)
+                answer: Sequence[float | None] = self.scorer.score([items[place] for place in left])
+            except ScorerError as error:
+                logger.exception("scoring %d samples failed, attempt %d of 2", len(left), attempt)
+                answer = error.scores or [None] * len(left)
+                failed = True
+            else:
+                failed = False
+            for place, score in zip(left, answer, strict=True):
+                scores[place] = score
+            if not failed:
+                break
+            left = [place for place in left if scores[place] is None]
+        return scores
 
 
 def problem_text(problem: Text, offender: str = "problem") -> str:

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Any
 
 
 class Status(StrEnum):
@@ -20,11 +21,15 @@ class Status(StrEnum):
 
 @dataclass(frozen=True)
 class Extraction:
-    """The code found in a completion; `code` is empty unless `status` is `ok`."""
+    """The code found in a completion; `code` is empty unless `status` is `ok`.
+
+    `language` is that of the block, empty if unknown. `explanation` is a sentence on the status if one was asked for.
+    """
 
     code: str
     language: str
     status: Status
+    explanation: str = ""
 
 
 @dataclass(frozen=True)
@@ -43,8 +48,167 @@ class Judgement:
 
 
 @dataclass(frozen=True)
+class CallTest:
+    """One call of the function under test; passed if it returns a value equal to `expected` (plain data only)."""
+
+    arguments: tuple[Any, ...]
+    expected: Any
+
+
+@dataclass(frozen=True)
+class StdioTest:
+    """One run of the program; passed if stdout equals `stdout` up to white space at the ends of lines and text."""
+
+    stdin: str
+    stdout: str
+
+
+@dataclass(frozen=True)
+class ScriptTest:
+    """Python source that judges by assertions; it calls the function under test by its name, or as `candidate`."""
+
+    source: str
+
+
+@dataclass(frozen=True)
+class Problem:
+    """A problem with the tests that decide whether a program solves it.
+
+    Attributes:
+        id: unique within its source, e.g. `HumanEval/0`.
+        text: what a policy is asked; also what the reward model reads.
+        tests: of one type.
+        entry_point: name of the function under test, `Solution.method` for a method; empty for StdioTest.
+        preamble: trusted source that runs before the candidate (imports, helper functions, node classes).
+    """
+
+    id: str
+    text: str
+    tests: tuple[CallTest, ...] | tuple[StdioTest, ...] | tuple[ScriptTest, ...]
+    entry_point: str = ""
+    preamble: str = ""
+
+
+@dataclass(frozen=True)
+class Rollout:
+    """One completion of a policy; `step` is the training step it comes from, None if unknown."""
+
+    problem: str
+    completion: str
+    problem_id: str = ""
+    step: int | None = None
+    source: str = ""
+
+
+@dataclass(frozen=True)
 class Verdict:
-    """The outcome of running one candidate against tests; `detail` names the first failure, empty if all passed."""
+    """The outcome of running one candidate against its tests.
+
+    Attributes:
+        passed: all tests passed.
+        detail: the first failure, empty if all passed.
+        tests_passed: how many passed; counting ends where the candidate breaks off.
+        tests_total: how many there are.
+        seconds: wall time of the candidate.
+        flaky: passed once and failed a second run; then `passed` is False.
+    """
 
     passed: bool
     detail: str = ""
+    tests_passed: int = 0
+    tests_total: int = 0
+    seconds: float = 0.0
+    flaky: bool = False
+
+
+@dataclass(frozen=True)
+class PreferencePair:
+    """A right and a wrong program for one problem.
+
+    Attributes:
+        problem: as the reward model reads it.
+        chosen: code that passes every test.
+        rejected: code that fails at least one.
+        kind: where the two come from: `rollout`, `real`, or a kind of augmentation.
+        problem_id: of the verified problem.
+        margin: pass rate of chosen minus that of rejected, in (0, 1]; None if unknown.
+        step: training step of the policy that wrote them, the later of the two; None if unknown.
+        split: `train` or `held_out`; all pairs of a problem are on one side.
+        source: file or run that the rollouts came from.
+    """
+
+    problem: str
+    chosen: str
+    rejected: str
+    kind: str
+    problem_id: str = ""
+    margin: float | None = None
+    step: int | None = None
+    split: str = "train"
+    source: str = ""
+
+
+class Outcome(StrEnum):
+    """What became of a choice among candidates. Only with `chosen` there is a winner."""
+
+    CHOSEN = "chosen"
+    ABSTAINED = "abstained"
+    NO_CODE = "no_code"
+    UNSCORED = "unscored"
+    ALL_FAILED = "all_failed"
+
+
+@dataclass(frozen=True)
+class Ranked:
+    """A candidate in its place among those for its problem.
+
+    Attributes:
+        index: its place among the candidates as given, from 0.
+        completion: as given.
+        judgement: what the pipeline says of it.
+        worth: what it is ranked by, in logits, the same for all copies of a program; None without a score.
+        copies: candidates that are the same program, itself included; 0 without usable code.
+        copy_of: index of the first-placed candidate that is the same program; None if it is that one itself.
+        verdict: of the tests; None if the program was not run.
+    """
+
+    index: int
+    completion: str
+    judgement: Judgement
+    worth: float | None
+    copies: int
+    copy_of: int | None = None
+    verdict: Verdict | None = None
+
+
+@dataclass(frozen=True)
+class Selection:
+    """The candidates for a problem, best first, and what became of the choice.
+
+    Attributes:
+        ranked: all candidates, those without usable code last.
+        outcome: `chosen`; `abstained`: too little confidence; `no_code`: no candidate is a usable program;
+            `unscored`: no usable one has a score; `all_failed`: tests ran and every program failed.
+        margin: worth of the first program minus that of the next *other* program, in logits, at least 0; None if
+            fewer than two programs have a score.
+        probability: calibrated, that the first program is right, before it was run; None where nothing was calibrated.
+        executions: programs run.
+        explanation: a sentence.
+    """
+
+    ranked: tuple[Ranked, ...]
+    outcome: Outcome
+    margin: float | None = None
+    probability: float | None = None
+    executions: int = 0
+    explanation: str = ""
+
+    @property
+    def best(self) -> Ranked | None:
+        """The winner, None unless the outcome is `chosen`."""
+        return self.ranked[0] if self.outcome is Outcome.CHOSEN else None
+
+    @property
+    def programs(self) -> tuple[Ranked, ...]:
+        """The usable candidates without their copies, best first."""
+        return tuple(one for one in self.ranked if one.judgement.status is Status.OK and one.copy_of is None)

@@ -1,41 +1,145 @@
-"""From raw score and status to reward.
+"""From raw scores and statuses to rewards.
 
 The paper's shape is softplus, log(1 + e^score), for valid code and 0 for anything else, so that valid code beats
-invalid code. It does not calibrate: a reward says which of two answers to one problem is better, not how good it is.
+invalid code. Its value falls below any other reward's rounding soon after score -10: a group of hard problems then
+loses the difference between valid and invalid, which `floor` restores. No shape calibrates: a reward says which of
+two answers to one problem is better, not how good it is.
 """
 
-import math
-import sys
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass
+from typing import Any
 
-from codescaler_plugin.config import SHAPINGS
+import numpy as np
+from numpy.typing import NDArray
+
 from codescaler_plugin.errors import ConfigError
 from codescaler_plugin.records import Status
 
+SHAPINGS = ("softplus", "raw", "sigmoid", "group_center", "rank")
+_GROUP_SHAPINGS = ("group_center", "rank")
+_LARGEST = float(np.finfo(np.float32).max)
+_Array = NDArray[np.floating[Any]]
+_SMALLEST = float(np.finfo(np.float32).tiny)  # the smallest that no accelerator flushes to 0
 
-def shape_reward(score: float | None, status: Status, *, shaping: str = "softplus") -> float | None:
-    """The reward of one completion.
 
-    Args:
-        score: raw logit, or None where the reward model gave none.
-        status: the extraction's status; anything but `ok` is worth exactly 0, whatever the score.
-        shaping: `softplus` (paper) or `raw`. With `raw` a valid program can score below an invalid one.
+@dataclass(frozen=True)
+class Shaping:
+    """A shape and its settings.
 
-    Returns:
-        0.0 for unusable code; None for usable code without a finite score (the caller leaves such a sample out);
-        else the shaped score: for `softplus` in (0, ∞), finite and non-decreasing for every finite score. Scores below
-        -708 all give the smallest normal float; a host that stores rewards in float32 loses those below -103 to 0.
+    With x = (score - offset) / temperature, valid code is worth:
+
+    - `softplus` (paper): floor + log(1 + e^x), in (floor, ∞);
+    - `sigmoid`: floor + 1 / (1 + e^-x), in (floor, floor + 1];
+    - `group_center`: as softplus, the mean score of the group's valid code taken off first;
+    - `rank`: floor + average rank of the score in its group (1: lowest) / number of ranked, in (floor, floor + 1];
+    - `raw`: the score itself. The only one in which valid code can be worth less than invalid.
+
+    A group is all completions of one problem in one call. `group_center` and `rank` need it whole: where a trainer
+    splits a group over processes, each part is shaped alone.
+
+    Attributes:
+        kind: one of `SHAPINGS`.
+        temperature: above 0; a larger one flattens. Not for `rank` and `raw`.
+        offset: taken off each score. Not for `rank` and `raw`.
+        floor: at least 0; what the worst valid code is worth. Not for `raw`.
 
     Raises:
-        ConfigError: an unknown shaping.
+        ConfigError: a setting out of its range, or one that the shape does not use.
     """
-    if shaping not in SHAPINGS:
-        raise ConfigError(f"shaping is {shaping!r}: expected one of {', '.join(SHAPINGS)}")
-    if status is not Status.OK:
-        return 0.0
-    if score is None or not math.isfinite(score):
-        return None
-    if shaping == "raw":
-        return score
-    # log(1 + e^s) = max(s, 0) + log1p(e^-|s|): no overflow, and no rounding to 0 at s = -37 as log(1 + e^s) has.
-    reward = max(score, 0.0) + math.log1p(math.exp(-abs(score)))
-    return max(reward, sys.float_info.min)
+
+    kind: str = "softplus"
+    temperature: float = 1.0
+    offset: float = 0.0
+    floor: float = 0.0
+
+    def __post_init__(self) -> None:
+        if self.kind not in SHAPINGS:
+            raise ConfigError(f"shaping is {self.kind!r}: expected one of {', '.join(SHAPINGS)}")
+        for name in ("temperature", "offset", "floor"):
+            value = getattr(self, name)
+            if not isinstance(value, int | float) or isinstance(value, bool) or not abs(value) < 1e6:
+                raise ConfigError(f"{name} is {value!r}: expected a finite number below a million")
+        if not self.temperature >= 1e-6:
+            raise ConfigError(f"temperature is {self.temperature}: expected a number above 0")
+        if self.floor < 0:
+            raise ConfigError(f"floor is {self.floor}: expected at least 0, the reward of invalid code")
+        unused = {"raw": ("temperature", "offset", "floor"), "rank": ("temperature", "offset")}.get(self.kind, ())
+        for name in unused:
+            if getattr(self, name) != getattr(Shaping, name):
+                raise ConfigError(f"{name} has no effect with shaping {self.kind!r}: leave it out")
+
+    def rewards(
+        self, scores: Sequence[float | None], statuses: Sequence[Status], groups: Sequence[Hashable]
+    ) -> list[float | None]:
+        """Rewards of n completions; same order.
+
+        0.0 for unusable code, whatever its score; None for usable code without a finite score (a host leaves it out);
+        else a finite float32 value. Except for `raw`: above 0, and strictly rising with the float32 score within a
+        group; where a shape rounds two different scores to one value, they are set apart by the smallest step.
+
+        Args:
+            scores: n raw logits; None where the model gave none.
+            statuses: n statuses.
+            groups: n keys; equal for completions of one problem.
+        """
+        rewards: list[float | None] = [None if status is Status.OK else 0.0 for status in statuses]
+        members: dict[Hashable, list[int]] = {}
+        for row, (score, status) in enumerate(zip(scores, statuses, strict=True)):
+            if status is Status.OK and score is not None and abs(score) <= _LARGEST:
+                members.setdefault(groups[row], []).append(row)
+        for rows in members.values():
+            shaped = self._group(np.array([scores[row] for row in rows], dtype=np.float32))
+            for row, reward in zip(rows, shaped.tolist(), strict=True):
+                rewards[row] = reward
+        return rewards
+
+    def _group(self, scores: _Array) -> _Array:
+        if self.kind == "raw":
+            return scores
+        distinct, position, counts = np.unique(scores, return_inverse=True, return_counts=True)
+        exact = distinct.astype(np.float64)
+        if self.kind == "rank":
+            values = (np.cumsum(counts) - (counts - 1) / 2) / len(scores)
+        else:
+            if self.kind == "group_center":
+                exact = exact - np.average(exact, weights=counts)
+            x = (exact - self.offset) / self.temperature
+            # logaddexp(0, x) is log(1 + e^x) without overflow and without rounding to 0 at x = -37.
+            values = np.exp(-np.logaddexp(0.0, -x)) if self.kind == "sigmoid" else np.logaddexp(0.0, x)
+        ceiling = self.floor + 1.0 if self.kind in ("sigmoid", "rank") else _LARGEST
+        shaped: _Array = _apart(self.floor + values, ceiling)[position]
+        return shaped
+
+
+def shape_reward(
+    score: float | None,
+    status: Status,
+    *,
+    shaping: str = "softplus",
+    temperature: float = 1.0,
+    offset: float = 0.0,
+    floor: float = 0.0,
+) -> float | None:
+    """The reward of one completion; see `Shaping`. Range: 0, or above 0 for valid code; None without a finite score.
+
+    Raises:
+        ConfigError: a setting out of range, or a shape that needs a whole group (`group_center`, `rank`).
+    """
+    chosen = Shaping(shaping, temperature, offset, floor)
+    if shaping in _GROUP_SHAPINGS:
+        raise ConfigError(f"shaping {shaping!r} compares the completions of a group: use Shaping({shaping!r}).rewards")
+    return chosen.rewards([score], [status], [0])[0]
+
+
+def _apart(values: _Array, ceiling: float) -> _Array:
+    """Rising values as strictly rising float32 values in [smallest, ceiling], moved as little as possible."""
+    rounded: _Array = np.clip(values, _SMALLEST, ceiling).astype(np.float32)
+    if (np.diff(rounded) > 0).all():
+        return rounded
+    for index in range(1, len(rounded)):
+        rounded[index] = max(rounded[index], np.nextafter(rounded[index - 1], np.float32(_LARGEST)))
+    rounded[-1] = min(rounded[-1], np.float32(ceiling))
+    for index in range(len(rounded) - 2, -1, -1):
+        rounded[index] = min(rounded[index], np.nextafter(rounded[index + 1], np.float32(-np.inf)))
+    return rounded

@@ -18,7 +18,9 @@ def test_defaults_are_the_papers() -> None:
     [
         ("MODEL", "builtin", "builtin"),
         ("SHAPING", "raw", "raw"),
-        ("BATCH_SIZE", "3", 3),
+        ("MAX_TOKENS", "3", 3),
+        ("CACHE_SIZE", "0", 0),
+        ("OFFLOAD", "1", True),
         ("MAX_LENGTH", "4096", 4096),
         ("DEVICE", "cuda:1", "cuda:1"),
         ("PROBLEM_COLUMN", "problem", "problem"),
@@ -30,13 +32,13 @@ def test_variable_sets_its_field(variable: str, text: str, value: Any) -> None:
 
 
 def test_keyword_wins_over_variable() -> None:
-    config = CodeScalerConfig.from_env({"CODESCALER_MODEL": "a", "CODESCALER_BATCH_SIZE": "2"}, model="b")
-    assert (config.model, config.batch_size) == ("b", 2)
+    config = CodeScalerConfig.from_env({"CODESCALER_MODEL": "a", "CODESCALER_MAX_TOKENS": "2"}, model="b")
+    assert (config.model, config.max_tokens) == ("b", 2)
 
 
 def test_keyword_of_none_leaves_the_variable_in_place() -> None:
-    config = CodeScalerConfig.from_env({"CODESCALER_MODEL": "a"}, model=None, batch_size=None)
-    assert (config.model, config.batch_size) == ("a", 8)
+    config = CodeScalerConfig.from_env({"CODESCALER_MODEL": "a"}, model=None, max_tokens=None)
+    assert (config.model, config.max_tokens) == ("a", None)
 
 
 def test_process_environment_is_read_by_default(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -49,8 +51,8 @@ def test_other_variables_are_left_alone() -> None:
 
 
 def test_unknown_variable_names_the_near_miss() -> None:
-    with pytest.raises(ConfigError, match=r"CODESCALER_BATCHSIZE.*did you mean CODESCALER_BATCH_SIZE\?"):
-        CodeScalerConfig.from_env({"CODESCALER_BATCHSIZE": "2"})
+    with pytest.raises(ConfigError, match=r"CODESCALER_MAXTOKENS.*did you mean CODESCALER_MAX_TOKENS\?"):
+        CodeScalerConfig.from_env({"CODESCALER_MAXTOKENS": "2"})
 
 
 def test_unknown_keyword_names_the_near_miss() -> None:
@@ -64,7 +66,7 @@ def test_unknown_setting_without_a_near_miss_lists_what_is_known() -> None:
 
 
 @pytest.mark.parametrize("text", ["", "eight", "1.5", "0", "-3"])
-@pytest.mark.parametrize("variable", ["CODESCALER_BATCH_SIZE", "CODESCALER_MAX_LENGTH"])
+@pytest.mark.parametrize("variable", ["CODESCALER_MAX_TOKENS", "CODESCALER_MAX_LENGTH"])
 def test_number_that_does_not_fit_is_named_with_its_setting(variable: str, text: str) -> None:
     name = variable.removeprefix("CODESCALER_")
     with pytest.raises(ConfigError, match=rf"(?i){name}.*{re.escape(text)}.*whole number"):
@@ -72,9 +74,9 @@ def test_number_that_does_not_fit_is_named_with_its_setting(variable: str, text:
 
 
 @pytest.mark.parametrize("value", [0, -1, 1.5, "8", True], ids=repr)
-def test_batch_size_must_be_a_positive_whole_number(value: Any) -> None:
-    with pytest.raises(ConfigError, match="batch_size"):
-        CodeScalerConfig(batch_size=value)
+def test_max_tokens_must_be_a_positive_whole_number(value: Any) -> None:
+    with pytest.raises(ConfigError, match="max_tokens"):
+        CodeScalerConfig(max_tokens=value)
 
 
 @pytest.mark.parametrize("name", ["language", "policy", "shaping"])
