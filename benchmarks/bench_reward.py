@@ -10,6 +10,7 @@ anything about large models or contest tests. The last line of stdout is JSON.
 
 import json
 import platform
+from itertools import islice
 from statistics import median
 from time import perf_counter
 
@@ -20,8 +21,8 @@ from codescaler_plugin import CodeScaler, load_scorer
 from codescaler_plugin.builtin import HELD_OUT_PROBLEMS, POLICY
 from codescaler_plugin.evaluation.generation import sample_completions
 from codescaler_plugin.extraction import extract_code
+from codescaler_plugin.preference.problems import read_problems
 from codescaler_plugin.preference.sandbox import run_tests
-from codescaler_plugin.quickstart import read_problems
 
 PROBLEMS, GROUP, REPETITIONS = 32, 8, 5
 
@@ -30,14 +31,14 @@ def main() -> None:
     """Print a line per repetition, then the JSON."""
     torch.set_num_threads(1)
     torch.manual_seed(0)
-    rows = read_problems(HELD_OUT_PROBLEMS)[:PROBLEMS]
-    texts = [row["problem"] for row in rows]
+    tested = list(islice(read_problems(HELD_OUT_PROBLEMS), PROBLEMS))
+    texts = [problem.text for problem in tested]
     policy = AutoModelForCausalLM.from_pretrained(POLICY, dtype=torch.float32).eval()
     groups = sample_completions(policy, AutoTokenizer.from_pretrained(POLICY), texts, n=GROUP)
     problems = [text for text in texts for _ in range(GROUP)]
     completions = [text for group in groups for text in group]
-    tests = [row["tests"] for row in rows for _ in range(GROUP)]
-    scaler = CodeScaler(load_scorer("builtin", batch_size=64))
+    hidden = [problem for problem in tested for _ in range(GROUP)]
+    scaler = CodeScaler(load_scorer("builtin", cache_size=0))
     scaler.judge(problems[:1], completions[:1])  # loads the model
 
     reward_ms, tests_ms = [], []
@@ -45,9 +46,7 @@ def main() -> None:
         start = perf_counter()
         scaler.judge(problems, completions)
         middle = perf_counter()
-        run_tests(
-            [(extract_code(text).code, cases) for text, cases in zip(completions, tests, strict=True)], workers=1
-        )
+        run_tests([(extract_code(text).code, one) for text, one in zip(completions, hidden, strict=True)], workers=1)
         end = perf_counter()
         reward_ms.append((middle - start) * 1e3 / len(completions))
         tests_ms.append((end - middle) * 1e3 / len(completions))

@@ -101,4 +101,4 @@ class FailingScorer:
 
     def score(self, items: Sequence[tuple[str, str]]) -> list[float | None]:
         self.calls += 1
-        raise ScorerError("out of memory; try batch_size=1")
+        raise ScorerError("out of memory; try a smaller max_tokens")

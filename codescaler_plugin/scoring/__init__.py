@@ -19,17 +19,60 @@ class Scorer(Protocol):
 
 
 def load_scorer(
-    model: str, *, batch_size: int = 8, max_length: int | None = None, device: str | None = None
+    model: str,
+    *,
+    max_length: int | None = None,
+    max_tokens: int | None = None,
+    device: str | None = None,
+    cache_size: int = 65_536,
+    cache_dir: str | None = None,
+    offload: bool = False,
+    tokenizer: str | None = None,
+    api_key: str | None = None,
 ) -> Scorer:
-    """The scorer for a directory, a hub id, or `builtin`. Nothing is loaded before its first call.
+    """The scorer for a model's name. Nothing is loaded or asked over the network before its first call.
+
+    Args:
+        model: a directory, a hub id, or `builtin`: in this process (`TransformersScorer`).
+            `vllm+http://host:8000`: a vLLM server, several divided by commas (`VllmScorer`); `#id` at the end
+            holds them to a model.
+            `http://host:9000`: a codescaler server, several divided by commas (`RemoteScorer`).
+        max_length: tokens per sample; None: the model's own limit.
+        max_tokens: in this process: tokens per forward pass; None: what fits the free memory.
+        device: in this process: torch device; None: that of this process.
+        cache_size: scores remembered across calls; 0: none.
+        cache_dir: folder of a score file shared by processes; None: none.
+        offload: in this process: move the model to CPU memory after each call.
+        tokenizer: of vLLM's model, a directory or hub id; None: where the server says it has the model from.
+        api_key: of a codescaler server.
 
     Raises:
-        ConfigError: the name is a URL; scoring over HTTP is not part of this version.
+        ConfigError: a URL of another kind.
     """
+    if "://" in model:
+        if cache_dir is not None:
+            raise ConfigError(f"cache_dir is for a model in this process: nobody knows the weights behind {model}")
+        if model.startswith("vllm+"):
+            from codescaler_plugin.scoring.vllm_scorer import VllmScorer
+
+            urls, _, served = model.replace("vllm+", "").partition("#")
+            return VllmScorer(
+                urls, model=served or None, tokenizer=tokenizer, max_length=max_length, cache_size=cache_size
+            )
+        from codescaler_plugin.scoring.remote_scorer import RemoteScorer
+
+        return RemoteScorer(model, api_key=api_key)
+    if tokenizer is not None:
+        raise ConfigError(f"tokenizer is for a vLLM server's model: {model!r} brings its own")
     from codescaler_plugin.builtin import REWARD_MODEL
     from codescaler_plugin.scoring.transformers_scorer import TransformersScorer
 
-    if "://" in model:
-        raise ConfigError(f"model {model!r} is a URL: expected a hub id, a directory, or 'builtin'")
-    name = str(REWARD_MODEL) if model == "builtin" else model
-    return TransformersScorer(name, batch_size=batch_size, max_length=max_length, device=device)
+    return TransformersScorer(
+        str(REWARD_MODEL) if model == "builtin" else model,
+        max_length=max_length,
+        max_tokens=max_tokens,
+        device=device,
+        cache_size=cache_size,
+        cache_dir=cache_dir,
+        offload=offload,
+    )

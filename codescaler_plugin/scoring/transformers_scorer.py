@@ -1,170 +1,356 @@
-"""A scalar reward model of transformers, scored in padded micro-batches.
+"""A scalar reward model of transformers in this process: shared prefixes once, known scores not at all.
 
-Any `AutoModelForSequenceClassification` checkpoint with one label. For decoder models the hidden state at the known
-last token goes through the head in float32; the pad id plays no part. Encoder models keep their own pooling. It does
-not share prefixes, cache, or use more than one device.
+Any `AutoModelForSequenceClassification` checkpoint with one label. Decoders of `attention.FAMILIES` with full
+attention compute a prefix that samples share once; all others go through padded batches of similar length. It uses one
+device and does not shard.
 """
 
 import logging
 import math
+from collections import Counter
 from collections.abc import Iterator, Sequence
-from pathlib import Path
+from contextlib import contextmanager
+from dataclasses import dataclass
 from threading import Lock
+from time import perf_counter
 from typing import Any
 
+from codescaler_plugin.ahead import ahead, grouped_chunks
 from codescaler_plugin.errors import ConfigError, ScorerError
-from codescaler_plugin.scoring.rendering import render
+from codescaler_plugin.scoring.cache import ScoreCache, content_key, fingerprint
+from codescaler_plugin.scoring.forward import (
+    Pass,
+    can_share_prefixes,
+    fitting_tokens,
+    padded_logits,
+    tree_logits,
+)
+from codescaler_plugin.scoring.loading import checked_handle, load_classifier
+from codescaler_plugin.scoring.rendering import Renderer, Unscorable
 
 logger = logging.getLogger(__name__)
+
+CACHE_SIZE = 65_536
+"""Scores kept in memory: 10 MB."""
+_CHUNK = 128  # items rendered and tokenised while the chunk before is in the model
+_TOLERANCE = {"float32": 1e-4, "float16": 0.05, "bfloat16": 0.1}  # of the self-check, relative above 1
+_ADVICE = {
+    Unscorable.TOO_LONG: "%d of %d samples get no score: their code is too long for %s tokens; raise max_length",
+    Unscorable.CONTROL_TOKEN: "%d of %d samples (limit: %s tokens) get no score: they hold control tokens",
+}
+
+
+@dataclass
+class ScorerStats:
+    """Sums over all calls of a scorer.
+
+    Attributes:
+        items: (problem, code) pairs asked for.
+        unique: distinct ones, call by call.
+        unscorable: distinct ones without a score: too long, control tokens, a logit that is not finite.
+        cache_hits: distinct ones whose score was known.
+        real_tokens: of the distinct samples that were computed, each in full.
+        computed_tokens: put through the model; fewer than real ones where prefixes are shared.
+        padded_tokens: those among the computed that are padding.
+        encode_seconds: rendering and tokenising, mostly beside the forward passes.
+        forward_seconds: forward passes.
+    """
+
+    items: int = 0
+    unique: int = 0
+    unscorable: int = 0
+    cache_hits: int = 0
+    real_tokens: int = 0
+    computed_tokens: int = 0
+    padded_tokens: int = 0
+    encode_seconds: float = 0.0
+    forward_seconds: float = 0.0
+
+
+@dataclass
+class _Engine:
+    """A loaded model with all that scoring needs. `weights` changes with every in-place update of a parameter."""
+
+    model: Any
+    renderer: Renderer
+    cache: ScoreCache
+    fingerprint: bytes
+    max_tokens: int
+    tree: bool
+    device: Any
+    checked: bool = False
+    weights: int = 0
 
 
 class TransformersScorer:
     """Raw logits of one reward model.
 
-    The model loads on the first call, so the object is cheap to make and pickles as its settings. Calls from several
-    threads are scored one after the other.
+    A named model loads on the first call, outside any DeepSpeed ZeRO-3 context, onto the device of this process, so
+    the object is cheap to make and pickles as its settings. Calls from several threads are scored one after the other.
+    On first use the shared-prefix path is checked against single samples; if they differ, a warning says so and
+    padded batches take over.
 
     Args:
-        model: a directory or a hub id.
-        batch_size: sequences per forward pass.
-        max_length: tokens of the longest sample that is scored; None: the model's own limit.
-        device: torch device; None: the current CUDA device if there is one, else the CPU.
+        model: a directory, a hub id, or a loaded sequence classifier. A loaded one is used where it is and left as it
+            was found: device, mode, attention and settings.
+        tokenizer: of a loaded model; not used with a name.
+        max_length: tokens of the longest sample, see `Renderer.encode`; None: the model's own limit.
+        max_tokens: tokens of a forward pass; None: what fits a quarter of the free memory, at most
+            `forward.MAX_TOKENS`. After running out of memory it is halved, with a warning.
+        device: torch device; None: that of `accelerate` if it is in use, else the current accelerator, else the CPU.
+        cache_size: scores remembered across calls; 0: none. Updating the weights of a loaded model in place forgets
+            them (assigning to `.data` is not seen).
+        cache_dir: folder of a score file shared by processes (extra `cache`); None: none.
+        offload: move the model to CPU memory after each call, so that a policy on the same GPU can have the room.
 
     Raises:
         ConfigError: on first use, if the model cannot be had, is not a one-label classifier, has no trained head, or
-            its tokenizer has no chat template.
+            its tokenizer has no chat template; at once, if a loaded model comes without a tokenizer or is to be moved.
     """
 
     def __init__(
-        self, model: str, *, batch_size: int = 8, max_length: int | None = None, device: str | None = None
+        self,
+        model: Any,
+        *,
+        tokenizer: Any = None,
+        max_length: int | None = None,
+        max_tokens: int | None = None,
+        device: str | None = None,
+        cache_size: int = CACHE_SIZE,
+        cache_dir: str | None = None,
+        offload: bool = False,
     ) -> None:
+        if not isinstance(model, str) and tokenizer is None:
+            raise ConfigError("a loaded reward model needs its tokenizer: pass tokenizer=...")
+        if not isinstance(model, str) and (device is not None or offload):
+            raise ConfigError("a loaded reward model stays where it is: give no device or offload, or give its name")
         self.model = model
-        self.batch_size = batch_size
+        self.tokenizer = tokenizer
         self.max_length = max_length
+        self.max_tokens = max_tokens
         self.device = device
-        self._loaded: tuple[Any, Any] | None = None
+        self.cache_size = cache_size
+        self.cache_dir = cache_dir
+        self.offload_after_call = offload
+        self.stats = ScorerStats()
+        self._engine: _Engine | None = None
         self._lock = Lock()
 
     def __getstate__(self) -> dict[str, Any]:
-        return {name: value for name, value in vars(self).items() if name not in ("_loaded", "_lock")}
+        return {name: value for name, value in vars(self).items() if name not in ("_engine", "_lock")}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        vars(self).update(state, _loaded=None, _lock=Lock())
+        vars(self).update(state, _engine=None, _lock=Lock())
 
     def score(self, items: Sequence[tuple[str, str]]) -> list[float | None]:
         """Raw logits of (problem, code) pairs; same length, same order.
 
-        None stands for a sample that is longer than `max_length` (it is never cut) or whose logit is not finite; each
-        kind is counted in a warning.
+        None stands for a sample that cannot be scored (`Unscorable`: its code is too long, or holds a control token
+        that could not be broken up) or whose logit is not finite; each kind is counted in a warning.
 
         Raises:
             ConfigError: see the class.
-            ScorerError: the forward pass failed, for example for lack of memory.
+            ScorerError: the forward pass failed, for example for lack of memory; `scores` holds what was done.
         """
         if not items:
             return []
         with self._lock:
-            if self._loaded is None:
-                self._loaded = _load(self.model, self.device)
-            model, tokenizer = self._loaded
-            texts = [render(tokenizer, problem, code) for problem, code in items]
-            rows: list[list[int]] = tokenizer(texts, add_special_tokens=False)["input_ids"]
-            limit = self.max_length or getattr(model.config, "max_position_embeddings", None) or math.inf
-            fitting = [index for index, row in enumerate(rows) if len(row) <= limit]
-            if len(fitting) < len(rows):
-                longest = max(map(len, rows))
-                logger.warning(
-                    "%d of %d samples are longer than %s tokens (longest: %d) and get no score; raise max_length",
-                    *(len(rows) - len(fitting), len(rows), limit, longest),
-                )
-            scores: list[float | None] = [None] * len(rows)
+            engine = self._ready()
+            unique = list(dict.fromkeys(items))
+            self.stats.items += len(items)
+            self.stats.unique += len(unique)
+            scores: dict[tuple[str, str], float | None] = dict.fromkeys(unique)
             try:
-                for batch in self._batches(fitting, rows):
-                    logits = _forward(model, [rows[index] for index in batch])
-                    for index, logit in zip(batch, logits, strict=True):
-                        scores[index] = logit if math.isfinite(logit) else None
+                with _evaluating(engine.model):
+                    self._score(engine, unique, scores)
             except RuntimeError as error:
-                raise ScorerError(f"{self.model} failed on {len(items)} samples: {error}; try batch_size=1") from error
-        lost = sum(scores[index] is None for index in fitting)
-        if lost:
-            logger.warning("%s gave %d logits that are not finite; these samples get no score", self.model, lost)
-        return scores
+                done = [scores[item] for item in items]
+                raise ScorerError(
+                    f"{self._name()} failed on {len(items)} samples: {error}; try a smaller max_tokens", done
+                ) from error
+            finally:
+                if self.offload_after_call:
+                    _offload(engine)
+        return [scores[item] for item in items]
 
-    def _batches(self, indices: list[int], rows: list[list[int]]) -> Iterator[list[int]]:
-        by_length = sorted(indices, key=lambda index: len(rows[index]), reverse=True)
-        for start in range(0, len(by_length), self.batch_size):
-            yield by_length[start : start + self.batch_size]
+    def offload(self) -> None:
+        """Move the model to CPU memory and give its GPU memory back; the next call moves it in again.
 
+        Raises:
+            ConfigError: the model was given loaded.
+        """
+        if not isinstance(self.model, str):
+            raise ConfigError("a loaded reward model stays where it is: move it yourself")
+        with self._lock:
+            if self._engine is not None:
+                _offload(self._engine)
 
-def _load(name: str, device: str | None) -> tuple[Any, Any]:
-    import torch
-    from safetensors import SafetensorError
-    from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer
-
-    name = _checked(name)
-    try:
-        config = AutoConfig.from_pretrained(name)
-        if config.num_labels != 1:
-            kind = ", ".join(config.architectures or ["a model of unknown kind"])
-            raise ConfigError(
-                f"{name} is {kind} with {config.num_labels} labels: a reward model is a sequence classifier with one"
-            )
-        tokenizer = AutoTokenizer.from_pretrained(name)
-        place = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-        # bf16 matrix products are many times slower than fp32 on most CPUs; elsewhere the checkpoint's dtype stands.
-        dtype = torch.float32 if place.type == "cpu" else "auto"
-        model, report = AutoModelForSequenceClassification.from_pretrained(name, dtype=dtype, output_loading_info=True)
-    except ConfigError:
-        raise
-    except (OSError, ValueError, SafetensorError) as error:  # no such model, a config of no model, broken weights
-        raise ConfigError(
-            f"reward model {name!r} cannot be loaded: {error}\n"
-            "Give a directory or a hub id that can be reached, or model='builtin' for the small embedded model, "
-            "which needs no network."
-        ) from error
-    if report["missing_keys"]:
-        raise ConfigError(
-            f"{name} is no trained reward model: it lacks {', '.join(sorted(report['missing_keys']))}. "
-            "Train it with TRL's RewardTrainer first, or give another model."
-        )
-    if tokenizer.chat_template is None:
-        raise ConfigError(f"the tokenizer of {name} has no chat template: save one beside the model")
-    if not tokenizer("code", add_special_tokens=False)["input_ids"]:
-        raise ConfigError(f"{name} has no tokenizer files: save the model's tokenizer beside it")
-    rows = model.get_input_embeddings().num_embeddings
-    if len(tokenizer) > rows:
-        raise ConfigError(
-            f"the tokenizer of {name} has {len(tokenizer)} tokens for {rows} embeddings: they do not match"
-        )
-    return model.to(place).eval(), tokenizer
-
-
-def _checked(name: str) -> str:
-    """The name with `~` expanded. A path that does not exist would be looked up as a hub id and misreported."""
-    path = Path(name).expanduser()
-    looks_like_path = path.is_absolute() or name.startswith((".", "~")) or name.count("/") > 1
-    if looks_like_path and not path.is_dir():
-        raise ConfigError(f"reward model directory {name} does not exist: give a directory, a hub id, or 'builtin'")
-    return str(path) if looks_like_path else name
-
-
-def _forward(model: Any, rows: list[list[int]]) -> list[float]:
-    """Logits of at most a batch of token rows."""
-    import torch
-
-    lengths = torch.tensor([len(row) for row in rows], device=model.device)
-    width = max(map(len, rows))
-    # Any id may fill up: attention masks it, and pooling goes by length.
-    ids = torch.tensor([row + [0] * (width - len(row)) for row in rows], device=model.device)
-    mask = (torch.arange(width, device=model.device) < lengths[:, None]).long()
-    head = getattr(model, "score", None)
-    with torch.inference_mode():
-        if not isinstance(head, torch.nn.Linear):
-            logits = model(input_ids=ids, attention_mask=mask).logits.float()
+    def _ready(self) -> _Engine:
+        """The engine, with the model on its device and no score of older weights."""
+        if self._engine is None:
+            self._engine = self._loaded()
+        engine = self._engine
+        if isinstance(self.model, str):
+            engine.model.to(engine.device)
         else:
-            hidden = model.base_model(input_ids=ids, attention_mask=mask, use_cache=False).last_hidden_state
-            last = hidden[torch.arange(len(rows), device=model.device), lengths - 1].float()
-            bias = None if head.bias is None else head.bias.float()
-            logits = torch.nn.functional.linear(last, head.weight.float(), bias)
-    values: list[float] = logits.squeeze(-1).tolist()
-    return values
+            weights = hash(tuple((id(weight), weight._version) for weight in engine.model.parameters()))
+            if weights != engine.weights:
+                engine.weights = weights
+                engine.cache.clear()
+                if self.cache_dir is not None:
+                    engine.fingerprint = fingerprint(engine.model, engine.renderer.tokenizer.chat_template)
+        return engine
+
+    def _loaded(self) -> _Engine:
+        if isinstance(self.model, str):
+            model, tokenizer = load_classifier(self.model, self.device)
+        else:
+            model, tokenizer = checked_handle(self.model), self.tokenizer
+        limit = self.max_length or getattr(model.config, "max_position_embeddings", None)
+        template = str(tokenizer.chat_template)
+        return _Engine(
+            model,
+            Renderer(tokenizer, limit),
+            ScoreCache(self.cache_size, self.cache_dir),
+            fingerprint(model, template) if self.cache_dir is not None else b"",
+            self.max_tokens or fitting_tokens(model),
+            can_share_prefixes(model),
+            model.device,
+        )
+
+    def _score(
+        self,
+        engine: _Engine,
+        items: list[tuple[str, str]],
+        scores: dict[tuple[str, str], float | None],
+    ) -> None:
+        """Fill in the scores of distinct items."""
+        unscorable: Counter[Unscorable] = Counter()
+
+        def encode(chunk: list[int]) -> tuple[list[tuple[str, str]], list[list[int] | Unscorable], float]:
+            started = perf_counter()
+            part = [items[index] for index in chunk]
+            return part, engine.renderer.encode(part), perf_counter() - started
+
+        lost = 0
+        for part, rows, seconds in ahead(encode, grouped_chunks([problem for problem, _ in items], _CHUNK)):
+            self.stats.encode_seconds += seconds
+            keys: dict[bytes, list[tuple[str, str]]] = {}
+            wanted: dict[bytes, list[int]] = {}
+            for item, row in zip(part, rows, strict=True):
+                if isinstance(row, Unscorable):
+                    unscorable[row] += 1
+                    continue
+                key = content_key(engine.fingerprint, row)
+                known = engine.cache.get(key)
+                if known is not None:
+                    scores[item] = known
+                    self.stats.cache_hits += 1
+                else:
+                    keys.setdefault(key, []).append(item)
+                    wanted[key] = row
+            for found in self._forward(engine, wanted):
+                for key, logit in found.items():
+                    for item in keys[key]:
+                        scores[item] = logit
+                engine.cache.put(found)
+            lost += sum(scores[item] is None for same in keys.values() for item in same)
+        self.stats.unscorable += lost + unscorable.total()
+        for reason, count in unscorable.items():
+            logger.warning(_ADVICE[reason], count, len(items), engine.renderer.limit)
+        if lost:
+            logger.warning("%s gave %d logits that are not finite; these samples get no score", self._name(), lost)
+
+    def _forward(self, engine: _Engine, wanted: dict[bytes, list[int]]) -> Iterator[dict[bytes, float]]:
+        """Finite logits by key, as they come. Halves the token budget for as long as memory runs out."""
+        left = dict(wanted)
+        while left:
+            keys, rows = list(left), list(left.values())
+            try:
+                for done in self._passes(engine, rows):
+                    self.stats.real_tokens += sum(len(rows[index]) for index, _ in done.logits)
+                    for index, _ in done.logits:
+                        del left[keys[index]]
+                    yield {keys[index]: logit for index, logit in done.logits if math.isfinite(logit)}
+            except RuntimeError as error:
+                longest = max(map(len, left.values()))
+                if not _out_of_memory(error) or engine.max_tokens <= longest:
+                    raise
+                engine.max_tokens = max(engine.max_tokens // 2, longest)
+                logger.warning(
+                    "out of memory: forward passes of %s now hold %d tokens", self._name(), engine.max_tokens
+                )
+                _free(engine.model.device)
+
+    def _passes(self, engine: _Engine, rows: list[list[int]]) -> Iterator[Pass]:
+        """Forward passes over rows, timed and counted."""
+        if engine.tree and not engine.checked:
+            self._check(engine, rows)
+        logits = tree_logits if engine.tree else padded_logits
+        passes = logits(engine.model, rows, max_tokens=engine.max_tokens)
+        while True:
+            started = perf_counter()
+            done = next(passes, None)
+            self.stats.forward_seconds += perf_counter() - started
+            if done is None:
+                return
+            self.stats.computed_tokens += done.tokens
+            self.stats.padded_tokens += done.padding
+            yield done
+
+    def _check(self, engine: _Engine, rows: list[list[int]]) -> None:
+        """Shared prefixes against single samples, once, on up to three samples; on a difference they are given up."""
+        by_length = sorted(rows, key=len)
+        sample = [by_length[0], by_length[len(rows) // 2], by_length[-1]]
+        shared = sorted(
+            pair for done in tree_logits(engine.model, sample, max_tokens=engine.max_tokens) for pair in done.logits
+        )
+        alone = sorted(pair for done in padded_logits(engine.model, sample, max_tokens=1) for pair in done.logits)
+        tolerance = _TOLERANCE.get(str(engine.model.dtype).removeprefix("torch."), 0.1)
+        gaps = [abs(one - other) / max(1.0, abs(other)) for (_, one), (_, other) in zip(shared, alone, strict=True)]
+        engine.checked = True
+        if not max(gaps) <= tolerance:
+            engine.tree = False
+            logger.warning(
+                "%s: scores with shared prefixes %s differ from those of single samples %s by up to %.2g (allowed: "
+                "%.2g); padded batches are used instead. Please report the model and the versions of torch and "
+                "transformers.",
+                self._name(),
+                [value for _, value in shared],
+                [value for _, value in alone],
+                max(gaps),
+                tolerance,
+            )
+
+    def _name(self) -> str:
+        return self.model if isinstance(self.model, str) else type(self.model).__name__
+
+
+@contextmanager
+def _evaluating(model: Any) -> Iterator[None]:
+    """Without dropout inside, in the mode it was in after."""
+    training = model.training
+    model.eval()
+    try:
+        yield
+    finally:
+        model.train(training)
+
+
+def _offload(engine: _Engine) -> None:
+    device = engine.model.device
+    engine.model.to("cpu")
+    _free(device)
+
+
+def _free(device: Any) -> None:
+    import torch
+
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
+
+
+def _out_of_memory(error: RuntimeError) -> bool:
+    import torch
+
+    return isinstance(error, torch.cuda.OutOfMemoryError) or "can't allocate memory" in str(error)

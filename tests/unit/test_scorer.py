@@ -11,7 +11,7 @@ from trl import RewardConfig, RewardTrainer
 
 from codescaler_plugin import ConfigError, ScorerError, load_scorer
 from codescaler_plugin.builtin import REWARD_MODEL
-from codescaler_plugin.scoring.rendering import render
+from codescaler_plugin.scoring.rendering import Renderer
 from codescaler_plugin.scoring.transformers_scorer import TransformersScorer
 from tests import tiny
 
@@ -52,22 +52,22 @@ def expected(tiny_rm_dir: Path) -> list[float]:
     return logits
 
 
-@pytest.mark.parametrize("batch_size", [1, 3, 8])
+@pytest.mark.parametrize("max_tokens", [1, 120, 8192])
 def test_scores_equal_the_models_logits_of_single_samples(
-    tiny_rm_dir: Path, expected: list[float], batch_size: int
+    tiny_rm_dir: Path, expected: list[float], max_tokens: int
 ) -> None:
-    scores = load_scorer(str(tiny_rm_dir), batch_size=batch_size).score(ITEMS)
+    scores = load_scorer(str(tiny_rm_dir), max_tokens=max_tokens).score(ITEMS)
     assert scores == pytest.approx(expected, abs=1e-5, rel=0)
 
 
 def test_scores_follow_the_order_of_the_items(tiny_rm_dir: Path, expected: list[float]) -> None:
-    scores = load_scorer(str(tiny_rm_dir), batch_size=2).score(ITEMS[::-1])
+    scores = load_scorer(str(tiny_rm_dir)).score(ITEMS[::-1])
     assert scores == pytest.approx(expected[::-1], abs=1e-5, rel=0)
 
 
 def test_encoder_model_scores_with_its_own_pooling(encoder_dir: Path) -> None:
     expected = plain_logits(encoder_dir)
-    scores = load_scorer(str(encoder_dir), batch_size=3).score(ITEMS)
+    scores = load_scorer(str(encoder_dir), max_tokens=200).score(ITEMS)
     assert scores == pytest.approx(expected, abs=1e-5, rel=0)
     assert max(expected) - min(expected) > 1e-3
 
@@ -97,7 +97,7 @@ def test_rendered_text_is_what_reward_trainer_tokenizes(tiny_rm_dir: Path, tmp_p
     trainer = RewardTrainer(
         str(tiny_rm_dir), args=args, train_dataset=Dataset.from_list(rows), processing_class=tokenizer
     )
-    texts = [render(tokenizer, problem, code) for problem, code in ITEMS]
+    texts = [Renderer(tokenizer).render(problem, code) for problem, code in ITEMS]
     assert list(trainer.train_dataset["chosen_ids"]) == tokenizer(texts, add_special_tokens=False)["input_ids"]
 
 
@@ -109,12 +109,12 @@ def test_sample_that_is_too_long_gets_no_score_and_the_others_keep_theirs(
         scores = scorer.score(ITEMS)
     assert scores[-1] is None
     assert scores[:-1] == pytest.approx(expected[:-1], abs=1e-5, rel=0)
-    assert "1 of 7 samples are longer than 150 tokens" in caplog.text
+    assert "1 of 6 samples get no score: their code is too long for 150 tokens" in caplog.text
 
 
 def test_sample_of_exactly_the_greatest_length_is_scored(tiny_rm_dir: Path) -> None:
     tokenizer = AutoTokenizer.from_pretrained(tiny_rm_dir)
-    length = len(tokenizer(render(tokenizer, *ITEMS[0]), add_special_tokens=False)["input_ids"])
+    length = len(tokenizer(Renderer(tokenizer).render(*ITEMS[0]), add_special_tokens=False)["input_ids"])
     at_limit = load_scorer(str(tiny_rm_dir), max_length=length).score(ITEMS[:1])
     below_it = load_scorer(str(tiny_rm_dir), max_length=length - 1).score(ITEMS[:1])
     assert isinstance(at_limit[0], float)
@@ -122,7 +122,7 @@ def test_sample_of_exactly_the_greatest_length_is_scored(tiny_rm_dir: Path) -> N
 
 
 def test_without_max_length_the_models_own_limit_holds(encoder_dir: Path) -> None:
-    scores = load_scorer(str(encoder_dir)).score([ITEMS[0], ("word " * 600, "x = 1\n")])
+    scores = load_scorer(str(encoder_dir)).score([ITEMS[0], ("word", "x = 1\n" * 600)])
     assert scores[1] is None
     assert isinstance(scores[0], float)
 
@@ -131,10 +131,10 @@ def test_logit_that_is_not_finite_gives_no_score_and_a_warning(
     tiny_rm_dir: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     scorer = loaded(tiny_rm_dir)
-    assert scorer._loaded is not None
-    torch.nn.init.constant_(scorer._loaded[0].score.weight, float("nan"))
+    assert scorer._engine is not None
+    torch.nn.init.constant_(scorer._engine.model.score.weight, float("nan"))
     with caplog.at_level(logging.WARNING, logger="codescaler_plugin"):
-        assert scorer.score(ITEMS[:2]) == [None, None]
+        assert scorer.score(ITEMS[1:3]) == [None, None]
     assert "2 logits that are not finite" in caplog.text
 
 
@@ -152,13 +152,13 @@ def test_scorer_pickles_as_its_settings_and_scores_after_it(tiny_rm_dir: Path, e
 
 def test_failure_of_the_forward_pass_is_a_scorer_error(tiny_rm_dir: Path) -> None:
     scorer = loaded(tiny_rm_dir)
-    assert scorer._loaded is not None
+    assert scorer._engine is not None
 
     def fail(*_: object) -> None:
         raise RuntimeError("out of memory")
 
-    scorer._loaded[0].model.layers[0].register_forward_pre_hook(fail)
-    with pytest.raises(ScorerError, match=r"out of memory.*batch_size=1"):
+    scorer._engine.model.model.layers[0].register_forward_pre_hook(fail)
+    with pytest.raises(ScorerError, match=r"out of memory.*max_tokens"):
         scorer.score(ITEMS)
 
 
@@ -252,15 +252,15 @@ def test_hub_id_without_network_is_a_config_error_naming_it_and_the_offline_choi
         load_scorer("LARK-Lab/CodeScaler-0B").score(ITEMS)
 
 
-def test_url_is_refused_at_once() -> None:
-    with pytest.raises(ConfigError, match="http://host:9000"):
-        load_scorer("http://host:9000")
+def test_url_of_another_kind_is_refused_at_once() -> None:
+    with pytest.raises(ConfigError, match="ftp://host:9000"):
+        load_scorer("ftp://host:9000")
 
 
 def test_builtin_names_the_embedded_reward_model() -> None:
-    scorer = load_scorer("builtin", batch_size=3, max_length=9, device="cpu")
+    scorer = load_scorer("builtin", max_tokens=3, max_length=9, device="cpu")
     assert isinstance(scorer, TransformersScorer)
-    assert (scorer.model, scorer.batch_size, scorer.max_length, scorer.device) == (str(REWARD_MODEL), 3, 9, "cpu")
+    assert (scorer.model, scorer.max_tokens, scorer.max_length, scorer.device) == (str(REWARD_MODEL), 3, 9, "cpu")
 
 
 def test_model_with_fewer_embeddings_than_token_ids_is_an_error_of_this_package(

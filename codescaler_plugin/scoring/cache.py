@@ -1,0 +1,114 @@
+"""Scores that are known already: a bounded memory of recent ones, over an optional file shared by processes.
+
+A key is the content: what the model is and which token ids it read. Scores repeat to rounding (1e-5 in float32; in
+bf16 the batch they were computed in shows at about 1e-2). Only finite scores are kept.
+"""
+
+import logging
+import os
+import struct
+from array import array
+from functools import cache
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+from cachetools import LRUCache
+
+from codescaler_plugin.errors import ConfigError, MissingExtraError
+
+logger = logging.getLogger(__name__)
+
+DISK_BYTES = 1 << 30
+"""Most bytes of the file: about eight million scores. It holds no more than that; it never drops old ones."""
+
+
+class ScoreCache:
+    """Scores by content.
+
+    Args:
+        size: scores kept in memory, the least recently used goes first; 0: none.
+        folder: of an LMDB file that processes of one machine share (no network file system); None: none.
+
+    Raises:
+        MissingExtraError: `folder` is given and lmdb is not installed.
+        ConfigError: the folder cannot be made or opened.
+    """
+
+    def __init__(self, size: int, folder: str | None = None) -> None:
+        self._recent: LRUCache[bytes, float] = LRUCache(size)
+        self._folder = None if folder is None else str(Path(folder).expanduser().resolve())
+        self._full = False
+        if self._folder is not None:
+            _opened(self._folder, os.getpid())
+
+    def get(self, key: bytes) -> float | None:
+        """The score of a key, None if it is not known."""
+        score = self._recent.get(key)
+        if score is None and self._folder is not None:
+            with _opened(self._folder, os.getpid()).begin() as transaction:
+                packed = transaction.get(key)
+            if packed is not None:
+                (score,) = struct.unpack("<d", packed)
+                self._keep(key, score)
+        return score
+
+    def put(self, scores: dict[bytes, float]) -> None:
+        """Remember scores. A full file is reported once and then only read."""
+        for key, score in scores.items():
+            self._keep(key, score)
+        if self._folder is None or self._full or not scores:
+            return
+        import lmdb
+
+        try:
+            with _opened(self._folder, os.getpid()).begin(write=True) as transaction:
+                for key, score in scores.items():
+                    transaction.put(key, struct.pack("<d", score))
+        except lmdb.MapFullError:
+            self._full = True
+            logger.warning("the score cache in %s is full (%d bytes): no score is added", self._folder, DISK_BYTES)
+
+    def clear(self) -> None:
+        """Forget what is in memory; the file stays."""
+        self._recent.clear()
+
+    def _keep(self, key: bytes, score: float) -> None:
+        if self._recent.maxsize >= 1:
+            self._recent[key] = score
+
+
+def content_key(fingerprint: bytes, ids: list[int]) -> bytes:
+    """32 bytes that stand for a model (`fingerprint`) and what it reads."""
+    return sha256(fingerprint + array("q", ids).tobytes()).digest()
+
+
+def fingerprint(model: Any, template: str) -> bytes:
+    """32 bytes that stand for a model's weights, dtype and settings, and a chat template.
+
+    Reads all weights once. Equal weights at another place or under another name have the same fingerprint.
+    """
+    import torch
+
+    digest = sha256(template.encode())
+    digest.update(model.config.to_json_string(use_diff=True).encode())
+    bits = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
+    for name, tensor in sorted(model.state_dict().items()):
+        flat = tensor.detach().contiguous().view(-1).view(bits[tensor.element_size()])
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)} {int(flat.sum(dtype=torch.int64))}".encode())
+    return digest.digest()
+
+
+@cache
+def _opened(folder: str, pid: int) -> Any:  # noqa: ARG001 - an environment must not cross a fork
+    try:
+        import lmdb
+    except ImportError:
+        raise MissingExtraError(
+            "a score cache on disk needs lmdb: pip install 'codescaler-plugin[cache]', or leave cache_dir out"
+        ) from None
+    try:
+        Path(folder).mkdir(parents=True, exist_ok=True)
+        return lmdb.open(folder, map_size=DISK_BYTES)
+    except (OSError, lmdb.Error) as error:
+        raise ConfigError(f"cache_dir {folder} cannot be opened: {error}; give a folder that is yours") from error

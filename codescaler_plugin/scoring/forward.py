@@ -1,0 +1,140 @@
+"""Token ids -> raw logits, by forward passes of a classifier of transformers.
+
+`tree_logits` computes shared prefixes once (`prefix_tree.py`, `attention.py`); `padded_logits` works for every model
+and computes each sample in full. Both pool at the known last token and apply the head in float32. They leave the
+model's settings as they found them, and do not catch what the model raises.
+"""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from codescaler_plugin.scoring import attention
+from codescaler_plugin.scoring.prefix_tree import Row, plan_rows
+
+MAX_TOKENS = 16_384
+"""Most tokens of a forward pass unless a caller says otherwise: enough to saturate a GPU."""
+_MIN_TOKENS = 1024
+
+PADDED_TOKENS = 8192
+"""Most tokens of a padded batch: beyond it a CPU gets slower and a GPU no faster."""
+
+
+@dataclass(frozen=True)
+class Pass:
+    """What one forward pass computed: (item, logit) pairs, the tokens put through the model, and those of padding."""
+
+    logits: list[tuple[int, float]]
+    tokens: int
+    padding: int
+
+
+def tree_logits(model: Any, items: Sequence[list[int]], *, max_tokens: int) -> Iterator[Pass]:
+    """Each item's logit once, in the order of the plan. The model must be eligible (`attention.is_eligible`).
+
+    Args:
+        model: a sequence classifier with a linear head `score`.
+        items: n lists of token ids, none empty.
+        max_tokens: of a forward pass; one longer item goes alone.
+    """
+    import torch
+
+    for row in plan_rows(items, max_tokens=max_tokens):
+        with tree_attention(model), torch.inference_mode():
+            logits = row_logits(model, row)
+        values = logits.tolist()
+        pairs = [(item, value) for (item, _), value in zip(row.lasts, values, strict=True)]
+        yield Pass(pairs, len(row.tokens), 0)
+
+
+def row_logits(model: Any, row: Row) -> Any:
+    """The logits of a row's items as a float32 tensor [items], in the order of `row.lasts`."""
+    import torch
+
+    device = model.device
+    hidden = model.base_model(
+        input_ids=torch.tensor([row.tokens], device=device),
+        position_ids=torch.tensor([row.positions], device=device),
+        use_cache=False,
+        tree=attention.segments(row.nodes),
+    ).last_hidden_state[0]
+    return _head(model, hidden[torch.tensor([last for _, last in row.lasts], device=device)])
+
+
+def padded_logits(model: Any, items: Sequence[list[int]], *, max_tokens: int) -> Iterator[Pass]:
+    """Each item's logit once, longest first, in batches of similar length.
+
+    Encoder models keep their own pooling.
+
+    Args:
+        model: a sequence classifier.
+        items: n lists of token ids, none empty.
+        max_tokens: of a batch, padding included; one longer item goes alone.
+    """
+    import torch
+
+    device = model.device
+    budget = min(max_tokens, PADDED_TOKENS)
+    order = sorted(range(len(items)), key=lambda index: len(items[index]), reverse=True)
+    while order:
+        width = len(items[order[0]])
+        size = max(1, budget // width)
+        batch, order = order[:size], order[size:]
+        lengths = torch.tensor([len(items[index]) for index in batch], device=device)
+        # Any id may fill up: attention masks it, and pooling goes by length.
+        ids = torch.tensor([items[index] + [0] * (width - len(items[index])) for index in batch], device=device)
+        mask = (torch.arange(width, device=device) < lengths[:, None]).long()
+        with torch.inference_mode():
+            if _has_linear_head(model):
+                hidden = model.base_model(input_ids=ids, attention_mask=mask, use_cache=False).last_hidden_state
+                logits = _head(model, hidden[torch.arange(len(batch), device=device), lengths - 1])
+            else:
+                logits = model(input_ids=ids, attention_mask=mask).logits.float().squeeze(-1)
+        tokens = width * len(batch)
+        yield Pass(list(zip(batch, logits.tolist(), strict=True)), tokens, tokens - int(lengths.sum()))
+
+
+def can_share_prefixes(model: Any) -> bool:
+    """Whether `tree_logits` works for a model: a decoder of a known family with full attention and a linear head."""
+    return _has_linear_head(model) and attention.is_eligible(model.config)
+
+
+def fitting_tokens(model: Any) -> int:
+    """Tokens of a forward pass whose activations take a quarter of the free memory."""
+    import psutil
+    import torch
+
+    config = model.config
+    hidden = config.hidden_size
+    wide = getattr(config, "intermediate_size", None) or 4 * hidden
+    # Residual stream and norms in two precisions, both halves of the MLP and their product, queries to values twice.
+    per_token = model.get_input_embeddings().weight.element_size() * (8 * hidden + 3 * wide + 6 * hidden)
+    cuda = model.device.type == "cuda"
+    free = torch.cuda.mem_get_info(model.device)[0] if cuda else psutil.virtual_memory().available
+    return int(min(MAX_TOKENS, max(_MIN_TOKENS, free // 4 // per_token)))
+
+
+def _has_linear_head(model: Any) -> bool:
+    """Whether the model scores the hidden state of a token, as the decoders of transformers do."""
+    import torch
+
+    return isinstance(getattr(model, "score", None), torch.nn.Linear)
+
+
+def _head(model: Any, hidden: Any) -> Any:
+    import torch
+
+    bias = None if model.score.bias is None else model.score.bias.float()
+    return torch.nn.functional.linear(hidden.float(), model.score.weight.float(), bias).squeeze(-1)
+
+
+@contextmanager
+def tree_attention(model: Any) -> Iterator[None]:
+    """The model attends by the tree inside, and as before after. Not for two threads at once."""
+    before = model.config._attn_implementation
+    model.set_attn_implementation(attention.register())
+    try:
+        yield
+    finally:
+        model.set_attn_implementation(before)

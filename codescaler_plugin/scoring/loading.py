@@ -1,0 +1,125 @@
+"""A reward model of transformers by name: found, checked, whole, and on the device of this process."""
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from codescaler_plugin.errors import ConfigError
+
+
+def load_classifier(name: str, device: str | None = None) -> tuple[Any, Any]:
+    """A sequence classifier with one label, in evaluation mode, and its tokenizer.
+
+    On a CPU in float32, since products in bf16 are many times slower there; elsewhere in the checkpoint's dtype.
+
+    Args:
+        name: a directory or a hub id.
+        device: torch device; None: that of `accelerate` if it is in use, else the current GPU, else the CPU.
+
+    Raises:
+        ConfigError: it cannot be had, has not one label, no trained head, no fitting tokenizer or no chat template.
+    """
+    import torch
+    from safetensors import SafetensorError
+    from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer
+
+    name = _checked(name)
+    try:
+        config = AutoConfig.from_pretrained(name)
+        if config.num_labels != 1:
+            kind = ", ".join(config.architectures or ["a model of unknown kind"])
+            raise ConfigError(
+                f"{name} is {kind} with {config.num_labels} labels: a reward model is a sequence classifier with one"
+            )
+        tokenizer = AutoTokenizer.from_pretrained(name)
+        place = _place(device)
+        dtype = torch.float32 if place.type == "cpu" else "auto"
+        with _unsharded():
+            model, report = AutoModelForSequenceClassification.from_pretrained(
+                name, dtype=dtype, output_loading_info=True
+            )
+    except ConfigError:
+        raise
+    except (OSError, ValueError, SafetensorError) as error:  # no such model, a config of no model, broken weights
+        raise ConfigError(
+            f"reward model {name!r} cannot be loaded: {error}\n"
+            "Give a directory or a hub id that can be reached, or model='builtin' for the small embedded model, "
+            "which needs no network."
+        ) from error
+    if report["missing_keys"]:
+        raise ConfigError(
+            f"{name} is no trained reward model: it lacks {', '.join(sorted(report['missing_keys']))}. "
+            "Train it with TRL's RewardTrainer first, or give another model."
+        )
+    _check_tokenizer(name, model, tokenizer)
+    return model.to(place).eval(), tokenizer
+
+
+def checked_handle(model: Any) -> Any:
+    """A loaded model if it is a classifier with one label.
+
+    Raises:
+        ConfigError: it is not.
+    """
+    labels = getattr(getattr(model, "config", None), "num_labels", None)
+    if labels != 1:
+        raise ConfigError(
+            f"{type(model).__name__} with {labels} labels: a reward model is a sequence classifier of transformers "
+            "with one"
+        )
+    return model
+
+
+def _check_tokenizer(name: str, model: Any, tokenizer: Any) -> None:
+    if tokenizer.chat_template is None:
+        raise ConfigError(f"the tokenizer of {name} has no chat template: save one beside the model")
+    if not tokenizer("code", add_special_tokens=False)["input_ids"]:
+        raise ConfigError(f"{name} has no tokenizer files: save the model's tokenizer beside it")
+    rows = model.get_input_embeddings().num_embeddings
+    if len(tokenizer) > rows:
+        raise ConfigError(
+            f"the tokenizer of {name} has {len(tokenizer)} tokens for {rows} embeddings: they do not match"
+        )
+
+
+def _checked(name: str) -> str:
+    """The name with `~` expanded. A path that does not exist would be looked up as a hub id and misreported."""
+    path = Path(name).expanduser()
+    looks_like_path = path.is_absolute() or name.startswith((".", "~")) or name.count("/") > 1
+    if looks_like_path and not path.is_dir():
+        raise ConfigError(f"reward model directory {name} does not exist: give a directory, a hub id, or 'builtin'")
+    return str(path) if looks_like_path else name
+
+
+def _place(device: str | None) -> Any:
+    """The device of this process."""
+    import torch
+
+    if device is not None:
+        return torch.device(device)
+    if "accelerate" in sys.modules:
+        from accelerate import PartialState
+        from accelerate.state import is_initialized
+
+        if is_initialized():
+            return PartialState().device
+    if torch.cuda.is_available():
+        return torch.device("cuda", torch.cuda.current_device())
+    return torch.device("cpu")
+
+
+@contextmanager
+def _unsharded() -> Iterator[None]:
+    """What loads inside is whole in every process, whatever ZeRO-3 configuration the policy's trainer has set."""
+    from transformers.integrations import deepspeed
+
+    reference = deepspeed._hf_deepspeed_config_weak_ref  # has no public reader
+    config = None if reference is None else reference()
+    deepspeed.unset_hf_deepspeed_config()
+    try:
+        yield
+    finally:
+        if config is not None:
+            deepspeed.set_hf_deepspeed_config(config)

@@ -1,0 +1,117 @@
+"""Token ids -> a plan: which tokens are computed once, in which rows, so that no common prefix is computed twice.
+
+Candidates for one problem share the problem and often the first lines of the code. A row of the plan lays a forest of
+radix trees out in depth-first order: `[shared prefix][rest of 1][rest of 2]...`, with the positions that each token
+has in its own sample. Attention then lets a token see its own path from the root and nothing else (`attention.py`).
+Pure Python and numpy: no model, no torch.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from itertools import pairwise
+
+import numpy as np
+
+MIN_SHARED = 16
+"""Shortest prefix worth a node of its own: each node costs an attention call in every layer."""
+
+
+@dataclass(frozen=True)
+class Node:
+    """Tokens [start, end) of a row; those of all its descendants are [end, subtree_end)."""
+
+    start: int
+    end: int
+    subtree_end: int
+    depth: int
+
+
+@dataclass
+class Row:
+    """One forward pass of batch size 1.
+
+    Attributes:
+        tokens: ids, depth first.
+        positions: of each token in its own sample, from 0.
+        nodes: in the order of `start`.
+        lasts: (item, index in `tokens` of the item's last token).
+    """
+
+    tokens: list[int] = field(default_factory=list)
+    positions: list[int] = field(default_factory=list)
+    nodes: list[Node] = field(default_factory=list)
+    lasts: list[tuple[int, int]] = field(default_factory=list)
+
+
+def plan_rows(items: Sequence[list[int]], *, max_tokens: int, min_shared: int = MIN_SHARED) -> list[Row]:
+    """Rows that hold every item exactly once, as the tokens on its path from a root.
+
+    Items are grouped by content, whatever their order and whichever group they come from. An item that is the prefix
+    of another ends inside it; if it has at least `min_shared` tokens.
+
+    Args:
+        items: n lists of token ids, none empty.
+        max_tokens: of a row. A group that does not fit is split over rows, which repeat its prefix; only an item that
+            is longer than this gets a longer row, alone.
+        min_shared: shortest run of common tokens that becomes a node; up to one less per item is computed again.
+    """
+    order = sorted(range(len(items)), key=lambda index: items[index])
+    arrays = [np.asarray(items[index]) for index in order]
+    common = [0] + [_common_prefix(one, other) for one, other in pairwise(arrays)]
+    rows: list[Row] = []
+    start, size = 0, 0
+    for index, array in enumerate(arrays):
+        # What the item adds to the row. Up to min_shared - 1 common tokens may stay without a node.
+        added = len(array) - (max(0, common[index] - min_shared + 1) if index > start else 0)
+        if index > start and size + added > max_tokens:
+            rows.append(_row(items, order, common, start, index, min_shared))
+            start, size, added = index, 0, len(array)
+        size += added
+    if order:
+        rows.append(_row(items, order, common, start, len(order), min_shared))
+    return rows
+
+
+def _common_prefix(one: np.ndarray, other: np.ndarray) -> int:
+    length = min(len(one), len(other))
+    different = np.flatnonzero(one[:length] != other[:length])
+    return int(different[0]) if len(different) else length
+
+
+def _row(
+    items: Sequence[list[int]], order: list[int], common: list[int], start: int, end: int, min_shared: int
+) -> Row:
+    """The row of the sorted items [start, end); `common[i]` is the length of the prefix that i shares with i - 1."""
+    row = Row()
+    open_nodes: list[tuple[int, int, int]] = []  # (slot in row.nodes, first token, end of its own tokens)
+    # Pending work, last first: sorted items [low, high) below a node that covers their first `depth` tokens, or the
+    # closing of a node.
+    pending: list[tuple[int, int, int] | None] = _groups(common, start, end, 0, min_shared)
+    while pending:
+        work = pending.pop()
+        if work is None:
+            slot, first, last = open_nodes.pop()
+            row.nodes[slot] = Node(first, last, len(row.tokens), len(open_nodes))
+            continue
+        low, high, depth = work
+        item = items[order[low]]
+        shared = min(common[low + 1 : high], default=len(item))
+        first = len(row.tokens)
+        row.tokens.extend(item[depth:shared])
+        row.positions.extend(range(depth, shared))
+        open_nodes.append((len(row.nodes), first, len(row.tokens)))
+        row.nodes.append(Node(first, first, first, 0))  # replaced when it closes
+        pending.append(None)
+        while low < high and len(items[order[low]]) == shared:  # sorted first: items that end in this node
+            row.lasts.append((order[low], len(row.tokens) - 1))
+            low += 1
+        if low < high:
+            pending.extend(_groups(common, low, high, shared, min_shared))
+    return row
+
+
+def _groups(common: list[int], start: int, end: int, depth: int, min_shared: int) -> list[tuple[int, int, int] | None]:
+    """The sorted items [start, end) split where neighbours share too little beyond `depth`; in reverse order."""
+    bounds = [start, *(index for index in range(start + 1, end) if common[index] < depth + min_shared), end]
+    groups: list[tuple[int, int, int] | None] = [(low, high, depth) for low, high in pairwise(bounds)]
+    return groups[::-1]

@@ -1,0 +1,71 @@
+"""A reward model behind another codescaler server (`codescaler serve`, `POST /v1/score`)."""
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+from codescaler_plugin.ahead import grouped_chunks
+from codescaler_plugin.errors import ScorerError
+from codescaler_plugin.scoring.fan_out import fan_out
+from codescaler_plugin.scoring.http_pool import HttpPool
+
+_ITEMS = 64  # of a request; groups stay together
+
+
+class RemoteScorer:
+    """Raw logits from codescaler servers with the same model.
+
+    The server renders, shares prefixes and caches. Pickles as its addresses.
+
+    Args:
+        urls: `http://host:port`, several divided by commas; a problem's samples go to one of them.
+        api_key: sent as a bearer token; None: none.
+
+    Raises:
+        ConfigError: a URL without scheme or host.
+    """
+
+    def __init__(self, urls: str, *, api_key: str | None = None) -> None:
+        self._settings = {"urls": urls, "api_key": api_key}
+        headers = {} if api_key is None else {"Authorization": f"Bearer {api_key}"}
+        self._pool = HttpPool(urls, headers=headers)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _remade, (self._settings["urls"], self._settings["api_key"])
+
+    def score(self, items: Sequence[tuple[str, str]]) -> list[float | None]:
+        """Raw logits of (problem, code) pairs; same length, same order; None where the server has none.
+
+        Raises:
+            ScorerError: a server could not be reached or answered something else; it names the server. `scores`
+                holds what others answered.
+        """
+        unique = list(dict.fromkeys(items))
+        chunks = list(grouped_chunks([problem for problem, _ in unique], _ITEMS))
+
+        def send(chunk: list[int]) -> list[float | None]:
+            body = {"items": [{"problem": unique[index][0], "code": unique[index][1]} for index in chunk]}
+            answer = self._pool.post("/v1/score", body, affinity=chunk[0])
+            return _scores(answer, len(chunk), self._pool.urls)
+
+        scores, error = fan_out(send, chunks, len(unique))
+        by_item = dict(zip(unique, scores, strict=True))
+        in_order = [by_item[item] for item in items]
+        if error is not None:
+            raise ScorerError(str(error), in_order) from error
+        return in_order
+
+
+def _remade(urls: str, api_key: str | None) -> RemoteScorer:
+    return RemoteScorer(urls, api_key=api_key)
+
+
+def _scores(answer: Any, count: int, urls: list[str]) -> list[float | None]:
+    scores = answer.get("scores") if isinstance(answer, dict) else None
+    if not isinstance(scores, list) or len(scores) != count:
+        came = f"{len(scores)} scores" if isinstance(scores, list) else f"{str(answer)[:100]!r}"
+        raise ScorerError(f"{', '.join(urls)}: expected {count} scores, got {came}; is it a codescaler server?")
+    for score in scores:
+        if score is not None and not (type(score) in (int, float) and math.isfinite(score)):
+            raise ScorerError(f"{', '.join(urls)}: {score!r} is no score")
+    return scores

@@ -1,0 +1,200 @@
+"""A reward model behind vLLM (`vllm serve MODEL --runner pooling`), asked through `POST /classify`.
+
+Renders and tokenises here and sends token ids, so that neither the server's chat template nor its special tokens can
+change what is read; a problem's samples go out together, so that its prefix cache hits. Raw logits are asked for with
+`use_activation: false`; a server that applies its activation all the same is found out on first use.
+"""
+
+import logging
+import math
+from collections import Counter
+from collections.abc import Sequence
+from threading import Lock
+from typing import Any
+
+from codescaler_plugin.ahead import grouped_chunks
+from codescaler_plugin.errors import ConfigError, ScorerError
+from codescaler_plugin.scoring.cache import ScoreCache, content_key
+from codescaler_plugin.scoring.fan_out import fan_out
+from codescaler_plugin.scoring.http_pool import HttpPool, RefusedError
+from codescaler_plugin.scoring.rendering import Renderer, Unscorable
+
+logger = logging.getLogger(__name__)
+
+_ITEMS = 32  # of a request; groups stay together
+_START = "start it with: vllm serve MODEL --runner pooling"
+
+
+class VllmScorer:
+    """Raw logits from vLLM servers with the same model. Pickles as its settings; asks nothing before the first call.
+
+    Args:
+        urls: `http://host:port`, several divided by commas; a problem's samples go to one of them.
+        model: the id that every server must serve; None: whatever they serve, if it is one and the same.
+        tokenizer: directory or hub id; None: where the server says it has the model from.
+        max_length: tokens of the longest sample, see `Renderer.encode`; None: the server's limit.
+        cache_size: scores remembered across calls; 0: none.
+
+    Raises:
+        ConfigError: a URL without scheme or host; on first use, if the tokenizer cannot be had.
+    """
+
+    def __init__(
+        self,
+        urls: str,
+        *,
+        model: str | None = None,
+        tokenizer: str | None = None,
+        max_length: int | None = None,
+        cache_size: int = 65_536,
+    ) -> None:
+        self.urls = urls
+        self.model = model
+        self.tokenizer = tokenizer
+        self.max_length = max_length
+        self.cache_size = cache_size
+        self._pool = HttpPool(urls)
+        self._cache = ScoreCache(cache_size)
+        self._ready: tuple[str, Renderer] | None = None
+        self._lock = Lock()
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in vars(self).items() if not name.startswith("_")}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state, _pool=HttpPool(state["urls"]), _cache=ScoreCache(state["cache_size"]), _ready=None)
+        self._lock = Lock()
+
+    def score(self, items: Sequence[tuple[str, str]]) -> list[float | None]:
+        """Raw logits of (problem, code) pairs; same length, same order; None for `Unscorable` ones, with a warning.
+
+        Raises:
+            ConfigError: see the class.
+            ScorerError: a server is down, slow, serves another model or another kind of answer, or refuses an item;
+                it names the server and the next step. `scores` holds what was answered, which is not asked again.
+        """
+        if not items:
+            return []
+        with self._lock:
+            if self._ready is None:
+                self._ready = self._connected()
+        model, renderer = self._ready
+        unique = list(dict.fromkeys(items))
+        rows = renderer.encode(unique)
+        for reason, count in Counter(row for row in rows if isinstance(row, Unscorable)).items():
+            logger.warning("%d of %d samples get no score: %s", count, len(rows), reason.value)
+        scores: dict[tuple[str, str], float | None] = dict.fromkeys(unique)
+        wanted: list[tuple[tuple[str, str], list[int], bytes]] = []
+        for item, row in zip(unique, rows, strict=True):
+            if isinstance(row, Unscorable):
+                continue
+            key = content_key(model.encode(), row)
+            with self._lock:
+                scores[item] = self._cache.get(key)
+            if scores[item] is None:
+                wanted.append((item, row, key))
+
+        def send(chunk: list[int]) -> list[float | None]:
+            try:
+                return list(self._logits(model, [wanted[index][1] for index in chunk], affinity=chunk[0]))
+            except RefusedError as error:
+                if len(chunk) > 1:  # one of them: the others get their scores
+                    answers, refusal = fan_out(send, [[index] for index in chunk], max(chunk) + 1)
+                    raise ScorerError(str(refusal or error), [answers[index] for index in chunk]) from error
+                item = wanted[chunk[0]][0]
+                raise ScorerError(f"item {items.index(item)} (problem {item[0][:60]!r}): {error}") from error
+
+        found, error = fan_out(send, list(grouped_chunks([item[0] for item, _, _ in wanted], _ITEMS)), len(wanted))
+        with self._lock:
+            self._cache.put(
+                {key: logit for (_, _, key), logit in zip(wanted, found, strict=True) if logit is not None}
+            )
+        scores.update({item: logit for (item, _, _), logit in zip(wanted, found, strict=True)})
+        in_order = [scores[item] for item in items]
+        if error is not None:
+            raise ScorerError(str(error), in_order) from error
+        return in_order
+
+    def _connected(self) -> tuple[str, Renderer]:
+        """The model's id and its renderer, after a look at every server."""
+        served = [self._served(url) for url in self._pool.urls]
+        names = sorted({str(card.get("id")) for card in served})
+        if len(names) > 1:
+            raise ScorerError(f"{self.urls} serve different models: {', '.join(names)}; expected one and the same")
+        card = served[0]
+        limits = [limit for limit in (self.max_length, card.get("max_model_len")) if isinstance(limit, int)]
+        renderer = Renderer(_tokenizer(self.tokenizer or str(card.get("root")), self.urls), min(limits, default=None))
+        self._probe(names[0], renderer)
+        return names[0], renderer
+
+    def _served(self, url: str) -> dict[str, Any]:
+        """What a server says of the model that is asked for."""
+        answer = self._pool.get("/v1/models", url)
+        cards = answer.get("data") if isinstance(answer, dict) else None
+        if not isinstance(cards, list) or not all(isinstance(card, dict) for card in cards):
+            raise ScorerError(f"{url}/v1/models is not vLLM's: {str(answer)[:100]!r}")
+        fitting = [card for card in cards if self.model in (None, card.get("id"))]
+        if not fitting:
+            raise ScorerError(
+                f"{url} serves {', '.join(str(card.get('id')) for card in cards)}, not {self.model!r}: start it with "
+                "that model, or give the id that it serves"
+            )
+        card: dict[str, Any] = fitting[0]
+        return card
+
+    def _probe(self, model: str, renderer: Renderer) -> None:
+        """One sample with the activation and without must differ; else the server ignores what we ask for."""
+        (row,) = renderer.encode([("Return n.", "def solve(n):\n    return n\n")])
+        if isinstance(row, Unscorable):
+            raise ScorerError(f"{self.urls} with {renderer.limit} tokens has no room for the shortest sample")
+        for place, url in enumerate(self._pool.urls):
+            (raw,), (activated,) = (
+                self._logits(model, [row], affinity=place, activation=activation) for activation in (False, True)
+            )
+            if raw == activated:
+                raise ScorerError(
+                    f"{url} gives {raw} with and without its activation: raw logits cannot be had from it. Use vLLM "
+                    "0.11 or newer, and start it without a pooler configuration that sets an activation"
+                )
+
+    def _logits(self, model: str, rows: list[list[int]], *, affinity: int, activation: bool = False) -> list[float]:
+        body = {"model": model, "input": rows, "use_activation": activation}
+        try:
+            answer = self._pool.post("/classify", body, affinity=affinity)
+        except RefusedError:
+            raise
+        except ScorerError as error:
+            hint = f"; {_START}" if " 404" in str(error) else ""
+            raise ScorerError(f"{error}{hint}") from error
+        where = ", ".join(self._pool.urls)
+        data = answer.get("data") if isinstance(answer, dict) else None
+        if not isinstance(data, list) or len(data) != len(rows):
+            came = f"{len(data)} rows" if isinstance(data, list) else repr(str(answer)[:100])
+            raise ScorerError(f"{where}: expected {len(rows)} rows from /classify, got {came}; {_START}")
+        logits = [math.nan] * len(rows)
+        for row in data:
+            fields: dict[str, Any] = row if isinstance(row, dict) else {}
+            probs, index = fields.get("probs"), fields.get("index", -1)
+            if not isinstance(probs, list) or len(probs) != 1 or index not in range(len(rows)):
+                raise ScorerError(f"{where}: {str(row)[:100]!r} is no row of a reward model with one label")
+            if type(probs[0]) not in (int, float) or not math.isfinite(probs[0]):
+                raise ScorerError(f"{where}: item {index} got {probs[0]!r}, which is no finite logit")
+            logits[index] = float(probs[0])
+        if any(map(math.isnan, logits)):
+            raise ScorerError(f"{where}: item {logits.index(next(filter(math.isnan, logits)))} got no row")
+        return logits
+
+
+def _tokenizer(name: str, urls: str) -> Any:
+    from transformers import AutoTokenizer
+
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(name)
+    except (OSError, ValueError) as error:
+        raise ConfigError(
+            f"the tokenizer of {urls} cannot be loaded from {name!r}: {error}\n"
+            "Give its directory or hub id as `tokenizer` (CODESCALER_TOKENIZER)."
+        ) from error
+    if tokenizer.chat_template is None:
+        raise ConfigError(f"the tokenizer {name} has no chat template: give one that has as `tokenizer`")
+    return tokenizer

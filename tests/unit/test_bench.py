@@ -1,0 +1,54 @@
+import json
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from codescaler_plugin import ConfigError
+from codescaler_plugin.cli import app
+from codescaler_plugin.scoring.bench import WAYS, run_bench, synthetic_items
+from codescaler_plugin.scoring.loading import load_classifier
+
+SHAPE = {"groups": 2, "group": 4, "prompt": 60, "completion": 20}
+
+
+def test_all_ways_give_the_scores_of_single_samples_and_ours_computes_the_prompt_once(tiny_rm_dir: Path) -> None:
+    model, _ = load_classifier(str(tiny_rm_dir))
+    items = synthetic_items(model, **SHAPE)
+    calls = []
+    bench = run_bench(model, items, repetitions=2, progress=lambda: calls.append(1))
+    assert set(bench.seconds) == set(bench.ratio) == set(bench.max_difference) == set(bench.peak_mb) == set(WAYS)
+    assert max(bench.max_difference.values()) < 1e-5
+    assert (bench.samples, bench.real_tokens) == (8, sum(map(len, items)))
+    assert bench.computed_tokens == bench.real_tokens - 2 * 3 * 60
+    assert bench.ratio["ours"] == 1
+    assert 0 < bench.peak_fraction < 1
+    assert len(calls) == 2 * len(WAYS)
+
+
+def test_groups_share_their_prompt_and_nothing_else(tiny_rm_dir: Path) -> None:
+    items = synthetic_items(load_classifier(str(tiny_rm_dir))[0], **SHAPE)
+    prompts = [tuple(item[:60]) for item in items]
+    assert len(set(prompts)) == 2
+    assert prompts == sorted(prompts, key=prompts.index)
+    assert all(65 <= len(item) <= 120 for item in items)
+
+
+def test_shape_that_does_not_fit_the_model_is_a_config_error(tiny_policy_dir: Path, tmp_path: Path) -> None:
+    from tests import tiny
+
+    model, _ = load_classifier(str(tiny.save_encoder(tmp_path)))
+    with pytest.raises(ConfigError, match=r"500 \+ 3 x 20 tokens do not fit the model's 512"):
+        synthetic_items(model, groups=1, group=1, prompt=500, completion=20)
+
+
+def test_command_prints_a_table_of_80_columns_and_a_line_of_json(tiny_rm_dir: Path) -> None:
+    arguments = ["bench", "--model", str(tiny_rm_dir), "--group", "4", "--prompt", "40", "--completion", "16"]
+    result = CliRunner().invoke(app, [*arguments, "--repetitions", "1", "--threads", "1"], env={"COLUMNS": "80"})
+    assert result.exit_code == 0, result.output
+    lines = result.stdout.splitlines()
+    report = json.loads(lines[-1])
+    assert report["samples"] == 4
+    assert report["threads"] == 1
+    assert all(len(line) <= 80 for line in lines[:-1])
+    assert any("batches of 8" in line and "x as fast" in line for line in lines)

@@ -1,0 +1,352 @@
+"""The scorers over HTTP against a server in this process that answers what each test wants."""
+
+import json
+import pickle
+import threading
+import time
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from codescaler_plugin import CodeScaler, CodeScalerConfig, ConfigError, ScorerError, load_scorer
+from codescaler_plugin.scoring import http_pool
+from codescaler_plugin.scoring.remote_scorer import RemoteScorer
+from codescaler_plugin.scoring.vllm_scorer import VllmScorer
+from tests import tiny
+
+ITEMS = [("p", "x = 1\n"), ("q", "y = 22\n"), ("p", "z = 333\n"), ("p", "x = 1\n")]
+Answer = Callable[[str, dict[str, Any]], tuple[int, Any]]
+
+
+class Double:
+    """A server whose `answer(path, body) -> (status, JSON or raw text)` a test may change; keeps what it was asked."""
+
+    def __init__(self, answer: Answer) -> None:
+        self.answer = answer
+        self.asked: list[tuple[str, dict[str, Any]]] = []
+        self.headers: list[dict[str, str]] = []
+        double = self
+
+        class Handler(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def do_POST(self) -> None:
+                body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+                self.reply(body)
+
+            def do_GET(self) -> None:
+                self.reply({})
+
+            def reply(self, body: dict[str, Any]) -> None:
+                double.asked.append((self.path, body))
+                double.headers.append(dict(self.headers))
+                status, answer = double.answer(self.path, body)
+                data = (answer if isinstance(answer, str) else json.dumps(answer)).encode()
+                try:
+                    self.send_response(status)
+                    self.send_header("Content-Length", str(len(data)))
+                    self.end_headers()
+                    self.wfile.write(data)
+                except BrokenPipeError:  # the client has given up waiting
+                    pass
+
+            def log_message(self, *_: object) -> None:
+                pass
+
+        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self.server.server_address[1]}"
+        threading.Thread(target=self.server.serve_forever, args=(0.01,), daemon=True).start()
+
+
+@pytest.fixture
+def serve(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[Answer], Double]]:
+    monkeypatch.setattr(http_pool, "_BACK_OFF", 0.01)
+    doubles: list[Double] = []
+
+    def start(answer: Answer) -> Double:
+        doubles.append(Double(answer))
+        return doubles[-1]
+
+    yield start
+    for double in doubles:
+        double.server.shutdown()
+        double.server.server_close()
+
+
+def codescaler(path: str, body: dict[str, Any]) -> tuple[int, Any]:
+    return 200, {"scores": [float(len(item["code"])) for item in body["items"]]}
+
+
+def vllm_of(folder: Path, *, name: str = "rm", limit: int = 4096) -> Answer:
+    """Scores by the number of tokens, as vLLM answers."""
+
+    def answer(path: str, body: dict[str, Any]) -> tuple[int, Any]:
+        if path == "/v1/models":
+            return 200, {"data": [{"id": name, "root": str(folder), "max_model_len": limit}]}
+        sign = 1 if body["use_activation"] is False else -1
+        rows = [
+            {"index": index, "probs": [sign * float(len(ids))], "num_classes": 1}
+            for index, ids in enumerate(body["input"])
+        ]
+        return 200, {"data": rows[::-1]}
+
+    return answer
+
+
+def first_then(*answers: tuple[int, Any], then: Answer, path: str = "") -> Answer:
+    """The answers in turn to requests of a path, then those of another function."""
+    queue = list(answers)
+
+    def answer(asked: str, body: dict[str, Any]) -> tuple[int, Any]:
+        return queue.pop(0) if queue and asked.startswith(path) else then(asked, body)
+
+    return answer
+
+
+# A codescaler server
+
+
+def test_remote_scores_come_in_the_order_of_the_items_and_equal_ones_are_asked_once(serve) -> None:
+    double = serve(codescaler)
+    assert load_scorer(double.url).score(ITEMS) == [6.0, 7.0, 8.0, 6.0]
+    ((path, body),) = double.asked
+    assert path == "/v1/score"
+    assert body["items"] == [
+        {"problem": "p", "code": "x = 1\n"},
+        {"problem": "p", "code": "z = 333\n"},
+        {"problem": "q", "code": "y = 22\n"},
+    ]
+
+
+def test_api_key_is_sent_and_not_shown(serve) -> None:
+    double = serve(codescaler)
+    load_scorer(double.url, api_key="secret").score(ITEMS)
+    assert double.headers[0]["Authorization"] == "Bearer secret"
+    assert "secret" not in repr(CodeScalerConfig(api_key="secret"))
+
+
+@pytest.mark.parametrize("status", [429, 500, 503])
+def test_answer_that_may_pass_is_asked_again(serve, status: int) -> None:
+    double = serve(first_then((status, {"detail": "busy"}), (status, {"detail": "busy"}), then=codescaler))
+    assert load_scorer(double.url).score(ITEMS)[0] == 6.0
+    assert len(double.asked) == 3
+
+
+def test_server_that_stays_broken_is_an_error_that_names_it_and_what_it_said(serve) -> None:
+    double = serve(lambda path, body: (500, {"error": {"message": "engine died"}}))
+    with pytest.raises(ScorerError, match=rf"{double.url}/v1/score answered 500: engine died"):
+        load_scorer(double.url).score(ITEMS)
+    assert len(double.asked) == 1 + http_pool.RETRIES
+
+
+def test_other_server_takes_over(serve) -> None:
+    broken, working = serve(lambda path, body: (500, "")), serve(codescaler)
+    assert load_scorer(f"{broken.url},{working.url}").score(ITEMS)[:2] == [6.0, 7.0]
+
+
+def test_server_that_is_down_is_an_error_that_names_it() -> None:
+    with pytest.raises(ScorerError, match=r"http://127\.0\.0\.1:9/v1/score cannot be reached"):
+        load_scorer("http://127.0.0.1:9").score(ITEMS)
+
+
+def test_server_that_never_answers_is_given_up(serve, monkeypatch: pytest.MonkeyPatch) -> None:
+    double = serve(lambda path, body: (time.sleep(1), (200, {}))[1])
+    pool = http_pool.HttpPool(double.url, read_seconds=0.05, retries=1)
+    started = time.monotonic()
+    with pytest.raises(ScorerError, match="Read timed out"):
+        pool.post("/v1/score", {"items": []})
+    assert time.monotonic() - started < 1
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        {"scores": [1.0]},
+        {"scores": "many"},
+        {},
+        [],
+        {"scores": [1.0, "a", 2.0]},
+        "no json",
+        {"scores": [1.0, True, 2.0]},
+    ],
+)
+def test_answer_of_another_form_is_an_error(serve, answer: Any) -> None:
+    double = serve(lambda path, body: (200, answer))
+    with pytest.raises(ScorerError, match=double.url):
+        load_scorer(double.url).score(ITEMS)
+
+
+def test_what_was_scored_before_a_failure_is_kept(serve) -> None:
+    items = [(f"problem {number}", f"x = {number}\n") for number in range(130)]
+
+    def answer(path: str, body: dict[str, Any]) -> tuple[int, Any]:
+        if any(item["problem"] == "problem 70" for item in body["items"]):
+            return 500, {"detail": "poisoned"}
+        return codescaler(path, body)
+
+    double = serve(answer)
+    with pytest.raises(ScorerError, match="poisoned") as caught:
+        load_scorer(double.url).score(items)
+    assert len(caught.value.scores) == 130
+    assert sum(score is None for score in caught.value.scores) == 64  # one request's
+
+
+def test_pipeline_asks_again_only_for_what_was_not_scored(serve) -> None:
+    problems = [f"problem {number}" for number in range(130)]
+    failed: list[int] = []
+
+    def answer(path: str, body: dict[str, Any]) -> tuple[int, Any]:
+        if any(item["problem"] == "problem 70" for item in body["items"]) and len(failed) < 1 + http_pool.RETRIES:
+            failed.append(len(body["items"]))
+            return 500, {}
+        return codescaler(path, body)
+
+    double = serve(answer)
+    scaler = CodeScaler(config=CodeScalerConfig(model=double.url))
+    judgements = scaler.judge(problems, [tiny.fenced("x = 1")] * 130, on_scorer_error="none")
+    assert all(judgement.score == 6.0 for judgement in judgements)
+    assert len(double.asked[-1][1]["items"]) == 64
+
+
+def test_remote_scorer_pickles_as_its_addresses(serve) -> None:
+    double = serve(codescaler)
+    scorer = pickle.loads(pickle.dumps(RemoteScorer(double.url, api_key="k")))
+    assert scorer.score(ITEMS[:1]) == [6.0]
+    assert double.headers[0]["Authorization"] == "Bearer k"
+
+
+@pytest.mark.parametrize("model", ["ftp://host", "http://", "vllm+ftp://host", "vllm+http://"])
+def test_address_that_is_none_is_a_config_error(model: str) -> None:
+    with pytest.raises(ConfigError, match="address"):
+        load_scorer(model)
+
+
+def test_settings_that_a_server_cannot_have_are_refused() -> None:
+    with pytest.raises(ConfigError, match="cache_dir"):
+        load_scorer("http://host:9000", cache_dir="x")
+    with pytest.raises(ConfigError, match="tokenizer"):
+        load_scorer("builtin", tokenizer="x")
+
+
+# vLLM
+
+
+def test_vllm_gets_token_ids_of_a_group_together_and_no_activation(serve, tiny_rm_dir: Path) -> None:
+    double = serve(vllm_of(tiny_rm_dir))
+    scores = load_scorer(f"vllm+{double.url}").score(ITEMS)
+    path, body = double.asked[-1]
+    assert (path, body["model"], body["use_activation"]) == ("/classify", "rm", False)
+    first, second, third = body["input"]
+    assert [float(len(ids)) for ids in (first, third, second, first)] == scores
+    common = next(i for i, (one, other) in enumerate(zip(first, second, strict=False)) if one != other)
+    assert common > len(first) // 3, "samples of a problem are neighbours"
+
+
+def test_vllm_is_not_asked_twice_for_the_same(serve, tiny_rm_dir: Path) -> None:
+    double = serve(vllm_of(tiny_rm_dir))
+    scorer = load_scorer(f"vllm+{double.url}")
+    assert scorer.score(ITEMS) == scorer.score(ITEMS)
+    assert sum("use_activation" in body for _, body in double.asked) == 3  # two probes and one request
+
+
+def test_vllm_that_ignores_use_activation_is_found_out(serve, tiny_rm_dir: Path) -> None:
+    honest = vllm_of(tiny_rm_dir)
+
+    def answer(path: str, body: dict[str, Any]) -> tuple[int, Any]:
+        return honest(path, {**body, "use_activation": True})
+
+    double = serve(answer)
+    with pytest.raises(ScorerError, match=rf"{double.url}.*with and without its activation"):
+        load_scorer(f"vllm+{double.url}").score(ITEMS)
+
+
+def test_vllm_with_another_model_is_an_error_that_names_both(serve, tiny_rm_dir: Path) -> None:
+    double = serve(vllm_of(tiny_rm_dir, name="other"))
+    with pytest.raises(ScorerError, match=rf"{double.url} serves other, not 'rm'"):
+        load_scorer(f"vllm+{double.url}#rm").score(ITEMS)
+
+
+def test_vllm_servers_with_different_models_are_an_error(serve, tiny_rm_dir: Path) -> None:
+    one, other = serve(vllm_of(tiny_rm_dir, name="a")), serve(vllm_of(tiny_rm_dir, name="b"))
+    with pytest.raises(ScorerError, match="different models: a, b"):
+        load_scorer(f"vllm+{one.url},{other.url}").score(ITEMS)
+
+
+def test_vllm_without_classify_is_an_error_that_says_how_to_start_it(serve, tiny_rm_dir: Path) -> None:
+    honest = vllm_of(tiny_rm_dir)
+    double = serve(lambda path, body: (404, {"detail": "Not Found"}) if path == "/classify" else honest(path, body))
+    with pytest.raises(ScorerError, match=r"404: Not Found; start it with: vllm serve MODEL --runner pooling"):
+        load_scorer(f"vllm+{double.url}").score(ITEMS)
+
+
+def test_item_that_vllm_refuses_is_named_and_the_others_are_scored(serve, tiny_rm_dir: Path) -> None:
+    honest = vllm_of(tiny_rm_dir)
+    lengths = VllmScorer(serve(honest).url).score(ITEMS)
+
+    def answer(path: str, body: dict[str, Any]) -> tuple[int, Any]:
+        if any(len(ids) == lengths[1] for ids in body.get("input", [])):
+            return 400, {"error": {"message": "too long for me"}}
+        return honest(path, body)
+
+    double = serve(answer)
+    with pytest.raises(ScorerError, match=r"item 1 \(problem 'q'\).*400: too long for me") as caught:
+        load_scorer(f"vllm+{double.url}").score(ITEMS)
+    assert caught.value.scores == (lengths[0], None, lengths[2], lengths[0])
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        ([], "expected 3 rows from /classify, got 0 rows"),
+        ([{"index": 0, "probs": [1.0, 2.0]}] * 3, "no row of a reward model with one label"),
+        ([{"index": 0, "probs": [1.0]}] * 3, "item 1 got no row"),
+        ([{"index": index, "probs": [float("nan")]} for index in range(3)], "no finite logit"),
+        ([{"index": 7, "probs": [1.0]}] * 3, "no row of a reward model"),
+        (["row"] * 3, "no row of a reward model"),
+    ],
+)
+def test_vllm_rows_of_another_form_are_an_error(serve, tiny_rm_dir: Path, data: list[Any], message: str) -> None:
+    honest = vllm_of(tiny_rm_dir)
+
+    def answer(path: str, body: dict[str, Any]) -> tuple[int, Any]:
+        return (200, {"data": data}) if len(body.get("input", [])) == 3 else honest(path, body)
+
+    double = serve(answer)
+    with pytest.raises(ScorerError, match=message):
+        load_scorer(f"vllm+{double.url}").score(ITEMS)
+
+
+def test_vllm_without_tokenizer_files_is_a_config_error_that_names_the_setting(serve, tmp_path: Path) -> None:
+    double = serve(vllm_of(tmp_path))
+    with pytest.raises(ConfigError, match="CODESCALER_TOKENIZER"):
+        load_scorer(f"vllm+{double.url}").score(ITEMS)
+
+
+def test_tokenizer_may_be_given(serve, tmp_path: Path, tiny_tokenizer_dir: Path) -> None:
+    double = serve(vllm_of(tmp_path))
+    assert None not in load_scorer(f"vllm+{double.url}", tokenizer=str(tiny_tokenizer_dir)).score(ITEMS)
+
+
+def test_code_that_does_not_fit_the_server_gets_no_score(serve, tiny_rm_dir: Path) -> None:
+    double = serve(vllm_of(tiny_rm_dir, limit=120))
+    scores = load_scorer(f"vllm+{double.url}").score([("p", "x = 1\n"), ("p", "x = 1\n" * 100)])
+    assert scores[0] is not None
+    assert scores[1] is None
+
+
+def test_vllm_scorer_pickles_as_its_settings(serve, tiny_rm_dir: Path) -> None:
+    double = serve(vllm_of(tiny_rm_dir))
+    scorer = VllmScorer(double.url)
+    expected = scorer.score(ITEMS)
+    data = pickle.dumps(scorer)
+    assert len(data) < 1000
+    assert pickle.loads(data).score(ITEMS) == expected
+
+
+def test_no_items_ask_nothing(serve) -> None:
+    double = serve(codescaler)
+    assert load_scorer(double.url).score([]) == load_scorer(f"vllm+{double.url}").score([]) == []
+    assert double.asked == []
