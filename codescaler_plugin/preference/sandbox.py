@@ -1,127 +1,491 @@
-"""Verdicts by execution: a candidate's function is called with hidden arguments in a separate, limited process.
+"""Verdicts by execution: model-written code runs in a cage, and what decides about it stays outside.
 
-Covers: a process and a folder per candidate, wall and CPU time, memory, no growing of files, no core dumps, no
-inherited environment, its descendants killed with it (Linux), and expected answers that never enter the candidate's
-process. Does not cover: the network, and reading, emptying or deleting files that your user may touch. It is no
-security boundary: verify the code of a model that you do not trust in a container as well.
+The candidate's process never holds a test's expected answer. Calls go in and results come out as data (`cage.wire`);
+they are compared here, or, for tests that are Python source, in a second process that runs the source and reaches the
+candidate's functions from afar (`cage.judge`). So an object that equals everything, a patched builtin, an early exit,
+or a look at frames and files decides nothing.
+
+What the cage holds back depends on the machine: see `missing_isolation`. It does not hold back an attack on the
+kernel itself; memory is bounded per process, not in sum.
 """
 
+import importlib.util
+import itertools
 import json
+import logging
 import os
+import select
+import shutil
+import socket
 import subprocess
 import sys
+import sysconfig
 import tempfile
+import threading
+import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from queue import SimpleQueue
+from types import TracebackType
+from typing import Any, Protocol, Self
 
-from codescaler_plugin.errors import SandboxError
-from codescaler_plugin.records import Verdict
+import psutil
 
-_WORKER = Path(__file__).with_name("sandbox_worker.py")
-_CHUNK = 64  # candidates per worker process: start-up (20 ms) is shared, and progress is seen
+from codescaler_plugin.errors import ConfigError, SandboxError
+from codescaler_plugin.preference.cage import wire
+from codescaler_plugin.preference.cage.calls import replies
+from codescaler_plugin.preference.cage.namespaces import PROCESSES
+from codescaler_plugin.preference.counting import SHOWN, TestCount, count_calls, packed, trimmed
+from codescaler_plugin.records import CallTest, Problem, ScriptTest, StdioTest, Verdict
 
-Tests = Sequence[tuple[Any, Any]]
-"""(argument, expected) pairs; both of JSON's types."""
+logger = logging.getLogger(__name__)
+
+TIMEOUT = 3.0
+MEMORY_MB = 1024
+CAGES = ("bubblewrap", "namespaces", "limits")
+
+_OUTPUT_BYTES = 16 << 20  # of a program
+_GRACE = 1.0  # seconds beyond the limit before the judge itself is given up
+_FOLDER = Path(__file__).with_name("cage")
+_START = "import sys; sys.path.insert(0, sys.argv[2]); from cage.zygote import main; del sys.path[0]; main()"
+_ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
+_MISSING = {
+    "network": "network not isolated: the code can connect to other machines",
+    "hidden files": "files not hidden: the code can read, empty and delete what its user may",
+    "processes of others": "processes not hidden: the code can see those of its user",
+    "signals": "signals not held back: the code can end other processes of its user",
+    "disk": "disk not private: no tmp of its own size; files cannot grow at all",
+    "user": "user not changed: the code runs as you",
+    "memory": "memory not limited",
+    "library": "standard library hidden from the code's user: only modules loaded beforehand can be imported",
+}
+
+Job = tuple[str, Problem]
+"""A candidate's code, and the problem whose tests decide."""
+Ticker = Callable[[int], None]
+
+
+class Executor(Protocol):
+    """Whatever gives verdicts: this machine's sandbox, or a service."""
+
+    def run(self, jobs: Sequence[Job], *, progress: Ticker | None = None) -> list[Verdict]:
+        """A verdict per job in the jobs' order; `progress` is called with the number of jobs just judged."""
+        ...
 
 
 def run_tests(
-    candidates: Sequence[tuple[str, Tests]],
+    jobs: Sequence[Job],
     *,
-    entry_point: str = "solve",
-    timeout: float = 2.0,
-    memory_mb: int = 512,
+    timeout: float = TIMEOUT,
+    memory_mb: int = MEMORY_MB,
     workers: int | None = None,
-    progress: Callable[[int], None] | None = None,
+    require_isolation: bool = False,
+    progress: Ticker | None = None,
 ) -> list[Verdict]:
-    """Run each candidate's code against its tests; same length, same order.
+    """Run each candidate's code against its problem's tests; same length, same order. See `Sandbox`."""
+    if not jobs:
+        return []
+    workers = min(workers or os.cpu_count() or 1, len(jobs))
+    with Sandbox(
+        timeout=timeout, memory_mb=memory_mb, workers=workers, require_isolation=require_isolation
+    ) as sandbox:
+        return sandbox.run(jobs, progress=progress)
 
-    A candidate passes if every call returns a value equal to the expected one after a trip of both through JSON (a
-    tuple equals a list). Whatever else it does, it fails with a detail; it cannot fail the caller.
 
-    Args:
-        candidates: (code, tests) each.
-        entry_point: name of the one-argument function under test.
-        timeout: wall seconds per candidate, over all its tests.
-        memory_mb: address space per candidate.
-        workers: processes at a time; None: one per core.
-        progress: called with the number of candidates that have just been judged.
+def missing_isolation() -> list[str]:
+    """What cannot be enforced on this machine, a sentence each; empty if the code is held back in every respect.
 
     Raises:
-        SandboxError: a test is not JSON, or the sandbox does not work on this machine.
+        SandboxError: no candidate can be run here at all.
     """
-    settings = {"entry_point": entry_point, "timeout": timeout, "memory_mb": memory_mb}
-    chunks = [candidates[start : start + _CHUNK] for start in range(0, len(candidates), _CHUNK)]
-
-    def judge(chunk: Sequence[tuple[str, Tests]]) -> list[Verdict]:
-        jobs, expected = _jobs(chunk, settings)
-        verdicts = [_verdict(answer, results) for answer, results in zip(_answers(jobs), expected, strict=True)]
-        if progress is not None:
-            progress(len(chunk))
-        return verdicts
-
-    with ThreadPoolExecutor(workers or os.cpu_count() or 1) as pool:
-        return [verdict for verdicts in pool.map(judge, chunks) for verdict in verdicts]
+    with Sandbox(workers=1) as sandbox:
+        return sandbox.missing
 
 
-def _jobs(chunk: Sequence[tuple[str, Tests]], settings: dict[str, Any]) -> tuple[list[str], list[list[Any]]]:
-    """A JSON line per candidate, and the expected results as JSON gives them back."""
-    try:
-        jobs = [
-            json.dumps({"code": code, "arguments": [argument for argument, _ in tests], **settings}, allow_nan=False)
-            for code, tests in chunk
-        ]
-        expected = [json.loads(json.dumps([value for _, value in tests], allow_nan=False)) for _, tests in chunk]
-    except (TypeError, ValueError) as error:
-        raise SandboxError(f"a test is not of JSON's types: {error}") from error
-    return jobs, expected
+class Sandbox:
+    """A pool of warm processes that run candidates; use it as a context, for its processes live until `close`.
 
+    Code sees the standard library and `packages`, an empty environment, and an empty folder of its own. Equal seeds
+    give equal verdicts but for code that depends on time.
 
-def _answers(jobs: list[str]) -> list[Any]:
-    """One answer per job. A candidate that breaks the worker is found by running the jobs one at a time."""
-    try:
-        return _execute(jobs)
-    except SandboxError:
-        if len(jobs) > 1:
-            return [answer for job in jobs for answer in _answers([job])]
-        _execute([json.dumps({**json.loads(jobs[0]), "code": "", "arguments": []})])  # raises if it was not the code
-        return [{"error": "Killed"}]
+    Args:
+        timeout: wall seconds of a candidate over all its calls; of a program (StdioTest), per run.
+        memory_mb: address space of each process of a candidate, in MiB.
+        workers: candidates at a time; None: one per core.
+        require_isolation: refuse to run where something cannot be enforced.
+        packages: names of installed packages that code and tests may import; they are loaded beforehand.
+        cage: None for the strongest that works here; or one of `CAGES`.
+        seed: of the hash of strings and of `random` in candidates and tests.
 
+    Raises:
+        ConfigError: a setting that makes no sense.
+        SandboxError: no process can be started, or isolation is required and incomplete.
+    """
 
-def _execute(jobs: list[str]) -> list[Any]:
-    seconds = 60 + 2 * sum(json.loads(job)["timeout"] for job in jobs)
-    with tempfile.TemporaryDirectory(prefix="codescaler-sandbox-") as folder:
+    def __init__(
+        self,
+        *,
+        timeout: float = TIMEOUT,
+        memory_mb: int = MEMORY_MB,
+        workers: int | None = None,
+        require_isolation: bool = False,
+        packages: Sequence[str] = (),
+        cage: str | None = None,
+        seed: int = 0,
+    ) -> None:
+        if not timeout > 0:
+            raise ConfigError(f"timeout is {timeout!r}: expected seconds above 0")
+        if memory_mb < 64:
+            raise ConfigError(f"memory_mb is {memory_mb!r}: an interpreter needs at least 64")
+        if cage is not None and cage not in CAGES:
+            raise ConfigError(f"cage is {cage!r}: expected one of {', '.join(CAGES)}")
+        self._limits = {"timeout": timeout, "memory_mb": memory_mb, "seed": seed}
+        self._slots: list[_Slot] = []
+        self._idle: SimpleQueue[_Slot] = SimpleQueue()
         try:
-            done = subprocess.run(
-                [sys.executable, "-I", "-S", str(_WORKER)],
-                input="\n".join(jobs) + "\n",
-                capture_output=True,
-                text=True,
-                cwd=folder,
-                env={},
-                timeout=seconds,
-                check=False,
+            found = _found(packages)
+            self.cage, first = _first_slot((cage,) if cage else CAGES, seed, found)
+            self._slots.append(first)
+            self.missing = first.missing()
+            if self.missing and require_isolation:
+                raise SandboxError(
+                    f"isolation is required and incomplete here: {'; '.join(self.missing)}. Install bubblewrap, or "
+                    "allow this user or container to make namespaces"
+                )
+            _say(self.missing)
+            while len(self._slots) < (workers or os.cpu_count() or 1):
+                self._slots.append(_Slot(self.cage, seed, found))
+        except BaseException:
+            self.close()
+            raise
+        for slot in self._slots:
+            self._idle.put(slot)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End all processes."""
+        for slot in self._slots:
+            slot.close()
+        self._slots.clear()
+
+    def run(self, jobs: Sequence[Job], *, progress: Ticker | None = None) -> list[Verdict]:
+        """Run each candidate's code against its problem's tests; same length, same order.
+
+        A candidate passes if all tests do. Whatever else it does, it fails with a detail; it cannot fail the caller.
+
+        Args:
+            jobs: (code, problem) each.
+            progress: called with the number of candidates that have just been judged, one call at a time.
+
+        Raises:
+            SandboxError: a test's values cannot be sent, or the sandbox itself broke.
+        """
+
+        def judge(job: Job) -> Verdict:
+            slot = self._idle.get()
+            try:
+                return slot.judge(*job, self._limits)
+            finally:
+                self._idle.put(slot)
+
+        return judge_all(judge, jobs, workers=len(self._slots), progress=progress)
+
+
+def judge_all(
+    judge: Callable[[Job], Verdict], jobs: Sequence[Job], *, workers: int, progress: Ticker | None = None
+) -> list[Verdict]:
+    """A verdict per job in the jobs' order, by `workers` threads; code that cannot be encoded fails unrun.
+
+    Raises:
+        SandboxError: a problem has no tests, or whatever `judge` raises.
+    """
+    lock = threading.Lock()
+
+    def judged(job: Job) -> Verdict:
+        code, problem = job
+        if not problem.tests:
+            raise SandboxError(f"problem {problem.id or problem.text[:40]!r} has no tests: no code can be verified")
+        try:
+            code.encode()
+        except UnicodeEncodeError:
+            verdict = Verdict(passed=False, detail="UnicodeEncodeError", tests_total=len(problem.tests))
+        else:
+            verdict = judge(job)
+        if progress is not None:
+            with lock:
+                progress(1)
+        return verdict
+
+    pool = ThreadPoolExecutor(max(1, workers), thread_name_prefix="sandbox")
+    try:
+        return list(pool.map(judged, jobs))
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+_said: set[str] = set()
+
+
+def _say(missing: list[str]) -> None:
+    for sentence in missing:
+        if sentence not in _said:
+            _said.add(sentence)
+            logger.warning("sandbox: %s", sentence)
+
+
+def _first_slot(cages: Sequence[str], seed: int, packages: dict[str, list[str]]) -> tuple[str, "_Slot"]:
+    reasons = []
+    for cage in cages:
+        try:
+            return cage, _Slot(cage, seed, packages)
+        except SandboxError as error:
+            reasons.append(f"{cage}: {error}")
+            logger.info("sandbox: no %s here: %s", cage, error)
+    raise SandboxError(f"no candidate can be run here: {'; '.join(reasons)}")
+
+
+_numbers = itertools.count()
+
+
+class _Slot:
+    """One zygote and the conversation with it; used by one thread at a time."""
+
+    def __init__(self, cage: str, seed: int, packages: dict[str, list[str]]) -> None:
+        self._cage = cage
+        self._seed = seed
+        self._packages = packages
+        self._number = next(_numbers)
+        self._start()
+
+    def _start(self) -> None:
+        self._tmp = tempfile.mkdtemp(prefix="codescaler-sandbox-") if self._cage == "limits" else ""
+        self._control, theirs = socket.socketpair()
+        with theirs:
+            self._process = subprocess.Popen(
+                self._command(),
+                stdin=theirs.fileno(),
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.PIPE,
+                env={"PYTHONHASHSEED": str(self._seed), "PYTHONDONTWRITEBYTECODE": "1", **_ONE_THREAD},
+                cwd="/",
+                start_new_session=True,
             )
-            answers = [json.loads(line) for line in done.stdout.splitlines()]
-        except (subprocess.TimeoutExpired, ValueError, RecursionError) as error:
-            raise SandboxError(f"the sandbox process gave no readable answer: {error}") from error
-    if done.returncode != 0 or len(answers) != len(jobs):
-        raise SandboxError(
-            f"the sandbox process ended with code {done.returncode} after {len(answers)} of {len(jobs)} candidates: "
-            f"{done.stderr.strip()[-500:] or 'no message'}"
-        )
-    return answers
+        try:
+            answer = wire.receive(self._control, time.monotonic() + 30)
+        except (EOFError, TimeoutError, wire.WireError) as error:
+            self.close()
+            raise SandboxError(f"its process does not start: {self._last_words or repr(error)}") from error
+        self._enforced = answer.get("enforced", [])
+        broken = answer.get("error") or next((name for name in self._enforced if name.startswith("failed")), None)
+        if broken:
+            self.close()
+            raise SandboxError(str(broken))
+
+    def _command(self) -> list[str]:
+        paths = sorted({*_visible(), *itertools.chain.from_iterable(self._packages.values())})
+        python = os.path.realpath(sys.executable)
+        settings = {
+            "cage": self._cage,
+            "paths": paths,
+            "packages": list(self._packages),
+            "import_from": sorted({os.path.dirname(places[0]) for places in self._packages.values()}),
+            "library": sysconfig.get_path("stdlib"),
+            "tmp": self._tmp,
+            "uid": 1_000_000_000 + os.getpid() * 256 + self._number % 128 * 2,
+            "processes": PROCESSES + (0 if self._cage != "limits" or os.geteuid() == 0 else _threads_of_user()),
+        }
+        run = [python, "-s", "-S", "-P", "-c", _START, json.dumps(settings), str(_FOLDER.parent)]
+        if self._cage == "namespaces" and sys.platform != "linux":
+            raise SandboxError("namespaces are Linux's")
+        if self._cage != "bubblewrap":
+            return run
+        bwrap = shutil.which("bwrap")
+        if bwrap is None:
+            raise SandboxError("bwrap is not installed")
+        capabilities = ("SYS_ADMIN", "SETUID", "SETGID", "SETPCAP", "KILL")
+        command = [bwrap, "--unshare-pid", "--unshare-net", "--unshare-ipc", "--unshare-uts", "--cap-drop", "ALL"]
+        if os.geteuid() != 0:
+            command += ["--unshare-user", "--uid", "0", "--gid", "0"]
+        for name in capabilities:
+            command += ["--cap-add", f"CAP_{name}"]
+        parents = {str(parent) for path in paths for parent in Path(path).parents} - {"/", *paths}
+        for parent in sorted(parents):  # bwrap would make them for root alone
+            command += ["--perms", "0755", "--dir", parent]
+        for path in paths:
+            command += ["--ro-bind", path, path]
+        for device in ("null", "zero", "random", "urandom"):
+            command += ["--dev-bind", f"/dev/{device}", f"/dev/{device}"]
+        return [*command, "--dir", "/tmp", "--dir", "/dev/shm", "--remount-ro", "/", "--chdir", "/", "--", *run]
+
+    def missing(self) -> list[str]:
+        return [
+            sentence
+            for name, sentence in _MISSING.items()
+            if name not in self._enforced and not (name == "signals" and "processes of others" in self._enforced)
+        ]
+
+    def close(self) -> None:
+        self._control.close()
+        try:
+            self._process.wait(2)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+        assert self._process.stderr is not None
+        self._last_words = self._process.stderr.read().decode("utf-8", "replace").strip()[-500:]
+        self._process.stderr.close()
+        shutil.rmtree(self._tmp, ignore_errors=True)
+
+    def judge(self, code: str, problem: Problem, limits: dict[str, Any]) -> Verdict:
+        start = time.monotonic()
+        total = len(problem.tests)
+        run = {CallTest: self._calls, StdioTest: self._programs, ScriptTest: self._scripts}[type(problem.tests[0])]
+        try:
+            passed, total, detail = run(code, problem, limits)
+        except (OSError, EOFError, wire.WireError):  # the zygote has gone: only a new one can tell whether it was us
+            self.close()
+            self._start()
+            passed, detail = 0, "Killed"
+        seconds = round(time.monotonic() - start, 4)
+        return Verdict(passed == total and not detail, detail, passed, total, seconds)
+
+    def _calls(self, code: str, problem: Problem, limits: dict[str, Any]) -> tuple[int, int, str]:
+        tests = [test for test in problem.tests if isinstance(test, CallTest)]
+        requests, expected = packed(problem, tests)
+        ours, theirs = socket.socketpair()
+        with ours:
+            self._child("candidate", limits, theirs)
+            came = replies(ours, code, problem.preamble, problem.entry_point, requests, limits["timeout"])
+            count = count_calls(came, expected)
+        self._stop(0.0)
+        return count.passed, len(tests), count.detail
+
+    def _scripts(self, code: str, problem: Problem, limits: dict[str, Any]) -> tuple[int, int, str]:
+        one, other = socket.socketpair()
+        ours, theirs = socket.socketpair()
+        job = {
+            "code": code,
+            "preamble": problem.preamble,
+            "entry_point": problem.entry_point,
+            "tests": [test.source for test in problem.tests if isinstance(test, ScriptTest)],
+            "timeout": limits["timeout"],
+        }
+        detail, report = "", {}
+        with ours:
+            self._child("candidate", limits, one)
+            self._child("judge", {**limits, "memory_mb": max(limits["memory_mb"], MEMORY_MB)}, theirs, other)
+            deadline = time.monotonic() + limits["timeout"] + _GRACE
+            try:
+                ours.settimeout(limits["timeout"] + _GRACE)
+                wire.send(ours, job)
+                report = wire.receive(ours, deadline)
+            except TimeoutError:
+                detail = "Timeout"
+            except (EOFError, ConnectionError):
+                detail = "TestError: the tests ended their own process"
+        self._stop(0.0)
+        total = max(len(problem.tests), int(report.get("total", 0)))
+        return int(report.get("passed", 0)), total, detail or str(report.get("detail", ""))
+
+    def _programs(self, code: str, problem: Problem, limits: dict[str, Any]) -> tuple[int, int, str]:
+        count = TestCount()
+        for test in problem.tests:
+            if isinstance(test, StdioTest):
+                error, output = self._program(code, problem.preamble, test.stdin, limits)
+                count.take(error, trimmed(output), trimmed(test.stdout))
+                if error in ("Timeout", "SyntaxError"):
+                    break
+        return count.passed, len(problem.tests), count.detail
+
+    def _program(self, code: str, preamble: str, stdin: str, limits: dict[str, Any]) -> tuple[str, str]:
+        ours, theirs = socket.socketpair()
+        reader, writer = os.pipe()
+        with ours, open(reader, "rb", buffering=0) as output, tempfile.TemporaryFile() as given:
+            given.write(stdin.encode("utf-8", "surrogateescape"))
+            given.seek(0)
+            with open(writer, "wb", buffering=0) as sink:
+                self._child("program", limits, theirs, given, sink)
+            deadline = time.monotonic() + limits["timeout"]
+            try:
+                ours.settimeout(limits["timeout"])
+                wire.send(ours, {"code": code, "preamble": preamble})
+                text, error = _read_output(output, deadline)
+            except TimeoutError:
+                text, error = "", "Timeout"
+            except ConnectionError:
+                text, error = "", "Killed"
+            codes = self._stop(0.0 if error else max(0.0, deadline - time.monotonic()))
+            if not error and codes[0] != 0:
+                try:
+                    report = wire.receive(ours, time.monotonic() + 1)
+                    error = str(report["error"])[:SHOWN]
+                except (EOFError, OSError, wire.WireError, TypeError, KeyError):
+                    error = "Killed" if codes[0] < 0 else f"exit code {codes[0]}"
+                if codes[0] == -9 and time.monotonic() >= deadline:
+                    error = "Timeout"
+        return error, text
+
+    def _child(self, role: str, limits: dict[str, Any], *ends: Any) -> None:
+        request = json.dumps({"do": "start", "role": role, **limits}).encode()
+        try:
+            socket.send_fds(self._control, [request], [end.fileno() for end in ends])
+            wire.receive(self._control, time.monotonic() + 30)
+        finally:
+            for end in ends:
+                if isinstance(end, socket.socket):
+                    end.close()
+
+    def _stop(self, grace: float) -> list[int]:
+        self._control.settimeout(30)
+        self._control.sendall(json.dumps({"do": "stop", "grace": grace}).encode())
+        codes: list[int] = wire.receive(self._control, time.monotonic() + grace + 30)["codes"]
+        return codes
 
 
-def _verdict(answer: Any, expected: list[Any]) -> Verdict:
-    error = answer.get("error") if isinstance(answer, dict) else None
-    if isinstance(error, str):
-        return Verdict(passed=False, detail=error)
-    results = answer.get("results") if isinstance(answer, dict) else None
-    if not isinstance(results, list) or len(results) != len(expected):
-        return Verdict(passed=False, detail="UnreadableResult")
-    for number, (result, value) in enumerate(zip(results, expected, strict=True)):
-        if result != value:
-            return Verdict(passed=False, detail=f"WrongAnswer in test {number}")
-    return Verdict(passed=True)
+def _read_output(output: Any, deadline: float) -> tuple[str, str]:
+    data = bytearray()
+    while len(data) <= _OUTPUT_BYTES:
+        ready, _, _ = select.select([output], [], [], max(0.0, deadline - time.monotonic()))
+        if not ready:
+            return "", "Timeout"
+        part = output.read(1 << 16)
+        if not part:
+            return data.decode("utf-8", "replace"), ""
+        data += part
+    return "", "OutputTooLarge"
+
+
+def _visible() -> list[str]:
+    """Files and folders that the interpreter needs: its own, the standard library, shared libraries; no packages."""
+    python = os.path.realpath(sys.executable)
+    paths = {python, str(_FOLDER), "/lib", "/lib64", "/usr/lib", "/usr/lib64", "/etc/ld.so.cache", "/nix/store"}
+    paths |= {sysconfig.get_path("stdlib"), sysconfig.get_path("platstdlib")}
+    paths |= {sysconfig.get_config_var("LIBDIR") or "/usr/lib", "/usr/share/zoneinfo"}
+    return sorted(path for path in paths if os.path.exists(path))
+
+
+def _found(packages: Sequence[str]) -> dict[str, list[str]]:
+    """Where installed packages lie, with the shared libraries that some bring in a folder beside them."""
+    found = {}
+    for name in packages:
+        spec = importlib.util.find_spec(name) if name.isidentifier() else None
+        if spec is None or spec.origin is None:
+            raise ConfigError(f"package {name!r} is not installed here, so no code can import it")
+        places = [os.path.realpath(place) for place in spec.submodule_search_locations or [spec.origin]]
+        found[name] = [*places, *(place + ".libs" for place in places if os.path.isdir(place + ".libs"))]
+    return found
+
+
+def _threads_of_user() -> int:
+    """Where the kernel counts all processes of a user together, ours are those beyond."""
+    own = os.getuid()
+    found = psutil.process_iter(["uids", "num_threads"])
+    return sum(one.info["num_threads"] or 0 for one in found if one.info["uids"] and one.info["uids"].real == own)

@@ -17,6 +17,8 @@ from functools import partial
 from random import Random
 from typing import Any
 
+from codescaler_plugin.records import CallTest, Problem
+
 CONSTANTS = range(2, 10)
 LETTERS = "aeiost"
 HELD_OUT_SHARE = 10  # one composition in this many
@@ -84,6 +86,10 @@ class MiniatureProblem:
     problem: str
     program: Program
     tests: tuple[tuple[Any, Any], ...]
+
+    def record(self) -> Problem:
+        """The problem as the package's sandbox takes it."""
+        return Problem("", self.problem, tuple(CallTest((given,), wanted) for given, wanted in self.tests), "solve")
 
 
 def _keep(test: Callable[[Any, Any], bool], items: list[Any], k: Any) -> list[Any]:

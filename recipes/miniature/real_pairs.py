@@ -105,7 +105,8 @@ def main() -> None:
             rows.append(
                 {
                     "problem_id": task,
-                    "held_out": is_held_out(task),
+                    "split": "held_out" if is_held_out(task) else "train",
+                    "kind": "real",
                     "problem": candidates["problem"],
                     "chosen": right,
                     "rejected": wrong,
@@ -114,10 +115,9 @@ def main() -> None:
             )
     with OUTPUT.open("wb") as raw, gzip.GzipFile(fileobj=raw, mode="wb", mtime=0) as file:
         file.writelines(json.dumps(row).encode() + b"\n" for row in rows)
-    for held_out in (False, True):
-        side = [row for row in rows if row["held_out"] is held_out]
-        problems = {row["problem_id"] for row in side}
-        print(f"{'held out' if held_out else 'train'}: {len(side)} pairs over {len(problems)} problems")
+    for split in ("train", "held_out"):
+        side = [row for row in rows if row["split"] == split]
+        print(f"{split}: {len(side)} pairs over {len({row['problem_id'] for row in side})} problems")
 
 
 if __name__ == "__main__":

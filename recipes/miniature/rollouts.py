@@ -1,14 +1,16 @@
 """Stage 2: on-policy rollouts at temperature 1, each with the verdict of its problem's hidden tests."""
 
-import json
+from collections.abc import Iterator
 from pathlib import Path
 from random import Random
+from typing import Any
 
 import torch
 from problems import MiniatureProblem, draw_problems
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from codescaler_plugin.evaluation.generation import Sampled, sample_completions, verify_completions
+from codescaler_plugin.extraction import extract_code
 
 COMPLETIONS_PER_PROBLEM = 8
 
@@ -32,18 +34,23 @@ def roll_out(
     completions = sample_completions(
         model, AutoTokenizer.from_pretrained(policy), [problem.problem for problem in problems], n=n
     )
-    return verify_completions(completions, [problem.tests for problem in problems])
+    return verify_completions(completions, [problem.record() for problem in problems])
 
 
-def write_rollouts(path: Path, problems: list[MiniatureProblem], sampled: Sampled) -> None:
-    """One JSON line per completion: problem, composition, completion, passed."""
-    with path.open("w", encoding="utf-8") as file:
-        for problem, texts, verdicts in zip(problems, sampled.completions, sampled.passed, strict=True):
-            for text, passed in zip(texts, verdicts, strict=True):
-                row = {
-                    "problem": problem.problem,
-                    "composition": problem.program.composition,
-                    "completion": text,
-                    "passed": passed,
-                }
-                file.write(json.dumps(row) + "\n")
+def verdict_rows(
+    problems: list[MiniatureProblem], sampled: Sampled, *, step: int | None = None, source: str = ""
+) -> Iterator[dict[str, Any]]:
+    """One row per completion, as `codescaler verify` writes them, with the problem's composition."""
+    for problem, texts, verdicts in zip(problems, sampled.completions, sampled.passed, strict=True):
+        for text, passed in zip(texts, verdicts, strict=True):
+            extraction = extract_code(text)
+            yield {
+                "problem": problem.problem,
+                "composition": problem.program.composition,
+                "completion": text,
+                "code": extraction.code,
+                "status": extraction.status,
+                "passed": passed,
+                "step": step,
+                "source": source,
+            }

@@ -1,0 +1,154 @@
+"""Serves calls to model-written code. Everything here is at the candidate's mercy; nobody believes what it sends."""
+
+import _sitebuiltins
+import atexit
+import builtins
+import os
+import random
+import socket
+import sys
+import threading
+import types
+from collections.abc import Callable
+from typing import Any
+
+from . import wire
+
+Namespace = dict[str, Any]
+
+
+def serve_calls(channel: socket.socket) -> None:
+    """Load the code of the first message, then answer calls until the other side goes."""
+    job = wire.receive(channel)
+    module = types.ModuleType("candidate")
+    sys.modules["candidate"] = module
+    answer = _load(job, module.__dict__)
+    wire.send(channel, answer)
+    if "error" in answer:
+        return
+    service = _Service(module.__dict__)
+    while True:
+        message = wire.receive(channel)
+        try:
+            reply = service.answer(message)
+        except BaseException as error:  # SystemExit and KeyboardInterrupt too: what a candidate raises is its verdict
+            reply = _error(error)
+        try:
+            wire.send(channel, reply)
+        except wire.WireError:
+            wire.send(channel, {"error": "ResultTooLarge", "bases": []})
+
+
+def run_program(job: dict[str, str], on_error: Callable[[dict[str, Any]], None]) -> int:
+    """Run a job's code as a program on descriptors 0 and 1; its exit code. `on_error` is told what it raises."""
+    module = types.ModuleType("__main__")
+    sys.modules["__main__"] = module
+    sys.stdin = open(0, encoding="utf-8", errors="surrogateescape", closefd=False)  # noqa: SIM115
+    sys.stdout = open(1, "w", encoding="utf-8", errors="surrogateescape", closefd=False)  # noqa: SIM115
+    code = 0
+    try:
+        exec(compile(job["preamble"], "<preamble>", "exec", dont_inherit=True), module.__dict__)
+        exec(compile(job["code"], "<candidate>", "exec", dont_inherit=True), module.__dict__)
+        threading._shutdown()  # type: ignore[attr-defined]
+    except SystemExit as error:
+        code = error.code if isinstance(error.code, int) else int(error.code is not None)
+    except BaseException as error:
+        on_error(_error(error))
+        code = 1
+    atexit._run_exitfuncs()
+    sys.stdout.flush()
+    return code & 0xFF
+
+
+def prepare(seed: int) -> None:
+    """What a fresh interpreter would have, and the same random numbers each time."""
+    os.environ.clear()
+    random.seed(seed)
+    for name in ("exit", "quit"):  # programs use them; they come from the site module, which is not loaded here
+        setattr(builtins, name, _sitebuiltins.Quitter(name, "Ctrl-D"))
+
+
+def _load(job: dict[str, str], namespace: Namespace) -> dict[str, Any]:
+    try:
+        exec(compile(job["preamble"], "<preamble>", "exec", dont_inherit=True), namespace)
+        exec(compile(job["code"], "<candidate>", "exec", dont_inherit=True), namespace)
+    except BaseException as error:
+        return _error(error)
+    return {}
+
+
+def _error(error: BaseException) -> dict[str, Any]:
+    return {"error": type(error).__name__, "bases": [base.__name__ for base in type(error).__mro__]}
+
+
+class _Service:
+    def __init__(self, namespace: Namespace) -> None:
+        self.namespace = namespace
+        self.kept: list[Any] = []
+        self.numbers: dict[int, int] = {}
+        self.instances: dict[str, Any] = {}
+        self.names: frozenset[str] = frozenset()
+
+    def answer(self, message: dict[str, Any]) -> dict[str, Any]:
+        """Do what is asked: `call`, `get`, `set`, `item`, `next`, `iter` or `len` of a name or a kept object."""
+        self.names = frozenset(message["classes"])
+        request = message["value"]
+        (arguments, keywords), objects = wire.unpack(
+            request, class_of=self._class, object_of=lambda number: self.kept[number]
+        )
+        result = self._do(message, arguments, keywords)
+        try:
+            reply, _ = wire.pack(
+                result,
+                name_of=self._name,
+                handle_of=self._keep,
+                known=objects if message["copy_back"] else (),
+                before=request["nodes"] if message["copy_back"] else (),
+            )
+        except wire.UnsendableError:
+            return {"error": "ResultTooLarge", "bases": []}
+        return {"value": reply}
+
+    def _do(self, message: dict[str, Any], arguments: tuple[Any, ...], keywords: dict[str, Any]) -> Any:
+        target = message["target"]
+        subject = self._named(target) if isinstance(target, str) else self.kept[target]
+        verb = message["verb"]
+        if verb == "call":
+            return subject(*arguments, **keywords)
+        if verb == "get":
+            return getattr(subject, *arguments)
+        if verb == "set":
+            return setattr(subject, *arguments)
+        if verb == "item":
+            return subject[arguments[0]]
+        return {"next": next, "iter": iter, "len": len}[verb](subject)  # type: ignore[operator]
+
+    def _named(self, name: str) -> Any:
+        """`f`, or `Class.method` of the one object that is made for all calls; `f` may also be `Solution.f`."""
+        first, _, method = name.partition(".")
+        if not method and first not in self.namespace and hasattr(self.namespace.get("Solution"), first):
+            first, method = "Solution", first
+        elif method and first not in self.namespace:
+            first, method = method, ""
+        if first not in self.namespace:
+            raise NameError(f"name {first!r} is not defined")
+        if not method:
+            return self.namespace[first]
+        if first not in self.instances:
+            self.instances[first] = self.namespace[first]()
+        return getattr(self.instances[first], method)
+
+    def _class(self, name: str) -> type | None:
+        found = self.namespace.get(name)
+        return found if isinstance(found, type) else None
+
+    def _name(self, thing: Any) -> str | None:
+        name = type(thing).__name__
+        return name if name in self.names else None
+
+    def _keep(self, thing: Any) -> int:
+        number = self.numbers.get(id(thing))
+        if number is None:
+            number = self.numbers[id(thing)] = len(self.kept)
+            self.kept.append(thing)
+        return number

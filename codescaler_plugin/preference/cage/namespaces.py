@@ -1,0 +1,272 @@
+"""What the kernel can take away from a process, by system calls of Linux (man 2 unshare, mount, prctl, seccomp)."""
+
+import contextlib
+import ctypes
+import os
+import resource
+import signal
+import struct
+import sys
+
+CLONE_NEWNS, CLONE_NEWUTS, CLONE_NEWIPC = 0x00020000, 0x04000000, 0x08000000
+CLONE_NEWUSER, CLONE_NEWPID, CLONE_NEWNET = 0x10000000, 0x20000000, 0x40000000
+_MS_RDONLY, _MS_NOSUID, _MS_NODEV, _MS_REMOUNT, _MS_BIND, _MS_REC, _MS_PRIVATE = 1, 2, 4, 32, 4096, 16384, 1 << 18
+_MNT_DETACH = 2
+_SET_PDEATHSIG, _SET_DUMPABLE, _CAPBSET_DROP, _SET_SECCOMP, _SET_SUBREAPER, _NO_NEW_PRIVS = 1, 4, 24, 22, 36, 38
+_DEVICES = ("/dev/null", "/dev/zero", "/dev/random", "/dev/urandom")
+TMP_BYTES, TMP_FILES, FILE_BYTES, PROCESSES, OPEN_FILES = 64 << 20, 4096, 16 << 20, 32, 64
+
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+def _call(name: str, *arguments: object) -> None:
+    if getattr(_libc, name)(*arguments) != 0:
+        code = ctypes.get_errno()
+        raise OSError(code, f"{name}: {os.strerror(code)}")
+
+
+def unshare(flags: int) -> None:
+    """Leave namespaces."""
+    _call("unshare", flags)
+
+
+def return_to(process: int, flags: int) -> None:
+    """Join the namespaces of a process, given by its pidfd."""
+    _call("setns", process, flags)
+
+
+def prctl(option: int, value: int = 0) -> None:
+    """One setting of this process."""
+    _call("prctl", option, ctypes.c_ulong(value), 0, 0, 0)
+
+
+def _mount(source: str, target: str, kind: str | None = None, flags: int = 0, data: str | None = None) -> None:
+    texts = [None if text is None else text.encode() for text in (source, target, kind, data)]
+    _call("mount", texts[0], texts[1], texts[2], ctypes.c_ulong(flags), texts[3])
+
+
+def hide_memory() -> None:
+    """Keep other processes of the user from reading this one's memory."""
+    if sys.platform == "linux":
+        prctl(_SET_DUMPABLE, 0)
+
+
+def adopt_orphans() -> None:
+    """Descendants whose parent dies become children of this process, so that they can be killed."""
+    if sys.platform == "linux":
+        prctl(_SET_SUBREAPER, 1)
+
+
+def kill_orphans() -> None:
+    """Kill and reap until no child is left, those of a candidate that have left its group included."""
+    while True:
+        try:
+            with open(f"/proc/self/task/{os.getpid()}/children") as file:
+                children = [int(pid) for pid in file.read().split()]
+        except FileNotFoundError:  # a system without that list: the group is all we can reach
+            children = []
+        for pid in children:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        try:
+            if not children:
+                os.waitpid(-1, os.WNOHANG)
+                return
+            os.waitpid(-1, 0)
+        except ChildProcessError:
+            return
+
+
+def enter(paths: list[str]) -> None:
+    """Go into namespaces with nothing but `paths`, read-only, and no network; returns in a child of this process.
+
+    Raises:
+        OSError: the kernel or the container does not allow it.
+    """
+    own_user = os.geteuid() != 0
+    uid, gid = os.geteuid(), os.getegid()
+    flags = CLONE_NEWNS | CLONE_NEWUTS | CLONE_NEWIPC | CLONE_NEWPID | CLONE_NEWNET
+    unshare(flags | (CLONE_NEWUSER if own_user else 0))
+    if own_user:
+        for name, line in (("setgroups", "deny"), ("uid_map", f"0 {uid} 1"), ("gid_map", f"0 {gid} 1")):
+            with open(f"/proc/self/{name}", "w") as file:
+                file.write(line)
+    child = os.fork()
+    if child:  # a process namespace starts with a child
+        os.close(0)
+        status = os.waitpid(child, 0)[1]
+        os._exit(os.waitstatus_to_exitcode(status) & 0xFF)
+    prctl(_SET_PDEATHSIG, signal.SIGKILL)
+    _mount("none", "/", None, _MS_REC | _MS_PRIVATE)
+    held = [(path, os.open(path, os.O_PATH | os.O_CLOEXEC)) for path in [*paths, *_DEVICES]]
+    os.umask(0o022)  # the candidate is another user and must read all this
+    root = "/tmp"  # what lies below it has been opened
+    _mount("tmpfs", root, "tmpfs", _MS_NOSUID, "size=1m,mode=755")
+    for path, handle in held:
+        target = root + path
+        source = f"/proc/self/fd/{handle}"
+        os.makedirs(os.path.dirname(target), exist_ok=True)
+        if os.path.isdir(source):
+            os.makedirs(target, exist_ok=True)
+        else:
+            os.close(os.open(target, os.O_CREAT | os.O_WRONLY, 0o644))
+        _mount(source, target, None, _MS_BIND | _MS_REC)
+        if path not in _DEVICES:
+            _mount("none", target, None, _MS_REMOUNT | _MS_BIND | _MS_RDONLY | _MS_NOSUID | _MS_NODEV)
+        os.close(handle)
+    for folder in ("/tmp", "/dev/shm"):
+        os.makedirs(root + folder, exist_ok=True)
+    os.chdir(root)
+    _call("pivot_root", b".", b".")
+    _call("umount2", b".", _MNT_DETACH)
+    os.chdir("/")
+    _mount("none", "/", None, _MS_REMOUNT | _MS_BIND | _MS_RDONLY | _MS_NOSUID)
+
+
+def private_folders() -> None:
+    """A mount and an IPC namespace of this process alone, with an empty /tmp and /dev/shm."""
+    unshare(CLONE_NEWNS | CLONE_NEWIPC)
+    _mount("tmpfs", "/tmp", "tmpfs", _MS_NOSUID | _MS_NODEV, f"size={TMP_BYTES},nr_inodes={TMP_FILES},mode=1777")
+    _mount("/tmp", "/dev/shm", None, _MS_BIND)
+    os.chdir("/tmp")
+
+
+def limit(timeout: float, memory_mb: int, file_bytes: int, processes: int) -> None:
+    """Bounds of the kernel on this process and, the number of processes, on its user."""
+    seconds = int(timeout) + 1
+    wanted = {
+        "AS": memory_mb << 20,
+        "CPU": seconds,
+        "FSIZE": file_bytes,
+        "CORE": 0,
+        "NOFILE": OPEN_FILES,
+        "NPROC": processes,
+        "MEMLOCK": 0,
+        "MSGQUEUE": 0,
+    }
+    for name, value in wanted.items():
+        kind = getattr(resource, f"RLIMIT_{name}", None)
+        if kind is None:
+            continue
+        hard = resource.getrlimit(kind)[1]
+        value = value if hard == resource.RLIM_INFINITY else min(value, hard)
+        with contextlib.suppress(OSError, ValueError):  # macOS takes no RLIMIT_AS; the zygote reports it
+            resource.setrlimit(kind, (value, value))
+
+
+def drop_privileges(uid: int) -> None:
+    """Become `uid` where that is allowed, give up every capability, and never gain one again."""
+    if os.geteuid() == 0:
+        try:
+            os.setgroups([])
+            os.setresgid(uid, uid, uid)
+            os.setresuid(uid, uid, uid)
+        except OSError:  # a user namespace that maps one user; its capabilities go below
+            pass
+    if sys.platform == "linux":
+        for capability in range(64):
+            with contextlib.suppress(OSError):
+                prctl(_CAPBSET_DROP, capability)
+        _call("capset", struct.pack("Ii", 0x20080522, 0), bytes(24))
+        prctl(_NO_NEW_PRIVS, 1)
+        prctl(_SET_PDEATHSIG, signal.SIGKILL)
+
+
+# Offsets in struct seccomp_data (linux/seccomp.h), operations of linux/filter.h.
+_LOAD, _EQUAL, _GREATER, _ANY, _RETURN = 0x20, 0x15, 0x25, 0x45, 0x06
+_ALLOW, _ERRNO_EPERM, _ERRNO_ENOSYS, _KILL = 0x7FFF0000, 0x00050001, 0x00050026, 0x80000000
+_ARCHITECTURES = {"x86_64": (0xC000003E, 0), "aarch64": (0xC00000B7, 1)}
+_AF_UNIX = 1
+_X32 = 0x40000000
+# Numbers on x86_64 and aarch64.
+_DENIED = {
+    "ptrace": (101, 117),
+    "process_vm_readv": (310, 270),
+    "process_vm_writev": (311, 271),
+    "mount": (165, 40),
+    "umount2": (166, 39),
+    "pivot_root": (155, 41),
+    "unshare": (272, 97),
+    "setns": (308, 268),
+    "bpf": (321, 280),
+    "perf_event_open": (298, 241),
+    "userfaultfd": (323, 282),
+    "keyctl": (250, 219),
+    "add_key": (248, 217),
+    "request_key": (249, 218),
+    "io_uring_setup": (425, 425),
+    "pidfd_open": (434, 434),
+    "pidfd_send_signal": (424, 424),
+    "pidfd_getfd": (438, 438),
+    "open_by_handle_at": (304, 265),
+    "rt_sigqueueinfo": (129, 138),
+    "rt_tgsigqueueinfo": (297, 240),
+    "chroot": (161, 51),
+    "fsopen": (430, 430),
+    "move_mount": (429, 429),
+    "open_tree": (428, 428),
+}
+_SOCKET, _SOCKETPAIR, _KILL_CALL, _TKILL, _TGKILL = (41, 198), (53, 199), (62, 129), (200, 130), (234, 131)
+_CLONE, _CLONE3 = (56, 220), (435, 435)
+
+
+def filter_calls(own_kills_only: bool) -> bool:
+    """Refuse sockets but local ones, new namespaces, and looking into other processes; False if there is no filter.
+
+    Args:
+        own_kills_only: also refuse signals to any process but this one, where there is no process namespace.
+    """
+    machine = os.uname().machine
+    if sys.platform != "linux" or machine not in _ARCHITECTURES:
+        return False
+    architecture, column = _ARCHITECTURES[machine]
+    program: list[tuple[int, int, int, int]] = [
+        (_LOAD, 0, 0, 4),
+        (_EQUAL, 1, 0, architecture),
+        (_RETURN, 0, 0, _KILL),
+        (_LOAD, 0, 0, 0),
+    ]
+    if machine == "x86_64":
+        program += [(_GREATER, 0, 1, _X32 - 1), (_RETURN, 0, 0, _ERRNO_EPERM)]
+    program += [
+        part
+        for numbers in _DENIED.values()
+        for part in ((_EQUAL, 0, 1, numbers[column]), (_RETURN, 0, 0, _ERRNO_EPERM))
+    ]
+    program += [
+        (_EQUAL, 0, 1, _CLONE3[column]),
+        (_RETURN, 0, 0, _ERRNO_ENOSYS),
+    ]  # its flags lie out of reach: use clone
+    spaces = CLONE_NEWNS | CLONE_NEWUTS | CLONE_NEWIPC | CLONE_NEWUSER | CLONE_NEWPID | CLONE_NEWNET
+    program += [
+        (_EQUAL, 0, 4, _CLONE[column]),
+        (_LOAD, 0, 0, 16),
+        (_ANY, 0, 1, spaces),
+        (_RETURN, 0, 0, _ERRNO_EPERM),
+        (_LOAD, 0, 0, 0),
+    ]
+    for call in (_SOCKET, _SOCKETPAIR):
+        program += _only_if(call[column], _AF_UNIX)
+    if own_kills_only:
+        for call in (_KILL_CALL, _TGKILL):
+            program += _only_if(call[column], os.getpid())
+        program += [(_EQUAL, 0, 1, _TKILL[column]), (_RETURN, 0, 0, _ERRNO_EPERM)]
+    program.append((_RETURN, 0, 0, _ALLOW))
+    code = ctypes.create_string_buffer(b"".join(struct.pack("HBBI", *part) for part in program))
+    header = struct.pack("HxxxxxxQ", len(program), ctypes.addressof(code))
+    pointer = ctypes.create_string_buffer(header)
+    try:
+        _call("prctl", _SET_SECCOMP, ctypes.c_ulong(2), ctypes.byref(pointer), 0, 0)
+    except OSError:
+        return False
+    return True
+
+
+def _only_if(call: int, first_argument: int) -> list[tuple[int, int, int, int]]:
+    return [
+        (_EQUAL, 0, 4, call),
+        (_LOAD, 0, 0, 16),
+        (_EQUAL, 1, 0, first_argument),
+        (_RETURN, 0, 0, _ERRNO_EPERM),
+        (_LOAD, 0, 0, 0),
+    ]

@@ -1,0 +1,214 @@
+"""A warm process that forks one child per candidate, each alone in its namespaces, and kills what is left of it.
+
+Talks with the sandbox over descriptor 0, one request at a time: `start` (with the child's descriptors) and `stop`.
+It is told neither code nor tests: those go to the children directly, so no child inherits those of another.
+"""
+
+import contextlib
+import gc
+import json
+import os
+import shutil
+import signal
+import socket
+import sys
+import time
+from typing import Any
+
+from . import candidate, judge, namespaces, wire
+
+# What candidates import most: loaded once. A user without rights may also be unable to read the library's folder.
+_WARM = (
+    "array bisect calendar cmath collections copy dataclasses datetime decimal enum fractions functools hashlib heapq "
+    "io itertools json math numbers operator queue random re statistics string struct textwrap threading time typing "
+    "unicodedata encodings.idna encodings.latin_1 encodings.ascii contextlib abc types warnings atexit traceback"
+)
+
+
+def main() -> None:
+    """Set up the cage, say what it holds, and serve."""
+    settings = json.loads(sys.argv[1])
+    if settings["cage"] == "namespaces":
+        try:
+            namespaces.enter(settings["paths"])
+        except OSError as error:
+            wire.send(socket.socket(fileno=os.dup(0)), {"error": str(error)})
+            return
+    namespaces.hide_memory()  # not before: a hidden process may not map its user
+    control = socket.socket(fileno=os.dup(0))
+    null = os.open(os.devnull, os.O_RDWR)
+    for stream in (0, 1, 2):
+        os.dup2(null, stream)
+    sys.path.extend(settings["import_from"])
+    for module in [*_WARM.split(), *settings["packages"]]:
+        __import__(module)
+    zygote = _Zygote(control, settings)
+    wire.send(control, {"enforced": zygote.enforced()})
+    try:
+        zygote.serve()
+    finally:
+        zygote.stop(0)
+        if settings["tmp"]:
+            shutil.rmtree(settings["tmp"], ignore_errors=True)
+
+
+class _Zygote:
+    def __init__(self, control: socket.socket, settings: dict[str, Any]) -> None:
+        self.control = control
+        self.settings = settings
+        self.caged = settings["cage"] != "limits"
+        self.children: list[int] = []
+        self.here = os.pidfd_open(os.getpid()) if self.caged else -1
+        self.runs = 0
+        if not self.caged:
+            namespaces.adopt_orphans()
+        gc.collect()
+        gc.freeze()
+
+    def enforced(self) -> list[str]:
+        """What a child that has been through the whole set-up finds taken away."""
+        reader, writer = os.pipe()
+        child = self._fork()
+        if child == 0:
+            try:
+                found = self._confine({"timeout": 10.0, "memory_mb": 1024, "role": "judge"})
+                os.write(writer, json.dumps(found).encode())
+            except BaseException as error:
+                os.write(writer, json.dumps([f"failed: {error!r}"]).encode())
+            finally:
+                os._exit(0)
+        os.close(writer)
+        self.children.append(child)
+        with open(reader, "rb") as answer:
+            text = answer.read()
+        self.stop(1.0)
+        found = json.loads(text)
+        return [str(name) for name in found]
+
+    def serve(self) -> None:
+        """Answer requests until the other side goes."""
+        while True:
+            data, descriptors, _, _ = socket.recv_fds(self.control, 1 << 16, 4)
+            if not data:
+                return
+            request = json.loads(data)
+            if request["do"] == "start":
+                self._start(request, descriptors)
+                wire.send(self.control, {})
+            else:
+                wire.send(self.control, {"codes": self.stop(request["grace"])})
+
+    def _start(self, request: dict[str, Any], descriptors: list[int]) -> None:
+        child = self._fork()
+        if child == 0:
+            code = 1
+            try:
+                code = self._child(request, descriptors)
+            finally:
+                os._exit(code)
+        for descriptor in descriptors:
+            os.close(descriptor)
+        self.children.append(child)
+
+    def _fork(self) -> int:
+        self.runs += 1
+        if not self.caged:
+            return os.fork()
+        namespaces.unshare(namespaces.CLONE_NEWPID)
+        child = os.fork()
+        if child:
+            namespaces.return_to(self.here, namespaces.CLONE_NEWPID)
+        return child
+
+    def _child(self, request: dict[str, Any], descriptors: list[int]) -> int:
+        self.control.close()
+        if self.here >= 0:
+            os.close(self.here)
+        role = request["role"]
+        if role == "program":
+            os.dup2(descriptors[1], 0)
+            os.dup2(descriptors[2], 1)
+        channels = [socket.socket(fileno=descriptor) for descriptor in descriptors if role != "program"]
+        self._confine(request)
+        candidate.prepare(request["seed"])
+        try:
+            if role == "program":
+                channel = socket.socket(fileno=descriptors[0])
+                return candidate.run_program(wire.receive(channel), lambda error: wire.send(channel, error))
+            if role == "judge":
+                report, other = channels
+                wire.send(report, judge.judged(wire.receive(report), other))
+            else:
+                candidate.serve_calls(*channels)
+        except (EOFError, ConnectionError):  # the other side has heard enough
+            return 0
+        return 0
+
+    def _confine(self, request: dict[str, Any]) -> list[str]:
+        """Take away what can be taken away; the names of what was."""
+        done = ["time", "files"]
+        os.setsid()
+        uid = self.settings["uid"] + (request["role"] == "judge")
+        if self.caged:
+            namespaces.private_folders()
+            done += ["network", "hidden files", "processes of others", "disk", "leftovers"]
+        else:
+            folder = os.path.join(self.settings["tmp"], str(self.runs))
+            os.mkdir(folder, 0o700)
+            if os.geteuid() == 0:
+                os.chown(folder, uid, uid)
+            os.chdir(folder)
+        if request["role"] == "judge":
+            namespaces.hide_memory()
+        namespaces.limit(
+            request["timeout"],
+            request["memory_mb"],
+            namespaces.FILE_BYTES if self.caged else 0,
+            self.settings["processes"],
+        )
+        root = os.geteuid() == 0
+        namespaces.drop_privileges(uid)
+        if os.geteuid() != 0 or self.caged:
+            done.append("user")
+        if not root and not self.caged:
+            done.remove("user")
+        if namespaces.filter_calls(own_kills_only=not self.caged):
+            done += [name for name in ("network", "signals") if name not in done]
+        if sys.platform == "linux":
+            done.append("memory")
+        if os.access(self.settings["library"], os.R_OK | os.X_OK):
+            done.append("library")
+        return done
+
+    def stop(self, grace: float) -> list[int]:
+        """Kill the children with all that they have started; their exit codes, negative for a signal.
+
+        Args:
+            grace: seconds for the first child to end by itself.
+        """
+        deadline = time.monotonic() + grace
+        codes = []
+        for child in self.children:
+            status = 0
+            while True:
+                pid, status = os.waitpid(child, os.WNOHANG)
+                if pid or time.monotonic() >= deadline:
+                    break
+                time.sleep(0.0005)
+            if not pid:
+                if not self.caged:
+                    with contextlib.suppress(ProcessLookupError, PermissionError):
+                        os.killpg(child, signal.SIGKILL)
+                os.kill(child, signal.SIGKILL)
+                _, status = os.waitpid(child, 0)
+            codes.append(os.waitstatus_to_exitcode(status))
+            deadline = 0.0
+        if not self.caged:
+            for child in self.children:
+                with contextlib.suppress(ProcessLookupError, PermissionError):
+                    os.killpg(child, signal.SIGKILL)
+            namespaces.kill_orphans()
+            for name in os.listdir(self.settings["tmp"]):
+                shutil.rmtree(os.path.join(self.settings["tmp"], name), ignore_errors=True)
+        self.children.clear()
+        return codes

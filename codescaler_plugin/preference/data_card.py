@@ -1,0 +1,373 @@
+"""A data card: what is in a set of pairs, where it comes from, and what besides correctness tells its label.
+
+It answers what the card of the paper's data leaves open: duplicates, pairs per problem, how near the wrong side is to
+right, contamination, and how well length, style and likelihood alone predict the label.
+"""
+
+import hashlib
+import json
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from importlib.util import find_spec
+from pathlib import Path
+from statistics import fmean, quantiles
+from typing import Any
+
+from codescaler_plugin import __version__
+from codescaler_plugin.errors import ConfigError, MissingExtraError
+from codescaler_plugin.preference.surface import log_probability_accuracy, surface_accuracies
+from codescaler_plugin.records import PreferencePair
+
+_SHOWN_MATCHES = 20
+_STEPS_SHOWN = 20
+
+
+def write_data_card(
+    pairs: Sequence[PreferencePair],
+    folder: Path,
+    *,
+    title: str = "Preference pairs",
+    reports: Sequence[Mapping[str, Any]] = (),
+    inputs: Sequence[Path] = (),
+    outputs: Sequence[Path] = (),
+    command: str = "",
+    model: str | None = None,
+) -> Path:
+    """Write `README.md`, `data_card.json` and `data_card.png` into a folder, and return the first.
+
+    Args:
+        pairs: n pairs.
+        folder: is made if it is not there.
+        title: of the page.
+        reports: what the stages said of their work, in their order (`MiningReport`, `AugmentationReport` as dicts).
+        inputs: files that the pairs were made of; the card holds their names and SHA-256.
+        outputs: files that hold the pairs.
+        command: the line that made them, as typed.
+        model: causal language model whose log-probability is measured as a predictor; None: left out.
+
+    Raises:
+        ConfigError: there is nothing to describe, or the folder cannot be written.
+        MissingExtraError: matplotlib is not installed.
+    """
+    if find_spec("matplotlib") is None:
+        raise MissingExtraError(
+            'the data card needs matplotlib. Install with: pip install "codescaler-plugin[report]"'
+        )
+    if not pairs:
+        raise ConfigError("no pairs: there is nothing to describe in a data card")
+    facts = card_facts(pairs, reports=reports, inputs=inputs, outputs=outputs, command=command, model=model)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "data_card.json").write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
+        _plot(pairs, facts, folder / "data_card.png")
+        page = folder / "README.md"
+        page.write_text(_markdown(title, facts), encoding="utf-8")
+    except OSError as error:
+        raise ConfigError(f"cannot write {folder}: {error.strerror}") from error
+    return page
+
+
+def card_facts(
+    pairs: Sequence[PreferencePair],
+    *,
+    reports: Sequence[Mapping[str, Any]] = (),
+    inputs: Sequence[Path] = (),
+    outputs: Sequence[Path] = (),
+    command: str = "",
+    model: str | None = None,
+) -> dict[str, Any]:
+    """All that the card says, as JSON's types; for the arguments see `write_data_card`."""
+    per_problem = Counter((pair.problem_id, pair.problem) for pair in pairs)
+    rates = [1 - pair.margin for pair in pairs if pair.margin is not None]
+    steps: dict[str, Counter[str]] = defaultdict(Counter)
+    kinds: dict[str, Counter[str]] = defaultdict(Counter)
+    for pair in pairs:
+        steps[pair.source or "unknown"][str(pair.step) if pair.step is not None else "unknown"] += 1
+        kinds[pair.kind][pair.split] += 1
+    predictors = {name: asdict(found) for name, found in surface_accuracies(pairs).items()}
+    if model is not None:
+        predictors[f"log-probability of {Path(model).name}"] = asdict(log_probability_accuracy(pairs, model))
+    lengths = {
+        "problem": [len(pair.problem) for pair in pairs],
+        "chosen": [len(pair.chosen) for pair in pairs],
+        "rejected": [len(pair.rejected) for pair in pairs],
+    }
+    return {
+        "version": __version__,
+        "command": command,
+        "inputs": [_file(path) for path in inputs],
+        "outputs": [_file(path) for path in outputs],
+        "pairs": len(pairs),
+        "problems": len(per_problem),
+        "splits": dict(sorted(Counter(pair.split for pair in pairs).items(), reverse=True)),  # train first
+        "kinds": {kind: dict(counts) for kind, counts in kinds.items()},
+        "sources": {source: dict(counts) for source, counts in steps.items()},
+        "pairs_per_problem": _spread(list(per_problem.values())),
+        "pass_rate_of_rejected": {
+            "tenths": [sum(min(int(rate * 10 + 1e-9), 9) == tenth for rate in rates) for tenth in range(10)],
+            "unknown": len(pairs) - len(rates),
+            "near_misses": sum(rate >= 0.5 for rate in rates),
+        },
+        "characters": {name: _spread(values) for name, values in lengths.items()},
+        "predictors": predictors,
+        "reports": [dict(report) for report in reports],
+    }
+
+
+def _file(path: Path) -> dict[str, Any]:
+    """A file's name, never where it lies, with its size and hash; a folder is as its files in the order of names."""
+    digest, size = hashlib.sha256(), 0
+    files = sorted(one for one in path.iterdir() if one.is_file()) if path.is_dir() else [path]
+    for one in files:
+        if not one.is_file():  # a hub id
+            return {"name": str(path), "bytes": None, "sha256": None}
+        with one.open("rb") as opened:
+            while block := opened.read(1 << 20):
+                digest.update(block)
+                size += len(block)
+    return {"name": path.name, "bytes": size, "sha256": digest.hexdigest()}
+
+
+def _spread(values: Sequence[int]) -> dict[str, float]:
+    cuts = quantiles(values, n=20, method="inclusive") if len(values) > 1 else [float(values[0])] * 19
+    return {
+        "least": min(values),
+        "5%": round(cuts[0], 1),
+        "median": round(cuts[9], 1),
+        "mean": round(fmean(values), 1),
+        "95%": round(cuts[18], 1),
+        "most": max(values),
+    }
+
+
+# The page
+
+
+def _table(head: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
+    lines = [
+        "| " + " | ".join(head) + " |",
+        "|" + "|".join("---" if not place else "---:" for place in range(len(head))) + "|",
+    ]
+    lines += ["| " + " | ".join(_cell(value) for value in row) + " |" for row in rows]
+    return "\n".join(lines) + "\n"
+
+
+def _cell(value: Any) -> str:
+    text = f"{value:,}" if isinstance(value, int) else str(value)
+    return " ".join(text.split()).replace("|", "\\|").replace("<", "&lt;")
+
+
+def _percent(part: float, whole: float) -> str:
+    return f"{part / whole:.1%}" if whole else "-"
+
+
+def _markdown(title: str, facts: Mapping[str, Any]) -> str:
+    total = facts["pairs"]
+    rates = facts["pass_rate_of_rejected"]
+    known = total - rates["unknown"]
+    parts = [
+        f"# {title}\n",
+        f"{total:,} pairs of a right and a wrong program over {facts['problems']:,} problems; "
+        f"{_percent(rates['near_misses'], known)} of the wrong sides of known rate pass at least half of their tests. "
+        f"Made by codescaler-plugin {facts['version']}"
+        + (f":\n\n```bash\n{facts['command']}\n```\n" if facts["command"] else ".\n"),
+        "![Overview](data_card.png)\n",
+        "## Kinds and splits\n",
+        "`rollout`: both programs are a policy's. What the other kinds are: `codescaler augment --help`.\n",
+        _kinds(facts, total),
+        "## Sources and steps\n",
+        _sources(facts),
+        "## Sizes\n",
+        _table(
+            ["", "least", "5%", "median", "mean", "95%", "most"],
+            [
+                ["pairs per problem", *facts["pairs_per_problem"].values()],
+                *([f"characters: {name}", *spread.values()] for name, spread in facts["characters"].items()),
+            ],
+        ),
+        "## How near the wrong side is to right\n",
+        _table(
+            ["tests passed", "pairs", "share"],
+            [
+                *(
+                    [f"{tenth * 10}% to {tenth * 10 + 10}%", count, _percent(count, total)]
+                    for tenth, count in enumerate(rates["tenths"])
+                    if count
+                ),
+                *([["unknown", rates["unknown"], _percent(rates["unknown"], total)]] if rates["unknown"] else []),
+            ],
+        ),
+        "## What tells the label without reading the program\n",
+        "Share of pairs whose right program the predictor puts first, on problems not fitted on; a tie is half; "
+        "0.5 tells nothing. A model that is not clearly above the best of these may have learned no more than it. "
+        "`all` is a logistic regression on the features above it, `all: <kind>` one on the pairs of that kind.\n",
+        _table(
+            ["predictor", "accuracy", "95% interval", "pairs"],
+            [
+                [name, f"{found['share']:.3f}", f"{found['low']:.3f} to {found['high']:.3f}", found["pairs"]]
+                for name, found in facts["predictors"].items()
+            ],
+        ),
+    ]
+    for number, report in enumerate(facts["reports"], start=1):
+        parts += _report(number, report)
+    if facts["inputs"] or facts["outputs"]:
+        parts += [
+            "## Files\n",
+            _table(
+                ["file", "bytes", "SHA-256"],
+                [
+                    [f"{side}: {one['name']}", one["bytes"] if one["bytes"] is not None else "-", one["sha256"] or "-"]
+                    for side in ("inputs", "outputs")
+                    for one in facts[side]
+                ],
+            ),
+        ]
+    return "\n".join(parts)
+
+
+def _kinds(facts: Mapping[str, Any], total: int) -> str:
+    splits = list(facts["splits"])
+    rows = [
+        [kind, *(counts.get(split, 0) for split in splits), _percent(sum(counts.values()), total)]
+        for kind, counts in facts["kinds"].items()
+    ]
+    return _table(["kind", *splits, "share"], [*rows, ["all", *facts["splits"].values(), "100.0%"]])
+
+
+def _sources(facts: Mapping[str, Any]) -> str:
+    rows = []
+    for source, counts in sorted(facts["sources"].items(), key=lambda one: -sum(one[1].values())):
+        steps = sorted(int(step) for step in counts if step != "unknown")
+        if len(counts) > _STEPS_SHOWN:
+            shown = f"{steps[0]} to {steps[-1]} ({len(steps)} steps)" + (", unknown" if "unknown" in counts else "")
+            rows.append([source, shown, sum(counts.values())])
+        else:
+            order = [str(step) for step in steps] + ["unknown"] * ("unknown" in counts)
+            rows += [[source, step, counts[step]] for step in order]
+    return _table(["source", "step", "pairs"], rows)
+
+
+def _report(number: int, report: Mapping[str, Any]) -> list[str]:
+    """The section of one stage."""
+    settings = ", ".join(f"{name} = {json.dumps(value)}" for name, value in report.get("settings", {}).items())
+    if "executed" in report:
+        names = list(dict.fromkeys(name for counts in report["kinds"].values() for name in counts))
+        return [
+            f"## Stage {number}: augmentation\n",
+            f"Settings: {settings}. {report['executed']:,} programs were executed. Of {report['pairs']:,} given pairs "
+            f"{report['no_tests']:,} had no tests and {report['not_python']:,} were no Python.\n",
+            _table(
+                ["kind", *names],
+                [[kind, *(counts.get(name, 0) for name in names)] for kind, counts in report["kinds"].items()],
+            ),
+        ]
+    parts = [
+        f"## Stage {number}: mining\n",
+        f"Settings: {settings}.\n",
+        _table(
+            ["rows", "count"],
+            [
+                ["read", report["rows"]],
+                *([f"no usable program: {status}", count] for status, count in report["unusable"].items()),
+                *([f"dropped: {reason}", count] for reason, count in report["dropped"].items()),
+            ],
+        ),
+        _table(["problems", "count"], [[name, count] for name, count in report["problems"].items()]),
+    ]
+    clusters = report["near_clusters"]
+    if clusters:
+        parts.append(
+            f"Groups of nearly identical problem texts, each on one side of the split: {len(clusters):,}, the largest "
+            f"of {clusters[0]:,}.\n"
+        )
+    sets = report.get("settings", {}).get("evaluation") or {}
+    if not sets:
+        parts.append("Contamination: not checked against any evaluation set.\n")
+        return parts
+    found = report["contamination"]
+    against = ", ".join(f"{name} ({count:,} problems)" for name, count in sets.items())
+    parts.append(f"Contamination: {len(found):,} problems removed, checked against {against}.\n")
+    if found:
+        rows = [[one["problem"][:60], one["evaluation"], one["kind"], f"{one['value']:.2f}"] for one in found]
+        parts.append(_table(["removed problem", "stands in", "as", "similarity"], rows[:_SHOWN_MATCHES]))
+        if len(rows) > _SHOWN_MATCHES:
+            parts.append(f"And {len(rows) - _SHOWN_MATCHES:,} more in `data_card.json`.\n")
+    return parts
+
+
+# The plots
+
+
+def _plot(pairs: Sequence[PreferencePair], facts: Mapping[str, Any], path: Path) -> None:
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import MaxNLocator
+
+    last = max(3.6, 0.25 * len(facts["predictors"]))  # inches; a line of text each
+    figure = Figure(figsize=(12, 7.4 + last), layout="constrained")
+    rows = figure.subplots(3, 2, height_ratios=(3.7, 3.7, last))
+    (kinds, rates), (lengths, problems), (steps, predictors) = rows
+
+    names = list(facts["kinds"])[::-1]
+    left = [0] * len(names)
+    for split, colour in zip(facts["splits"], ("tab:blue", "tab:orange", "tab:green"), strict=False):
+        counts = [facts["kinds"][name].get(split, 0) for name in names]
+        kinds.barh(names, counts, height=0.7, left=left, color=colour, label=split.replace("_", " "))
+        left = [before + count for before, count in zip(left, counts, strict=True)]
+    kinds.set(title="Kinds and splits", xlabel="pairs", ylim=(-1, len(names)))
+    kinds.legend(loc="lower right", ncols=len(facts["splits"]))
+
+    tenths = facts["pass_rate_of_rejected"]["tenths"]
+    rates.bar([tenth / 10 + 0.05 for tenth in range(10)], tenths, width=0.092, color="tab:red")
+    rates.axvline(0.5, color="black", linestyle=":", label="near misses to the right")
+    unknown = facts["pass_rate_of_rejected"]["unknown"]
+    rates.set(title="Tests that the wrong side passes" + (f" ({unknown:,} unknown)" if unknown else ""))
+    rates.set(xlabel="share of tests", ylabel="pairs", xlim=(0, 1))
+    rates.legend(loc="upper center")
+
+    sides = [[len(pair.chosen) for pair in pairs], [len(pair.rejected) for pair in pairs]]
+    top = max(*(spread["95%"] for name, spread in facts["characters"].items() if name != "problem"), 1) * 1.3
+    bins = [top * place / 40 for place in range(41)]
+    for values, name, colour in zip(sides, ("chosen", "rejected"), ("tab:green", "tab:red"), strict=True):
+        lengths.hist(values, bins=bins, histtype="step", color=colour, linewidth=1.6, label=name)
+    beyond = sum(value > top for values in sides for value in values)
+    lengths.set(title=f"Lengths ({beyond:,} programs are longer than shown)", xlabel="characters", ylabel="programs")
+    lengths.legend()
+
+    each = list(Counter((pair.problem_id, pair.problem) for pair in pairs).values())
+    width = max(1, -(-max(each) // 30))
+    problems.hist(
+        each, bins=[place - 0.5 for place in range(1, max(each) + width + 1, width)], color="tab:blue", rwidth=0.9
+    )
+    problems.set(title="Pairs per problem", xlabel="pairs", ylabel="problems")
+    problems.xaxis.set_major_locator(MaxNLocator(integer=True))
+
+    known = [
+        (source, {int(step): count for step, count in counts.items() if step != "unknown"})
+        for source, counts in facts["sources"].items()
+    ]
+    known = [(source, by_step) for source, by_step in known if by_step]
+    for source, by_step in known[:8]:
+        order = sorted(by_step)
+        steps.plot(order, [by_step[step] for step in order], "o-", markersize=3, label=source)
+    steps.set(title="Pairs by training step", xlabel="step of the policy", ylabel="pairs")
+    if known:
+        steps.set_ylim(bottom=0)
+        steps.xaxis.set_major_locator(MaxNLocator(integer=True))
+        steps.legend()
+    else:
+        steps.text(0.5, 0.5, "no step is known", ha="center", va="center", transform=steps.transAxes)
+
+    shown = list(facts["predictors"].items())[::-1]
+    for place, (_, found) in enumerate(shown):
+        predictors.plot([found["low"], found["high"]], [place, place], color="tab:gray")
+        predictors.plot(found["share"], place, "o", color="tab:purple")
+    predictors.axvline(0.5, color="black", linestyle=":")
+    predictors.set_yticks(range(len(shown)), [name for name, _ in shown], fontsize=8)
+    predictors.set(title="What tells the label without reading the program", xlabel="pair accuracy", xlim=(0, 1.02))
+
+    for axes in (kinds, rates, lengths, problems, steps, predictors):
+        axes.grid(alpha=0.3)
+        axes.set_axisbelow(True)
+    figure.savefig(path, dpi=100)

@@ -1,0 +1,165 @@
+"""When are two programs the same program?
+
+If their syntax trees are equal: names, constants and the order of statements count; layout, comments, docstrings,
+redundant brackets, quotes and `elif` against `else: if` do not. Renamed variables make another program on purpose: a
+policy that names things differently wrote something else, and a reward model must judge both. A text that is no
+Python, or too deep to be read, is only equal to itself.
+"""
+
+import ast
+import re
+import warnings
+from collections import defaultdict
+from collections.abc import Iterable
+from functools import lru_cache
+from unicodedata import normalize
+
+from codescaler_plugin.extraction.validity import MAX_CODE_CHARS
+
+_STRING_OR_COMMENT = re.compile(
+    r"""[\"'#](?:(?<=")\"{2}(?:[^\\]|\\.)*?(?:\"{3}|\Z)|(?<=')'{2}(?:[^\\]|\\.)*?(?:'{3}|\Z)"""
+    r"""|(?<=")(?:[^"\\\n]|\\.)*"?|(?<=')(?:[^'\\\n]|\\.)*'?|(?<=\#)[^\n]*)""",
+    re.DOTALL,
+)
+_HAS_PREFIX = re.compile(r'[rbufRBUF]"')
+_PREFIX = re.compile(r"(?i:\b[rbuf]{1,2})?\"")
+_MAYBE_ODD = re.compile(r"\d[._a-zA-Z]|\.\d")
+_ODD_NUMBER = re.compile(r"(?<!\w)(?:\d+[\w.]|\.\d)[\w.]*(?:(?<=[eE])[+-]\d+)?")
+_LAYOUT = str.maketrans("", "", ' \t\r\n\f()\\,;:"')
+_BLANK = re.compile(r"[ \t]*\n(?:[ \t]*\n)*")
+_PLACE = frozenset({"ctx", "kind", "type_comment", "type_ignores"})
+_DEFINITIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.Module)
+
+
+def parse(code: str) -> ast.Module | None:
+    """The syntax tree of a Python program of at most `MAX_CODE_CHARS`, or None."""
+    if len(code) > MAX_CODE_CHARS:
+        return None
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # '\d' and the like
+            return ast.parse(code)
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return None
+
+
+def without_docstrings(tree: ast.Module) -> ast.Module:
+    """The same tree, its docstrings taken off; a body of nothing else becomes `pass`."""
+    for node in ast.walk(tree):
+        if isinstance(node, _DEFINITIONS) and node.body and is_text(node.body[0]):
+            node.body[:1] = [] if len(node.body) > 1 or isinstance(node, ast.Module) else [ast.Pass()]
+    return tree
+
+
+def is_text(statement: ast.stmt) -> bool:
+    """Whether a statement is a string and nothing else; first in a body, it is the docstring."""
+    return (
+        isinstance(statement, ast.Expr)
+        and isinstance(statement.value, ast.Constant)
+        and isinstance(statement.value.value, str)
+    )
+
+
+def normal_form(code: str) -> str:
+    """A text that is equal for programs that are the same program; for no other use."""
+    tree = parse(code)
+    if tree is None:
+        return f"text:{code}"
+    words: list[str] = []
+    try:
+        _spell(tree, words)
+    except RecursionError:
+        return f"text:{code}"
+    return " ".join(words)
+
+
+def _spell(node: ast.AST, words: list[str]) -> None:
+    """A tree in words, three times as fast as `ast.dump`; docstrings and what their places decide are left out."""
+    kind = node.__class__
+    words.append(kind.__name__)
+    for name in kind._fields:
+        if name in _PLACE:
+            continue
+        value = getattr(node, name, None)
+        if isinstance(value, ast.AST):
+            _spell(value, words)
+        elif isinstance(value, list):
+            words.append("[")
+            if name == "body" and isinstance(node, _DEFINITIONS) and value and is_text(value[0]):
+                value = value[1:] or ([] if isinstance(node, ast.Module) else [ast.Pass()])
+            for one in value:
+                if isinstance(one, ast.AST):
+                    _spell(one, words)
+                else:
+                    words.append(repr(one))
+            words.append("]")
+        else:
+            words.append(repr(value))
+
+
+def distinct_forms(codes: Iterable[str]) -> dict[str, int]:
+    """A number for each text; texts that are the same program have the same number.
+
+    A syntax tree takes a millisecond, and of half a million programs few are near another. So texts are compared in
+    three steps, each on what the one before could not tell apart: without comments and empty lines; by a fingerprint
+    that equal trees share (names, numbers, signs, short strings); by their trees.
+    """
+    near: dict[int, list[str]] = defaultdict(list)
+    for code in dict.fromkeys(codes):
+        near[_fingerprint(code)].append(code)
+    numbers: dict[str, int] = {}
+    count = 0
+    for alike in near.values():
+        if len(alike) == 1:
+            numbers[alike[0]] = count
+            count += 1
+            continue
+        forms: dict[str, int] = {}
+        texts: dict[str, str] = {}  # without comments -> form
+        for code in alike:
+            text = _stripped(code)
+            form = texts[text] if text in texts else texts.setdefault(text, normal_form(code))
+            if form not in forms:
+                forms[form] = count
+                count += 1
+            numbers[code] = forms[form]
+    return numbers
+
+
+def _fingerprint(code: str) -> int:
+    """A number of the letters that a change of layout cannot add or take.
+
+    Strings, comments, spaces, brackets and separators are off; other numbers than whole ones are as Python prints
+    them; an `elif` is an `else` and an `if`.
+    """
+    bare = code
+    if "#" in code or '"' in code or "'" in code:
+        bare = _STRING_OR_COMMENT.sub('"', code)
+        if _HAS_PREFIX.search(bare):
+            bare = _PREFIX.sub("", bare)
+    if not bare.isascii():
+        bare = normalize("NFKC", bare)
+    if _MAYBE_ODD.search(bare):
+        bare = _ODD_NUMBER.sub(lambda match: _number(match[0]), bare)
+    return hash(bare.translate(_LAYOUT).replace("elif", "elseif").replace("pass", ""))
+
+
+def _stripped(code: str) -> str:
+    """A program without comments and empty lines."""
+    text = _STRING_OR_COMMENT.sub(_without_comment, code) if "#" in code else code
+    if '"""' in code or "'''" in code:  # an empty line in a string is part of the program
+        return text
+    return _BLANK.sub("\n", text).strip("\n")
+
+
+def _without_comment(match: re.Match[str]) -> str:
+    return "" if match[0].startswith("#") else match[0]
+
+
+@lru_cache(maxsize=4096)
+def _number(text: str) -> str:
+    """A number as Python prints it."""
+    try:
+        return repr(ast.literal_eval(text))
+    except (SyntaxError, ValueError):
+        return "#"

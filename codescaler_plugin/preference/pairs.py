@@ -1,0 +1,168 @@
+"""Preference pairs in files: read from any of the usual columns, written in those of the trainer that will read them.
+
+| format | columns | reader |
+|---|---|---|
+| `pairs` | the fields of `PreferencePair` | this package |
+| `codescaler` | question_content, code_pos, code_neg | as CodeScalerPair-51K |
+| `trl` | prompt, chosen, rejected as messages, and margin if it is known of every pair | TRL's `RewardTrainer` |
+| `openrlhf` | the same | `train_rm --data.prompt_key prompt --data.apply_chat_template` |
+
+The messages are the problem and the bare code, the two turns that scoring renders: a trainer's chat template makes of
+them the tokens that `scoring.rendering.Renderer` makes, unless problem or code hold text of a control token, which
+only the renderer breaks up.
+"""
+
+import gzip
+import json
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, fields
+from pathlib import Path
+from typing import Any
+
+from codescaler_plugin.errors import ConfigError, DataError
+from codescaler_plugin.pipeline import completion_text, problem_text
+from codescaler_plugin.preference.rollouts import rows_of
+from codescaler_plugin.records import PreferencePair
+
+EXPORTS = ("pairs", "codescaler", "trl", "openrlhf")
+
+_FIELDS = tuple(field.name for field in fields(PreferencePair))
+
+
+def read_pairs(path: str | Path, *, on_bad: Callable[[str], None] | None = None) -> Iterator[PreferencePair]:
+    """The pairs of a file, folder or dataset, in any of the formats above; the columns of each row tell which.
+
+    Rows without a `kind` are of the kind `rollout`, what CodeScalerPair-51K holds.
+
+    Raises:
+        ConfigError: nothing is there.
+        DataError: a row that is no pair; it is named.
+    """
+    for _, place, row in rows_of(path, on_bad=on_bad):
+        try:
+            yield pair_of(row)
+        except DataError as error:
+            if on_bad is None:
+                raise DataError(f"{place}: {error}") from error
+            on_bad(f"{place}: {error}")
+
+
+def is_pair(row: Mapping[str, Any]) -> bool:
+    """Whether a row holds a pair, to tell a file of pairs from one of verdicts."""
+    return {"chosen", "rejected"} <= row.keys() or {"code_pos", "code_neg"} <= row.keys()
+
+
+def pair_of(row: Mapping[str, Any]) -> PreferencePair:
+    """The pair in a row.
+
+    Raises:
+        DataError: not the columns of any format, or a value of the wrong type.
+    """
+    if {"question_content", "code_pos", "code_neg"} <= row.keys():
+        texts = row["question_content"], row["code_pos"], row["code_neg"]
+    elif {"chosen", "rejected"} <= row.keys():
+        problem = next((row[name] for name in ("problem", "prompt") if row.get(name) is not None), row["chosen"])
+        texts = (
+            problem_text(problem),
+            completion_text(row["chosen"], "chosen"),
+            completion_text(row["rejected"], "rejected"),
+        )
+    else:
+        raise DataError(
+            f"expected the columns problem, chosen, rejected; or prompt, chosen, rejected; or question_content, "
+            f"code_pos, code_neg: it has {', '.join(map(repr, row))}"
+        )
+    for name, text in zip(("the problem", "the chosen side", "the rejected side"), texts, strict=True):
+        if not isinstance(text, str) or not text:
+            raise DataError(f"{name} is {'empty' if text == '' else type(text).__name__}: expected text")
+    step, margin = row.get("step"), row.get("margin")
+    return PreferencePair(
+        problem=texts[0],
+        chosen=texts[1],
+        rejected=texts[2],
+        kind=str(row.get("kind") or "rollout"),
+        problem_id=str(row.get("problem_id") or ""),
+        margin=None if margin is None else float(margin),
+        step=None if step is None else int(step),
+        split=str(row.get("split") or "train"),
+        source=str(row.get("source") or ""),
+    )
+
+
+def export_pairs(pairs: Sequence[PreferencePair], format: str = "pairs") -> Iterator[dict[str, Any]]:  # noqa: A002
+    """One row per pair in the columns of a format; the split is a column of `pairs` alone.
+
+    Raises:
+        ConfigError: an unknown format.
+    """
+    if format not in EXPORTS:
+        raise ConfigError(f"format is {format!r}: expected one of {', '.join(EXPORTS)}")
+    if format == "pairs":
+        return (asdict(pair) for pair in pairs)
+    if format == "codescaler":
+        return (
+            {"question_content": pair.problem, "code_pos": pair.chosen, "code_neg": pair.rejected} for pair in pairs
+        )
+    # A trainer that finds the column subtracts it from every gap, so it is whole or not there.
+    margins = all(pair.margin is not None for pair in pairs)
+    return (
+        {
+            "prompt": [{"role": "user", "content": pair.problem}],
+            "chosen": [{"role": "assistant", "content": pair.chosen}],
+            "rejected": [{"role": "assistant", "content": pair.rejected}],
+            **({"margin": pair.margin} if margins else {}),
+        }
+        for pair in pairs
+    )
+
+
+def write_pairs(pairs: Sequence[PreferencePair], path: Path, format: str = "pairs") -> list[Path]:  # noqa: A002
+    """Write pairs as JSON lines (`.jsonl`, `.jsonl.gz`) or `.parquet`, by the file's name; return the files.
+
+    A format without a column for the split gets two files: held-out pairs go to `NAME.held_out.SUFFIX`.
+
+    Raises:
+        ConfigError: an unknown format or suffix, or a path that cannot be written.
+    """
+    suffix = next((one for one in (".jsonl.gz", ".jsonl", ".parquet") if path.name.endswith(one)), None)
+    if suffix is None:
+        raise ConfigError(f"{path} ends in {path.suffix!r}: expected .jsonl, .jsonl.gz or .parquet")
+    sides = {path: list(pairs)}
+    held_out = [pair for pair in pairs if pair.split != "train"]
+    if format != "pairs" and held_out:
+        sides = {
+            path: [pair for pair in pairs if pair.split == "train"],
+            path.with_name(f"{path.name.removesuffix(suffix)}.held_out{suffix}"): held_out,
+        }
+    for file, side in sides.items():
+        rows = export_pairs(side, format)
+        try:
+            _write_parquet(rows, file) if suffix == ".parquet" else _write_lines(rows, file)
+        except OSError as error:
+            raise ConfigError(f"cannot write {file}: {error.strerror}") from error
+    return list(sides)
+
+
+def _write_lines(rows: Iterable[Mapping[str, Any]], file: Path) -> None:
+    if file.suffix == ".gz":  # without a time, so that equal pairs are equal files
+        with file.open("wb") as raw, gzip.GzipFile(fileobj=raw, mode="wb", mtime=0) as zipped:
+            zipped.writelines(json.dumps(row).encode() + b"\n" for row in rows)
+        return
+    with file.open("w", encoding="utf-8") as lines:
+        lines.writelines(json.dumps(row) + "\n" for row in rows)
+
+
+def _write_parquet(rows: Iterable[Mapping[str, Any]], file: Path) -> None:
+    import pyarrow as arrow
+    import pyarrow.parquet as parquet
+
+    listed = list(rows)
+    text, number = arrow.string(), arrow.float64()
+    types = dict.fromkeys(_FIELDS, text) | {"margin": number, "step": arrow.int64()}
+    if listed and "kind" not in listed[0]:
+        turns = arrow.list_(arrow.struct([("role", text), ("content", text)]))
+        types = {
+            name: turns if isinstance(value, list) else number if isinstance(value, float) else text
+            for name, value in listed[0].items()
+        }
+    parquet.write_table(arrow.Table.from_pylist(listed, schema=arrow.schema(list(types.items()))), file)

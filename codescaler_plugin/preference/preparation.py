@@ -1,0 +1,125 @@
+"""Pairs -> the token ids that a reward model is trained on, equal to those it is scored with."""
+
+import logging
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+from codescaler_plugin.errors import ConfigError, DataError
+from codescaler_plugin.extraction import extract_all
+from codescaler_plugin.preference.pairs import pair_of
+from codescaler_plugin.records import PreferencePair, Status
+from codescaler_plugin.scoring.rendering import Renderer, Unscorable
+
+logger = logging.getLogger(__name__)
+
+_SHOWN = 5  # bad rows named in an error
+
+
+def prepare_preference_dataset(
+    dataset: Iterable[Mapping[str, Any]],
+    tokenizer: Any,
+    *,
+    max_length: int | None = 4096,
+    language: str = "python",
+    margin_scale: float = 0.0,
+    name: str = "dataset",
+) -> Any:
+    """A dataset for `CodeScalerRewardTrainer`, TRL's stock `RewardTrainer` or `trl reward`.
+
+    Columns: `chosen_ids`, `rejected_ids` (what `Renderer.encode` makes of problem and code), `margin` if it is asked
+    for, `problem`, `chosen`, `rejected` (bare code), `kind`, `length` (of the longer side). Code is taken out of a
+    fence if it stands in one. The order is kept.
+
+    Over-long pairs lose the middle of their problem, on both sides alike. Left out, counted in a warning: a rejected
+    side that is no program (scoring never sees one), and pairs that do not fit even so or hold control tokens.
+
+    Args:
+        dataset: rows in any of the columns that `preference.pairs` reads.
+        tokenizer: of the reward model, with a chat template.
+        max_length: tokens of the longest side; None: no limit.
+        language: that the code must be in, or `any`.
+        margin_scale: target margin of the loss per unit of the pairs' `margin`, the gap of their pass rates; 0: none.
+        name: of the dataset, for messages.
+
+    Raises:
+        ConfigError: the dataset streams: it could not be checked before training.
+        DataError: no or one pair; or rows that are no pair, have empty code or equal sides, or whose chosen side is no
+            program, or without `margin` where it is asked for. Their numbers are in the message.
+    """
+    from datasets import Dataset, IterableDataset
+
+    if isinstance(dataset, IterableDataset):
+        raise ConfigError(f"{name} streams: give a dataset that can be read and checked before training")
+    checked, dropped = _checked(dataset, language, margin_scale > 0, name)
+    renderer = Renderer(tokenizer, max_length)
+    items = [(pair.problem, code) for pair in checked for code in (pair.chosen, pair.rejected)]
+    ids = iter(renderer.encode(items))
+    rows: list[dict[str, Any]] = []
+    lost: Counter[Unscorable] = Counter()
+    for pair, chosen, rejected in zip(checked, ids, ids, strict=True):
+        if isinstance(chosen, Unscorable) or isinstance(rejected, Unscorable):
+            lost.update({side for side in (chosen, rejected) if isinstance(side, Unscorable)})
+            continue
+        rows.append(
+            {
+                "chosen_ids": chosen,
+                "rejected_ids": rejected,
+                "problem": pair.problem,
+                "chosen": pair.chosen,
+                "rejected": pair.rejected,
+                "kind": pair.kind,
+                "length": max(len(chosen), len(rejected)),
+            }
+        )
+        if margin_scale > 0:
+            rows[-1]["margin"] = margin_scale * (pair.margin or 0.0)
+    reasons = {
+        "whose rejected side is no program": dropped,
+        f"whose code is too long for {max_length} tokens": lost[Unscorable.TOO_LONG],
+        "that hold control tokens": lost[Unscorable.CONTROL_TOKEN],
+    }
+    for reason, count in reasons.items():
+        if count:
+            logger.warning("%s: %d of %d pairs are left out, %s", name, count, len(checked) + dropped, reason)
+    if len(rows) < 2:
+        raise DataError(f"{name} has {len(rows)} usable pairs of {len(checked) + dropped}: expected at least 2")
+    return Dataset.from_list(rows)
+
+
+def _checked(
+    dataset: Iterable[Mapping[str, Any]], language: str, margins: bool, name: str
+) -> tuple[list[PreferencePair], int]:
+    """The pairs with bare code, and how many were left out for their rejected side."""
+    pairs, errors = [], []
+    for number, row in enumerate(dataset):
+        try:
+            pairs.append((number, pair_of(row)))
+        except DataError as error:
+            errors.append((number, str(error)))
+    texts = [text for _, pair in pairs for text in (pair.chosen, pair.rejected)]
+    extractions = iter(extract_all(texts, language=language, policy="bare", explain=True))
+    checked, dropped = [], 0
+    for (number, pair), chosen, rejected in zip(pairs, extractions, extractions, strict=True):
+        if chosen.status is not Status.OK:
+            errors.append((number, f"the chosen side is no program ({chosen.status}): {chosen.explanation}"))
+        elif chosen.code == rejected.code:
+            errors.append((number, "the chosen and the rejected side are the same program"))
+        elif margins and pair.margin is None:
+            errors.append((number, "it has no margin, which margin_scale needs"))
+        elif rejected.status is not Status.OK:
+            dropped += 1
+        else:
+            bare = PreferencePair(pair.problem, chosen.code, rejected.code, pair.kind, margin=pair.margin)
+            checked.append(bare)
+    if errors:
+        shown = "\n".join(_lines(sorted(errors)))
+        raise DataError(f"{len(errors)} of {len(pairs) + len(errors)} rows of {name} cannot be trained on:\n{shown}")
+    return checked, dropped
+
+
+def _lines(errors: list[tuple[int, str]]) -> Iterator[str]:
+    for number, reason in errors[:_SHOWN]:
+        yield f"  row {number}: {reason}"
+    if len(errors) > _SHOWN:
+        yield f"  and {len(errors) - _SHOWN} more"

@@ -1,0 +1,274 @@
+"""Rollouts of any host's run, one record at a time.
+
+What a run left behind is a file or a folder of files; each holds rows, and a row's columns tell the host:
+
+| format | written by | columns read |
+|---|---|---|
+| `trl` | `log_completions=True`: `completions/completions_00001.parquet` | prompt, completion, step |
+| `openrlhf` | batch inference (up to 0.9.0), or requests to a remote reward | input, output; query, prompts |
+| `verl` | `trainer.rollout_data_dir`: `<step>.jsonl` | input, output, step |
+| `recipe` | the public CodeScaler recipe: `step-<n>.json` | prompt, response; its `problem` is another row's |
+| `jsonl` | anyone | problem or prompt; completion or response; problem_id, step, source if there |
+
+Rows may be JSON lines (also gzipped), one JSON array, parquet, or a dataset of `datasets` on disk or on the hub.
+"""
+
+import gzip
+import json
+import re
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from codescaler_plugin.errors import ConfigError, DataError
+from codescaler_plugin.extraction.prompts import response, user_turn
+from codescaler_plugin.pipeline import completion_text, problem_text
+from codescaler_plugin.records import Rollout
+
+FORMATS = ("auto", "trl", "openrlhf", "verl", "recipe", "jsonl")
+
+_SUFFIXES = (".parquet", ".jsonl", ".json", ".jsonl.gz", ".json.gz")
+_BATCH = 256  # rows of a parquet file in memory at a time; a completion can have 100 kB
+_PROMPTS = ("problem", "prompt", "question_content", "question", "messages", "input", "instruction", "text")
+_COMPLETIONS = ("completion", "response", "output", "answer", "generation")
+_IDS = ("problem_id", "task_id", "id")
+_STEPS = ("step", "global_step")
+
+Bad = Callable[[str], None]
+"""Called with a message that names a bad row, which is then passed over."""
+
+
+def read_rollouts(path: str | Path, format: str = "auto", *, on_bad: Bad | None = None) -> Iterator[Rollout]:  # noqa: A002
+    """The rollouts of a file, a folder, or a dataset, in step order; nothing but the current rows is in memory.
+
+    The problem is the last user turn: of messages, or of text that a chat template has made (`extraction.prompts`).
+    The completion is kept whole, thinking and prose included. In a folder, files are read in the order of the numbers
+    in their names; the recipe's validation records (`step-val-*`) are left out, for they are answers to evaluation
+    problems: name such a file itself to read it.
+
+    Args:
+        path: a file, a folder, a folder of `datasets.save_to_disk`, or a hub id (`owner/name`, with `:split` if the
+            dataset has several).
+        format: one of `FORMATS`; `auto` tells each file by the columns of its first row.
+        on_bad: None: a bad row is an error.
+
+    Raises:
+        ConfigError: an unknown format, or a path that is not there.
+        DataError: a row or file that cannot be read; it is named.
+    """
+    if format not in FORMATS:
+        raise ConfigError(f"format is {format!r}: expected one of {', '.join(FORMATS)}")
+    source = _source(path)
+    chosen: str | None = None
+    current: str | None = None
+    for file, place, row in rows_of(path, on_bad=on_bad):
+        if file != current:
+            current, chosen = file, None
+        try:
+            if chosen is None:
+                chosen = format if format != "auto" else _format_of(row)
+            yield _rollout(row, chosen, file, source)
+        except DataError as error:
+            _bad(f"{place}: {error}", on_bad, error)
+
+
+def read_problem_texts(path: str | Path) -> list[str]:
+    """The problem texts of an evaluation set, whatever its rows call them; each once.
+
+    Raises:
+        ConfigError: nothing is there.
+        DataError: a row without a problem; it is named.
+    """
+    texts: dict[str, None] = {}
+    for _, place, row in rows_of(path):
+        try:
+            prompt = _value(row, _PROMPTS)
+            text = problem_text(prompt)
+            texts[user_turn(text) if isinstance(prompt, str) else text] = None
+        except DataError as error:
+            raise DataError(f"{place}: {error}") from error
+    return list(texts)
+
+
+def rows_of(path: str | Path, *, on_bad: Bad | None = None) -> Iterator[tuple[str, str, dict[str, Any]]]:
+    """The rows of a file, folder or dataset: the file's name, the row's place for a message, and the row.
+
+    Raises:
+        ConfigError: nothing is there.
+        DataError: a file or line that cannot be read, unless `on_bad` takes it.
+    """
+    here = Path(path)
+    if here.is_dir() and not ((here / "state.json").exists() or (here / "dataset_dict.json").exists()):
+        files = sorted(
+            (file for file in here.iterdir() if file.name.endswith(_SUFFIXES) and "-val-" not in file.name),
+            key=lambda file: ([int(number) for number in re.findall(r"\d+", file.name)], file.name),
+        )
+        if not files:
+            raise ConfigError(f"{path} holds no file that ends in {', '.join(_SUFFIXES)}")
+        for file in files:
+            yield from _rows_of_file(file, on_bad)
+    elif here.is_file():
+        yield from _rows_of_file(here, on_bad)
+    else:
+        for number, row in enumerate(_dataset(path)):
+            yield str(path), f"{path}, row {number}", row
+
+
+def _rows_of_file(file: Path, on_bad: Bad | None) -> Iterator[tuple[str, str, dict[str, Any]]]:
+    if file.suffix == ".parquet":
+        for number, row in enumerate(_parquet(file)):
+            yield file.name, f"{file.name}, row {number}", row
+        return
+    opened = gzip.open if file.suffix == ".gz" else open
+    with opened(file, "rb") as lines:
+        first = lines.read(1)
+        while first.isspace():
+            first = lines.read(1)
+        lines.seek(0)
+        if first == b"[":
+            try:
+                values = json.load(lines)
+            except (ValueError, RecursionError) as error:
+                raise DataError(f"{file.name} is no JSON array: {error}") from error
+            numbered = enumerate(values)
+            for number, value in numbered:
+                if isinstance(value, dict):
+                    yield file.name, f"{file.name}, row {number}", value
+                else:
+                    _bad(f"{file.name}, row {number}: expected an object", on_bad)
+            return
+        for number, line in enumerate(lines, start=1):
+            if not line.strip():
+                continue
+            place = f"{file.name}, line {number}"
+            try:
+                row = json.loads(line)
+            except (ValueError, RecursionError) as error:
+                _bad(f"{place}: not JSON ({type(error).__name__})", on_bad, error)
+                continue
+            if isinstance(row, dict):
+                yield file.name, place, row
+            else:
+                _bad(f"{place}: expected an object", on_bad)
+
+
+def _parquet(file: Path) -> Iterator[dict[str, Any]]:
+    import pyarrow as arrow
+    import pyarrow.parquet as parquet
+
+    try:
+        with parquet.ParquetFile(file, memory_map=True, pre_buffer=False) as opened:
+            wanted = [name for name in opened.schema_arrow.names if name != "advantage"]
+            for batch in opened.iter_batches(batch_size=_BATCH, columns=wanted):
+                yield from batch.to_pylist()
+    except arrow.ArrowException as error:
+        raise DataError(f"{file.name} is no parquet file: {error}") from error
+
+
+def _dataset(path: str | Path) -> Iterator[dict[str, Any]]:
+    """Rows of `datasets` on disk or on the hub, streamed."""
+    from datasets import DatasetDict, IterableDatasetDict, load_dataset, load_from_disk
+
+    name, _, split = str(path).partition(":")
+    if Path(name).is_dir():
+        loaded = load_from_disk(name)
+    else:
+        if not re.fullmatch(r"[\w.-]+/[\w.-]+", name):
+            raise ConfigError(f"{path} is no file, folder or hub id (owner/name)")
+        try:
+            loaded = load_dataset(name, streaming=True)
+        except (OSError, ValueError) as error:
+            raise ConfigError(f"{path} is no file or folder here, and no dataset of the hub: {error}") from error
+    if isinstance(loaded, DatasetDict | IterableDatasetDict):
+        if not split and len(loaded) > 1:
+            raise ConfigError(
+                f"{name} has the splits {', '.join(loaded)}: name one, as in {name}:{next(iter(loaded))}"
+            )
+        if split and split not in loaded:
+            raise ConfigError(f"{name} has no split {split!r}: it has {', '.join(loaded)}")
+        loaded = loaded[split or next(iter(loaded))]
+    yield from loaded
+
+
+def _format_of(row: Mapping[str, Any]) -> str:
+    columns = row.keys()
+    if {"extracted_code", "verified_score", "response"} <= columns:
+        return "recipe"
+    if {"query", "prompts"} <= columns:
+        return "openrlhf"
+    if {"input", "output"} <= columns:
+        return "verl" if {"step", "gts"} & columns else "openrlhf"
+    if {"prompt", "completion", "step", "advantage"} <= columns or {"prompt", "completion", "step"} == columns:
+        return "trl"
+    return "jsonl"
+
+
+def _rollout(row: Mapping[str, Any], format_: str, file: str, source: str) -> Rollout:
+    if format_ == "trl":
+        prompt, completion = _value(row, ("prompt",)), _value(row, ("completion",))
+    elif format_ == "recipe":
+        prompt, completion = _value(row, ("prompt",)), _value(row, ("response",))
+    elif format_ == "openrlhf" and "query" in row:
+        prompt = _only(row["prompts"], "prompts") if "prompts" in row else ""
+        completion = response(_only(row["query"], "query"), prompt)
+    elif format_ in ("verl", "openrlhf"):
+        prompt, completion = _value(row, ("input",)), _value(row, ("output",))
+    else:
+        prompt, completion = _value(row, _PROMPTS), _value(row, _COMPLETIONS)
+    problem = problem_text(prompt, "prompt")
+    if isinstance(prompt, str):
+        problem = user_turn(prompt)
+    return Rollout(
+        problem=problem,
+        completion=_text(completion_text(completion, "completion")),
+        problem_id=str(_first(row, _IDS, "")),
+        step=_step(row, format_, file),
+        source=str(row.get("source") or source),
+    )
+
+
+def _value(row: Mapping[str, Any], names: tuple[str, ...]) -> Any:
+    value = _first(row, names, None)
+    if value is None:
+        raise DataError(f"expected a column {' or '.join(map(repr, names))}: it has {', '.join(map(repr, row))}")
+    return value
+
+
+def _first(row: Mapping[str, Any], names: tuple[str, ...], default: Any) -> Any:
+    return next((row[name] for name in names if row.get(name) is not None), default)
+
+
+def _only(value: Any, name: str) -> str:
+    """A value that OpenRLHF sends as a list of one."""
+    if isinstance(value, list) and len(value) == 1:
+        value = value[0]
+    if not isinstance(value, str):
+        raise DataError(f"{name} is {type(value).__name__}: expected a string, or a list of one")
+    return value
+
+
+def _text(text: str) -> str:
+    """A completion that can be written again; a decoder may leave half a surrogate pair."""
+    return text.encode("utf-8", "replace").decode()
+
+
+def _step(row: Mapping[str, Any], format_: str, file: str) -> int | None:
+    step = _first(row, _STEPS, None)
+    if step is None:
+        in_name = re.search(r"(?:step[-_]|completions_|\A)(\d+)\.", file) if format_ != "jsonl" else None
+        return int(in_name[1]) if in_name else None
+    if isinstance(step, bool) or not isinstance(step, int | float) or step != int(step):
+        raise DataError(f"step is {step!r}: expected a whole number")
+    return int(step)
+
+
+def _source(path: str | Path) -> str:
+    """The run's name: of the file or folder, never where it lies; TRL's folder has the same name in every run."""
+    here = Path(path)
+    return here.resolve().parent.name if here.name == "completions" else here.name
+
+
+def _bad(message: str, on_bad: Bad | None, cause: Exception | None = None) -> None:
+    if on_bad is None:
+        raise DataError(message) from cause
+    on_bad(message)

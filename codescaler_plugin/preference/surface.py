@@ -1,0 +1,170 @@
+"""How far do length, style and likelihood alone tell which program of a pair is right?
+
+A reward model can learn whatever tells the label. If the longer program is right in 61% of pairs (as in LLM-written
+MBPP answers), a model may learn length. All predictors here are blind to what a program does; all are measured on
+problems that they were not fitted on.
+"""
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from math import sqrt
+from random import Random
+from typing import Any
+from zlib import crc32
+
+from codescaler_plugin.records import PreferencePair
+
+_NAME = re.compile(r"[^\W\d]\w*")
+
+
+def _indents(code: str) -> list[int]:
+    return [len(line) - len(line.lstrip()) for line in code.splitlines() if line[:1].isspace() and line.strip()]
+
+
+def _share(code: str, test: Callable[[str], bool]) -> float:
+    lines = [line.strip() for line in code.splitlines()]
+    return sum(map(test, lines)) / max(1, len(lines))
+
+
+def _mean(values: Sequence[int]) -> float:
+    return sum(values) / len(values) if values else 0.0
+
+
+FEATURES: dict[str, Callable[[str], float]] = {
+    "characters": lambda code: float(len(code)),
+    "lines": lambda code: float(len(code.splitlines())),
+    "characters per line": lambda code: _mean([len(line) for line in code.splitlines()]),
+    "comment lines": lambda code: _share(code, lambda line: line.startswith("#")),
+    "docstrings": lambda code: float(code.count('"""') + code.count("'''")),
+    "empty lines": lambda code: _share(code, lambda line: not line),
+    "indentation": lambda code: _mean(_indents(code)),
+    "depth": lambda code: float(max(_indents(code), default=0)),
+    "length of names": lambda code: _mean([len(name) for name in _NAME.findall(code)]),
+    "type hints": lambda code: float(code.count("->")),
+    "signs per character": lambda code: sum(not (one.isalnum() or one.isspace()) for one in code) / max(1, len(code)),
+}
+
+
+@dataclass(frozen=True)
+class Accuracy:
+    """Share of pairs whose right program a predictor puts first, in [0, 1]; a tie counts one half.
+
+    `low` and `high` bound the 95% interval (Wilson) over `pairs` as if they were independent; those of one problem
+    are not, so the true interval is wider.
+    """
+
+    share: float
+    pairs: int
+    low: float
+    high: float
+
+
+def accuracy(wins: Sequence[float]) -> Accuracy:
+    """The share of wins (1, 0, or 0.5 for a tie) with its interval; of none, 0.5 in [0, 1]."""
+    count = len(wins)
+    if not count:
+        return Accuracy(0.5, 0, 0.0, 1.0)
+    share, z = sum(wins) / count, 1.96
+    centre = (share + z * z / (2 * count)) / (1 + z * z / count)
+    spread = z / (1 + z * z / count) * sqrt(share * (1 - share) / count + z * z / (4 * count * count))
+    return Accuracy(round(share, 4), count, round(max(0.0, centre - spread), 4), round(min(1.0, centre + spread), 4))
+
+
+def surface_accuracies(pairs: Sequence[PreferencePair]) -> dict[str, Accuracy]:
+    """Accuracy of each surface feature, of all in a logistic regression, and of one for each kind (`all: <kind>`).
+
+    Problems are halved by a hash of their text. Of a feature, whether more or less of it is taken for right is decided
+    on one half and measured on the other, and the reverse; so is the regression (ridge, without an intercept: the two
+    sides of a pair are exchangeable) fitted. A feature that tells nothing comes out near 0.5, on either side of it.
+    """
+    import numpy as np
+
+    if not pairs:
+        return {}
+    sides = [
+        np.array([[feature(code) for feature in FEATURES.values()] for code in codes])
+        for codes in ([pair.chosen for pair in pairs], [pair.rejected for pair in pairs])
+    ]
+    gaps = sides[0] - sides[1]
+    half = np.array([crc32(pair.problem.encode()) % 2 == 0 for pair in pairs])
+    signs = np.sign(gaps)
+    wins = np.full(gaps.shape, 0.5)
+    for test in (half, ~half):
+        if test.any() and not test.all():
+            wins[test] = (signs[test] * np.where(signs[~test].mean(axis=0) >= 0, 1.0, -1.0) + 1) / 2
+    found = {name: accuracy(wins[:, place].tolist()) for place, name in enumerate(FEATURES)}
+    found["all"] = accuracy(_cross_fitted(gaps, half))
+    kinds = np.array([pair.kind for pair in pairs])
+    for kind in dict.fromkeys(pair.kind for pair in pairs):
+        found[f"all: {kind}"] = accuracy(_cross_fitted(gaps[kinds == kind], half[kinds == kind]))
+    return found
+
+
+def _cross_fitted(gaps: Any, half: Any) -> list[float]:
+    """Wins of a regression on each half that was fitted on the other; a tie where there is no other."""
+    import numpy as np
+
+    wins = np.full(len(gaps), 0.5)
+    for test in (half, ~half):
+        if test.any() and not test.all():
+            scale = np.sqrt((gaps[~test] ** 2).mean(axis=0))
+            scale[scale == 0] = 1.0
+            wins[test] = (np.sign((gaps[test] / scale) @ _logistic(gaps[~test] / scale)) + 1) / 2
+    found: list[float] = wins.tolist()
+    return found
+
+
+def _logistic(gaps: Any, ridge: float = 1.0, rounds: int = 30) -> Any:
+    """Weights of a Bradley-Terry regression by Newton's method: P(first is right) = 1 / (1 + exp(-gaps @ weights))."""
+    import numpy as np
+
+    weights = np.zeros(gaps.shape[1])
+    for _ in range(rounds):
+        lost = 1 / (1 + np.exp(np.clip(gaps @ weights, -30, 30)))  # probability of the wrong order
+        gradient = gaps.T @ lost - ridge * weights
+        curvature = (gaps * (lost * (1 - lost))[:, None]).T @ gaps + ridge * np.eye(len(weights))
+        step = np.linalg.solve(curvature, gradient)
+        weights = weights + step
+        if np.abs(step).max() < 1e-8:
+            break
+    return weights
+
+
+def log_probability_accuracy(
+    pairs: Sequence[PreferencePair], model: str, *, limit: int = 256, seed: int = 0, max_length: int = 2048
+) -> Accuracy:
+    """Accuracy of the mean log-probability per token that a causal language model gives to the code after the problem.
+
+    On `limit` pairs drawn by the seed; a pair with more than `max_length` tokens on a side is passed over.
+
+    Args:
+        pairs: n pairs.
+        model: hub id or directory of a causal model of transformers; its chat template is used if it has one.
+        limit: pairs measured, each two forward passes.
+        seed: of the draw.
+        max_length: tokens of problem and code together.
+    """
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(model)
+    policy = AutoModelForCausalLM.from_pretrained(model, dtype=torch.float32).eval()
+    wins: list[float] = []
+    for pair in Random(seed).sample(list(pairs), min(limit, len(pairs))):
+        prompt = pair.problem + "\n"
+        if tokenizer.chat_template:
+            turns = [{"role": "user", "content": pair.problem}]
+            prompt = tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True)
+        before = tokenizer(prompt, add_special_tokens=False)["input_ids"]
+        codes = [tokenizer(code, add_special_tokens=False)["input_ids"] for code in (pair.chosen, pair.rejected)]
+        if not before or len(before) + max(map(len, codes)) > max_length:
+            continue
+        means = []
+        for code in codes:
+            ids = torch.tensor([before + code])
+            with torch.inference_mode():
+                logits = policy(input_ids=ids).logits[0, len(before) - 1 : -1].float()
+            means.append(float(logits.log_softmax(-1).gather(1, ids[0, len(before) :, None]).mean()))
+        wins.append(0.5 if means[0] == means[1] else float(means[0] > means[1]))
+    return accuracy(wins)

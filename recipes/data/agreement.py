@@ -1,0 +1,125 @@
+r"""Compare verdicts with the labels that published samples came with, and explain each difference by running it again.
+
+Hardware: CPU; seconds per difference. Versions: those of the package.
+
+    python recipes/data/public_samples.py SOURCES rollouts.jsonl
+    codescaler verify rollouts.jsonl --policy bare --problems SOURCES/humaneval/HumanEval.jsonl.gz \
+        --problems SOURCES/mbpp/mbpp.jsonl --timeout 20 --output verdicts.jsonl
+    python recipes/data/agreement.py rollouts.jsonl verdicts.jsonl --problems SOURCES/humaneval/HumanEval.jsonl.gz \
+        SOURCES/mbpp/mbpp.jsonl
+
+A program that the label calls right is run again with more time; with the imports in front that its publisher's run
+had made; and, for tests of the form `assert f(x) == 1, 2`, which Python reads as a comparison with 1 alone, against
+what was meant. One that the label calls wrong is run again under other seeds, and with its tests as one plain program,
+which the sandbox judges in another way. `--without SOURCE` leaves a source out whose samples are no whole programs
+(reflexion's are bodies of functions). Expect each difference on a line of its own, and a last line of JSON: rows,
+agree, share, by source, explained. Exit code 1 if fewer than `--least` agree.
+"""
+
+import argparse
+import ast
+import json
+import sys
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from codescaler_plugin.preference.problems import read_problems
+from codescaler_plugin.preference.sandbox import Sandbox
+from codescaler_plugin.records import Problem, ScriptTest, StdioTest
+
+IMPORTS = "import collections, heapq, itertools, math, re\nfrom collections import *\nfrom typing import *\n"
+LONGER = 60.0  # seconds
+SEEDS = (1, 2, 3)
+
+
+def as_meant(problem: Problem) -> Problem:
+    """With `assert a == b, c` read as `assert a == (b, c)`."""
+
+    def read(source: str) -> str:
+        tree = ast.parse(source)
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Assert) and isinstance(node.test, ast.Compare) and node.msg is not None:
+                node.test.comparators[-1] = ast.Tuple([node.test.comparators[-1], node.msg], ast.Load())
+                node.msg = None
+        return ast.unparse(ast.fix_missing_locations(tree))
+
+    return replace(problem, tests=tuple(ScriptTest(read(test.source)) for test in problem.tests))
+
+
+def runs_through(code: str, problem: Problem) -> bool:
+    """Whether the program with its tests behind it, as one plain program, comes to its end."""
+    tests = [test.source for test in problem.tests if isinstance(test, ScriptTest)]
+    whole = "\n".join([problem.preamble, code, *tests, "print('the end')"])
+    with Sandbox(workers=1, timeout=LONGER) as sandbox:
+        return sandbox.run([(whole, Problem("", "", (StdioTest("", "the end"),)))])[0].passed
+
+
+def explanation(row: dict[str, Any], label: bool, problem: Problem) -> str:
+    """Why verdict and label differ, as far as running the program again can tell."""
+    if row["flaky"]:
+        return "passes under one seed and not under another"
+    if row["status"] != "ok":
+        return f"the sample is no program ({row['status']})"
+
+    def passes(problem: Problem, seed: int = 0) -> bool:
+        with Sandbox(workers=1, timeout=LONGER, seed=seed) as sandbox:
+            return sandbox.run([(row["code"], problem)])[0].passed
+
+    if not label:
+        again = all(passes(problem, seed) for seed in SEEDS) and runs_through(row["code"], problem)
+        return "labelled wrong, passes all tests in either way and under every seed" if again else "unexplained"
+    if passes(problem):
+        return "passes with more time"
+    if passes(replace(problem, preamble=IMPORTS + problem.preamble)):
+        return "passes with imports that it lacks"
+    if passes(as_meant(problem)):
+        return "passes the tests as they were meant, not as they are written"
+    if problem.entry_point not in row["code"]:
+        return "labelled right, does not define the function"
+    return "unexplained"
+
+
+def compared(rollouts: Path, verdicts: Path) -> Iterator[tuple[dict[str, Any], bool]]:
+    """Each verdict's row and the label of its rollout; the two files go line by line."""
+    with rollouts.open(encoding="utf-8") as given, verdicts.open(encoding="utf-8") as found:
+        for line, (first, second) in enumerate(zip(given, found, strict=True), start=1):
+            rollout, row = json.loads(first), json.loads(second)
+            if rollout["completion"] != row["completion"]:
+                sys.exit(f"line {line}: {verdicts} is not about {rollouts}")
+            yield row, bool(rollout["label"])
+
+
+def main() -> None:
+    """Print the differences and the JSON."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("rollouts", type=Path)
+    parser.add_argument("verdicts", type=Path)
+    parser.add_argument("--problems", nargs="+", required=True)
+    parser.add_argument("--without", nargs="*", default=[])
+    parser.add_argument("--least", type=float, default=0.995)
+    arguments = parser.parse_args()
+    problems = {problem.id: problem for path in arguments.problems for problem in read_problems(path)}
+    agree: dict[str, Counter[bool]] = {}
+    explained: Counter[str] = Counter()
+    for row, label in compared(arguments.rollouts, arguments.verdicts):
+        if row["source"] in arguments.without:
+            continue
+        name = f"{row['source']} on {row['problem_id'].partition('/')[0]}"
+        agree.setdefault(name, Counter())[row["passed"] is label] += 1
+        if row["passed"] is not label:
+            why = explanation(row, label, problems[row["problem_id"]])
+            explained[why] += 1
+            print(f"{row['problem_id']} {row['source']}: {why}", flush=True)
+    total = sum(agree.values(), Counter())
+    share = total[True] / total.total()
+    by_source = {name: f"{counts[True]} of {counts.total()}" for name, counts in agree.items()}
+    result = {"rows": total.total(), "agree": total[True], "share": round(share, 5), "by_source": by_source}
+    print(json.dumps({**result, "explained": explained}))
+    sys.exit(share < arguments.least)
+
+
+if __name__ == "__main__":
+    main()
