@@ -1,20 +1,32 @@
-"""Sample completions of a policy with transformers and judge them by execution.
+"""What a policy writes, judged by execution: samples from transformers or a server, Avg@n and pass@k.
 
-For small policies on one device; a large one is sampled with vLLM and comes here as text.
+Transformers sample small policies on one device; a large one is served, by `vllm serve` or any OpenAI-compatible
+server.
 """
 
+import json
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+import os
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from dataclasses import asdict, dataclass
+from pathlib import Path
 from statistics import fmean
 from typing import Any
 
+from codescaler_plugin.errors import ConfigError, DataError
+from codescaler_plugin.evaluation.intervals import Mean, mean_of
 from codescaler_plugin.extraction import extract_code
 from codescaler_plugin.pipeline import CodeScaler
-from codescaler_plugin.preference.sandbox import Tests, run_tests
-from codescaler_plugin.records import Judgement, Status
+from codescaler_plugin.preference.sandbox import run_tests
+from codescaler_plugin.records import Judgement, Problem, Status
+from codescaler_plugin.selection.sampling import completions_of, served_model, server_pool
 
 BATCH_SIZE = 256
+
+Complete = Callable[[str, int], list[str]]
+"""Writes n completions to a prompt, the user turn."""
 
 
 @dataclass(frozen=True)
@@ -69,22 +81,20 @@ def measure_policy(
     policy: Any,
     tokenizer: Any,
     scaler: CodeScaler,
-    problems: Sequence[str],
-    tests: Sequence[Tests],
+    problems: Sequence[Problem],
     *,
     n: int,
     max_new_tokens: int = 96,
     progress: Callable[[int], None] | None = None,
 ) -> Measurement:
     """Sample n completions per problem at temperature 1, run the tests, and judge; see `sample_completions`."""
-    completions = sample_completions(
-        policy, tokenizer, problems, n=n, max_new_tokens=max_new_tokens, progress=progress
-    )
+    texts = [problem.text for problem in problems]
+    completions = sample_completions(policy, tokenizer, texts, n=n, max_new_tokens=max_new_tokens, progress=progress)
     judgements = scaler.judge(
-        [problem for problem in problems for _ in range(n)], [text for row in completions for text in row]
+        [text for text in texts for _ in range(n)], [text for row in completions for text in row]
     )
     rows = [judgements[first : first + n] for first in range(0, len(judgements), n)]
-    return Measurement(verify_completions(completions, tests), rows)
+    return Measurement(verify_completions(completions, problems), rows)
 
 
 def sample_completions(
@@ -94,6 +104,8 @@ def sample_completions(
     *,
     n: int = 1,
     temperature: float = 1.0,
+    top_p: float = 1.0,
+    top_k: int = 0,
     max_new_tokens: int = 96,
     progress: Callable[[int], None] | None = None,
 ) -> list[list[str]]:
@@ -107,12 +119,17 @@ def sample_completions(
         tokenizer: its tokenizer, with a chat template and a pad token.
         problems: user turns.
         n: completions per problem.
-        temperature: of the full distribution (no top-k, no top-p).
+        temperature: of sampling; 0 takes the most likely token.
+        top_p: mass of the most likely tokens that are drawn from; 1: all.
+        top_k: number of the most likely tokens that are drawn from; 0: all.
         max_new_tokens: length limit in tokens.
         progress: called with the number of completions just made.
     """
     import torch
 
+    drawn: dict[str, Any] = {"do_sample": False}
+    if temperature:
+        drawn = {"do_sample": True, "temperature": temperature, "top_p": top_p, "top_k": top_k}
     turns = [[{"role": "user", "content": problem}] for problem in problems]
     prompts = tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True)
     rows = tokenizer(prompts, add_special_tokens=False)["input_ids"]
@@ -129,10 +146,7 @@ def sample_completions(
             output = policy.generate(
                 input_ids=ids,
                 attention_mask=mask,
-                do_sample=True,
-                temperature=temperature,
-                top_k=0,
-                top_p=1.0,
+                **drawn,
                 max_new_tokens=max_new_tokens,
                 pad_token_id=tokenizer.pad_token_id,
             )
@@ -144,13 +158,277 @@ def sample_completions(
     return completions
 
 
-def verify_completions(completions: Sequence[Sequence[str]], tests: Sequence[Tests]) -> Sampled:
+def verify_completions(completions: Sequence[Sequence[str]], problems: Sequence[Problem]) -> Sampled:
     """Run the extracted code of every completion against its problem's tests; invalid code fails unrun."""
     codes = [[extract_code(text).code for text in row] for row in completions]
     jobs = {(row, code): None for row, texts in enumerate(codes) for code in texts if code}
-    verdicts = run_tests([(code, tests[row]) for row, code in jobs])
+    verdicts = run_tests([(code, problems[row]) for row, code in jobs])
     passed = {job: verdict.passed for job, verdict in zip(jobs, verdicts, strict=True)}
     return Sampled(
         completions=[list(row) for row in completions],
         passed=[[passed.get((row, code), False) for code in texts] for row, texts in enumerate(codes)],
     )
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How completions are sampled. The defaults are those of the reference's evaluation.
+
+    Attributes:
+        temperature: 0 takes the most likely token.
+        top_p: mass of the most likely tokens that are drawn from; 1: all.
+        top_k: number of the most likely tokens that are drawn from; 0: all.
+        max_tokens: of a completion; what is cut has an unclosed block and fails.
+        instruct: ask for one program in a block, see `prompt_of`; otherwise the prompt is the problem alone.
+    """
+
+    temperature: float = 0.6
+    top_p: float = 0.95
+    top_k: int = 0
+    max_tokens: int = 16_384
+    instruct: bool = True
+
+    def __post_init__(self) -> None:
+        if self.temperature < 0 or not 0 < self.top_p <= 1 or self.top_k < 0 or self.max_tokens < 1:
+            raise ConfigError(f"{self}: expected temperature >= 0, top_p in (0, 1], top_k >= 0 and at least one token")
+
+
+def prompt_of(text: str, *, entry_point: str = "", stdin: bool = False) -> str:
+    """The user turn that asks for a program: the problem, and in which form it is to be solved.
+
+    Args:
+        text: the problem.
+        entry_point: function that the tests call, `Solution.method` for a method; empty: not said.
+        stdin: the program reads stdin and writes stdout.
+    """
+    way = ", reading stdin and writing stdout" if stdin else ""
+    if entry_point:
+        owner, _, name = entry_point.rpartition(".")
+        way = f", as method `{name}` of a class `{owner}`" if owner else f", as a function `{name}`"
+    return (
+        f"{text}\n\nWrite a Python program that solves this problem{way}. Think first if you like, then give the "
+        "whole program in one ```python block, and no other block."
+    )
+
+
+def prompt_for(problem: Problem, *, instruct: bool = True) -> str:
+    """The user turn for a problem with tests."""
+    if not instruct:
+        return problem.text
+    return prompt_of(problem.text, entry_point=problem.entry_point, stdin=not problem.entry_point)
+
+
+def server_completer(
+    urls: str, sampling: Sampling, *, model: str | None = None, api_key: str | None = None
+) -> tuple[Complete, str]:
+    """A completer over OpenAI-compatible servers (`/v1/chat/completions`), safe to call from threads; and its model.
+
+    Args:
+        urls: `http://host:port`; several of equal servers divided by commas.
+        sampling: `top_k` is sent if it is not 0, which only servers such as vLLM's know.
+        model: the server's name for it; None: the only one it serves.
+        api_key: sent as a bearer token.
+
+    Raises:
+        ConfigError: an address that is none.
+        GenerationError: the server cannot be reached; also when it is called.
+    """
+    pool = server_pool(urls, api_key)
+    name = model if model is not None else served_model(pool)
+    body: dict[str, object] = {"model": name, "temperature": sampling.temperature, "top_p": sampling.top_p}
+    body |= {"max_tokens": sampling.max_tokens} | ({"top_k": sampling.top_k} if sampling.top_k else {})
+
+    def complete(prompt: str, n: int) -> list[str]:
+        texts: list[str] = []
+        while len(texts) < n:  # some servers give one choice, whatever n is
+            asked = {**body, "messages": [{"role": "user", "content": prompt}], "n": n - len(texts)}
+            texts += completions_of(pool, asked, hash(prompt) + len(texts))
+        return texts[:n]
+
+    return complete, name
+
+
+def transformers_completer(model: str, sampling: Sampling, *, seed: int, device: str | None = None) -> Complete:
+    """A completer over a causal model of transformers, for one thread; on a CPU in float32.
+
+    Raises:
+        ConfigError: the model cannot be loaded, or its tokenizer has no chat template.
+    """
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    place = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(model)
+        policy = AutoModelForCausalLM.from_pretrained(model, dtype=torch.float32 if place.type == "cpu" else "auto")
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"policy {model!r} cannot be loaded: {error}\nGive a directory or a hub id") from error
+    if tokenizer.chat_template is None:
+        raise ConfigError(f"{model} has no chat template: serve it with one, or give an instruct model")
+    policy = policy.to(place).eval()
+    torch.manual_seed(seed)
+
+    def complete(prompt: str, n: int) -> list[str]:
+        return sample_completions(
+            policy,
+            tokenizer,
+            [prompt],
+            n=n,
+            temperature=sampling.temperature,
+            top_p=sampling.top_p,
+            top_k=sampling.top_k,
+            max_new_tokens=sampling.max_tokens,
+        )[0]
+
+    return complete
+
+
+def generate(
+    benchmarks: Mapping[str, Sequence[Problem]],
+    complete: Complete,
+    folder: Path,
+    *,
+    n: int,
+    sampling: Sampling,
+    model: str,
+    threads: int = 1,
+    progress: Callable[[int], None] | None = None,
+) -> Path:
+    """Bring every problem to n completions in `generations.jsonl`; what is there from an earlier run is kept.
+
+    A line holds `problem_id`, `problem`, `completion` and `source`, the benchmark, in the order in which problems are
+    finished. Called again after a kill, only what is missing is written; with a larger n, only what is new.
+
+    Args:
+        benchmarks: problems by name; ids are unique over all.
+        complete: called from `threads` threads.
+        folder: made if absent; `sampling.json` in it says what its completions were made with.
+        n: completions per problem.
+        sampling: of `complete`, to be compared when the run goes on.
+        model: its name, likewise.
+        threads: requests at a time.
+        progress: called with the number of completions that are there.
+
+    Raises:
+        ConfigError: the folder holds completions of another model or other settings.
+        DataError: two problems with one id; or a line of the file that is none.
+        GenerationError: the server failed. What has been written stays.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    _check_settings(folder / "sampling.json", {"model": model, **asdict(sampling)})
+    path = folder / "generations.jsonl"
+    there = Counter(row["problem_id"] for row in _lines(path))
+    jobs = [(name, problem) for name, problems in benchmarks.items() for problem in problems]
+    if len({problem.id for _, problem in jobs}) != len(jobs):
+        twice = next(key for key, times in Counter(problem.id for _, problem in jobs).items() if times > 1)
+        raise DataError(f"problem id {twice!r} stands for more than one problem: evaluate the files one by one")
+    tick = progress or (lambda _: None)
+    tick(sum(min(n, there[problem.id]) for _, problem in jobs))
+    pool = ThreadPoolExecutor(threads, thread_name_prefix="generation")
+    with path.open("a", encoding="utf-8") as file:
+        try:
+            started = {
+                pool.submit(complete, prompt_for(problem, instruct=sampling.instruct), n - there[problem.id]): (
+                    name,
+                    problem,
+                )
+                for name, problem in jobs
+                if there[problem.id] < n
+            }
+            for done in as_completed(started):
+                name, problem = started[done]
+                for text in done.result():
+                    row = {"problem_id": problem.id, "problem": problem.text, "completion": text, "source": name}
+                    file.write(json.dumps(row) + "\n")
+                file.flush()
+                tick(n - there[problem.id])
+        finally:
+            pool.shutdown(cancel_futures=True)
+    return path
+
+
+def _check_settings(path: Path, settings: dict[str, Any]) -> None:
+    if path.exists():
+        before = json.loads(path.read_text(encoding="utf-8"))
+        changed = [name for name in settings if settings[name] != before.get(name)]
+        if changed:
+            name = changed[0]
+            raise ConfigError(
+                f"{path.parent} holds completions with {name} {before.get(name)!r}, not {settings[name]!r}: "
+                "give another output"
+            )
+    path.write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
+
+
+def _lines(path: Path) -> list[dict[str, Any]]:
+    """The rows of an earlier run; a last line that a kill has torn is taken off the file."""
+    if not path.exists():
+        return []
+    data = path.read_bytes()
+    whole = data[: data.rfind(b"\n") + 1]
+    if len(whole) < len(data):
+        os.truncate(path, len(whole))
+    try:
+        return [json.loads(line) for line in whole.splitlines()]
+    except ValueError as error:
+        raise DataError(f"{path} is no JSONL: {error}; give another output") from error
+
+
+def pass_at_k(passed: Sequence[bool], k: int) -> float:
+    """The chance that one of k of the n completions passes: 1 - C(n - right, k) / C(n, k), unbiased.
+
+    Source: Chen et al. 2021, arXiv 2107.03374, section 2.1.
+
+    Raises:
+        DataError: fewer than k completions.
+    """
+    n, right = len(passed), sum(passed)
+    if not 1 <= k <= n:
+        raise DataError(f"pass@{k} of {n} completions: expected k from 1 to as many as there are")
+    return 1 - math.comb(n - right, k) / math.comb(n, k)
+
+
+@dataclass(frozen=True)
+class Benchmark:
+    """What a policy is worth on a benchmark.
+
+    Attributes:
+        problems: how many.
+        n: completions of each.
+        average: Avg@n, the mean share of completions that pass; its interval is of a bootstrap over problems.
+        pass_at: pass@k by k.
+        unusable: share of completions whose text holds no usable program.
+    """
+
+    problems: int
+    n: int
+    average: Mean
+    pass_at: dict[int, Mean]
+    unusable: float
+
+
+def summarise(verdicts: Iterable[Mapping[str, Any]], *, n: int, ks: Sequence[int]) -> dict[str, Benchmark]:
+    """Benchmarks by name, from the rows that `verify_rollouts` writes; the first n completions of a problem count.
+
+    Raises:
+        DataError: a problem with fewer than n completions, or a k above n.
+    """
+    rows: dict[str, dict[str, list[Mapping[str, Any]]]] = {}
+    for row in verdicts:
+        rows.setdefault(row["source"], {}).setdefault(row["problem_id"], []).append(row)
+    found = {}
+    for name, problems in rows.items():
+        kept = {key: taken[:n] for key, taken in problems.items()}
+        short = next((key for key, taken in kept.items() if len(taken) < n), None)
+        if short is not None:
+            raise DataError(f"problem {short!r} has {len(kept[short])} completions: expected {n}")
+        passed = {key: [bool(row["passed"]) for row in taken] for key, taken in kept.items()}
+        ids = list(passed)
+        found[name] = Benchmark(
+            problems=len(ids),
+            n=n,
+            average=mean_of([fmean(passed[key]) for key in ids], ids),
+            pass_at={k: mean_of([pass_at_k(passed[key], k) for key in ids], ids) for k in ks},
+            unusable=fmean(row["status"] != Status.OK for taken in kept.values() for row in taken),
+        )
+    return found

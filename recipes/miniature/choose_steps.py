@@ -12,6 +12,7 @@ ones instead: that is how the model card shows over-optimisation past the chosen
 
 import argparse
 import json
+from itertools import islice
 from pathlib import Path
 from random import Random
 from tempfile import TemporaryDirectory
@@ -23,7 +24,9 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, set_seed
 from codescaler_plugin import CodeScalerReward
 from codescaler_plugin.builtin import HELD_OUT_PROBLEMS, POLICY
 from codescaler_plugin.evaluation.generation import measure_policy
-from codescaler_plugin.quickstart import KL_COEFFICIENT, LEARNING_RATE, STEPS, read_problems, train_grpo
+from codescaler_plugin.preference.problems import read_problems
+from codescaler_plugin.quickstart import KL_COEFFICIENT, LEARNING_RATE, STEPS, train_grpo
+from codescaler_plugin.records import Problem
 
 PROBLEMS = 96
 SAMPLES = 4
@@ -40,19 +43,19 @@ def main() -> None:
     parser.add_argument("--held-out", action="store_true")
     arguments = parser.parse_args()
     if arguments.held_out:
-        problems = read_problems(HELD_OUT_PROBLEMS)[:PROBLEMS]
+        problems = list(islice(read_problems(HELD_OUT_PROBLEMS), PROBLEMS))
     else:
         drawn = distinct_problems(Random("choose steps"), PROBLEMS, held_out=False)
-        problems = [{"problem": one.problem, "tests": one.tests} for one in drawn]
+        problems = [one.record() for one in drawn]
     print(json.dumps({seed: run(seed, problems, arguments) for seed in arguments.seeds}))
 
 
-def run(seed: int, problems: list[dict], arguments: argparse.Namespace) -> list[list[float | None]]:
+def run(seed: int, problems: list[Problem], arguments: argparse.Namespace) -> list[list[float | None]]:
     """One training; the measurements on the way, the start included."""
     set_seed(seed)
     policy = AutoModelForCausalLM.from_pretrained(POLICY, dtype=torch.float32).eval()
     tokenizer = AutoTokenizer.from_pretrained(POLICY)
-    reward = CodeScalerReward(model="builtin", batch_size=64)
+    reward = CodeScalerReward(model="builtin")
     curve: list[list[float | None]] = []
 
     def measure(step: float, mean_reward: float | None) -> None:
@@ -60,8 +63,7 @@ def run(seed: int, problems: list[dict], arguments: argparse.Namespace) -> list[
             policy,
             tokenizer,
             reward.scaler,
-            [row["problem"] for row in problems],
-            [row["tests"] for row in problems],
+            problems,
             n=SAMPLES,
         ).sampled
         curve.append([step, mean_reward, round(measured.pass_at_1, 3), round(measured.invalid_share, 3)])

@@ -13,26 +13,28 @@ from random import Random
 from statistics import fmean
 
 import torch
-from pairs import Pair, pairs_of_rollouts, real_pairs
-from rollouts import COMPLETIONS_PER_PROBLEM, distinct_problems
+from pairs import PAIRS_PER_PROBLEM, real_pairs
+from rollouts import COMPLETIONS_PER_PROBLEM, distinct_problems, verdict_rows
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from codescaler_plugin.builtin import POLICY, REWARD_MODEL
 from codescaler_plugin.evaluation.generation import measure_policy
 from codescaler_plugin.pipeline import CodeScaler
+from codescaler_plugin.preference.mining import mine_pairs
+from codescaler_plugin.records import PreferencePair
 from codescaler_plugin.scoring import Scorer, load_scorer
 
 MEASURED_PROBLEMS = 512
 
 
-def pair_accuracy(pairs: list[Pair], score: Callable[[list[tuple[str, str]]], list[float]]) -> float:
+def pair_accuracy(pairs: list[PreferencePair], score: Callable[[list[tuple[str, str]]], list[float]]) -> float:
     """Share of pairs in which the right program scores higher; a tie counts one half."""
     scores = score([(pair.problem, code) for pair in pairs for code in (pair.chosen, pair.rejected)])
     wins = zip(scores[::2], scores[1::2], strict=True)
     return fmean(0.5 if right == wrong else float(right > wrong) for right, wrong in wins)
 
 
-def accuracies(pairs: list[Pair], scorer: Scorer) -> dict[str, float]:
+def accuracies(pairs: list[PreferencePair], scorer: Scorer) -> dict[str, float]:
     """Held-out accuracy of the reward model beside the two length baselines, and the number of pairs."""
     if not pairs:  # a dry run's policy gets nothing right
         return {"pairs": 0, "problems": 0}
@@ -53,17 +55,17 @@ def measure_models(policy: Path, reward_model: Path, *, seed: int, scale: float 
     """All numbers of the model card except GRPO's: both models on held-out compositions and on held-out real pairs."""
     rng = Random(f"held out {seed}")
     problems = distinct_problems(rng, max(8, int(MEASURED_PROBLEMS * scale)), held_out=True)
-    scorer = load_scorer(str(reward_model), batch_size=64)
+    scorer = load_scorer(str(reward_model))
     torch.manual_seed(seed + 1000)
     measured = measure_policy(
         AutoModelForCausalLM.from_pretrained(policy, dtype=torch.float32).eval(),
         AutoTokenizer.from_pretrained(policy),
         CodeScaler(scorer),
-        [problem.problem for problem in problems],
-        [problem.tests for problem in problems],
+        [problem.record() for problem in problems],
         n=COMPLETIONS_PER_PROBLEM,
     )
-    sampled, real = measured.sampled, real_pairs(held_out=True)
+    sampled, real = measured.sampled, real_pairs("held_out")
+    mined, _ = mine_pairs(verdict_rows(problems, sampled), pairs_per_problem=PAIRS_PER_PROBLEM, seed=seed)
     return {
         "policy": {
             "problems": len(problems),
@@ -72,7 +74,7 @@ def measure_models(policy: Path, reward_model: Path, *, seed: int, scale: float 
             "best_of_8": round(measured.best_of_n, 4),
             "oracle_8": round(sampled.oracle, 4),
         },
-        "rollout_pairs": accuracies(pairs_of_rollouts(problems, sampled, rng), scorer),
+        "rollout_pairs": accuracies(mined, scorer),
         "real_pairs": accuracies(real[: max(8, int(len(real) * scale))], scorer),
     }
 

@@ -1,42 +1,34 @@
-"""Stage 4: the reward model: the policy's weights, trained on the pairs with TRL's stock RewardTrainer."""
+"""Stage 4: the reward model: the policy's weights, trained on the pairs with CodeScalerRewardTrainer."""
 
+from dataclasses import asdict
 from pathlib import Path
 
 import torch
 from datasets import Dataset
-from pairs import Pair
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
-from trl import RewardConfig, RewardTrainer
 
-from codescaler_plugin.scoring.rendering import render
+from codescaler_plugin import CodeScalerRewardConfig, CodeScalerRewardTrainer
+from codescaler_plugin.records import PreferencePair
 
 BATCH_SIZE = 32
 LEARNING_RATE = 1e-3
 MAX_LENGTH = 768
+UNALIGNED_RATIO = 0.3  # inferred from the name of an artefact of the paper's authors
 
 
-def train_reward_model(policy: Path, pairs: list[Pair], output: Path, *, seed: int) -> None:
+def train_reward_model(policy: Path, pairs: list[PreferencePair], output: Path, *, seed: int) -> None:
     """Train for one pass over the pairs and save model and tokenizer.
 
     Raises:
-        ValueError: a pair is longer than `MAX_LENGTH` tokens; TRL would drop it without a word.
+        DataError: a pair cannot be trained on.
     """
     torch.manual_seed(seed)
     tokenizer = AutoTokenizer.from_pretrained(policy)
-    sides = [
-        tokenizer([render(tokenizer, pair.problem, code) for pair, code in side], add_special_tokens=False)[
-            "input_ids"
-        ]
-        for side in ([(pair, pair.chosen) for pair in pairs], [(pair, pair.rejected) for pair in pairs])
-    ]
-    lengths = [max(len(chosen), len(rejected)) for chosen, rejected in zip(*sides, strict=True)]
-    if max(lengths) > MAX_LENGTH:
-        raise ValueError(f"a pair has {max(lengths)} tokens: the limit is {MAX_LENGTH}")
-    trainer = RewardTrainer(
+    trainer = CodeScalerRewardTrainer(
         model=AutoModelForSequenceClassification.from_pretrained(policy, num_labels=1, dtype=torch.float32),
         processing_class=tokenizer,
-        train_dataset=Dataset.from_dict({"chosen_ids": sides[0], "rejected_ids": sides[1], "length": lengths}),
-        args=RewardConfig(
+        train_dataset=Dataset.from_list([asdict(pair) for pair in pairs]),
+        args=CodeScalerRewardConfig(
             output_dir=str(output / "trainer"),
             per_device_train_batch_size=BATCH_SIZE,
             num_train_epochs=1,
@@ -46,9 +38,10 @@ def train_reward_model(policy: Path, pairs: list[Pair], output: Path, *, seed: i
             adam_beta2=0.98,
             weight_decay=0.01,
             max_length=MAX_LENGTH,
+            unaligned_ratio=UNALIGNED_RATIO,
+            share_prefixes=False,  # exact either way; at this size what is saved is less than what a tree costs
             center_rewards_coefficient=0.01,
             train_sampling_strategy="group_by_length",
-            remove_unused_columns=False,  # the sampler needs `length`
             seed=seed,
             use_cpu=True,
             bf16=False,

@@ -16,21 +16,24 @@ import json
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict
 from pathlib import Path
 from random import Random
 from time import perf_counter
 
 from card import install
 from measure import measure_models
-from pairs import Pair, near_miss_pairs, pairs_of_rollouts, real_pairs
+from pairs import PAIRS_PER_PROBLEM, near_miss_pairs, real_pairs
 from reward_model import train_reward_model
-from rollouts import COMPLETIONS_PER_PROBLEM, distinct_problems, roll_out, write_rollouts
+from rollouts import COMPLETIONS_PER_PROBLEM, distinct_problems, roll_out, verdict_rows
 from supervised import BATCH_SIZE, STEPS, train_policy
 
-ROLLOUT_PROBLEMS = 2000
-EARLY_ROLLOUT_PROBLEMS = 600
-NEAR_MISS_PAIRS = 64_000
+from codescaler_plugin.preference.mining import mine_pairs
+from codescaler_plugin.preference.pairs import read_pairs, write_pairs
+from codescaler_plugin.records import PreferencePair
+
+ROLLOUT_PROBLEMS = 5000
+EARLY_ROLLOUT_PROBLEMS = 1000
+NEAR_MISS_PAIRS = 62_000
 
 
 def main() -> None:
@@ -48,13 +51,12 @@ def main() -> None:
 
     if not (policy / "config.json").exists():
         with timings.stage("supervised start"):
-            texts = [text for pair in real_pairs(held_out=False) for text in (pair.problem, pair.chosen)]
+            texts = [text for pair in real_pairs("train") for text in (pair.problem, pair.chosen)]
             train_policy(policy, texts, seed=seed, steps=int(STEPS * scale))
     if not pairs_file.exists():
         with timings.stage("rollouts, verification and pairs"):
-            made = _make_pairs(policy, output, seed, scale)
-            pairs_file.write_text("".join(json.dumps(asdict(pair)) + "\n" for pair in made), encoding="utf-8")
-    pairs = [Pair(**json.loads(row)) for row in pairs_file.read_text(encoding="utf-8").splitlines()]
+            write_pairs(_make_pairs(policy, output, seed, scale), pairs_file)
+    pairs = list(read_pairs(pairs_file))
     if not (reward_model / "config.json").exists():
         with timings.stage("reward model"):
             train_reward_model(policy, pairs, reward_model, seed=seed)
@@ -72,19 +74,23 @@ def main() -> None:
     print(json.dumps(numbers))
 
 
-def _make_pairs(policy: Path, output: Path, seed: int, scale: float) -> list[Pair]:
-    """Pairs of all four kinds, shuffled; the rollouts come from two stages of the policy."""
+def _make_pairs(policy: Path, output: Path, seed: int, scale: float) -> list[PreferencePair]:
+    """Pairs of all kinds, shuffled; the rollouts come from two stages of the policy."""
     rng = Random(f"pairs {seed}")
-    early = min((policy / "trainer").glob("checkpoint-*"), key=lambda folder: int(folder.name.split("-")[1]))
-    pairs: list[Pair] = []
+    checkpoints = {int(folder.name.split("-")[1]): folder for folder in (policy / "trainer").glob("checkpoint-*")}
+    early = min(checkpoints)
     problems = distinct_problems(rng, int((ROLLOUT_PROBLEMS + EARLY_ROLLOUT_PROBLEMS) * scale), held_out=False)
     cut = int(EARLY_ROLLOUT_PROBLEMS * scale)
-    for name, folder, share in (("early", early, problems[:cut]), ("final", policy, problems[cut:])):
-        sampled = roll_out(folder, share, seed=seed)
-        write_rollouts(output / f"rollouts_{name}.jsonl", share, sampled)
-        pairs += pairs_of_rollouts(share, sampled, rng)
+    verdicts = []
+    for step, folder, share in (
+        (early, checkpoints[early], problems[:cut]),
+        (int(STEPS * scale), policy, problems[cut:]),
+    ):
+        verdicts += verdict_rows(share, roll_out(folder, share, seed=seed), step=step, source="miniature")
+    (output / "verdicts.jsonl").write_text("".join(json.dumps(row) + "\n" for row in verdicts), encoding="utf-8")
+    pairs, _ = mine_pairs(verdicts, pairs_per_problem=PAIRS_PER_PROBLEM, seed=seed)
     pairs += near_miss_pairs(int(NEAR_MISS_PAIRS * scale), rng)
-    real = real_pairs(held_out=False)
+    real = real_pairs("train")
     pairs += real[: max(8, int(len(real) * scale))]
     rng.shuffle(pairs)
     return pairs

@@ -6,8 +6,9 @@ from pathlib import Path
 
 from codescaler_plugin import CodeScaler, load_scorer
 from codescaler_plugin.builtin import HELD_OUT_PROBLEMS, MODEL_CARD, POLICY, REWARD_MODEL, TRAIN_PROBLEMS
+from codescaler_plugin.preference.problems import read_problems
+from codescaler_plugin.preference.rollouts import rows_of
 from codescaler_plugin.preference.sandbox import run_tests
-from codescaler_plugin.quickstart import read_problems
 
 PROBLEM = (
     "Write solve(xs): for a list xs of integers, keep the even numbers, then square each number, then return the sum."
@@ -38,12 +39,12 @@ def test_reward_model_judges_through_the_pipeline():
 
 
 def test_training_problems_carry_no_tests_and_are_not_held_out():
-    train, held_out = read_problems(TRAIN_PROBLEMS), read_problems(HELD_OUT_PROBLEMS)
+    train, held_out = ([row for _, _, row in rows_of(path)] for path in (TRAIN_PROBLEMS, HELD_OUT_PROBLEMS))
     assert all(row.keys() == {"problem"} for row in train)
     assert not {row["problem"] for row in train} & {row["problem"] for row in held_out}
     assert len(train) >= 1000
 
 
 def test_held_out_tests_reject_an_empty_answer():
-    rows = read_problems(HELD_OUT_PROBLEMS)[:20]
-    assert not any(v.passed for v in run_tests([("def solve(a):\n    return None\n", row["tests"]) for row in rows]))
+    problems = list(read_problems(HELD_OUT_PROBLEMS))[:20]
+    assert not any(v.passed for v in run_tests([("def solve(a):\n    return None\n", one) for one in problems]))

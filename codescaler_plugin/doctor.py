@@ -1,0 +1,233 @@
+"""Is this model fit to be a reward? A checkup of what goes wrong in silence: head, tokens, limits, order, speed."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from time import perf_counter
+from typing import Any, Literal
+
+from codescaler_plugin.errors import CodeScalerError
+from codescaler_plugin.scoring import Scorer, load_scorer
+
+State = Literal["ok", "warning", "failed"]
+
+EXAMPLE = "Given a list of integers, which may be negative, count the contiguous non-empty sublists with sum k."
+RIGHT = """\
+def count_sublists(numbers, k):
+    seen = {0: 1}
+    total = count = 0
+    for number in numbers:
+        total += number
+        count += seen.get(total - k, 0)
+        seen[total] = seen.get(total, 0) + 1
+    return count
+"""
+WRONG = """\
+def count_sublists(numbers, k):
+    start = total = count = 0
+    for end in range(len(numbers)):
+        total += numbers[end]
+        while total > k and start <= end:
+            total -= numbers[start]
+            start += 1
+        if total == k:
+            count += 1
+    return count
+"""
+
+_LEAST_LENGTH = 2048
+_SPEED_GROUP = 8
+_NEXT_MODEL = "give another model, or model='builtin' for the small embedded one"
+
+
+@dataclass(frozen=True)
+class Check:
+    """One finding.
+
+    Attributes:
+        name: what was looked at.
+        state: `ok`; `warning`: usable with care; `failed`: not to be trusted as a reward.
+        found: what came.
+        advice: the next step; empty if ok.
+    """
+
+    name: str
+    state: State
+    found: str
+    advice: str = ""
+
+
+def examine(model: str, *, max_length: int | None = None, device: str | None = None) -> Iterator[Check]:
+    """Checks, as they are made. What a server keeps to itself is not looked at: there, order and speed only.
+
+    The example is that of the authors' model card in own words: prefix sums against a sliding window, which is wrong
+    for negative numbers. Their 8B model gives the two 6.54 and -0.03. One example proves no quality: use
+    `codescaler evaluate` for that.
+
+    Args:
+        model: as for `load_scorer`.
+        max_length: tokens per sample; None: the model's own limit.
+        device: torch device; None: that of this process.
+    """
+    scorer: Scorer
+    if "://" in model:
+        yield Check("weights", "warning", f"behind {model}", "run codescaler doctor where the weights are, too")
+        scorer = load_scorer(model, max_length=max_length)
+        yield from _order(scorer)
+        yield from _speed(scorer)
+        return
+    from codescaler_plugin.builtin import REWARD_MODEL
+    from codescaler_plugin.scoring.loading import load_classifier
+    from codescaler_plugin.scoring.transformers_scorer import TransformersScorer
+
+    try:
+        loaded, tokenizer = load_classifier(str(REWARD_MODEL) if model == "builtin" else model, device)
+    except CodeScalerError as error:
+        first, _, rest = str(error).partition("\n")
+        yield Check("labels and head", "failed", first, rest or _NEXT_MODEL)
+        return
+    parameters = sum(weight.numel() for weight in loaded.parameters())
+    yield Check("labels and head", "ok", f"{type(loaded).__name__}, {parameters / 1e6:,.1f}M parameters, one label")
+    yield _head(loaded)
+    yield _pad(loaded, tokenizer)
+    yield from _template(tokenizer)
+    yield _length(loaded, tokenizer, max_length)
+    local = TransformersScorer(loaded, tokenizer=tokenizer, max_length=max_length, cache_size=0)
+    yield from _order(local)
+    yield _shared(loaded, local)
+    yield from _speed(local)
+
+
+def _head(model: Any) -> Check:
+    head = next(
+        (module for name, module in model.named_modules() if name.split(".")[-1] in ("score", "classifier")), None
+    )
+    weights = [] if head is None else list(head.parameters())
+    if not weights:
+        return Check("head", "warning", "not found by its usual names", "compare two scores with those of the trainer")
+    kinds = {str(weight.dtype).removeprefix("torch.") for weight in weights}
+    shape = " and ".join(str(tuple(weight.shape)) for weight in weights)
+    largest = max(float(weight.detach().float().abs().max()) for weight in weights)
+    if not largest > 0 or largest != largest or largest == float("inf"):
+        return Check(
+            "head", "failed", f"{shape}, largest weight {largest}", "the head holds no numbers: " + _NEXT_MODEL
+        )
+    # Scores are computed in float32 at the head whatever it is stored in, see `forward._head`.
+    return Check("head", "ok", f"{shape}, {', '.join(sorted(kinds))} in memory; scores are computed in float32")
+
+
+def _pad(model: Any, tokenizer: Any) -> Check:
+    config = model.config.get_text_config()
+    found = config.pad_token_id if config.pad_token_id is not None else model.config.pad_token_id
+    theirs = tokenizer.pad_token_id
+    named = f"{theirs} ({tokenizer.pad_token})" if theirs is not None else "none"
+    said = f"config {found}, tokenizer {named}"
+    if found is None or found != theirs:
+        return Check(
+            "pad token",
+            "warning",
+            said,
+            "this package pools by known lengths and does not mind; TRL, OpenRLHF and vLLM do: set both to one token",
+        )
+    if theirs == tokenizer.eos_token_id:
+        return Check(
+            "pad token",
+            "warning",
+            f"{said}, the same as the end of sequence",
+            "hosts that look for the last token that is no pad may take one too early; this package does not look",
+        )
+    return Check("pad token", "ok", said)
+
+
+def _template(tokenizer: Any) -> Iterator[Check]:
+    from codescaler_plugin.scoring.rendering import Renderer
+
+    renderer = Renderer(tokenizer)
+    text = renderer.render(EXAMPLE, RIGHT)
+    row = renderer.encode([(EXAMPLE, RIGHT)])[0]
+    if not isinstance(row, list) or not row:
+        yield Check("chat template", "failed", f"the example cannot be rendered: {row}", "mend the chat template")
+        return
+    whole = EXAMPLE in text and RIGHT.strip() in text
+    yield Check(
+        "chat template",
+        "ok" if whole else "failed",
+        "problem and code are in the text whole" if whole else "problem or code is not in the text as given",
+        "" if whole else "mend the chat template: a user and an assistant turn must come out unchanged",
+    )
+    last = tokenizer.convert_ids_to_tokens(row[-2:])
+    tail = tokenizer.decode(row[-2:])
+    code_end = tokenizer(RIGHT.strip(), add_special_tokens=False)["input_ids"][-1]
+    ends = row[-1] != code_end
+    yield Check(
+        "template end",
+        "ok" if ends else "warning",
+        f"the score is read at {last[-1]!r}; the text ends in {tail!r}",
+        "" if ends else "the template puts no token behind the code: the score is read at the code's last token",
+    )
+    starts = row.count(tokenizer.bos_token_id) if tokenizer.bos_token_id is not None else 0
+    if starts > 1 and tokenizer.bos_token_id != tokenizer.eos_token_id:
+        yield Check("template start", "failed", f"{starts} start tokens", "the template must give one at most")
+
+
+def _length(model: Any, tokenizer: Any, max_length: int | None) -> Check:
+    own = getattr(model.config.get_text_config(), "max_position_embeddings", None)
+    said = f"model {own or 'unknown'}"
+    theirs = tokenizer.model_max_length
+    if theirs and theirs < 10**9:
+        said += f", tokenizer {theirs}"
+    used = max_length or own
+    said += f"; used: {used or 'no limit'}"
+    if max_length is not None and own is not None and max_length > own:
+        return Check("max length", "failed", said, f"the model knows {own} positions: ask for no more")
+    if used is None:
+        return Check("max length", "warning", said, "give max_length: the tokens that it was trained with")
+    if used < _LEAST_LENGTH:
+        return Check("max length", "warning", said, "longer samples lose the middle of their problem, or get no score")
+    return Check("max length", "ok", said)
+
+
+def _order(scorer: Scorer) -> Iterator[Check]:
+    try:
+        right, wrong = scorer.score([(EXAMPLE, RIGHT), (EXAMPLE, WRONG)])
+    except CodeScalerError as error:
+        yield Check("example", "failed", str(error), "mend this first")
+        return
+    if right is None or wrong is None:
+        yield Check("example", "failed", "no score", "raise max_length, or look for numbers that are not finite")
+        return
+    said = f"right {right:.4f}, wrong {wrong:.4f}"
+    if right > wrong:
+        yield Check("example", "ok", said)
+    elif right == wrong:
+        yield Check("example", "failed", said, "equal scores: is the head trained, and the precision float32?")
+    else:
+        yield Check("example", "failed", said, "the wrong one is ahead: measure with codescaler evaluate pairs")
+
+
+def _shared(model: Any, scorer: Any) -> Check:
+    from codescaler_plugin.scoring.forward import can_share_prefixes
+
+    if not can_share_prefixes(model):
+        return Check(
+            "shared prefixes", "warning", "not for this kind of model", "none: batches are padded, and slower"
+        )
+    engine = scorer._engine
+    if engine is None or not engine.checked:
+        return Check("shared prefixes", "warning", "not checked, since nothing was scored", "mend the above first")
+    if not engine.tree:
+        return Check("shared prefixes", "failed", "scores differ from those of single samples", "report the model")
+    return Check("shared prefixes", "ok", "equal to single samples")
+
+
+def _speed(scorer: Scorer) -> Iterator[Check]:
+    """Samples that no cache knows, a group on one problem; the second of two runs."""
+    try:
+        for repeat in range(2):
+            items = [(EXAMPLE, f"{RIGHT}\n# {repeat} {number}\n") for number in range(_SPEED_GROUP)]
+            started = perf_counter()
+            scorer.score(items)
+            seconds = perf_counter() - started
+    except CodeScalerError as error:
+        yield Check("speed", "failed", str(error), "mend this first")
+        return
+    yield Check("speed", "ok", f"{_SPEED_GROUP / seconds:,.1f} short samples a second; in depth: codescaler bench")

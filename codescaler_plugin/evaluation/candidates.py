@@ -1,0 +1,263 @@
+"""Best-of-N with a reward model against random choice, length, and the oracle, on candidates with known verdicts."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from functools import cache
+from math import comb, inf
+from pathlib import Path
+from statistics import median_low
+from typing import Any
+
+from codescaler_plugin.errors import ConfigError, DataError
+from codescaler_plugin.evaluation.intervals import area, mean_of
+from codescaler_plugin.evaluation.scored import Row, Scores, score_rows
+from codescaler_plugin.extraction import extract_code
+from codescaler_plugin.pipeline import completion_text, problem_text
+from codescaler_plugin.preference.rollouts import rows_of
+from codescaler_plugin.scoring import Scorer
+
+MOST = 64
+SHOWN = (1, 2, 4, 8, 16, 32, 64)
+CHOICES = ("model", "random", "shortest", "longest", "oracle")
+
+
+@dataclass(frozen=True)
+class Candidates:
+    """The candidates for a problem: their codes (empty: not usable) and whether they pass, in one order."""
+
+    problem_id: str
+    problem: str
+    codes: tuple[str, ...]
+    passed: tuple[bool, ...]
+
+
+def read_candidates(path: str | Path, *, policy: str = "last") -> list[Candidates]:
+    """Candidates with verdicts, as `codescaler verify` writes them, gathered by problem.
+
+    Columns: `problem`, `passed`, and `code` or `completion`; `problem_id` if there. A completion's code is extracted.
+
+    Args:
+        path: file, folder or dataset.
+        policy: which block of a completion is its code, see `extract_code`; not used where there is a `code`.
+
+    Raises:
+        ConfigError: nothing is there.
+        DataError: a row without these columns; it is named.
+    """
+    groups: dict[tuple[str, str], list[tuple[str, bool]]] = {}
+    for _, place, row in rows_of(path):
+        if (
+            not isinstance(row.get("passed"), bool)
+            or not row.get("problem")
+            or not {"code", "completion"} & row.keys()
+        ):
+            raise DataError(
+                f"{place}: expected the columns problem, passed (true or false), and code or completion, as "
+                f"`codescaler verify` writes them: it has {', '.join(map(repr, row))}"
+            )
+        try:
+            problem = problem_text(row["problem"])
+            code = row.get("code")
+            if not isinstance(code, str):
+                code = extract_code(completion_text(row["completion"]), policy=policy).code
+        except DataError as error:
+            raise DataError(f"{place}: {error}") from error
+        groups.setdefault((str(row.get("problem_id") or ""), problem), []).append((code, row["passed"]))
+    if not groups:
+        raise DataError(f"{path} holds no candidates")
+    return [
+        Candidates(name, problem, tuple(code for code, _ in rows), tuple(passed for _, passed in rows))
+        for (name, problem), rows in groups.items()
+    ]
+
+
+def best_of(worth: Sequence[float], passed: Sequence[bool], count: int) -> float:
+    """Expected share of passes of the best by `worth` among `count` of the candidates, drawn without replacement.
+
+    The unbiased estimator of best-of-N from M >= N samples, the mean over all N-subsets: the candidate of rank i (from
+    1) is the best of C(M - i, N - 1) of the C(M, N) subsets. Ties are broken by chance.
+
+    Raises:
+        DataError: more drawn than there are.
+    """
+    if not 1 <= count <= len(worth):
+        raise DataError(f"the best of {count} among {len(worth)} candidates: expected 1 to {len(worth)}")
+    order = sorted(range(len(worth)), key=lambda place: -worth[place])
+    weights = _weights(len(worth), count)
+    total, first = 0.0, 0
+    while first < len(order):
+        last = first
+        while last < len(order) and worth[order[last]] == worth[order[first]]:
+            last += 1
+        share = sum(passed[place] for place in order[first:last]) / (last - first)
+        total += share * sum(weights[first:last])
+        first = last
+    return total
+
+
+@cache
+def _weights(candidates: int, count: int) -> tuple[float, ...]:
+    return tuple(comb(candidates - rank, count - 1) / comb(candidates, count) for rank in range(1, candidates + 1))
+
+
+def any_of(passed: Sequence[bool], count: int) -> float:
+    """Expected share of draws of `count` candidates in which at least one passes (pass@k, Chen et al. 2021)."""
+    failing = len(passed) - sum(passed)
+    return 1 - comb(failing, count) / comb(len(passed), count)
+
+
+def score_candidates(
+    groups: Sequence[Candidates],
+    scorer: Scorer,
+    *,
+    output: Path | None = None,
+    model: str = "",
+    progress: Callable[[int], None] | None = None,
+) -> list[Scores]:
+    """The score of every candidate of every problem; None for one without usable code or without a score.
+
+    For the arguments and errors see `score_rows`; a line of the output is a problem.
+    """
+    rows, usable = [], []
+    for group in groups:
+        places = [place for place, code in enumerate(group.codes) if code]
+        usable.append(places)
+        if places:
+            passed = [group.passed[place] for place in places]
+            facts = {"problem_id": group.problem_id, "candidates": places, "passed": passed}
+            rows.append(Row(facts, tuple((group.problem, group.codes[place]) for place in places)))
+    found = iter(score_rows(rows, scorer, output, model=model, progress=progress))
+    scores: list[Scores] = []
+    for group, places in zip(groups, usable, strict=True):
+        given: Scores = [None] * len(group.codes)
+        for place, score in zip(places, next(found) if places else [], strict=True):
+            given[place] = score
+        scores.append(given)
+    return scores
+
+
+def leading_margins(
+    groups: Sequence[Candidates], scores: Sequence[Scores]
+) -> tuple[list[float], list[float], list[str]]:
+    """For a calibration of choices: score of the best program minus that of the next other one, right or not, problem.
+
+    Problems with fewer than two different scored programs have none.
+    """
+    margins, right, problems = [], [], []
+    for group, given in zip(groups, scores, strict=True):
+        best: dict[str, tuple[float, bool]] = {}
+        for code, score, passed in zip(group.codes, given, group.passed, strict=True):
+            if score is not None:
+                best.setdefault(code, (score, passed))
+        if len(best) > 1:
+            (first, passed), (second, _) = sorted(best.values(), key=lambda one: -one[0])[:2]
+            margins.append(first - second)
+            right.append(float(passed))
+            problems.append(f"{group.problem_id}\0{group.problem}")
+    return margins, right, problems
+
+
+def evaluate_candidates(
+    groups: Sequence[Candidates],
+    scorer: Scorer,
+    *,
+    most: int | None = None,
+    output: Path | None = None,
+    model: str = "",
+    seed: int = 0,
+    progress: Callable[[int], None] | None = None,
+) -> dict[str, Any]:
+    """Share of problems solved by each way to choose among N = 1 to `most` candidates, as JSON's types.
+
+    `random` is the share of passing candidates, `oracle` picks a passing one if there is any. A candidate without
+    usable code, or without a score, is chosen only where there is no other. `pair_accuracy` is the macro accuracy over
+    right-against-wrong candidates of the problems that have both.
+
+    Args:
+        groups: of `read_candidates`.
+        scorer: gives raw logits.
+        most: largest N; None: 64, or the median number of candidates if that is smaller. Problems with fewer
+            candidates are left out and counted, for a curve over changing problems would mislead.
+        output: JSON lines of scores, one line for each problem.
+        model: name of the model behind the scorer.
+        seed: of the bootstrap.
+        progress: called with the number of problems just scored.
+
+    Raises:
+        ConfigError: no problem has `most` candidates.
+        DataError: no candidates.
+        ConfigError, ScorerError: see `score_rows`.
+    """
+    if not groups:
+        raise DataError("no candidates: there is nothing to evaluate")
+    sizes = [len(group.codes) for group in groups]
+    most = min(MOST, median_low(sizes)) if most is None else most
+    kept = [group for group in groups if len(group.codes) >= most]
+    if not kept or most < 1:
+        raise ConfigError(f"no problem has {most} candidates: the largest number is {max(sizes)}")
+    everyone = score_candidates(groups, scorer, output=output, model=model, progress=progress)
+    scores = [row for group, row in zip(groups, everyone, strict=True) if len(group.codes) >= most]
+    curves: dict[str, list[list[float]]] = {choice: [] for choice in CHOICES}
+    accuracies: dict[str, float] = {}
+    unscored = 0
+    for number, (group, given) in enumerate(zip(kept, scores, strict=True)):
+        unscored += sum(score is None for score, code in zip(given, group.codes, strict=True) if code)
+        by_score = [-inf if score is None else score for score in given]
+        lengths = [len(code) for code in group.codes]
+        worths = {
+            "model": by_score,
+            "random": [0.0] * len(lengths),
+            "shortest": [-length if length else -inf for length in lengths],
+            "longest": [length if length else -inf for length in lengths],
+        }
+        for choice, worth in worths.items():
+            curves[choice].append([best_of(worth, group.passed, count) for count in range(1, most + 1)])
+        curves["oracle"].append([any_of(group.passed, count) for count in range(1, most + 1)])
+        sides = [
+            [
+                score
+                for score, is_right in zip(given, group.passed, strict=True)
+                if score is not None and is_right is side
+            ]
+            for side in (True, False)
+        ]
+        share = area(*sides)
+        if share is not None:
+            accuracies[str(number)] = share
+    names = [str(number) for number in range(len(kept))]
+    shown = sorted({count for count in SHOWN if count <= most} | {most})
+    return {
+        "problems": len(kept),
+        "left_out": len(groups) - len(kept),
+        "candidates": sum(len(group.codes) for group in kept),
+        "unusable": sum(not code for group in kept for code in group.codes),
+        "unscored": unscored,
+        "most": most,
+        "curves": {
+            choice: [sum(row[count] for row in rows_) / len(rows_) for count in range(most)]
+            for choice, rows_ in curves.items()
+        },
+        "table": {
+            str(count): {
+                choice: asdict(mean_of([row[count - 1] for row in rows_], names, seed=seed))
+                for choice, rows_ in curves.items()
+            }
+            | {
+                "model above random": asdict(
+                    mean_of(
+                        [
+                            one[count - 1] - two[count - 1]
+                            for one, two in zip(curves["model"], curves["random"], strict=True)
+                        ],
+                        names,
+                        seed=seed,
+                        bounds=(-1, 1),
+                    )
+                )
+            }
+            for count in shown
+        },
+        "pair_accuracy": (
+            asdict(mean_of(list(accuracies.values()), list(accuracies), seed=seed)) if accuracies else None
+        ),
+    }

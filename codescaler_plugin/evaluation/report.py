@@ -1,0 +1,775 @@
+"""All that was measured of any number of reward models, side by side: one HTML file without a network, and Markdown.
+
+`codescaler evaluate` leaves `<evaluation>.<name>.summary.json` in a folder for each model. What was measured on the
+same data under the same name stands in one table.
+"""
+
+import base64
+import html
+import io
+import json
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from itertools import cycle
+from pathlib import Path
+from typing import Any
+
+from codescaler_plugin import __version__
+from codescaler_plugin.errors import ConfigError, DataError, MissingExtraError
+
+EVALUATIONS = {
+    "pairs": "Pairs",
+    "rm-bench": "RM-Bench",
+    "candidates": "Best of N",
+    "calibration": "Calibration",
+    "robustness": "Robustness",
+}
+CARRY = (
+    "A margin compares two programs of one problem. Scores have no common zero across problems, so a fixed threshold "
+    "on a single score does not carry from one problem to the next."
+)
+
+_COLOURS = ("#1f6feb", "#d1582b", "#2a8f5d", "#8957b0", "#b08a00", "#c2427c", "#4a7a8c", "#6b6b6b")
+_SHADE = "#9aa0a6"
+_STYLES = ("concise", "detailed", "markdown")
+
+
+_Models = Mapping[str, Mapping[str, Any]]  # label -> result
+
+
+@dataclass(frozen=True)
+class Summary:
+    """The result of one evaluation of one model, as its file holds it."""
+
+    evaluation: str
+    name: str
+    model: str
+    result: Mapping[str, Any]
+    facts: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Table:
+    """Lines of text cells; the first cell of a line names it. A line with one cell alone is a heading."""
+
+    head: Sequence[str]
+    rows: Sequence[Sequence[str]]
+    caption: str = ""
+
+
+@dataclass(frozen=True)
+class Section:
+    """One evaluation on one data set."""
+
+    title: str
+    text: str
+    findings: Sequence[str]
+    tables: Sequence[Table]
+    plots: Sequence[tuple[str, Callable[[Any], None]]] = ()  # what it shows, and what draws it on axes
+
+
+def write_summary(folder: Path, summary: Summary) -> Path:
+    """Write `<evaluation>.<name>.summary.json` and return it.
+
+    Raises:
+        ConfigError: the folder cannot be written.
+    """
+    path = folder / f"{summary.evaluation}.{summary.name}.summary.json"
+    row = {
+        "evaluation": summary.evaluation,
+        "name": summary.name,
+        "model": summary.model,
+        "version": __version__,
+        **summary.facts,
+        "result": summary.result,
+    }
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(row, indent=1, allow_nan=False) + "\n", encoding="utf-8")
+    except OSError as error:
+        raise ConfigError(f"cannot write {path}: {error.strerror}") from error
+    return path
+
+
+def read_summaries(folders: Sequence[Path]) -> list[Summary]:
+    """All summaries in folders, in the order of the folders.
+
+    Raises:
+        ConfigError: a folder that is not there or holds no summary.
+        DataError: a file that is no summary; it is named.
+    """
+    found = []
+    for folder in folders:
+        files = sorted(folder.glob("*.summary.json"))
+        if not files:
+            raise ConfigError(f"{folder} holds no *.summary.json: give the --output folders of `codescaler evaluate`")
+        for file in files:
+            try:
+                row = json.loads(file.read_text(encoding="utf-8"))
+                evaluation, name, model, result = (row.pop(key) for key in ("evaluation", "name", "model", "result"))
+            except (ValueError, KeyError, AttributeError) as error:
+                raise DataError(f"{file} is no summary of `codescaler evaluate`: {error}") from error
+            if evaluation not in EVALUATIONS or not isinstance(result, dict):
+                raise DataError(f"{file} is no summary of `codescaler evaluate`: evaluation {evaluation!r}")
+            found.append(Summary(evaluation, name, model, result, row))
+    return found
+
+
+def write_report(folders: Sequence[Path], output: Path, *, title: str = "Reward models") -> tuple[Path, Path]:
+    """Write `output` (HTML, everything inside) and the same as Markdown beside it, with its plots in a folder.
+
+    Raises:
+        ConfigError: nothing to report, or a path that cannot be written.
+        DataError: a summary that cannot be read, or two of one model under one name.
+        MissingExtraError: matplotlib is not installed.
+    """
+    try:
+        import matplotlib  # noqa: F401
+    except ImportError as error:
+        raise MissingExtraError(
+            f'the report needs {error.name}. Install with: pip install "codescaler-plugin[report]"'
+        ) from error
+    summaries = read_summaries(folders)
+    found = sections(summaries)
+    page, text = output.with_suffix(".html"), output.with_suffix(".md")
+    plots = [[_svg(draw) for _, draw in section.plots] for section in found]
+    try:
+        page.parent.mkdir(parents=True, exist_ok=True)
+        page.write_text(_html(title, summaries, found, plots), encoding="utf-8")
+        pictures = output.with_name(f"{output.stem}_plots")
+        names: list[list[str]] = []
+        for number, drawn in enumerate(plots):
+            names.append([f"{pictures.name}/{number}_{place}.svg" for place in range(len(drawn))])
+            for name, plot in zip(names[-1], drawn, strict=True):
+                pictures.mkdir(exist_ok=True)
+                (pictures / Path(name).name).write_bytes(plot)
+        text.write_text(_markdown(title, summaries, found, names), encoding="utf-8")
+    except OSError as error:
+        raise ConfigError(f"cannot write {error.filename or output}: {error.strerror}") from error
+    return page, text
+
+
+def sections(summaries: Sequence[Summary]) -> list[Section]:
+    """What the report says, evaluation by evaluation and data by data.
+
+    Raises:
+        DataError: two summaries of one model, evaluation and name.
+    """
+    groups: dict[tuple[str, str], dict[str, Mapping[str, Any]]] = {}
+    for summary in summaries:
+        models = groups.setdefault((summary.evaluation, summary.name), {})
+        if summary.model in models:
+            raise DataError(
+                f"two summaries of {summary.evaluation} {summary.name!r} for {summary.model}: leave one folder out"
+            )
+        models[summary.model] = summary.result
+    labels = _labels([summary.model for summary in summaries])
+    colours = dict(zip(labels.values(), cycle(_COLOURS), strict=False))
+    writers = {
+        "pairs": _pairs,
+        "rm-bench": _rm_bench,
+        "candidates": _candidates,
+        "calibration": _calibration,
+        "robustness": _robustness,
+    }
+    found = []
+    for evaluation, heading in EVALUATIONS.items():
+        for (one, name), models in groups.items():
+            if one == evaluation:
+                named = {labels[model]: result for model, result in models.items()}
+                found.append(writers[evaluation](f"{heading}: {name}", named, colours))
+    return found
+
+
+def _labels(models: Sequence[str]) -> dict[str, str]:
+    """The last part of each model's name, or all of it where two share that."""
+    short = {model: Path(model).name or model for model in models}
+    return {model: one if list(short.values()).count(one) == 1 else model for model, one in short.items()}
+
+
+def _share(found: Mapping[str, Any] | None) -> str:
+    if found is None:
+        return "-"
+    return f"{found['value']:.3f} ({found['low']:.3f} to {found['high']:.3f})"
+
+
+def _gain(found: Mapping[str, Any]) -> str:
+    return f"{found['value']:+.3f} ({found['low']:+.3f} to {found['high']:+.3f})"
+
+
+def _side_by_side(models: _Models, lines: Sequence[tuple[str, Callable[[Mapping[str, Any]], str]] | str]) -> Table:
+    """A line for each measure that a model has, a column for each model; a line that is text alone is a heading."""
+    rows: list[list[str]] = []
+    for line in lines:
+        row = [line] if isinstance(line, str) else [line[0], *(line[1](result) for result in models.values())]
+        if set(row[1:]) != {"-"}:
+            rows.append(row)
+    kept = [row for row, after in zip(rows, [*rows[1:], [""]], strict=True) if len(row) > 1 or len(after) > 1]
+    return Table(["", *models], kept)
+
+
+def _names(models: _Models, *path: str) -> list[str]:
+    """The keys below a path, over all models, in their order."""
+    names: dict[str, None] = {}
+    for result in models.values():
+        place: Any = result
+        for key in path:
+            place = place.get(key) or {}
+        names |= dict.fromkeys(place)
+    return list(names)
+
+
+def _verdict(gain: Mapping[str, Any]) -> str:
+    return (
+        ""
+        if gain["low"] > 0
+        else "the interval holds 0, so this may be chance"
+        if gain["high"] >= 0
+        else "it is worse"
+    )
+
+
+# What each evaluation says
+
+
+def _pairs(title: str, models: _Models, colours: Mapping[str, str]) -> Section:
+    findings = []
+    for model, result in models.items():
+        rule = max(("longer", "shorter"), key=lambda one: result["controls"][one]["macro"]["value"])
+        gain = result["above"][rule]["macro"]
+        said = _verdict(gain)
+        findings.append(
+            f"{model}: {result['macro']['value']:.3f} of a problem's pairs in the right order, {_gain(gain)} above "
+            f"“the {rule} is right”" + (f": {said}." if said else ".")
+        )
+    lines: list[Any] = [
+        ("pairs", lambda one: f"{one['accuracy']['rows']:,}"),
+        ("problems", lambda one: f"{one['accuracy']['problems']:,}"),
+        ("without a score", lambda one: f"{one['unscored']:,}"),
+        ("ties", lambda one: f"{one['ties']:,}"),
+        "Accuracy",
+        ("all pairs", lambda one: _share(one["accuracy"])),
+        ("each problem once", lambda one: _share(one["macro"])),
+    ]
+    kinds = _names(models, "kinds")
+    if len(kinds) > 1:
+        lines += [(f"kind: {kind}", _at("kinds", kind)) for kind in kinds]
+    rates = [name for name in _names(models, "pass_rate_gap") if name != "unknown"]
+    if rates:
+        lines += ["Accuracy by gap of pass rates", *((name, _at("pass_rate_gap", name)) for name in rates)]
+    lines += ["Accuracy by gap of scores", *((n, _at("score_gap", n)) for n in _names(models, "score_gap"))]
+    lines += [
+        "Controls: what needs no reward model",
+        ("longer is right, each problem once", lambda one: _share(one["controls"]["longer"]["macro"])),
+        ("shorter is right, each problem once", lambda one: _share(one["controls"]["shorter"]["macro"])),
+        ("all of length and style, fitted", lambda one: _wilson(one["controls"]["surface"])),
+    ]
+    if _has(models, "log_probability"):
+        lines += [
+            ("mean log-probability", lambda one: _wilson(one["controls"].get("log_probability"))),
+            (
+                "the reward model on the same pairs",
+                lambda one: _share((one["controls"].get("log_probability") or {}).get("model")),
+            ),
+        ]
+    lines += [
+        "Gain, pair by pair, each problem once",
+        ("over longer is right", lambda one: _gain(one["above"]["longer"]["macro"])),
+        ("over shorter is right", lambda one: _gain(one["above"]["shorter"]["macro"])),
+        "Of two right programs (0.5 wanted)",
+        ("prefers the longer", lambda one: _share(one["controls"].get("prefers longer"))),
+        ("prefers the rewritten", lambda one: _share(one["controls"].get("prefers rewritten"))),
+    ]
+    if _has(models, "human_bugs"):
+        lines += [
+            "Bugs that people made",
+            ("accuracy", lambda one: _share(one["controls"].get("human_bugs"))),
+            ("longer is right", lambda one: _share((one["controls"].get("human_bugs") or {}).get("longer"))),
+        ]
+
+    def shares(bars: Any) -> None:
+        rows: list[tuple[str, Mapping[str, Any], str]] = []
+        first = next(iter(models.values()))
+        for control in ("longer", "shorter"):
+            rows.append((f"{control} is right", first["controls"][control]["macro"], _SHADE))
+        rows += [(model, result["macro"], colours[model]) for model, result in models.items()]
+        for place, (_, one, colour) in enumerate(rows):
+            bars.barh(place, one["value"], color=colour, height=0.6)
+            bars.plot([one["low"], one["high"]], [place, place], color="black", linewidth=1.5)
+        bars.set_yticks(range(len(rows)), [_short(name) for name, _, _ in rows])
+        bars.axvline(0.5, color="black", linestyle=":", linewidth=1)
+        bars.set(xlim=(0, 1), xlabel="share of a problem's pairs in order", title="Accuracy, 95% interval")
+
+    def by_gap(gaps: Any) -> None:
+        names = _names(models, "score_gap")
+        names = [name for name in _ordered_gaps() if name in names]
+        for model, result in models.items():
+            colour = colours[model]
+            there = [name for name in names if name in result["score_gap"]]
+            at = [names.index(name) for name in there]
+            values = [result["score_gap"][name] for name in there]
+            gaps.plot(at, [one["value"] for one in values], "o-", color=colour, label=_short(model))
+            gaps.fill_between(
+                at, [one["low"] for one in values], [one["high"] for one in values], color=colour, alpha=0.15
+            )
+        gaps.set_xticks(range(len(names)), [_bare(name) for name in names], rotation=30, ha="right")
+        gaps.axhline(0.5, color="black", linestyle=":", linewidth=1)
+        gaps.set(ylim=(0, 1.02), xlabel="gap of scores", title="Accuracy by gap of scores")
+        gaps.legend(loc="lower right")
+
+    text = (
+        "How often the right program of a pair scores higher; a tie is half. In brackets the 95% interval of a "
+        "bootstrap over problems. A model that is not clearly above the controls has shown no more than they know."
+    )
+    return Section(
+        title,
+        text,
+        findings,
+        [_side_by_side(models, lines)],
+        [("Accuracy", shares), ("Accuracy by gap of scores", by_gap)],
+    )
+
+
+def _at(*path: str) -> Callable[[Mapping[str, Any]], str]:
+    def cell(result: Mapping[str, Any]) -> str:
+        place: Any = result
+        for key in path:
+            place = (place or {}).get(key)
+        return f"{_share(place)}, n={place['rows']:,}" if place else "-"
+
+    return cell
+
+
+def _wilson(found: Mapping[str, Any] | None) -> str:
+    return "-" if not found else f"{found['share']:.3f} ({found['low']:.3f} to {found['high']:.3f})"
+
+
+def _has(models: _Models, control: str) -> bool:
+    return any(control in result["controls"] for result in models.values())
+
+
+def _ordered_gaps() -> list[str]:
+    from codescaler_plugin.evaluation.pairwise import SCORE_GAPS, bin_names
+
+    return bin_names(SCORE_GAPS)
+
+
+def _bare(name: str) -> str:
+    return name.replace("below ", "< ").replace(" to ", "-").replace(" and more", "+")
+
+
+def _rm_bench(title: str, models: _Models, _: Mapping[str, str]) -> Section:
+    def level(name: str, *path: str) -> Callable[[Mapping[str, Any]], str]:
+        def cell(result: Mapping[str, Any]) -> str:
+            place: Any = result
+            for key in path:
+                place = place.get(key, {})
+            return f"{place[name]:.1%}" if name in place else "-"
+
+        return cell
+
+    def both(*path: str) -> Callable[[Mapping[str, Any]], str]:
+        average, hard = level("average", *path), level("hard", *path)
+        return lambda result: f"{average(result)}; {hard(result)}"
+
+    levels = ("average", "easy", "normal", "hard")
+    lines: list[Any] = [
+        ("rows", lambda one: f"{one['rows']:,}"),
+        ("answers scored", lambda one: one["answers"]),
+        ("without a score", lambda one: f"{one['unscored']:,}"),
+        "Overall",
+        *((name, level(name)) for name in levels),
+    ]
+    for heading, key in (("Domains", "domains"), ("Languages", "languages")):
+        names = _names(models, key)
+        if len(names) > 1 or (key == "languages" and names):
+            lines.append(f"{heading} (average; hard)")
+            lines += [(name, both(key, name)) for name in names]
+    matrices = [
+        Table(
+            [f"{model}: right \\ wrong", *_STYLES],
+            [
+                [style, *(f"{share:.1%}" for share in line)]
+                for style, line in zip(_STYLES, result["matrix"], strict=True)
+            ],
+        )
+        for model, result in models.items()
+    ]
+    findings = [
+        f"{model}: {result['average']:.1%} overall; {result['hard']:.1%} where the wrong answer is the fancier one "
+        f"(Hard), {result['easy']:.1%} where the right one is (Easy)"
+        + (": style counts for more than correctness." if result["hard"] < 0.5 <= result["easy"] else ".")
+        for model, result in models.items()
+    ]
+
+    def matrix(axes: Any, model: str) -> None:
+        axes.imshow(models[model]["matrix"], vmin=0, vmax=1, cmap="RdYlGn")
+        for right, line in enumerate(models[model]["matrix"]):
+            for wrong, share in enumerate(line):
+                axes.text(wrong, right, f"{share:.0%}", ha="center", va="center", fontsize=13)
+        axes.set_xticks(range(3), _STYLES)
+        axes.set_yticks(range(3), _STYLES, rotation=90, va="center")
+        axes.grid(visible=False)
+        axes.set(title=_short(model), xlabel="style of the wrong answer", ylabel="style of the right answer")
+
+    plots = [(f"Accuracy by styles: {model}", partial(matrix, model=model)) for model in models]
+    text = (
+        "RM-Bench (arXiv 2410.16184): a right answer wins with a strictly higher score. Hard is above the diagonal of "
+        "the matrix, Normal on it, Easy below it; overall numbers are means over domains."
+    )
+    return Section(title, text, findings, [_side_by_side(models, lines), *matrices], plots)
+
+
+def _candidates(title: str, models: _Models, colours: Mapping[str, str]) -> Section:
+    first = next(iter(models.values()))
+    others = ("random", "shortest", "longest", "oracle")
+    counts = sorted({int(count) for result in models.values() for count in result["table"]})
+    rows = [
+        [
+            f"N = {count}",
+            *(_share((result["table"].get(str(count)) or {}).get("model")) for result in models.values()),
+            *(_share((first["table"].get(str(count)) or {}).get(choice)) for choice in others),
+        ]
+        for count in counts
+    ]
+    findings = []
+    for model, result in models.items():
+        most = str(result["most"])
+        line = result["table"][most]
+        gain, room = line["model above random"], line["oracle"]["value"] - line["random"]["value"]
+        said = _verdict(gain)
+        findings.append(
+            f"{model}: best of {most} solves {line['model']['value']:.3f}, {_gain(gain)} above a random choice"
+            + (f", {gain['value'] / room:.0%} of what a perfect choice would gain" if room > 0 < gain["value"] else "")
+            + (f": {said}." if said else ".")
+        )
+    lines: list[Any] = [
+        ("problems", lambda one: f"{one['problems']:,}"),
+        ("left out, too few candidates", lambda one: f"{one['left_out']:,}"),
+        ("candidates", lambda one: f"{one['candidates']:,}"),
+        ("without usable code", lambda one: f"{one['unusable']:,}"),
+        ("without a score", lambda one: f"{one['unscored']:,}"),
+        ("pairs of a problem in order", lambda one: _share(one["pair_accuracy"])),
+    ]
+
+    def curves(axes: Any) -> None:
+        for choice, dash in zip(others, (":", "-.", "--", "-"), strict=True):
+            curve = first["curves"][choice]
+            axes.plot(range(1, len(curve) + 1), curve, dash, color=_SHADE, label=choice, linewidth=1.8)
+        for model, result in models.items():
+            colour = colours[model]
+            curve = result["curves"]["model"]
+            axes.plot(range(1, len(curve) + 1), curve, color=colour, label=_short(model), linewidth=2.4)
+            table = {int(count): line["model"] for count, line in result["table"].items()}
+            axes.errorbar(
+                list(table),
+                [one["value"] for one in table.values()],
+                [
+                    [max(0.0, one["value"] - one["low"]) for one in table.values()],
+                    [max(0.0, one["high"] - one["value"]) for one in table.values()],
+                ],
+                fmt="none",
+                color=colour,
+                alpha=0.5,
+                capsize=3,
+            )
+        axes.set_xscale("log", base=2)
+        axes.set_xticks(counts, [str(count) for count in counts])
+        axes.set(xlabel="N, candidates to choose from", ylabel="problems solved", title="Best of N", ylim=(0, 1))
+        axes.legend(ncols=2)
+
+    text = (
+        "The share of problems whose chosen candidate passes, among N drawn without replacement: the unbiased mean "
+        "over all draws. The oracle picks a passing candidate if there is one."
+    )
+    best = Table(["", *models, *others], rows, "Problems solved")
+    return Section(title, text, findings, [best, _side_by_side(models, lines)], [("Problems solved by N", curves)])
+
+
+def _calibration(title: str, models: _Models, _: Mapping[str, str]) -> Section:
+    lines: list[Any] = [
+        ("examples", lambda one: f"{one['examples']:,}"),
+        ("problems", lambda one: f"{one['problems']:,}"),
+        ("right", lambda one: f"{one['accuracy']:.3f}"),
+        "Expected calibration error, on problems not fitted on",
+        *((name, _number("methods", name, "error")) for name in _names(models, "methods")),
+        "Brier score",
+        *((name, _number("methods", name, "brier")) for name in _names(models, "methods")),
+        "Margin from which the probability is",
+        *((name, _number("margin_for", name)) for name in _names(models, "margin_for")),
+    ]
+    if any("pooled" in result for result in models.values()):
+        lines += [
+            "Does a threshold carry across problems?",
+            ("pairs of one problem in order", _number("paired")),
+            ("pairs across problems in order", _number("pooled")),
+        ]
+    findings = []
+    for model, result in models.items():
+        name, best = min(result["methods"].items(), key=lambda one: one[1]["error"])
+        margin = result["margin_for"].get("0.9")
+        findings.append(
+            f"{model}: "
+            + ("no margin is 90% reliable" if margin is None else f"a margin of {margin:.2f} or more is 90% reliable")
+            + f"; probabilities by {name} are off by {best['error']:.3f} on average."
+        )
+
+    def reliable(axes: Any, model: str) -> None:
+        axes.plot([0, 1], [0, 1], color="black", linestyle=":", linewidth=1)
+        for (name, one), colour in zip(models[model]["methods"].items(), (_SHADE, *_COLOURS), strict=False):
+            bins = one["bins"]
+            at, right = [each["probability"] for each in bins], [each["right"] for each in bins]
+            axes.plot(at, right, color=colour, label=f"{name} ({one['error']:.3f})")
+            sizes = [8 + 150 * each["count"] / models[model]["examples"] for each in bins]  # few examples, small dot
+            axes.scatter(at, right, sizes, color=colour)
+        axes.set(xlim=(0, 1), ylim=(0, 1.02), xlabel="probability said", ylabel="share right", title=_short(model))
+        axes.legend(title="error")
+
+    plots = [(f"Reliability: {model}", partial(reliable, model=model)) for model in models]
+    text = "From a margin to the probability that the program in front is right. " + CARRY
+    return Section(title, text, findings, [_side_by_side(models, lines)], plots)
+
+
+def _number(*path: str) -> Callable[[Mapping[str, Any]], str]:
+    def cell(result: Mapping[str, Any]) -> str:
+        place: Any = result
+        for key in path:
+            place = (place or {}).get(key)
+        return "-" if place is None else f"{place:.3f}"
+
+    return cell
+
+
+def _robustness(title: str, models: _Models, colours: Mapping[str, str]) -> Section:
+    kinds = _names(models, "kinds")
+    measures = {
+        "before": "accuracy",
+        "attacked": "accuracy, wrong side edited",
+        "both": "accuracy, both edited",
+        "right only": "accuracy, right side edited",
+        "prefers edited": "prefers the edited (0.5 wanted)",
+        "shift right": "change of score, right side",
+        "shift wrong": "change of score, wrong side",
+    }
+    lines: list[Any] = [
+        ("pairs", lambda one: f"{one['pairs']:,}"),
+        ("without a score", lambda one: f"{one['unscored']:,}"),
+    ]
+    for kind in kinds:
+        lines.append(kind.replace("_", " "))
+        for measure, said in measures.items():
+            write = _gain if "shift" in measure else _share
+
+            def cell(result: Mapping[str, Any], kind: str = kind, measure: str = measure, write: Any = write) -> str:
+                found = result["kinds"].get(kind)
+                return "-" if found is None else write(found[measure])
+
+            lines.append((said, cell))
+    lines += [
+        "Others",
+        ("accuracy against another problem's program", lambda one: _share(one.get("unaligned"))),
+        ("spread of a score under edits", _number("spread", "mean")),
+        ("mean gap of a pair's scores", _number("spread", "gap")),
+        ("gap as a teller of the right order", _number("uncertainty", "gap")),
+        ("gap over spread as one", _number("uncertainty", "gap over spread")),
+    ]
+    findings = []
+    for model, result in models.items():
+        losses = {kind: one["before"]["value"] - one["attacked"]["value"] for kind, one in result["kinds"].items()}
+        if losses:
+            worst = max(losses, key=lambda kind: losses[kind])
+            one = result["kinds"][worst]
+            findings.append(
+                f"{model}: weakest against {worst.replace('_', ' ')}: {one['before']['value']:.3f} of pairs in order, "
+                f"{one['attacked']['value']:.3f} when the wrong side is edited."
+            )
+
+    def attacks(axes: Any) -> None:
+        width = 0.8 / len(models)
+        for number, (model, result) in enumerate(models.items()):
+            colour = colours[model]
+            for place, kind in enumerate(kinds):
+                if kind not in result["kinds"]:
+                    continue
+                one = result["kinds"][kind]
+                at = place + (number - (len(models) - 1) / 2) * width
+                axes.bar(
+                    at,
+                    one["attacked"]["value"],
+                    width * 0.92,
+                    color=colour,
+                    label=_short(model) if not place else None,
+                )
+                axes.plot([at, at], [one["attacked"]["low"], one["attacked"]["high"]], color="black", linewidth=1.2)
+                axes.plot([at - width / 2, at + width / 2], [one["before"]["value"]] * 2, color="black", linewidth=2)
+        axes.axhline(0.5, color="black", linestyle=":", linewidth=1)
+        axes.set_xticks(range(len(kinds)), [kind.replace("_", " ") for kind in kinds])
+        axes.set(ylim=(0, 1), ylabel="pairs in order", title="Wrong side edited (bar); before (line)")
+        axes.legend(loc="lower right")
+
+    plots = [("Accuracy under attack", attacks)] if kinds else []
+    text = (
+        "Edits that change nothing of what a program does. As an attack the wrong program is edited, the right one is "
+        "not: whatever accuracy is lost then was won by style."
+    )
+    return Section(title, text, findings, [_side_by_side(models, lines)], plots)
+
+
+# Pictures
+
+
+def _short(name: str) -> str:
+    return name if len(name) <= 24 else f"{name[:11]}…{name[-11:]}"
+
+
+def _svg(draw: Callable[[Any], None]) -> bytes:
+    from matplotlib import rc_context
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(5.4, 4.0), layout="constrained")
+    axes = figure.subplots()
+    axes.grid(alpha=0.3)
+    axes.set_axisbelow(True)
+    draw(axes)
+    written = io.BytesIO()
+    with rc_context({"svg.hashsalt": "codescaler", "svg.fonttype": "path"}):  # equal numbers, equal files
+        figure.savefig(written, format="svg", metadata={"Date": None})
+    return written.getvalue()
+
+
+# The two pages
+
+
+def _made(summaries: Sequence[Summary]) -> Iterator[list[str]]:
+    labels = _labels([summary.model for summary in summaries])
+    for one in summaries:
+        yield [
+            labels[one.model],
+            f"{EVALUATIONS[one.evaluation]}: {one.name}",
+            str(one.facts.get("command", "")),
+            str(one.facts.get("data_sha256", ""))[:12],
+        ]
+
+
+_MADE = ("model", "evaluation", "command", "SHA-256 of the data")
+
+
+def _markdown(
+    title: str, summaries: Sequence[Summary], found: Sequence[Section], plots: Sequence[Sequence[str]]
+) -> str:
+    parts = [f"# {title}\n"]
+    for section in found:
+        parts += [f"- **{_escaped(section.title)}**, {_escaped(finding)}" for finding in section.findings]
+    parts.append("")
+    for section, names in zip(found, plots, strict=True):
+        parts += [f"## {_escaped(section.title)}\n", section.text + "\n"]
+        parts += [f"![{_escaped(said)}]({name})\n" for (said, _), name in zip(section.plots, names, strict=True)]
+        parts += [_markdown_table(table) for table in section.tables]
+    parts += ["## How it was measured\n", _markdown_table(Table(_MADE, list(_made(summaries))))]
+    parts.append(f"codescaler-plugin {__version__}\n")
+    return "\n".join(parts)
+
+
+def _escaped(text: str) -> str:
+    return " ".join(text.split()).replace("\\", "\\\\").replace("|", "\\|").replace("<", "&lt;")
+
+
+def _markdown_table(table: Table) -> str:
+    lines = [f"**{table.caption}**\n"] if table.caption else []
+    lines.append("| " + " | ".join(map(_escaped, table.head)) + " |")
+    lines.append("|---|" + "---:|" * (len(table.head) - 1))
+    for row in table.rows:
+        cells = [f"**{_escaped(row[0])}**", *[""] * (len(table.head) - 1)] if len(row) == 1 else map(_escaped, row)
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines) + "\n"
+
+
+_STYLE = """
+:root { --ink: #1b1f24; --soft: #59636e; --line: #d8dee4; --wash: #f6f8fa; }
+* { box-sizing: border-box; }
+body { margin: 0 auto; padding: 1rem; max-width: 70rem; color: var(--ink); background: #fff;
+  font: 16px/1.5 system-ui, -apple-system, "Segoe UI", sans-serif; }
+h1 { font-size: 1.6rem; line-height: 1.2; }
+h2 { font-size: 1.25rem; margin: 2.2rem 0 .4rem; overflow-wrap: anywhere; }
+p { max-width: 48rem; margin: .4rem 0 .8rem; } .soft { color: var(--soft); }
+ul.findings { background: var(--wash); border-left: 4px solid #1f6feb; margin: 1rem 0;
+  padding: .7rem 1rem .7rem 2rem; }
+ul.findings li { margin: .25rem 0; overflow-wrap: anywhere; }
+.wide { overflow-x: auto; margin: .8rem 0; border: 1px solid var(--line); border-radius: 6px; }
+table { border-collapse: separate; border-spacing: 0; width: 100%; font-size: .875rem;
+  font-variant-numeric: tabular-nums; }
+.held { white-space: nowrap; color: var(--soft); font-size: .93em; }
+th, td { padding: .35rem .6rem; border-bottom: 1px solid var(--line); text-align: right; vertical-align: top; }
+tr:last-child > * { border-bottom: 0; }
+th:first-child, td:first-child { text-align: left; position: sticky; left: 0; background: #fff; min-width: 6.5rem; }
+thead th, thead th:first-child { background: var(--wash); }
+tr.heading th { background: var(--wash); font-weight: 600; text-align: left; }
+table.made td { text-align: left; }
+table.made td:nth-child(3) { font-family: ui-monospace, monospace; font-size: .75rem;
+  min-width: 16rem; overflow-wrap: anywhere; }
+caption { text-align: left; font-weight: 600; padding: .4rem .6rem; }
+td { min-width: 4rem; }
+.plots { display: flex; flex-wrap: wrap; gap: .5rem 1rem; }
+.plots img { flex: 0 1 32rem; min-width: 0; max-width: 100%; height: auto; }
+@media (max-width: 600px) { body { font-size: 15px; padding: .8rem; } table { font-size: .78rem; }
+  th, td { padding: .35rem .35rem; } th:first-child, td:first-child { min-width: 5.2rem; } }
+@media print { body { max-width: none; font-size: 10pt; padding: 0; } .wide { overflow: visible; border: 0; }
+  h2, h2 + p { break-after: avoid; } img, tr, .plots { break-inside: avoid; } table { font-size: 8pt; }
+  .plots img { flex-basis: 45%; }
+  th:first-child, td:first-child { position: static; } td, th:first-child { min-width: 0; }
+  table.made td:nth-child(3) { min-width: 0; } }
+"""
+
+
+def _html(title: str, summaries: Sequence[Summary], found: Sequence[Section], plots: Sequence[Sequence[bytes]]) -> str:
+    write = html.escape
+    findings = "".join(
+        f"<li><strong>{write(section.title)}</strong>, {write(finding)}</li>"
+        for section in found
+        for finding in section.findings
+    )
+    parts = [
+        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">'
+        f"<title>{write(title)}</title><style>{_STYLE}</style></head><body>",
+        f"<h1>{write(title)}</h1>",
+        f'<ul class="findings">{findings}</ul>' if findings else "",
+    ]
+    for section, drawn in zip(found, plots, strict=True):
+        parts += [f"<h2>{write(section.title)}</h2>", f"<p>{write(section.text)}</p>", '<div class="plots">']
+        for (said, _), plot in zip(section.plots, drawn, strict=True):
+            data = base64.b64encode(plot).decode()
+            parts.append(f'<img alt="{write(said)}" src="data:image/svg+xml;base64,{data}">')
+        parts.append("</div>")
+        parts += [_html_table(table) for table in section.tables]
+    parts += [
+        "<h2>How it was measured</h2>",
+        _html_table(Table(_MADE, list(_made(summaries))), "made"),
+        f'<p class="soft">codescaler-plugin {write(__version__)}</p></body></html>\n',
+    ]
+    return "\n".join(parts)
+
+
+def _html_table(table: Table, kind: str = "") -> str:
+    write = html.escape
+    lines = ['<div class="wide"><table' + (f' class="{kind}"' if kind else "") + ">"]
+    if table.caption:
+        lines.append(f"<caption>{write(table.caption)}</caption>")
+    lines.append(
+        "<thead><tr>" + "".join(f'<th scope="col">{write(cell)}</th>' for cell in table.head) + "</tr></thead>"
+    )
+    for row in table.rows:
+        if len(row) == 1:
+            lines.append(
+                f'<tr class="heading"><th scope="rowgroup" colspan="{len(table.head)}">{write(row[0])}</th></tr>'
+            )
+        else:
+            lines.append(f"<tr>{''.join(f'<td>{_held(write(cell))}</td>' for cell in row)}</tr>")
+    return "\n".join([*lines, "</table></div>"])
+
+
+def _held(cell: str) -> str:
+    """An interval that is not torn over two lines."""
+    return re.sub(r"\([-+.\d]+ to [-+.\d]+\)", r'<span class="held">\g<0></span>', cell)

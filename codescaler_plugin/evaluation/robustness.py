@@ -1,0 +1,161 @@
+"""What edits that change nothing do to the scores: comments, praise, dead code, other names, another layout.
+
+Each kind of `preference.rewrites.KEEPING` is used as an attack: the *wrong* program is edited, the right one is not.
+The edits keep what a program does by their making; nothing is run. What breaking edits do, pairs tell that execution
+has confirmed: `codescaler augment`, then `codescaler evaluate pairs`.
+"""
+
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from math import sqrt
+from pathlib import Path
+from random import Random
+from statistics import fmean, pstdev
+from typing import Any
+
+from codescaler_plugin.errors import DataError
+from codescaler_plugin.evaluation.intervals import area, mean_of, win
+from codescaler_plugin.evaluation.scored import Row, score_rows
+from codescaler_plugin.preference.rewrites import KEEPING
+from codescaler_plugin.records import PreferencePair
+from codescaler_plugin.scoring import Scorer
+
+UNALIGNED = "unaligned"
+MEASURES = ("before", "attacked", "both", "right only", "prefers edited", "shift right", "shift wrong")
+
+
+def evaluate_robustness(
+    pairs: Sequence[PreferencePair],
+    scorer: Scorer,
+    *,
+    limit: int = 500,
+    output: Path | None = None,
+    model: str = "",
+    seed: int = 0,
+    progress: Callable[[int], None] | None = None,
+) -> dict[str, Any]:
+    """Accuracy and score under edits that keep the label, as JSON's types.
+
+    For each kind, over the pairs to whose both sides it applies: accuracy `before`; `attacked` (the wrong side
+    edited); `both` edited; `right only` edited; `prefers edited`: share of programs, right and wrong, that score
+    higher when edited (0.5 wanted); `shift right`, `shift wrong`: mean change of score, in logits. `unaligned` is
+    the accuracy against another problem's right program. `spread` is the standard deviation of a program's score under
+    its edits; `uncertainty` compares, as tellers of the right order (area under the curve), the gap alone with the gap
+    over the spread of its two sides.
+
+    Args:
+        pairs: n pairs of Python programs; others are edited by no kind.
+        scorer: gives raw logits.
+        limit: pairs drawn.
+        output: JSON lines of scores, see `score_rows`.
+        model: name of the model behind the scorer.
+        seed: of draws and edits.
+        progress: called with the number of pairs just scored.
+
+    Raises:
+        DataError: no pairs, or none with two scores.
+        ConfigError, ScorerError: see `score_rows`.
+        MissingExtraError: scipy is not installed.
+    """
+    if not pairs:
+        raise DataError("no pairs: there is nothing to evaluate")
+    drawn = Random(seed).sample(list(pairs), min(limit, len(pairs)))
+    rows = [_row(number, pair, drawn, seed) for number, pair in enumerate(drawn)]
+    names: list[str] = []
+    kinds: dict[str, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
+    problems: dict[str, list[str]] = defaultdict(list)
+    spreads, gaps, over_spread, right = [], [], [], []
+    unaligned: list[float] = []
+    unaligned_problems: list[str] = []
+    for pair, row, scores in zip(
+        drawn, rows, score_rows(rows, scorer, output, model=model, progress=progress), strict=True
+    ):
+        chosen, rejected, *rest = scores
+        if chosen is None or rejected is None:
+            continue
+        name = f"{pair.problem_id}\0{pair.problem}"
+        names.append(name)
+        if row.facts[UNALIGNED]:
+            other = rest.pop()
+            if other is not None:
+                unaligned.append(win(chosen, other))
+                unaligned_problems.append(name)
+        edited: list[list[float]] = [[chosen], [rejected]]
+        for kind, (of_chosen, of_rejected) in zip(
+            row.facts["edits"], zip(rest[::2], rest[1::2], strict=True), strict=True
+        ):
+            if of_chosen is None or of_rejected is None:
+                continue
+            edited[0].append(of_chosen)
+            edited[1].append(of_rejected)
+            problems[kind].append(name)
+            for measure, value in {
+                "before": win(chosen, rejected),
+                "attacked": win(chosen, of_rejected),
+                "both": win(of_chosen, of_rejected),
+                "right only": win(of_chosen, rejected),
+                "prefers edited": (win(of_chosen, chosen) + win(of_rejected, rejected)) / 2,
+                "shift right": of_chosen - chosen,
+                "shift wrong": of_rejected - rejected,
+            }.items():
+                kinds[kind][measure].append(value)
+        if len(edited[0]) > 2:
+            deviations = [pstdev(scores_) for scores_ in edited]
+            spreads += deviations
+            noise = sqrt(deviations[0] ** 2 + deviations[1] ** 2)
+            gaps.append(abs(chosen - rejected))
+            over_spread.append(abs(chosen - rejected) / noise if noise else float("inf"))
+            right.append(win(chosen, rejected))
+    if not names:
+        raise DataError(f"none of {len(drawn)} pairs has a score on both sides: is max_length too small for them?")
+    found: dict[str, Any] = {
+        "pairs": len(drawn),
+        "unscored": len(drawn) - len(names),
+        "kinds": {
+            kind: {
+                measure: asdict(
+                    mean_of(
+                        kinds[kind][measure],
+                        problems[kind],
+                        seed=seed,
+                        bounds=(0, 1)
+                        if "shift" not in measure
+                        else (min(kinds[kind][measure]), max(kinds[kind][measure])),
+                    )
+                )
+                for measure in MEASURES
+            }
+            for kind in KEEPING
+            if kind in kinds
+        },
+    }
+    if unaligned:
+        found[UNALIGNED] = asdict(mean_of(unaligned, unaligned_problems, seed=seed))
+    if spreads:
+        sure = [place for place, one in enumerate(right) if one == 1]
+        unsure = [place for place, one in enumerate(right) if one == 0]
+        found["spread"] = {"mean": fmean(spreads), "gap": fmean(gaps), "programs": len(spreads)}
+        found["uncertainty"] = {
+            name: area([values[place] for place in sure], [values[place] for place in unsure])
+            for name, values in (("gap", gaps), ("gap over spread", over_spread))
+        }
+    return found
+
+
+def _row(number: int, pair: PreferencePair, drawn: Sequence[PreferencePair], seed: int) -> Row:
+    """Both sides as they are, both under each kind that applies to both, and another problem's right program."""
+    codes = [pair.chosen, pair.rejected]
+    applied = []
+    for kind, change in KEEPING.items():
+        edited = [change(code, Random(f"{seed} {kind} {number}")) for code in codes[:2]]
+        if all(one is not None and one != code for one, code in zip(edited, codes, strict=False)):
+            codes += [one for one in edited if one is not None]
+            applied.append(kind)
+    others = [one.chosen for one in drawn if one.problem != pair.problem]
+    if others:
+        codes.append(Random(f"{seed} {UNALIGNED} {number}").choice(others))
+    return Row(
+        {"row": number, "problem_id": pair.problem_id, "kind": pair.kind, "edits": applied, UNALIGNED: bool(others)},
+        tuple((pair.problem, code) for code in codes),
+    )

@@ -1,0 +1,131 @@
+"""Rows -> scores, in a file with a line for each row that a killed run goes on with where it ended."""
+
+import fcntl
+import hashlib
+import json
+import os
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from codescaler_plugin.errors import ConfigError
+from codescaler_plugin.scoring import Scorer
+
+Item = tuple[str, str]
+"""A problem and a code, as a scorer takes them."""
+
+Scores = list[float | None]
+
+_CHUNK = 256  # items between two writes: what a kill can cost
+
+
+@dataclass(frozen=True)
+class Row:
+    """What is scored together: the sides of a pair, the candidates for a problem.
+
+    Attributes:
+        facts: what its line holds beside the scores.
+        items: what is scored, at least one.
+    """
+
+    facts: dict[str, Any]
+    items: tuple[Item, ...]
+
+
+def score_rows(
+    rows: Sequence[Row],
+    scorer: Scorer,
+    output: Path | None,
+    *,
+    model: str,
+    progress: Callable[[int], None] | None = None,
+) -> list[Scores]:
+    """The scores of every row; same order.
+
+    A line of `output` holds a row's facts, its `scores` and a `key` of model and texts. Called again with the same
+    model and rows, the run goes on where it ended; a torn last line is taken off.
+
+    Args:
+        rows: n rows.
+        scorer: gives raw logits.
+        output: JSON lines; None: nothing is kept.
+        model: name of the model behind the scorer.
+        progress: called with the number of rows just read or scored.
+
+    Raises:
+        ConfigError: an output that cannot be written, is being written, or is of another model or other rows.
+        ScorerError: the model failed; the rows before are in the file.
+    """
+    if output is None:
+        return [scores for chunk in _chunks(rows) for scores in _scored(chunk, scorer, progress)]
+    try:
+        output.parent.mkdir(parents=True, exist_ok=True)
+        file = output.open("ab+")
+    except OSError as error:
+        raise ConfigError(f"cannot write {output}: {error.strerror}") from error
+    with file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise ConfigError(f"{output} is being written by another process") from None
+        found = _resumed(file, rows, output, model)
+        if progress is not None:
+            progress(len(found))
+        for chunk in _chunks(rows[len(found) :]):
+            for row, scores in zip(chunk, _scored(chunk, scorer, progress), strict=True):
+                line = {**row.facts, "scores": scores, "key": _key(model, row)}
+                file.write(json.dumps(line).encode() + b"\n")
+                found.append(scores)
+            file.flush()
+    return found
+
+
+def _chunks(rows: Sequence[Row]) -> Iterator[list[Row]]:
+    chunk: list[Row] = []
+    for row in rows:
+        chunk.append(row)
+        if sum(len(one.items) for one in chunk) >= _CHUNK:
+            yield chunk
+            chunk = []
+    if chunk:
+        yield chunk
+
+
+def _scored(chunk: Sequence[Row], scorer: Scorer, progress: Callable[[int], None] | None) -> list[Scores]:
+    scores = iter(scorer.score([item for row in chunk for item in row.items]))
+    found = [[next(scores) for _ in row.items] for row in chunk]
+    if progress is not None:
+        progress(len(chunk))
+    return found
+
+
+def _key(model: str, row: Row) -> str:
+    text = json.dumps([model, *row.items])
+    return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
+
+
+def _resumed(file: BinaryIO, rows: Sequence[Row], output: Path, model: str) -> list[Scores]:
+    """The scores that are there, after a torn last line has been taken off."""
+    file.seek(0)
+    found: list[Scores] = []
+    whole = 0
+    for line in file:
+        if not line.endswith(b"\n"):
+            break
+        try:
+            kept = json.loads(line)
+            same = len(found) < len(rows) and kept["key"] == _key(model, rows[len(found)])
+            scores = kept["scores"]
+        except (ValueError, TypeError, KeyError):
+            same, scores = False, []
+        if not same:
+            raise ConfigError(
+                f"line {len(found) + 1} of {output} is of another model, other data or other options than are given "
+                "now. Give another --output or --name, or delete it to start anew"
+            )
+        found.append(scores)
+        whole += len(line)
+    file.truncate(whole)
+    file.seek(0, os.SEEK_END)
+    return found

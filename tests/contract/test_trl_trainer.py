@@ -1,0 +1,386 @@
+"""CodeScalerRewardTrainer on the real TRL, on CPU, with tiny random models."""
+
+import logging
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from datasets import Dataset
+from transformers import AutoTokenizer, TrainerCallback
+from trl import RewardConfig, RewardTrainer
+from trl.trainer.reward_trainer import DataCollatorForPreference
+
+from codescaler_plugin import ConfigError, DataError, load_scorer
+from codescaler_plugin.integrations.trl_trainer import CodeScalerRewardConfig, CodeScalerRewardTrainer
+from codescaler_plugin.preference.preparation import prepare_preference_dataset
+from codescaler_plugin.scoring.rendering import Renderer
+
+PROBLEMS = [f"Write a function solve(n) that returns n plus {number}. " * 3 for number in range(8)]
+PAIRS = [
+    {
+        "problem": problem,
+        "chosen": f"def solve(n):\n    return n + {number}\n",
+        "rejected": f"def solve(n):\n    return n - {number}\n",
+        "kind": "rollout" if number % 2 else "near_miss",
+        "margin": 0.25 + number / 16,
+    }
+    for number, problem in enumerate(PROBLEMS)
+]
+
+
+def arguments(folder: Path, **settings: Any) -> CodeScalerRewardConfig:
+    defaults = {
+        "per_device_train_batch_size": 4,
+        "per_device_eval_batch_size": 4,
+        "max_steps": 2,
+        "learning_rate": 1e-3,
+        "logging_steps": 1,
+        "report_to": "none",
+        "use_cpu": True,
+        "bf16": False,
+        "gradient_checkpointing": False,
+        "save_strategy": "no",
+        "max_length": 200,
+    }
+    return CodeScalerRewardConfig(output_dir=str(folder), **{**defaults, **settings})
+
+
+def trainer_of(model: Path, folder: Path, rows: list[dict[str, Any]] = PAIRS, **settings: Any) -> Any:
+    evaluation = settings.pop("eval_dataset", None)
+    return CodeScalerRewardTrainer(
+        model=str(model),
+        args=arguments(folder, **settings),
+        train_dataset=Dataset.from_list(rows),
+        eval_dataset=evaluation,
+    )
+
+
+def test_training_sees_the_token_ids_that_the_scorer_builds(tiny_rm_dir: Path, tmp_path: Path) -> None:
+    trainer = trainer_of(tiny_rm_dir, tmp_path)
+    renderer = Renderer(AutoTokenizer.from_pretrained(tiny_rm_dir), 200)
+    for side in ("chosen", "rejected"):
+        expected = renderer.encode([(row["problem"], row[side]) for row in PAIRS])
+        assert trainer.train_dataset[f"{side}_ids"] == expected
+
+
+def test_ids_are_those_that_the_stock_trainer_makes_of_the_messages(tiny_rm_dir: Path, tmp_path: Path) -> None:
+    rows = [
+        {
+            "chosen": [{"role": "user", "content": row["problem"]}, {"role": "assistant", "content": row["chosen"]}],
+            "rejected": [
+                {"role": "user", "content": row["problem"]},
+                {"role": "assistant", "content": row["rejected"]},
+            ],
+        }
+        for row in PAIRS
+    ]
+    stock = RewardTrainer(
+        model=str(tiny_rm_dir),
+        args=RewardConfig(output_dir=str(tmp_path), use_cpu=True, bf16=False, report_to="none"),
+        train_dataset=Dataset.from_list(rows),
+    )
+    ours = trainer_of(tiny_rm_dir, tmp_path, rows)
+    assert ours.train_dataset["chosen_ids"] == stock.train_dataset["chosen_ids"]
+    assert ours.train_dataset["rejected_ids"] == stock.train_dataset["rejected_ids"]
+
+
+@pytest.mark.parametrize("settings", [{}, {"margin_scale": 2.0}, {"center_rewards_coefficient": 0.1}])
+@pytest.mark.parametrize("share", [True, False])
+def test_loss_and_gradients_equal_the_stock_trainers(
+    tiny_rm_dir: Path, tmp_path: Path, settings: dict[str, Any], share: bool
+) -> None:
+    ours = trainer_of(tiny_rm_dir, tmp_path, share_prefixes=share, unaligned_ratio=0.0, **settings)
+    stock = RewardTrainer(
+        model=str(tiny_rm_dir),
+        args=RewardConfig(
+            output_dir=str(tmp_path),
+            use_cpu=True,
+            bf16=False,
+            report_to="none",
+            gradient_checkpointing=False,
+            center_rewards_coefficient=settings.get("center_rewards_coefficient"),
+        ),
+        train_dataset=ours.train_dataset,
+    )
+    examples = [ours.train_dataset[index] for index in range(6)]
+    batch = DataCollatorForPreference(pad_token_id=stock.processing_class.pad_token_id)(examples)
+    assert ("margin" in batch) == ("margin_scale" in settings)
+    losses = {}
+    for name, trainer in (("ours", ours), ("stock", stock)):
+        trainer.model.train()
+        losses[name] = trainer.compute_loss(trainer.model, {key: value.clone() for key, value in batch.items()})
+        losses[name].backward()
+    assert losses["ours"].item() == pytest.approx(losses["stock"].item(), rel=1e-6)
+    for (name, mine), theirs in zip(ours.model.named_parameters(), stock.model.parameters(), strict=True):
+        scale = theirs.grad.abs().max().item()
+        torch.testing.assert_close(mine.grad, theirs.grad, rtol=1e-4, atol=1e-5 * scale, msg=name)
+
+
+def test_shared_prefixes_are_really_used(tiny_rm_dir: Path, tmp_path: Path) -> None:
+    trainer = trainer_of(tiny_rm_dir, tmp_path, unaligned_ratio=0.0)
+    shapes = []
+    handle = trainer.model.model.register_forward_pre_hook(
+        lambda _module, inputs: shapes.append(tuple(inputs[0].shape))
+    )
+    trainer.train()
+    handle.remove()
+    sides = [len(ids) for name in ("chosen_ids", "rejected_ids") for ids in trainer.train_dataset[name]]
+    assert len(shapes) == 2
+    assert all(batch == 1 for batch, _ in shapes)
+    assert sum(tokens for _, tokens in shapes) < 0.75 * sum(sides)
+
+
+@pytest.mark.parametrize("checkpointing", [True, False])
+def test_training_learns_and_the_saved_model_scores_as_it_ended(
+    tiny_rm_dir: Path, tmp_path: Path, checkpointing: bool
+) -> None:
+    trainer = trainer_of(
+        tiny_rm_dir, tmp_path, max_steps=30, gradient_checkpointing=checkpointing, unaligned_ratio=0.5
+    )
+    trainer.train()
+    losses = [row["loss"] for row in trainer.state.log_history if "loss" in row]
+    assert sum(losses[-5:]) / 5 < 0.5 * math.log(2)  # half of what a model that knows nothing has
+    trainer.save_model(str(tmp_path / "saved"))
+    scores = load_scorer(str(tmp_path / "saved")).score(
+        [(row["problem"], row[side]) for side in ("chosen", "rejected") for row in PAIRS]
+    )
+    assert all(right > wrong for right, wrong in zip(scores[:8], scores[8:], strict=True))
+
+
+def test_metrics_have_the_name_of_their_set_and_of_their_kind(tiny_rm_dir: Path, tmp_path: Path) -> None:
+    sets = {"clean": Dataset.from_list(PAIRS[:4]), "other": Dataset.from_list(PAIRS[4:])}
+    trainer = trainer_of(tiny_rm_dir, tmp_path, eval_dataset=sets, eval_strategy="steps", eval_steps=1)
+    trainer.train()
+    logged = {key for row in trainer.state.log_history for key in row}
+    for name in ("clean", "other"):
+        for metric in ("loss", "accuracy", "margin", "accuracy/rollout", "accuracy/near_miss"):
+            assert f"eval_{name}_{metric}" in logged
+    assert "eval_accuracy" not in logged
+    assert {"accuracy/rollout", "accuracy/near_miss"} <= logged
+    result = trainer.evaluate(Dataset.from_list(PAIRS), metric_key_prefix="fresh")
+    assert {"fresh_accuracy", "fresh_accuracy/rollout"} <= result.keys()
+
+
+def unaligned_of(trainer: Any, epoch: int) -> list[tuple[list[int], list[int]]]:
+    collator = trainer.data_collator
+    collator.epoch = epoch
+    examples = [trainer.train_dataset[index] for index in range(8)]
+    return [(made["chosen_ids"], made["rejected_ids"]) for made in collator._unaligned(examples)]
+
+
+def test_unaligned_pairs_are_right_code_of_another_problem_drawn_anew_in_each_epoch(
+    tiny_rm_dir: Path, tmp_path: Path
+) -> None:
+    trainer = trainer_of(tiny_rm_dir, tmp_path, unaligned_ratio=0.5)
+    renderer = Renderer(AutoTokenizer.from_pretrained(tiny_rm_dir), 200)
+    right = {tuple(ids): row["problem"] for ids, row in zip(trainer.train_dataset["chosen_ids"], PAIRS, strict=True)}
+    wrong = {
+        tuple(ids)
+        for row in PAIRS
+        for ids in renderer.encode([(row["problem"], other["chosen"]) for other in PAIRS if other is not row])
+    }
+    epochs = [unaligned_of(trainer, epoch) for epoch in range(6)]
+    assert all(tuple(chosen) in right and tuple(rejected) in wrong for made in epochs for chosen, rejected in made)
+    assert len({str(made) for made in epochs}) == 6
+    assert 0.25 < sum(map(len, epochs)) / (6 * 8) < 0.75
+    assert unaligned_of(trainer, 0) == epochs[0]
+
+
+def test_unaligned_pairs_are_counted_by_name_and_only_in_training(tiny_rm_dir: Path, tmp_path: Path) -> None:
+    evaluation = Dataset.from_list(PAIRS)
+    trainer = trainer_of(tiny_rm_dir, tmp_path, eval_dataset=evaluation, unaligned_ratio=1.0, eval_strategy="steps", eval_steps=1)  # fmt: skip
+    trainer.train()
+    logged = {key for row in trainer.state.log_history for key in row}
+    assert "accuracy/unaligned" in logged
+    assert "eval_accuracy/unaligned" not in logged
+
+
+def test_rewritten_pairs_are_the_same_pairs_in_another_dress_drawn_anew_in_each_epoch(
+    tiny_rm_dir: Path, tmp_path: Path
+) -> None:
+    trainer = trainer_of(
+        tiny_rm_dir, tmp_path, rewrite_ratio=0.5, rewrite_kinds=["padding"], unaligned_ratio=0.0, max_length=2000
+    )
+    tokenizer = AutoTokenizer.from_pretrained(tiny_rm_dir)
+    rows = [trainer.train_dataset[index] for index in range(8)]
+    collator = trainer.data_collator
+    seen = []
+    for epoch in (0, 1, 0):
+        collator.epoch = epoch
+        seen.append(list(collator._rewritten(rows)))
+    assert seen[0] == seen[2] != seen[1]
+    changed = [(old, new) for old, new in zip(rows, seen[0], strict=True) if old != new]
+    assert 1 <= len(changed) < 8
+    for old, new in changed:
+        chosen, rejected = (tokenizer.decode(new[side]) for side in ("chosen_ids", "rejected_ids"))
+        body = old["chosen"].splitlines()[-1].strip()
+        assert body in chosen
+        assert body not in rejected
+        assert "#" in chosen
+        assert chosen.replace(body, "") == rejected.replace(old["rejected"].splitlines()[-1].strip(), "")
+    trainer.train()
+
+
+def test_smoothed_labels_give_the_mean_of_both_losses(tiny_rm_dir: Path, tmp_path: Path) -> None:
+    smooth = trainer_of(tiny_rm_dir, tmp_path, label_smoothing=0.1, unaligned_ratio=0.0)
+    batch = smooth.data_collator([smooth.train_dataset[index] for index in range(6)])
+    loss, outputs = smooth.compute_loss(smooth.model, batch, return_outputs=True)
+    chosen, rejected = torch.chunk(outputs.logits.squeeze(-1), 2)
+    both = [-torch.nn.functional.logsigmoid(sign * (chosen - rejected)).mean() for sign in (1, -1)]
+    assert loss.item() == pytest.approx((0.9 * both[0] + 0.1 * both[1]).item(), rel=1e-5)
+
+
+class _Kill(TrainerCallback):
+    """Ends the run after a step, as a kill after its checkpoint would."""
+
+    def __init__(self, step: int) -> None:
+        self.step = step
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        control.should_training_stop = state.global_step >= self.step
+
+
+def test_resumed_run_ends_as_the_undisturbed_one(tiny_rm_dir: Path, tmp_path: Path) -> None:
+    settings = {"max_steps": 6, "save_strategy": "steps", "save_steps": 1, "unaligned_ratio": 0.5, "per_device_train_batch_size": 3}  # fmt: skip
+    whole = trainer_of(tiny_rm_dir, tmp_path / "whole", **settings)
+    whole.train()
+    first = trainer_of(tiny_rm_dir, tmp_path / "parts", **settings)
+    first.add_callback(_Kill(4))
+    first.train()
+    second = trainer_of(tiny_rm_dir, tmp_path / "parts", **settings)
+    second.train(resume_from_checkpoint=str(tmp_path / "parts" / "checkpoint-4"))
+    for one, other in zip(whole.model.parameters(), second.model.parameters(), strict=True):
+        torch.testing.assert_close(one, other, rtol=0, atol=1e-7)
+
+
+def test_model_that_cannot_share_prefixes_is_trained_in_padded_batches(tmp_path: Path) -> None:
+    from tests import tiny
+
+    folder = tiny.save_encoder(tmp_path / "encoder")
+    trainer = trainer_of(folder, tmp_path / "run")
+    trainer.train()
+    assert trainer.state.global_step == 2
+
+
+def test_adapter_is_trained_with_shared_prefixes(tiny_rm_dir: Path, tmp_path: Path) -> None:
+    peft = pytest.importorskip("peft", reason="peft is not installed")
+    trainer = CodeScalerRewardTrainer(
+        model=str(tiny_rm_dir),
+        args=arguments(tmp_path, unaligned_ratio=0.0),
+        train_dataset=Dataset.from_list(PAIRS),
+        peft_config=peft.LoraConfig(
+            task_type="SEQ_CLS", modules_to_save=["score"], target_modules=["q_proj", "v_proj"]
+        ),
+    )
+    assert trainer._shares
+    before = {
+        name: weight.detach().clone() for name, weight in trainer.model.named_parameters() if weight.requires_grad
+    }
+    trainer.train()
+    changed = [name for name, weight in trainer.model.named_parameters() if name in before and not torch.equal(weight, before[name])]  # fmt: skip
+    assert any("lora" in name for name in changed)
+    assert any("score" in name for name in changed)
+
+
+def test_card_of_a_checkpoint_names_the_paper(tiny_rm_dir: Path, tmp_path: Path) -> None:
+    trainer = trainer_of(tiny_rm_dir, tmp_path, save_strategy="steps", save_steps=2)
+    trainer.train()
+    card = (tmp_path / "README.md").read_text()
+    assert "2602.17684" in card
+    assert "codescaler" in card
+
+
+def test_prepared_dataset_is_what_the_stock_trainer_takes(tiny_rm_dir: Path, tmp_path: Path) -> None:
+    tokenizer = AutoTokenizer.from_pretrained(tiny_rm_dir)
+    prepared = prepare_preference_dataset(PAIRS, tokenizer, margin_scale=1.0)
+    prepared.save_to_disk(str(tmp_path / "pairs"))
+    stock = RewardTrainer(
+        model=str(tiny_rm_dir),
+        args=RewardConfig(output_dir=str(tmp_path), max_steps=1, use_cpu=True, bf16=False, report_to="none"),
+        train_dataset=Dataset.load_from_disk(str(tmp_path / "pairs")),
+    )
+    stock.train()
+    assert stock.train_dataset["chosen_ids"] == prepared["chosen_ids"]
+
+
+# Bad data
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"chosen": ""}, r"row 3: the chosen side is empty"),
+        ({"rejected": PAIRS[3]["chosen"]}, r"row 3: .*the same program"),
+        ({"chosen": "def solve(n:\n"}, r"row 3: the chosen side is no program \(syntax_error\)"),
+        ({"chosen": "pass\n"}, r"row 3: the chosen side is no program \(trivial\)"),
+        ({"problem": ""}, r"row 3: the problem is empty"),
+    ],
+)
+def test_bad_row_is_named_before_any_step(
+    tiny_rm_dir: Path, tmp_path: Path, change: dict[str, Any], message: str
+) -> None:
+    rows = [*PAIRS[:3], {**PAIRS[3], **change}, *PAIRS[4:]]
+    with pytest.raises(DataError, match=message):
+        trainer_of(tiny_rm_dir, tmp_path, rows)
+
+
+def test_missing_column_is_a_data_error(tiny_rm_dir: Path, tmp_path: Path) -> None:
+    rows = [{"problem": row["problem"], "chosen": row["chosen"]} for row in PAIRS]
+    with pytest.raises(DataError, match=r"8 of 8 rows of train.*\n  row 0: expected the columns"):
+        trainer_of(tiny_rm_dir, tmp_path, rows)
+
+
+def test_missing_margin_is_a_data_error_where_it_is_asked_for(tiny_rm_dir: Path, tmp_path: Path) -> None:
+    rows = [{**row, "margin": None} if number == 5 else row for number, row in enumerate(PAIRS)]
+    with pytest.raises(DataError, match="row 5: it has no margin"):
+        trainer_of(tiny_rm_dir, tmp_path, rows, margin_scale=1.0)
+
+
+@pytest.mark.parametrize("rows", [PAIRS[:1], []], ids=["one", "none"])
+def test_too_few_pairs_are_a_data_error(tiny_rm_dir: Path, rows: list[dict[str, Any]]) -> None:
+    with pytest.raises(DataError, match="expected at least 2"):
+        prepare_preference_dataset(rows, AutoTokenizer.from_pretrained(tiny_rm_dir))
+
+
+def test_pairs_that_do_not_fit_or_cannot_be_scored_are_counted(
+    tiny_rm_dir: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    rows = [
+        *PAIRS,
+        {**PAIRS[0], "chosen": "x = 1\n" * 300},
+        {**PAIRS[0], "rejected": "def solve(n:\n"},
+        {**PAIRS[0], "problem": "word " * 300},
+    ]
+    with caplog.at_level(logging.WARNING, logger="codescaler_plugin"):
+        prepared = prepare_preference_dataset(rows, AutoTokenizer.from_pretrained(tiny_rm_dir), max_length=200)
+    assert len(prepared) == 9
+    assert len(prepared[8]["chosen_ids"]) <= 200
+    assert "1 of 11 pairs are left out, whose rejected side is no program" in caplog.text
+    assert "1 of 11 pairs are left out, whose code is too long for 200 tokens" in caplog.text
+
+
+def test_dataset_that_streams_is_refused(tiny_rm_dir: Path, tmp_path: Path) -> None:
+    stream = Dataset.from_list(PAIRS).to_iterable_dataset()
+    with pytest.raises(ConfigError, match="train streams"):
+        CodeScalerRewardTrainer(model=str(tiny_rm_dir), args=arguments(tmp_path), train_dataset=stream)
+
+
+@pytest.mark.parametrize("setting", [{"unaligned_ratio": 1.5}, {"label_smoothing": 0.5}, {"margin_scale": -1.0}])
+def test_setting_out_of_range_is_a_config_error(tmp_path: Path, setting: dict[str, float]) -> None:
+    with pytest.raises(ConfigError, match=next(iter(setting))):
+        arguments(tmp_path, **setting)
+
+
+def test_stock_arguments_are_refused(tiny_rm_dir: Path, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="expected a CodeScalerRewardConfig"):
+        CodeScalerRewardTrainer(str(tiny_rm_dir), RewardConfig(output_dir=str(tmp_path), use_cpu=True, bf16=False), train_dataset=Dataset.from_list(PAIRS))  # fmt: skip
+
+
+def test_ids_alone_cannot_have_unaligned_pairs(tiny_rm_dir: Path, tmp_path: Path) -> None:
+    prepared = prepare_preference_dataset(PAIRS, AutoTokenizer.from_pretrained(tiny_rm_dir))
+    bare = prepared.select_columns(["chosen_ids", "rejected_ids"])
+    with pytest.raises(DataError, match="unaligned_ratio=0"):
+        CodeScalerRewardTrainer(str(tiny_rm_dir), arguments(tmp_path), train_dataset=bare)
+    CodeScalerRewardTrainer(str(tiny_rm_dir), arguments(tmp_path, unaligned_ratio=0.0), train_dataset=bare).train()

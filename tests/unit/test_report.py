@@ -1,0 +1,161 @@
+"""The pages hold every number, need nothing from outside, and take hostile names as text."""
+
+import base64
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
+
+import pytest
+
+from codescaler_plugin.errors import ConfigError, DataError
+from codescaler_plugin.evaluation.calibration import evaluate_calibration
+from codescaler_plugin.evaluation.candidates import Candidates, evaluate_candidates
+from codescaler_plugin.evaluation.pairwise import evaluate_pairs
+from codescaler_plugin.evaluation.report import Summary, read_summaries, sections, write_report, write_summary
+from codescaler_plugin.evaluation.rm_bench import bench_numbers
+from codescaler_plugin.evaluation.robustness import evaluate_robustness
+from codescaler_plugin.records import PreferencePair
+from tests.stubs import Known, hashed
+
+pytest.importorskip("matplotlib")
+pytest.importorskip("sklearn")
+
+PAIRS = [
+    PreferencePair(
+        f"P{n}", f"def f(a):\n    b = a + {n}\n    return b\n", f"def f(a):\n    return a - {n}\n", "rollout", str(n)
+    )
+    for n in range(12)
+]
+GROUPS = [
+    Candidates(str(n), f"P{n}", ("a = 1", "b = 22", "c = 333", ""), (n % 2 == 0, True, False, False)) for n in range(6)
+]
+
+
+def measured(shift: str = "") -> dict[str, dict[str, Any]]:
+    scorer = Known(lambda problem, code: hashed(problem + shift, code))
+    margins = [hashed(shift, str(n)) for n in range(40)]
+    right = [float(hashed("right", str(n)) < 0.8) for n in range(40)]
+    return {
+        "pairs": evaluate_pairs(PAIRS, scorer, human_bugs=PAIRS[:3]),
+        "rm-bench": {
+            "rows": 2,
+            "answers": "raw",
+            "unscored": 0,
+            **bench_numbers([[1.0, 2, 3, 1, 1.5, 9], [5.0, 5, 5, 1, 1, 1]], ["code", "chat"], ["cpp", ""]),
+        },
+        "candidates": evaluate_candidates(GROUPS, scorer),
+        "calibration": evaluate_calibration(margins, right, range(40)),
+        "robustness": evaluate_robustness(PAIRS, scorer),
+    }
+
+
+def kept(folder: Path, model: str, results: dict[str, dict[str, Any]], name: str = "data") -> Path:
+    for evaluation, result in results.items():
+        write_summary(
+            folder, Summary(evaluation, name, model, result, {"command": f"codescaler evaluate {evaluation}"})
+        )
+    return folder
+
+
+class Page(HTMLParser):
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, Any]]] = []
+        self.open: list[str] = []
+        self.text = ""
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attributes: Any) -> None:
+        self.tags.append((tag, dict(attributes)))
+        if tag not in ("meta", "img"):
+            self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        self.text += data + "\n"
+
+
+def test_both_pages_hold_every_model_and_number_and_nothing_from_outside(tmp_path: Path) -> None:
+    one, two = measured(), measured("other")
+    page, text = write_report(
+        [kept(tmp_path / "one", "some/first", one), kept(tmp_path / "two", "second", two)], tmp_path / "report.html"
+    )
+    written = page.read_text()
+    parsed = Page(written)
+    assert parsed.open == []
+    for results in (one, two):
+        for number in (
+            f"{results['pairs']['macro']['value']:.3f}",
+            f"{results['pairs']['controls']['longer']['macro']['value']:.3f}",
+            f"{results['candidates']['table']['4']['model']['value']:.3f}",
+            f"{results['calibration']['methods']['platt']['error']:.3f}",
+            f"{results['robustness']['kinds']['praise']['attacked']['value']:.3f}",
+            "66.7%",
+        ):
+            assert number in parsed.text
+            assert number in text.read_text()
+    for label in ("first", "second"):
+        assert sum(tag == "th" for tag, _ in parsed.tags) > 0
+        assert f"| {label} |" in text.read_text()
+    assert not re.search(r"(?:src|href)=\"(?!data:)", written)
+    assert "url(" not in written
+    assert "@import" not in written
+    assert "<script" not in written
+    assert ("meta", {"name": "viewport", "content": "width=device-width, initial-scale=1"}) in parsed.tags
+    pictures = [values["src"] for tag, values in parsed.tags if tag == "img"]
+    assert len(pictures) == 8  # two of pairs, one for each model where they do not fit in one
+    for place, picture in zip(("0_0", "0_1", "1_0", "1_1", "2_0", "3_0", "3_1", "4_0"), pictures, strict=True):
+        svg = base64.b64decode(picture.removeprefix("data:image/svg+xml;base64,"))
+        assert ElementTree.fromstring(svg).tag.endswith("svg")
+        assert (tmp_path / "report_plots" / f"{place}.svg").read_bytes() == svg
+        assert f"(report_plots/{place}.svg)" in text.read_text()
+    again = write_report([tmp_path / "one", tmp_path / "two"], tmp_path / "again.html")[0]
+    assert again.read_text() == written  # equal numbers, equal page
+
+
+def test_names_are_text(tmp_path: Path) -> None:
+    name = "<script>alert(1)</script>|x"
+    page, text = write_report([kept(tmp_path / "one", f"a/{name}", measured())], tmp_path / "report.html")
+    assert "<script" not in page.read_text()
+    assert "<script" not in text.read_text()
+    for line in text.read_text().splitlines():
+        if line.startswith("| pairs |"):
+            assert line.count("|") == 3
+
+
+def test_models_that_lack_an_evaluation_and_models_of_one_name(tmp_path: Path) -> None:
+    results = measured()
+    kept(tmp_path / "one", "a/model", results)
+    kept(tmp_path / "two", "b/model", {"pairs": results["pairs"]})
+    found = sections(read_summaries([tmp_path / "one", tmp_path / "two"]))
+    assert list(found[0].tables[0].head) == ["", "a/model", "b/model"]
+    assert list(found[1].tables[0].head) == ["", "a/model"]
+    kept(tmp_path / "three", "a/model", {"pairs": results["pairs"]})
+    with pytest.raises(DataError, match="a/model"):
+        sections(read_summaries([tmp_path / "one", tmp_path / "three"]))
+
+
+def test_what_was_measured_on_other_data_stands_apart(tmp_path: Path) -> None:
+    kept(tmp_path / "one", "a", {"pairs": measured()["pairs"]}, "mbpp")
+    kept(tmp_path / "one", "a", {"pairs": measured("x")["pairs"]}, "humaneval")
+    assert [one.title for one in sections(read_summaries([tmp_path / "one"]))] == ["Pairs: humaneval", "Pairs: mbpp"]
+
+
+def test_a_model_of_length_is_told_to_be_one() -> None:
+    pairs = [PreferencePair(f"P{n}", "x = 1\n" * (n % 5 + 1), "y\n", "rollout", str(n)) for n in range(20)]
+    result = evaluate_pairs(pairs, Known(lambda _, code: len(code)))
+    (section,) = sections([Summary("pairs", "data", "length", result)])
+    assert "may be chance" in section.findings[0]
+    assert "longer is right" in section.findings[0]
+
+
+def test_what_is_no_folder_of_summaries(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="evaluate"):
+        write_report([tmp_path], tmp_path / "report.html")
+    (tmp_path / "x.summary.json").write_text('{"evaluation": "pairs"}')
+    with pytest.raises(DataError, match=r"x\.summary\.json"):
+        read_summaries([tmp_path])
