@@ -1,0 +1,59 @@
+"""OpenRLHF's reward from a file: `--reward.remote_url "$(codescaler where openrlhf)"`.
+
+Up to 0.10.1 the flag is `--remote_rm_url`. Settings are `CODESCALER_*` variables of the Ray job: `CODESCALER_URL`
+names codescaler servers; without it the model of `CODESCALER_MODEL` is loaded once per vLLM engine (up to 0.9.0: once
+per Ray worker, so take a server there). What is wrong with them is raised when the host loads this file, since it
+swallows later errors (openrlhf 0.11.2, `utils/agent.py`). The host loads it by path, and up to 0.9.0 pickles what it
+finds, so all state is in `reward_hook`.
+"""
+
+from collections.abc import Sequence
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+from codescaler_plugin.integrations.reward_hook import hook, item_of
+
+hook().engine.check()
+
+
+def reward_func(
+    queries: Sequence[str],
+    prompts: Sequence[str],
+    labels: Sequence[Any] | None = None,
+    **kwargs: Any,  # noqa: ARG001 - whatever a later release adds
+) -> Any:
+    """Rewards of n samples, for OpenRLHF 0.5 to 0.11.2; called from many threads. Never loses a sample.
+
+    Args:
+        queries: n texts of prompt and answer, templated, with special tokens.
+        prompts: n templated prompts.
+        labels: n labels, none in 0.5; a dict or its JSON may hold the problem.
+        **kwargs: not read.
+
+    Returns:
+        A dict of float tensors of shape (n,): `rewards` (shaped, or `CODESCALER_FALLBACK` where the reward model
+        failed), `scores` (in [0, 1], for dynamic filtering), and in `extra_logs` `codescaler_valid` and
+        `codescaler_fallback` (0 or 1). For releases before 0.8, which know no dict, the rewards alone.
+    """
+    import torch
+
+    given = labels if labels is not None else [None] * len(queries)
+    rewarded = hook().rewards([item_of(*sample) for sample in zip(queries, prompts, given, strict=True)])
+    rewards = torch.tensor([one.reward for one in rewarded])
+    if _takes_tensors():
+        return rewards
+    logs = [one.logs() for one in rewarded]
+    return {
+        "rewards": rewards,
+        "scores": torch.tensor([one.probability for one in rewarded]),
+        "extra_logs": {name: torch.tensor([log[name] for log in logs]) for name in (logs[0] if logs else ())},
+    }
+
+
+def _takes_tensors() -> bool:
+    """OpenRLHF before 0.8 (`trainer/ppo_utils/experience_maker.py` of 0.5.9 and 0.7.5)."""
+    try:
+        release = version("openrlhf").split(".")
+    except PackageNotFoundError:
+        return False
+    return (int(release[0]), int(release[1])) < (0, 8)

@@ -1,0 +1,401 @@
+"""The routes. Bodies in, samples to a backend, answers out as each host reads them."""
+
+import asyncio
+import base64
+import hmac
+import json
+import logging
+import math
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, MutableMapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from itertools import count
+from typing import Any
+
+from fastapi import FastAPI, HTTPException, Request, Response
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse, PlainTextResponse
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+
+from codescaler_plugin import __version__
+from codescaler_plugin.config import CodeScalerConfig
+from codescaler_plugin.errors import ConfigError
+from codescaler_plugin.records import Status
+from codescaler_plugin.serving.backend import Backend
+from codescaler_plugin.serving.bodies import (
+    Classified,
+    Classify,
+    ClassifyRow,
+    GetReward,
+    JudgementBody,
+    Problem,
+    Rewards,
+    ScoreItem,
+    ScoreItems,
+    Scores,
+    SlimeSample,
+)
+from codescaler_plugin.serving.coalescing import OverloadedError
+from codescaler_plugin.serving.judging import Answer, Item, item_of
+from codescaler_plugin.serving.metrics import Metrics
+
+logger = logging.getLogger(__name__)
+
+RETRY_AFTER = 1  # seconds; OpenRLHF asks again after one, whatever it is told
+_WITHOUT_KEY = frozenset({"/health", "/docs", "/openapi.json"})  # they say nothing of what was sent
+_REASONS = {
+    400: "The body is no JSON.",
+    401: "The API key is missing or wrong.",
+    413: "The body is too large.",
+    422: "The body has another form, or exceeds a limit.",
+    503: "The queue is full, or with `--on-failure error` a sample has no reward; Retry-After says when to ask again.",
+}
+_RESPONSES: dict[int | str, dict[str, Any]] = {
+    code: {"model": Problem, "description": text} for code, text in _REASONS.items()
+}
+_Scope = MutableMapping[str, Any]
+_Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
+_Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+
+
+@dataclass(frozen=True)
+class ServingConfig:
+    """How the routes behave.
+
+    Attributes:
+        api_key: ASCII; asked of every caller (`Authorization: Bearer KEY`, or `http://any:KEY@host` in a URL), before
+            the body is read, but not for `/health` and the documentation; None: no key.
+        fallback: reward of a sample that should have one and has not. Default: that of invalid code. None: answer 503.
+        extra_logs: send `extra_logs` to OpenRLHF; 0.8.5 to 0.9.0 crash on them.
+        log_bodies: write bodies to the log.
+        max_body: bytes of a body.
+
+    Raises:
+        ConfigError: an empty key or one that a header cannot hold, a fallback that is no finite number.
+    """
+
+    api_key: str | None = None
+    fallback: float | None = 0.0
+    extra_logs: bool = False
+    log_bodies: bool = False
+    max_body: int = 64 << 20
+
+    def __post_init__(self) -> None:
+        if self.api_key is not None and not (self.api_key.isascii() and self.api_key.strip() == self.api_key != ""):
+            raise ConfigError(
+                "api_key must be ASCII text without spaces around it, and not empty: give another, or none"
+            )
+        if self.fallback is not None and not math.isfinite(self.fallback):
+            raise ConfigError(f"fallback is {self.fallback}: expected a finite number")
+
+
+def create_app(
+    backend: Backend,
+    config: CodeScalerConfig,
+    serving: ServingConfig | None = None,
+    *,
+    fatal: Callable[[ConfigError], None] | None = None,
+) -> FastAPI:
+    """The application over a backend, which lives as long as it.
+
+    Args:
+        backend: judges.
+        config: names the model and the shape of the rewards.
+        serving: limits, key and what a failure is worth.
+        fatal: called if the model cannot be had at all.
+
+    Raises:
+        ConfigError: a shape that compares the completions of a group: callers send them one by one.
+    """
+    settings = serving or ServingConfig()
+    if config.shaping in ("group_center", "rank"):
+        raise ConfigError(
+            f"shaping {config.shaping!r} compares the completions of a group, and rollouts are sent one by one: "
+            "serve softplus, sigmoid or raw, and let the trainer compare"
+        )
+
+    def _report(error: ConfigError) -> None:
+        logger.error("%s", error)
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        await backend.start(fatal or _report)
+        yield
+        await backend.stop()
+
+    app = FastAPI(
+        title="codescaler",
+        version=__version__,
+        summary="An execution-free reward for code.",
+        redoc_url=None,
+        lifespan=lifespan,
+        responses=_RESPONSES,
+    )
+    app.add_middleware(_Door, settings=settings, metrics=backend.metrics)
+    app.add_exception_handler(RequestValidationError, _unprocessable)
+    desk = _Desk(backend, config, settings)
+    numbers = count()
+
+    @app.post("/get_reward", response_model_exclude_none=True)
+    async def get_reward(body: GetReward, request: Request) -> Rewards:
+        """OpenRLHF 0.4 to 0.11.2."""
+        prompts = body.prompts or [""] * len(body.query)
+        labels = body.labels or [None] * len(body.query)
+        items = [item_of(*sample) for sample in zip(body.query, prompts, labels, strict=True)]
+        judged = await desk.judged(items, request)
+        logs = {
+            "codescaler_valid": [float(one.status == Status.OK) for one in judged],
+            "codescaler_fallback": [float(bool(one.failure)) for one in judged],
+        }
+        return Rewards(
+            rewards=[one.reward for one in judged],
+            scores=[one.probability for one in judged],
+            extra_logs=logs if settings.extra_logs else None,
+        )
+
+    @app.post("/v1/score")
+    async def score(body: ScoreItems | ScoreItem, request: Request) -> Scores:
+        """Raw logits of programs, judgements of completions; nothing is put in the place of what fails."""
+        sent = body.items if isinstance(body, ScoreItems) else [body]
+        items = [
+            Item("completion", one.problem, one.completion)
+            if one.code is None and one.completion is not None
+            else Item("code", one.problem, one.code or "")
+            for one in sent
+        ]
+        answers = await desk.answers(items, request)
+        rewards = desk.rewards(answers, items)
+        if items and all(answer.failure for answer in answers) and any(map(_is_outage, answers)):
+            raise _unavailable(answers[0].failure)
+        return Scores(
+            scores=[answer.score for answer in answers],
+            judgements=[
+                JudgementBody(reward=reward, score=answer.score, status=answer.status, code=answer.code)
+                if item.kind == "completion" and answer.status
+                else None
+                for item, answer, reward in zip(items, answers, rewards, strict=True)
+            ],
+            failures=[answer.failure or None for answer in answers],
+        )
+
+    @app.post("/classify")
+    async def classify(body: Classify, request: Request) -> Classified:
+        """The route of vLLM, for what expects it, as verl's reward model workers."""
+        if body.messages is not None:
+            turns = {turn.role: turn.content for turn in body.messages}  # the last of each
+            items = [Item("completion", turns["user"], turns["assistant"])]
+        else:
+            texts = [body.input] if isinstance(body.input, str) else body.input or []
+            items = [Item("query", "", text) for text in texts]
+        judged = await desk.judged(items, request)
+        values = [one.probability if body.use_activation else one.reward for one in judged]
+        return Classified(
+            id=f"classify-{next(numbers)}",
+            created=int(time.time()),
+            model=config.model,
+            data=[ClassifyRow(index=index, probs=[value]) for index, value in enumerate(values)],
+        )
+
+    @app.post("/slime")
+    async def slime(body: SlimeSample, request: Request) -> float:
+        """For slime's `--rm-type remote_rm`: the whole answer is the reward."""
+        if isinstance(body.prompt, str):
+            item = item_of(body.prompt + body.response, body.prompt, body.label)
+        else:
+            users = [turn.content for turn in body.prompt if turn.role == "user"]
+            if not users:
+                raise HTTPException(422, "prompt has no user turn")
+            item = Item("completion", users[-1], body.response)
+        [judged] = await desk.judged([item], request)
+        return judged.reward
+
+    @app.get("/health", responses={503: _RESPONSES[503]})
+    async def health() -> dict[str, str]:
+        """200 once a warm-up was scored."""
+        if backend.state:
+            raise _unavailable(backend.state)
+        return {"status": "ready", "model": config.model}
+
+    @app.get("/metrics", response_class=PlainTextResponse)
+    async def metrics() -> Response:
+        """For Prometheus."""
+        return Response(generate_latest(backend.metrics.registry), media_type=CONTENT_TYPE_LATEST)
+
+    return app
+
+
+@dataclass(frozen=True)
+class _Judged:
+    """A sample as hosts that need a number see it."""
+
+    reward: float
+    probability: float
+    status: str
+    failure: str
+
+
+class _Desk:
+    """What all routes share: samples to the backend, counts, logs, rewards."""
+
+    def __init__(self, backend: Backend, config: CodeScalerConfig, settings: ServingConfig) -> None:
+        self.backend = backend
+        self.shape = config.shape()
+        self.settings = settings
+
+    async def answers(self, items: list[Item], request: Request) -> list[Answer]:
+        """The backend's answers.
+
+        Raises:
+            HTTPException: 503, there is no room.
+        """
+        if self.settings.log_bodies:
+            logger.info("%s: %s", request.url.path, items)
+        try:
+            answers = await _while_connected(self.backend.submit(items), request)
+        except OverloadedError as error:
+            self.backend.metrics.failures.labels("overloaded").inc(len(items))
+            raise _unavailable(str(error)) from error
+        for answer in answers:
+            if answer.status:
+                self.backend.metrics.statuses.labels(answer.status).inc()
+            if answer.failure:
+                self.backend.metrics.failures.labels(answer.failure.partition(":")[0]).inc()
+        if failures := [answer.failure for answer in answers if answer.failure]:
+            fate = "are answered 503" if self.settings.fallback is None else "get the fallback reward"
+            fate = "get no score" if request.url.path == "/v1/score" else fate
+            logger.error("%d of %d samples %s: %s", len(failures), len(items), fate, failures[0])
+        return answers
+
+    def rewards(self, answers: list[Answer], items: list[Item]) -> list[float | None]:
+        """Shaped rewards; None for failures. The samples of a call with one prompt are a group."""
+        statuses = [Status(answer.status) if answer.status else Status.OK for answer in answers]
+        return self.shape.rewards([answer.score for answer in answers], statuses, [item.problem for item in items])
+
+    async def judged(self, items: list[Item], request: Request) -> list[_Judged]:
+        """A number for each sample, the fallback for failures.
+
+        Raises:
+            HTTPException: 503, there is no room, or a sample failed and there is no fallback.
+        """
+        answers = await self.answers(items, request)
+        fallback = self.settings.fallback
+        judged = []
+        for answer, reward in zip(answers, self.rewards(answers, items), strict=True):
+            if reward is not None and not answer.failure:
+                judged.append(_Judged(reward, _probability(answer.score), answer.status, ""))
+            elif fallback is not None:
+                judged.append(_Judged(fallback, 0.0, answer.status, answer.failure))
+            else:
+                raise _unavailable(answer.failure)
+        return judged
+
+
+async def _while_connected(work: Coroutine[Any, Any, list[Answer]], request: Request) -> list[Answer]:
+    """The result of `work`, which is cancelled when the caller goes away.
+
+    Raises:
+        HTTPException: 499, for nobody but the log.
+    """
+
+    async def gone() -> None:
+        while (await request.receive())["type"] != "http.disconnect":
+            pass
+
+    working, watching = asyncio.create_task(work), asyncio.create_task(gone())
+    try:
+        await asyncio.wait({working, watching}, return_when=asyncio.FIRST_COMPLETED)
+        if not working.done():
+            raise HTTPException(499, "the caller went away")
+        return working.result()
+    finally:
+        watching.cancel()
+        if not working.done():
+            working.cancel()
+
+
+def _probability(score: float | None) -> float:
+    if score is None:
+        return 0.0
+    return 1 / (1 + math.exp(-score)) if score > -700 else 0.0
+
+
+def _is_outage(answer: Answer) -> bool:
+    return answer.failure.startswith(("scorer:", "error:", "worker:", "timeout:"))
+
+
+def _unavailable(reason: str) -> HTTPException:
+    return HTTPException(503, reason, headers={"Retry-After": str(RETRY_AFTER)})
+
+
+async def _unprocessable(_: Request, error: Exception) -> Response:
+    """What is wrong with a body, without the body: it may be long, secret, or no valid Unicode."""
+    assert isinstance(error, RequestValidationError)  # noqa: S101 - it is registered for nothing else
+    details = [{"loc": one["loc"], "msg": one["msg"]} for one in error.errors()[:20]]
+    broken = any(one["type"] == "json_invalid" for one in error.errors())
+    return Response(json.dumps({"detail": details}), 400 if broken else 422, media_type="application/json")
+
+
+def _given_key(authorization: str) -> str:
+    """The key of a bearer token, or the password of basic authentication: hosts put it into the URL."""
+    kind, _, value = authorization.partition(" ")
+    if kind.lower() == "bearer":
+        return value.strip()
+    if kind.lower() == "basic":
+        try:
+            return base64.b64decode(value).decode("utf-8", "replace").partition(":")[2]
+        except ValueError:
+            return ""
+    return ""
+
+
+class _Door:
+    """Before a body is read: asks for the key and bounds the size. Counts and times every request."""
+
+    def __init__(
+        self, app: Callable[[_Scope, _Receive, _Send], Awaitable[None]], settings: ServingConfig, metrics: Metrics
+    ) -> None:
+        self.app = app
+        self.settings = settings
+        self.metrics = metrics
+
+    async def __call__(self, scope: _Scope, receive: _Receive, send: _Send) -> None:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        read = 0
+        started = time.perf_counter()
+
+        async def bounded() -> MutableMapping[str, Any]:
+            nonlocal read
+            message = await receive()
+            read += len(message.get("body", b""))
+            if read > self.settings.max_body:
+                raise HTTPException(413, f"the body has more than {self.settings.max_body} bytes")
+            return message
+
+        async def counted(message: MutableMapping[str, Any]) -> None:
+            if message["type"] == "http.response.start":
+                route = getattr(scope.get("route"), "path", "other")
+                self.metrics.requests.labels(route, str(message["status"])).inc()
+                self.metrics.request_seconds.labels(route).observe(time.perf_counter() - started)
+            await send(message)
+
+        refusal = self._refusal(scope["path"], {name.lower(): value for name, value in scope["headers"]})
+        if refusal is not None:
+            await refusal(scope, receive, counted)
+        else:
+            await self.app(scope, bounded, counted)
+
+    def _refusal(self, path: str, headers: dict[bytes, bytes]) -> Response | None:
+        key = self.settings.api_key
+        if key is not None and path not in _WITHOUT_KEY:
+            given = _given_key(headers.get(b"authorization", b"").decode("latin-1"))
+            if not hmac.compare_digest(given.encode(), key.encode()):
+                detail = "the API key is missing or wrong: send Authorization: Bearer KEY"
+                return JSONResponse({"detail": detail}, 401, {"WWW-Authenticate": "Bearer"})
+        length = headers.get(b"content-length", b"0")
+        if length.isdigit() and int(length) > self.settings.max_body:
+            limit = self.settings.max_body
+            return JSONResponse({"detail": f"the body has {int(length)} bytes, at most {limit} are read"}, 413)
+        return None

@@ -1,0 +1,110 @@
+"""What stands behind the routes: the queue and the worker of this machine, or Ray."""
+
+import asyncio
+from collections.abc import Callable, Coroutine, Sequence
+from contextlib import suppress
+from typing import Any, Protocol
+
+from codescaler_plugin.config import CodeScalerConfig
+from codescaler_plugin.errors import ConfigError
+from codescaler_plugin.serving.coalescing import Coalescer
+from codescaler_plugin.serving.judging import Answer, Item
+from codescaler_plugin.serving.metrics import Metrics
+from codescaler_plugin.serving.supervisor import WORKER, Worker
+
+_SLOTS, _SLOTS_OF_SERVERS = 2, 8  # a model here works on one batch while the next is read; servers take several
+
+
+class Backend(Protocol):
+    """Judges what the routes take in.
+
+    Attributes:
+        metrics: counts.
+    """
+
+    metrics: Metrics
+
+    @property
+    def state(self) -> str:
+        """Why it cannot judge now; empty if it can."""
+        ...
+
+    async def start(self, fatal: Callable[[ConfigError], None]) -> None:
+        """Begin; returns at once. `fatal` is called if the model cannot be had at all."""
+        ...
+
+    async def stop(self) -> None:
+        """Answer what was accepted, then end."""
+        ...
+
+    def submit(self, items: Sequence[Item]) -> Coroutine[Any, Any, list[Answer]]:
+        """One answer per item, same order.
+
+        Raises:
+            OverloadedError: there is no room; ask again later.
+        """
+        ...
+
+
+class LocalBackend:
+    """A queue in this process and one scoring worker in another.
+
+    Args:
+        config: settings of the scorer.
+        max_wait: see `Coalescer`, as the next two.
+        max_queue: samples that wait at most.
+        timeout: seconds.
+        command: starts the worker.
+    """
+
+    def __init__(
+        self,
+        config: CodeScalerConfig,
+        *,
+        max_wait: float = 0.005,
+        max_queue: int = 10_000,
+        timeout: float = 110.0,
+        command: Sequence[str] = WORKER,
+    ) -> None:
+        self.metrics = Metrics()
+        self.worker = Worker(config, self.metrics, command)
+        self._coalescer = Coalescer(
+            self.worker,
+            self.metrics,
+            max_wait=max_wait,
+            max_queue=max_queue,
+            timeout=timeout,
+            slots=_SLOTS_OF_SERVERS if "://" in config.model else _SLOTS,
+        )
+        self._task: asyncio.Task[None] | None = None
+
+    @property
+    def state(self) -> str:
+        """See `Backend`."""
+        return self.worker.state
+
+    async def start(self, fatal: Callable[[ConfigError], None]) -> None:
+        """See `Backend`."""
+
+        def ended(task: asyncio.Task[None]) -> None:
+            error = None if task.cancelled() else task.exception()
+            if isinstance(error, ConfigError):
+                fatal(error)
+            elif error is not None:
+                fatal(ConfigError(f"the scoring worker cannot be started: {error}"))
+
+        self._task = asyncio.create_task(self.worker.run())
+        self._task.add_done_callback(ended)
+        self._coalescer.start()
+
+    async def stop(self) -> None:
+        """See `Backend`."""
+        await self._coalescer.stop()
+        if self._task is not None:
+            self._task.cancel()
+            with suppress(asyncio.CancelledError, ConfigError, OSError):
+                await self._task
+
+    async def submit(self, items: Sequence[Item]) -> list[Answer]:
+        """See `Backend`."""
+        return await self._coalescer.submit(items)

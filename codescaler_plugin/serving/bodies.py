@@ -1,0 +1,142 @@
+"""Bodies of the routes, with their limits."""
+
+from typing import Annotated, Any
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+
+MAX_ITEMS = 16_384
+"""Samples of one request. OpenRLHF before 0.9.1 sends a rollout batch at once."""
+MAX_CHARS = 4_000_000
+"""Characters of one text. A completion above a million is judged `too_long`."""
+
+
+def _valid_unicode(value: Any) -> Any:
+    """A text with what is no character replaced: JSON may hold halves of a surrogate pair, which no model reads."""
+    return value.encode("utf-8", "replace").decode() if isinstance(value, str) else value
+
+
+Text = Annotated[str, BeforeValidator(_valid_unicode), Field(max_length=MAX_CHARS)]
+Texts = Annotated[list[Text], Field(max_length=MAX_ITEMS)]
+
+
+class GetReward(BaseModel):
+    """OpenRLHF's body; 0.4 sends `query` alone, 0.5 adds `prompts`, 0.6 `labels`."""
+
+    query: Texts = Field(description="Prompt and answer, templated, with special tokens.")
+    prompts: Texts | None = Field(None, description="The prompts, templated; none, or one per query.")
+    labels: Annotated[list[Any], Field(max_length=MAX_ITEMS)] | None = Field(
+        None, description="None, or one per query; a dict or its JSON may hold the problem."
+    )
+
+    @model_validator(mode="after")
+    def _equal_lengths(self) -> "GetReward":
+        for name, values in (("prompts", self.prompts), ("labels", self.labels)):
+            if values and len(values) != len(self.query):
+                raise ValueError(f"{len(values)} {name} for {len(self.query)} queries: expected one each, or none")
+        return self
+
+
+class Rewards(BaseModel):
+    """What OpenRLHF reads."""
+
+    rewards: list[float] = Field(description="Shaped; the fallback for what has no reward of its own.")
+    scores: list[float] = Field(description="In [0, 1]: 1 / (1 + e^-logit), 0 for unusable code and for a fallback.")
+    extra_logs: dict[str, list[float]] | None = Field(None, description="Only with --extra-logs.")
+
+
+class ScoreItem(BaseModel):
+    """A problem with a program, or with an answer that holds one."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    problem: Text
+    code: Text | None = None
+    completion: Text | None = None
+
+    @model_validator(mode="after")
+    def _one_of_two(self) -> "ScoreItem":
+        if (self.code is None) == (self.completion is None):
+            raise ValueError("expected either code or completion")
+        return self
+
+
+class ScoreItems(BaseModel):
+    """Many at once."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    items: Annotated[list[ScoreItem], Field(max_length=MAX_ITEMS)]
+
+
+class JudgementBody(BaseModel):
+    """See `records.Judgement`."""
+
+    reward: float | None
+    score: float | None
+    status: str
+    code: str
+
+
+class Scores(BaseModel):
+    """One entry per item, same order."""
+
+    scores: list[float | None] = Field(description="Raw logits; null for unusable code and for what failed.")
+    judgements: list[JudgementBody | None] = Field(description="Of completions; null for a program.")
+    failures: list[str | None] = Field(description="Why an item has no score although its code is usable.")
+
+
+class Message(BaseModel):
+    """A turn of a conversation."""
+
+    role: str
+    content: Text
+
+
+class Classify(BaseModel):
+    """vLLM's body. Text must be prompt and answer as a known chat template writes them."""
+
+    model: str | None = None
+    input: Text | Texts | None = None
+    messages: Annotated[list[Message], Field(max_length=MAX_ITEMS)] | None = None
+    use_activation: bool = Field(True, description="true: a value in [0, 1]; false: the shaped reward.")
+
+    @model_validator(mode="after")
+    def _one_of_two(self) -> "Classify":
+        if (self.input is None) == (self.messages is None):
+            raise ValueError("expected either input (text, no token ids) or messages")
+        if self.messages is not None and not {"user", "assistant"} <= {turn.role for turn in self.messages}:
+            raise ValueError("messages need a user turn and an assistant turn")
+        return self
+
+
+class ClassifyRow(BaseModel):
+    """One input's result."""
+
+    index: int
+    label: str = "LABEL_0"
+    probs: list[float]
+    num_classes: int = 1
+
+
+class Classified(BaseModel):
+    """vLLM's answer."""
+
+    id: str
+    object: str = "list"
+    created: int
+    model: str
+    data: list[ClassifyRow]
+
+
+class SlimeSample(BaseModel):
+    """slime's body (`--rm-type remote_rm`)."""
+
+    prompt: Text | list[Message]
+    response: Text
+    label: Any = None
+
+
+class Problem(BaseModel):
+    """Any answer but 200."""
+
+    detail: Any

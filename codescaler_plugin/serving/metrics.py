@@ -1,0 +1,52 @@
+"""What `/metrics` tells."""
+
+from collections.abc import Mapping
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, PlatformCollector, ProcessCollector
+
+_SECONDS = (0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30, 60, 120)
+_SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512)
+
+
+class Metrics:
+    """Counters of one server, with a registry of their own.
+
+    Attributes:
+        registry: what `/metrics` prints.
+    """
+
+    def __init__(self) -> None:
+        self.registry = registry = CollectorRegistry()
+        ProcessCollector(registry=registry)
+        PlatformCollector(registry=registry)
+        self.requests = Counter("codescaler_requests", "Requests answered.", ["route", "code"], registry=registry)
+        self.request_seconds = Histogram(
+            "codescaler_request_seconds", "From request to answer.", ["route"], buckets=_SECONDS, registry=registry
+        )
+        self.statuses = Counter(
+            "codescaler_statuses", "Samples by the status of their code.", ["status"], registry=registry
+        )
+        self.failures = Counter(
+            "codescaler_failures", "Samples without a reward of their own, by cause.", ["cause"], registry=registry
+        )
+        self.queue = Gauge("codescaler_queue_samples", "Samples that wait.", registry=registry)
+        self.under_way = Gauge("codescaler_under_way_samples", "Samples being scored.", registry=registry)
+        self.wait_seconds = Histogram(
+            "codescaler_wait_seconds", "From arrival to being sent.", buckets=_SECONDS, registry=registry
+        )
+        self.batch_items = Histogram(
+            "codescaler_batch_samples", "Samples per batch.", buckets=_SIZES, registry=registry
+        )
+        self.batch_seconds = Histogram(
+            "codescaler_batch_seconds", "From sending a batch to its answers.", buckets=_SECONDS, registry=registry
+        )
+        self.worker_up = Gauge("codescaler_worker_up", "1 if the worker has scored its warm-up.", registry=registry)
+        self.worker_starts = Counter("codescaler_worker_starts", "Starts of the worker.", registry=registry)
+        self.scorer = Counter(
+            "codescaler_scorer", "What the scorer has done; see ScorerStats.", ["what"], registry=registry
+        )
+
+    def add_stats(self, before: Mapping[str, float], after: Mapping[str, float]) -> None:
+        """Count what a scorer did between two of its running sums."""
+        for name, value in after.items():
+            self.scorer.labels(name).inc(max(0.0, value - before.get(name, 0.0)))

@@ -1,0 +1,179 @@
+"""The routes on Ray Serve: replicas of the model, as many as the load needs.
+
+    serve run codescaler_plugin.serving.ray_app:app model=LARK-Lab/CodeScaler-8B num_gpus=1 max_replicas=4
+
+Ray starts, restarts, adds and removes replicas and chooses among them; `@serve.batch` makes batches within each. The
+samples of one problem are spread over the replicas, each of which reads the problem once per batch: with few replicas
+on one machine `codescaler serve` is faster, with many GPUs vLLM behind it is (`--backend vllm+http://...`). Take this
+where Ray runs anyway, or where the number of replicas is to follow the load.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from fastapi import FastAPI
+from pydantic import BaseModel, ConfigDict, Field
+from ray import serve  # type: ignore[import-not-found, unused-ignore]
+from ray.exceptions import RayError  # type: ignore[import-not-found, unused-ignore]
+from ray.serve.exceptions import (  # type: ignore[import-not-found, unused-ignore]
+    BackPressureError,
+    RayServeException,
+)
+
+from codescaler_plugin.config import CodeScalerConfig
+from codescaler_plugin.errors import ConfigError
+from codescaler_plugin.serving.app import ServingConfig, create_app
+from codescaler_plugin.serving.coalescing import OverloadedError
+from codescaler_plugin.serving.judging import Answer, Item, Judge
+from codescaler_plugin.serving.metrics import Metrics
+
+logger = logging.getLogger(__name__)
+
+_SCORER = "Scorer"
+_ONGOING = 128  # samples at a replica: those of the batch that is scored and of the next
+_QUEUE = 10_000  # samples that wait for a replica
+_TRIES = 2  # of a sample whose replica died with it
+
+
+class RaySettings(BaseModel):
+    """What `serve run ... name=value`, or `args` in a Serve config file, may set. The rest is `CODESCALER_*`.
+
+    Attributes:
+        model: see `CodeScalerConfig`.
+        min_replicas: of the model.
+        max_replicas: of the model; Ray adds one when each has 32 samples at a time.
+        num_gpus: of a replica.
+        num_cpus: of a replica.
+        max_batch: samples of a forward call.
+        max_wait: milliseconds a batch waits for more samples.
+        timeout: seconds until a sample is answered.
+        fallback: see `ServingConfig`, as the next two.
+        api_key: of the routes.
+        extra_logs: for OpenRLHF.
+    """
+
+    model_config = ConfigDict(extra="forbid")
+
+    model: str | None = None
+    min_replicas: int = Field(1, ge=1)
+    max_replicas: int = Field(1, ge=1)
+    num_gpus: float = Field(0, ge=0)
+    num_cpus: float = Field(1, ge=0)
+    max_batch: int = Field(64, ge=1)
+    max_wait: float = Field(5.0, ge=0)
+    timeout: float = Field(110.0, gt=0)
+    fallback: float | None = 0.0
+    api_key: str | None = None
+    extra_logs: bool = False
+
+
+class Scorer:
+    """A replica: one model.
+
+    Args:
+        config: settings of the scorer.
+        max_batch: samples of a batch.
+        max_wait: seconds a batch waits for more samples.
+    """
+
+    def __init__(self, config: CodeScalerConfig, max_batch: int, max_wait: float) -> None:
+        self._judge = Judge(config)
+        self._judge.warm_up()
+        self.judge.set_max_batch_size(max_batch)
+        self.judge.set_batch_wait_timeout_s(max_wait)
+
+    @serve.batch  # type: ignore[untyped-decorator, unused-ignore]
+    async def judge(self, items: list[Item]) -> list[Answer]:
+        """Answers; Ray hands in the samples of concurrent calls."""
+        order = sorted(range(len(items)), key=lambda place: items[place].problem)  # a problem's samples side by side
+        found = await asyncio.to_thread(self._judge.judge, [items[place] for place in order])
+        answers = dict(zip(order, found, strict=True))
+        return [answers[place] for place in range(len(items))]
+
+
+class RayBackend:
+    """The replicas as a `Backend`.
+
+    Args:
+        timeout: seconds within which a sample is answered.
+    """
+
+    def __init__(self, timeout: float) -> None:
+        self.metrics = Metrics()
+        self.state = "the model is being loaded"
+        self._timeout = timeout
+        self._scorer: Any = None
+        self._task: asyncio.Task[None] | None = None
+
+    async def start(self, fatal: Callable[[ConfigError], None]) -> None:  # noqa: ARG002 - Ray reports a replica's end
+        """See `Backend`."""
+        self._scorer = serve.get_deployment_handle(_SCORER)
+        self._task = asyncio.create_task(self._watch())
+
+    async def stop(self) -> None:
+        """See `Backend`; Ray lets what is under way end before it calls this."""
+        if self._task is not None:
+            self._task.cancel()
+
+    async def submit(self, items: Sequence[Item]) -> list[Answer]:
+        """See `Backend`."""
+        self.metrics.under_way.inc(len(items))
+        try:
+            return await asyncio.gather(*(self._answer(item) for item in items))
+        finally:
+            self.metrics.under_way.dec(len(items))
+
+    async def _watch(self) -> None:
+        """Ready once a replica, which has scored its warm-up, answers."""
+        while self.state:
+            answer = await self._answer(Item("completion", "", ""))
+            self.state = answer.failure
+        logger.info("a replica is ready")
+
+    async def _answer(self, item: Item) -> Answer:
+        failure = ""
+        for _ in range(_TRIES):
+            try:
+                async with asyncio.timeout(self._timeout):
+                    answer: Answer = await self._scorer.judge.remote(item)
+                    return answer
+            except BackPressureError as error:
+                raise OverloadedError(str(error)) from error
+            except TimeoutError:
+                return Answer(failure=f"timeout: no answer within {self._timeout:g} s")
+            except (RayError, RayServeException) as error:
+                failure = f"worker: {type(error).__name__}: {str(error)[:300]}"
+                logger.warning("a replica failed, the sample is sent once more: %s", failure)
+        return Answer(failure=failure)
+
+
+def app(settings: RaySettings) -> serve.Application:
+    """The application for `serve run` and Serve config files.
+
+    Raises:
+        ConfigError: a setting that does not fit.
+    """
+    config = CodeScalerConfig.from_env(model=settings.model)
+    serving = ServingConfig(settings.api_key, settings.fallback, settings.extra_logs)
+
+    def routes() -> FastAPI:
+        return create_app(RayBackend(settings.timeout), config, serving)
+
+    scorers = serve.deployment(
+        Scorer,
+        name=_SCORER,
+        autoscaling_config={
+            "min_replicas": settings.min_replicas,
+            "initial_replicas": settings.min_replicas,
+            "max_replicas": max(settings.min_replicas, settings.max_replicas),
+            "target_ongoing_requests": _ONGOING // 4,
+        },
+        ray_actor_options={"num_cpus": settings.num_cpus, "num_gpus": settings.num_gpus},
+        max_ongoing_requests=_ONGOING,
+        max_queued_requests=_QUEUE,
+    )
+    front = serve.deployment(serve.ingress(routes)(), name="Front", max_ongoing_requests=_QUEUE)
+    application: serve.Application = front.bind(scorers.bind(config, settings.max_batch, settings.max_wait / 1000))
+    return application

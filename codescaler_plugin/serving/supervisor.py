@@ -1,0 +1,154 @@
+"""The worker process: started, watched, started again. An `Engine` of `coalescing.py`."""
+
+import asyncio
+import json
+import logging
+import signal
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+
+from codescaler_plugin.config import CodeScalerConfig
+from codescaler_plugin.errors import ConfigError
+from codescaler_plugin.serving.coalescing import EngineDiedError
+from codescaler_plugin.serving.judging import Answer, Item
+from codescaler_plugin.serving.metrics import Metrics
+from codescaler_plugin.serving.worker import LENGTH, frame, packed_items
+
+logger = logging.getLogger(__name__)
+
+WORKER = (sys.executable, "-P", "-m", "codescaler_plugin.serving.worker")
+_SHORTEST, _LONGEST = 0.2, 15.0  # seconds before the next start; doubles while none succeeds
+
+
+class Worker:
+    """A scoring process that is there again after it dies.
+
+    Args:
+        config: settings of the scorer.
+        metrics: counts.
+        command: starts the process.
+
+    Attributes:
+        is_ready: it has scored its warm-up.
+        state: why it is not ready; empty if it is.
+    """
+
+    def __init__(self, config: CodeScalerConfig, metrics: Metrics, command: Sequence[str] = WORKER) -> None:
+        self.config = config
+        self.metrics = metrics
+        self.command = command
+        self.is_ready = False
+        self.state = "the model is being loaded"
+        self._process: asyncio.subprocess.Process | None = None
+        self._ready = asyncio.Event()
+        self._answers: dict[int, asyncio.Future[list[Answer]]] = {}
+        self._number = 0
+        self._stats: Mapping[str, float] = {}
+        self._was_ready = False
+
+    async def run(self) -> None:
+        """Keep a process running until cancelled.
+
+        Raises:
+            ConfigError: the model cannot be had, and never could.
+        """
+        pause, succeeded = _SHORTEST, False
+        while True:
+            try:
+                process = await asyncio.create_subprocess_exec(
+                    *self.command, stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE
+                )
+            except OSError as error:
+                if not succeeded:
+                    raise
+                pause = min(2 * pause, _LONGEST)
+                self.state = f"the scoring worker cannot be started: {error}"
+                logger.error("%s. It is tried again in %.1f s", self.state, pause)
+                await asyncio.sleep(pause)
+                continue
+            self.metrics.worker_starts.inc()
+            self._was_ready = False
+            try:
+                reason, lasting = await self._live(process)
+            finally:
+                self._down(process)
+                await process.wait()
+            succeeded |= self._was_ready
+            if lasting and not succeeded:
+                raise ConfigError(reason)
+            pause = _SHORTEST if self._was_ready else min(2 * pause, _LONGEST)
+            self.state = reason or _cause(process.returncode)
+            logger.error("the scoring worker ended: %s. It is started again in %.1f s", self.state, pause)
+            self._fail(EngineDiedError(self.state))
+            await asyncio.sleep(pause)
+
+    async def ready(self) -> None:
+        """See `Engine.ready`."""
+        await self._ready.wait()
+
+    def send(self, items: Sequence[Item]) -> "asyncio.Future[list[Answer]]":
+        """See `Engine.send`."""
+        self._number += 1
+        number = self._number
+        answers: asyncio.Future[list[Answer]] = asyncio.get_running_loop().create_future()
+        self._answers[number] = answers
+        answers.add_done_callback(lambda _: self._answers.pop(number, None))
+        assert self._process is not None  # noqa: S101 - `is_ready` was seen
+        assert self._process.stdin is not None  # noqa: S101
+        self._process.stdin.write(frame({"id": number, "items": packed_items(list(items))}))
+        return answers
+
+    def kill(self, reason: str) -> None:
+        """See `Engine.kill`."""
+        logger.error("the scoring worker is killed: %s", reason)
+        if self._process is not None:
+            self._down(self._process)
+
+    async def _live(self, process: asyncio.subprocess.Process) -> tuple[str, bool]:
+        """From a start to the end of what the process says: its own reason, and whether trying again is pointless."""
+        stdin, stdout = process.stdin, process.stdout
+        assert stdin is not None  # noqa: S101 - both are pipes
+        assert stdout is not None  # noqa: S101
+        self._process = process
+        try:
+            stdin.write(frame(asdict(self.config)))
+            while True:
+                (length,) = LENGTH.unpack(await stdout.readexactly(LENGTH.size))
+                message = json.loads(await stdout.readexactly(length))
+                if "fatal" in message:
+                    return message["fatal"], message["lasting"]
+                if "ready" in message:
+                    self.is_ready = self._was_ready = True
+                    self.state, self._stats = "", {}
+                    self._ready.set()
+                    self.metrics.worker_up.set(1)
+                    logger.info("the scoring worker is ready")
+                    continue
+                self.metrics.add_stats(self._stats, message["stats"])
+                self._stats = message["stats"]
+                answers = self._answers.get(message["id"])
+                if answers is not None and not answers.done():
+                    answers.set_result([Answer(*fields) for fields in message["answers"]])
+        except (asyncio.IncompleteReadError, ConnectionError):
+            return "", False
+
+    def _down(self, process: asyncio.subprocess.Process) -> None:
+        self.is_ready = False
+        self._ready.clear()
+        self.metrics.worker_up.set(0)
+        if process.returncode is None:
+            process.kill()
+
+    def _fail(self, error: EngineDiedError) -> None:
+        for answers in list(self._answers.values()):
+            if not answers.done():
+                answers.set_exception(error)
+
+
+def _cause(code: int | None) -> str:
+    if code is not None and code < 0:
+        name = signal.Signals(-code).name
+        hint = ", as when memory runs out" if -code == signal.SIGKILL else ""
+        return f"killed by {name}{hint}"
+    return f"exit code {code}"

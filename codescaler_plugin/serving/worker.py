@@ -1,0 +1,118 @@
+"""The process that holds the model: batches in on stdin, answers out on stdout, each a frame of JSON.
+
+A frame is its length (4 bytes, big endian) and UTF-8 JSON. The first frame in holds the settings, the first out says
+`ready` after a scored warm-up, or `fatal` with the reason. Ends when its parent ends, however that happens.
+"""
+
+import ctypes
+import json
+import logging
+import os
+import select
+import signal
+import struct
+import sys
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, is_dataclass
+from threading import Lock
+from typing import Any, BinaryIO
+
+from codescaler_plugin.config import CodeScalerConfig
+from codescaler_plugin.errors import ConfigError, ScorerError
+from codescaler_plugin.serving.judging import Answer, Item, Judge
+
+LENGTH = struct.Struct(">I")
+THREADS = 8  # batches at a time; the parent sends as many as the engine takes
+_PR_SET_PDEATHSIG = 1
+
+
+def frame(message: Any) -> bytes:
+    """The bytes of one message."""
+    body = json.dumps(message).encode()
+    return LENGTH.pack(len(body)) + body
+
+
+def packed_items(items: list[Item]) -> list[list[str]]:
+    """Items as JSON."""
+    return [[item.kind, item.problem, item.text] for item in items]
+
+
+def packed_answers(answers: list[Answer]) -> list[list[Any]]:
+    """Answers as JSON."""
+    return [[answer.score, answer.status, answer.code, answer.failure] for answer in answers]
+
+
+def main(make_judge: Callable[[CodeScalerConfig], Judge] = Judge) -> None:
+    """Serve frames until stdin ends."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if _is_alone():  # the parent ended before it could be watched
+        return
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the group; the parent decides when this ends
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")  # of loading weights: this is a log
+    logging.basicConfig(format="%(asctime)s worker %(levelname)s %(name)s: %(message)s", level=logging.INFO)
+    source = os.fdopen(os.dup(0), "rb")
+    sink = os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)  # what a library prints must not end up between frames
+    settings = _read(source)
+    if settings is None:
+        return
+    lock = Lock()
+
+    def send(message: Any) -> None:
+        with lock:
+            sink.write(frame(message))
+            sink.flush()
+
+    try:
+        judge = make_judge(CodeScalerConfig(**settings))
+        judge.warm_up()
+    except (ConfigError, ScorerError) as error:
+        send({"fatal": str(error), "lasting": isinstance(error, ConfigError)})
+        return
+    send({"ready": True})
+
+    def answer(request: dict[str, Any]) -> None:
+        answers = judge.judge([Item(*fields) for fields in request["items"]])
+        stats = getattr(judge.scaler.scorer, "stats", None)
+        send(
+            {
+                "id": request["id"],
+                "answers": packed_answers(answers),
+                "stats": asdict(stats) if is_dataclass(stats) and not isinstance(stats, type) else {},
+            }
+        )
+
+    def guarded(request: dict[str, Any]) -> None:
+        try:
+            answer(request)
+        except BaseException:  # a batch without an answer would wait for ever: die, be restarted
+            logging.getLogger(__name__).exception("the worker ends")
+            os._exit(1)
+
+    with ThreadPoolExecutor(THREADS) as pool:
+        while (request := _read(source)) is not None:
+            pool.submit(guarded, request)
+        os._exit(0)  # the parent is gone: nobody waits for what is under way
+
+
+def _is_alone() -> bool:
+    """Nobody holds the other end of stdin."""
+    stdin = select.poll()
+    stdin.register(0, select.POLLHUP)
+    return any(event & select.POLLHUP for _, event in stdin.poll(0))
+
+
+def _read(source: BinaryIO) -> Any:
+    """The next message, or None at the end."""
+    header = source.read(LENGTH.size)
+    if len(header) < LENGTH.size:
+        return None
+    (length,) = LENGTH.unpack(header)
+    body = source.read(length)
+    return json.loads(body) if len(body) == length else None
+
+
+if __name__ == "__main__":
+    main()

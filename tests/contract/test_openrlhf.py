@@ -1,0 +1,305 @@
+"""The clients of seven releases of OpenRLHF, from their wheels, against `codescaler serve` and the files it loads.
+
+Each release runs in a process of its own (`openrlhf_host.py`): its parser on the recipe's own flags, its client, its
+experience maker. Stood in for: ray (runs everything at once), vllm (a scripted engine), deepspeed and other packages
+that a CPU cannot have (`openrlhf_stubs.py`).
+"""
+
+import json
+import os
+import shlex
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from transformers import AutoTokenizer
+
+from codescaler_plugin import CodeScaler, CodeScalerConfig, builtin, integrations
+from codescaler_plugin.preference.pairs import write_pairs
+from codescaler_plugin.records import PreferencePair
+from codescaler_plugin.scoring.rendering import Renderer
+from tests.tiny import fenced
+
+ROOT = Path(__file__).parents[2]
+RECIPES = ROOT / "recipes" / "openrlhf"
+HOST = Path(__file__).with_name("openrlhf_host.py")
+POLICY = Path(builtin.__file__).parent / "policy"
+HOOKS = Path(integrations.__path__[0])
+RELEASES = ("0.5.9", "0.7.5", "0.8.11", "0.9.1", "0.10.4", "0.11.0", "0.11.2")
+LAST_OF_OLD_FLAGS = "0.10.1.post2"
+PROBLEMS = ["Write solve(n) that returns n + 1.", "Write solve(xs): for a list xs of integers, return the sum."]
+ANSWERS = [
+    fenced("def solve(n):\n    return n + 1"),
+    "I cannot.",
+    fenced("def solve(xs):\n    return sum(xs)"),
+    fenced("def solve(xs):\n    return 0"),
+]
+LABELS = ["", "7", {"tests": [1]}, json.dumps({"problem": PROBLEMS[1]})]
+pytestmark = pytest.mark.timeout(900)
+
+
+def pip(*arguments: str) -> subprocess.CompletedProcess[str]:
+    command = (sys.executable, "-m", "pip", *arguments, "--quiet", "--disable-pip-version-check")
+    return subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+
+
+@pytest.fixture(scope="session")
+def releases(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[Path]]:
+    """Import paths of each release, fetched once per session, or kept in the folder OPENRLHF_RELEASES."""
+    kept = os.environ.get("OPENRLHF_RELEASES")
+    folder = Path(kept) if kept else tmp_path_factory.mktemp("openrlhf")
+
+    def fetch(release: str) -> str:
+        name = ("aiohttp", "aiohttp") if release == "aiohttp" else (release, f"openrlhf=={release}")
+        if (folder / name[0]).is_dir():
+            return ""
+        alone = () if release == "aiohttp" else ("--no-deps", "--no-compile")
+        done = pip("install", "--target", str(folder / name[0]), *alone, name[1])
+        return done.stderr if done.returncode else ""
+
+    with ThreadPoolExecutor(4) as threads:
+        failed = [text for text in threads.map(fetch, (*RELEASES, LAST_OF_OLD_FLAGS, "aiohttp")) if text]
+    if failed:
+        pytest.skip(f"the package index cannot be reached: {failed[0].strip().splitlines()[-1]}")
+    return {release: [folder / release, folder / "aiohttp"] for release in (*RELEASES, LAST_OF_OLD_FLAGS)}
+
+
+@pytest.fixture(scope="session")
+def server() -> Iterator[str]:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    code = "from codescaler_plugin.cli import app; app()"
+    process = subprocess.Popen([sys.executable, "-c", code, "serve", "--model", "builtin", "--port", str(port)])
+    url = f"http://127.0.0.1:{port}"
+    try:
+        for _ in range(600):
+            assert process.poll() is None, "the server has ended"
+            try:
+                urllib.request.urlopen(f"{url}/health", timeout=5)
+                break
+            except OSError:
+                time.sleep(0.5)
+        yield url
+    finally:
+        process.terminate()
+        process.wait(60)
+
+
+@pytest.fixture(scope="session")
+def job() -> dict[str, Any]:
+    tokenizer = AutoTokenizer.from_pretrained(POLICY)
+    prompts = [
+        tokenizer.apply_chat_template([{"role": "user", "content": text}], tokenize=False, add_generation_prompt=True)
+        for text in PROBLEMS
+        for _ in range(2)
+    ]
+    return {
+        "prompts": prompts,
+        "answers": ANSWERS,
+        "queries": [prompt + answer + tokenizer.eos_token for prompt, answer in zip(prompts, ANSWERS, strict=True)],
+        "labels": LABELS,
+        "tokenizer": str(POLICY),
+    }
+
+
+@pytest.fixture(scope="session")
+def direct() -> list[Any]:
+    problems = [text for text in PROBLEMS for _ in range(2)]
+    judgements = CodeScaler(config=CodeScalerConfig(model="builtin")).judge(problems, ANSWERS)
+    assert [judgement.score is None for judgement in judgements] == [False, True, False, False]
+    return judgements
+
+
+def run(paths: list[Path], *arguments: str, **variables: str) -> str:
+    environment = {**os.environ, **variables, "OMP_NUM_THREADS": "1"}
+    environment["PYTHONPATH"] = os.pathsep.join(map(str, [*paths, ROOT]))
+    done = subprocess.run(
+        [sys.executable, str(HOST), *arguments],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=800,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout[-1000:] + done.stderr[-3000:]
+    return done.stdout
+
+
+def flags_of(script: str, tmp_path: Path, *arguments: str, **variables: str) -> list[str]:
+    """What a recipe hands to the host: the script runs, with stand-ins for what it starts."""
+    programs = tmp_path / "programs"
+    programs.mkdir(exist_ok=True)
+    record = tmp_path / "record.json"
+    for name in ("ray", "deepspeed"):
+        write = f"import json, sys; json.dump(sys.argv[1:], open({str(record)!r}, 'w'))"
+        (programs / name).write_text(f'#!/bin/sh\nexec {shlex.quote(sys.executable)} -c "{write}" "$@"\n')
+    (programs / "codescaler").write_text(
+        f'#!/bin/sh\nexec {shlex.quote(sys.executable)} -c "from codescaler_plugin.cli import app; app()" "$@"\n'
+    )
+    (programs / "python").write_text(f'#!/bin/sh\nexec {shlex.quote(sys.executable)} "$@"\n')
+    for program in programs.iterdir():
+        program.chmod(0o755)
+    environment = {**os.environ, "PATH": f"{programs}:{os.environ['PATH']}", "PYTHONPATH": str(ROOT), **variables}
+    done = subprocess.run(
+        ["bash", str(RECIPES / script), *arguments],
+        env=environment, cwd=tmp_path, capture_output=True, text=True, timeout=300, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0 or script == "train_rm.sh", done.stderr[-3000:]
+    made: list[str] = json.loads(record.read_text())
+    return made[next(place for place, text in enumerate(made) if text.startswith("openrlhf.cli")) + 1 :]
+
+
+SMALL_OLD = ("--actor_num_gpus_per_node", "1", "--rollout_batch_size", "2", "--n_samples_per_prompt", "2")
+SMALL_NEW = ("--actor.num_gpus_per_node", "1", "--rollout.batch_size", "2", "--rollout.n_samples_per_prompt", "2")
+FLAGS_5 = (
+    *(
+        "--pretrain",
+        "p",
+        "--remote_rm_url",
+        "http://a",
+        "--advantage_estimator",
+        "rloo",
+        "--n_samples_per_prompt",
+        "2",
+    ),
+)
+FLAGS_7 = (*FLAGS_5, "--micro_rollout_batch_size", "1", "--rollout_batch_size", "2", "--actor_num_gpus_per_node", "1")
+
+
+@pytest.mark.parametrize("release", RELEASES)
+def test_client_gets_the_rewards_of_direct_scoring(
+    releases: dict[str, list[Path]],
+    server: str,
+    job: dict[str, Any],
+    direct: list[Any],
+    tmp_path: Path,
+    release: str,
+) -> None:
+    """By URL, by two URLs, by the file, and by the agent; through the experience maker, with the recipe's flags."""
+    minor = tuple(map(int, release.split(".")[:2]))
+    url = f"{server}/get_reward"
+    ways = [url, str(HOOKS / "openrlhf_reward.py")]
+    if minor >= (0, 7):
+        ways.append(f"{url},{url}")
+    if minor >= (0, 9):
+        ways.append(f"agent {HOOKS / 'openrlhf_agent.py'}")
+    if minor < (0, 8):
+        flags = list(FLAGS_5 if minor < (0, 6) else FLAGS_7)
+    elif minor < (0, 10):
+        flags = flags_of(
+            "train_ppo_0.10.1.sh", tmp_path, *SMALL_OLD, "--micro_rollout_batch_size", "2", URL=url, RELEASE=release
+        )
+    else:
+        flags = flags_of("train_ppo.sh", tmp_path, *SMALL_NEW, "--rollout.micro_batch_size", "2", URL=url)
+    file = tmp_path / "job.json"
+    file.write_text(json.dumps({**job, "flags": flags, "ways": ways}))
+    *_, last = run(releases[release], "reward", release, str(file), CODESCALER_URL=server).strip().splitlines()
+    results = json.loads(last)
+    rewards = [judgement.reward for judgement in direct]
+    assert len(results) == len(ways)
+    for way, result in zip(ways, results, strict=True):
+        assert result["rewards"] == pytest.approx(rewards, rel=1e-4), way
+        if minor >= (0, 8):
+            scores = [0.0 if one.score is None else torch.tensor(one.score).sigmoid().item() for one in direct]
+            assert result["scores"] == pytest.approx(scores, rel=1e-4), way
+            hooked = {"codescaler_valid", "codescaler_fallback"} if way.endswith(".py") else set()
+            assert set(result["logs"]) == hooked, way
+        if minor >= (0, 9):
+            groups = torch.tensor(rewards).reshape(2, 2)
+            shaped = (groups - groups.mean(-1, keepdim=True)) / (groups.std(-1, keepdim=True) + 1e-9)
+            assert result["advantages"] == pytest.approx(shaped.flatten().tolist(), rel=1e-3), way
+
+
+NEW_CASES = [{"REWARD": reward, "ASYNC": "1", "FILTER": "1"} for reward in ("server", "file", "agent")]
+
+
+@pytest.mark.parametrize("release", ["0.11.2", "0.10.4"])
+def test_every_flag_of_the_recipe_is_known(releases: dict[str, list[Path]], tmp_path: Path, release: str) -> None:
+    for case in NEW_CASES if release == "0.11.2" else NEW_CASES[2:]:
+        flags = flags_of("train_ppo.sh", tmp_path, "--train.seed", "7", URL="http://a/get_reward", **case)
+        [parsed] = [json.loads(run(releases[release], "parse", "openrlhf.cli.train_ppo_ray", *flags))["args"]]
+        assert "async_enable=True" in parsed
+        assert "dynamic_filtering_enable=True" in parsed
+        assert "seed=7" in parsed
+        assert {"server": "http://a/get_reward", "file": "openrlhf_reward.py", "agent": "openrlhf_agent.py"}[
+            case["REWARD"]
+        ] in parsed
+
+
+@pytest.mark.parametrize("release", [LAST_OF_OLD_FLAGS, "0.8.11"])
+def test_every_flag_of_the_older_recipe_is_known(
+    releases: dict[str, list[Path]], tmp_path: Path, release: str
+) -> None:
+    variables = {"URL": "http://a/get_reward", "ASYNC": "1", "FILTER": "1", "RELEASE": release.removesuffix(".post2")}
+    flags = flags_of("train_ppo_0.10.1.sh", tmp_path, "--seed", "7", **variables)
+    parsed = json.loads(run(releases[release], "parse", "openrlhf.cli.train_ppo_ray", *flags))["args"]
+    assert "async_train=True" in parsed
+    assert "http://a/get_reward" in parsed
+
+
+def test_a_flag_that_is_not_there_would_be_found(releases: dict[str, list[Path]], tmp_path: Path) -> None:
+    flags = flags_of("train_ppo.sh", tmp_path, "--remote_rm_url", "http://a", URL="http://a")
+    with pytest.raises(AssertionError, match="unrecognized arguments: --remote_rm_url"):
+        run(releases["0.11.2"], "parse", "openrlhf.cli.train_ppo_ray", *flags)
+
+
+@pytest.fixture(scope="session")
+def pairs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("pairs") / "pairs.jsonl"
+    write_pairs(
+        [
+            PreferencePair(problem, f"def solve(n):\n    return n + {n}\n", "def solve(n):\n    pass\n    return\n",
+                           "rollout", split=split)
+            for n, (problem, split) in enumerate(
+                [("One.", "train"), ("Two. " * 400, "train"), ("Three.", "held_out"), ("Four.", "held_out")]
+            )
+        ],
+        path,
+    )  # fmt: skip
+    return path
+
+
+def test_train_rm_reads_our_pairs_as_they_are_scored(
+    releases: dict[str, list[Path]], tmp_path: Path, pairs: Path, tiny_rm_dir: Path
+) -> None:
+    flags = flags_of(
+        "train_rm.sh", tmp_path, PAIRS=str(pairs), MODEL=str(tiny_rm_dir), OUTPUT=str(tmp_path), LENGTH="256"
+    )
+    parsed = json.loads(run(releases["0.11.2"], "parse", "openrlhf.cli.train_rm", *flags))["args"]
+    assert "held_out.jsonl" in parsed
+    output = run(releases["0.11.2"], "dataset", str(tmp_path / "data" / "train.jsonl"), str(tiny_rm_dir), *flags)
+    rows = json.loads(output.strip().splitlines()[-1])
+    tokenizer = AutoTokenizer.from_pretrained(tiny_rm_dir)
+    [end] = tokenizer("\n", add_special_tokens=False)["input_ids"]
+    items = [("One.", "def solve(n):\n    return n + 0\n"), ("Two. " * 400, "def solve(n):\n    return n + 1\n")]
+    expected = Renderer(tokenizer, 256).encode(items)
+    assert [[*row, end] for row in rows] == expected
+    assert len(expected[1]) > 200
+
+
+def test_what_train_rm_saves_is_loaded_with_the_same_scores(
+    releases: dict[str, list[Path]], tmp_path: Path, tiny_rm_dir: Path
+) -> None:
+    saved, ready = tmp_path / "saved", tmp_path / "ready"
+    output = run(releases["0.11.2"], "save", str(tiny_rm_dir), str(saved), "value_head")
+    theirs = json.loads(output.strip().splitlines()[-1])
+    config = json.loads((saved / "config.json").read_text())
+    assert config["architectures"] == ["RewardModel"]
+    assert config["mean"] == 1.5
+    done = subprocess.run(
+        [sys.executable, str(RECIPES / "load_rm.py"), str(saved), str(ready)],
+        capture_output=True, text=True, timeout=200, check=False, env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert "CODESCALER_OFFSET=1.5 CODESCALER_TEMPERATURE=2.0" in done.stdout
+    scaler = CodeScaler(config=CodeScalerConfig(model=str(ready)))
+    assert scaler.scorer.score([("One.", "x = 1\n"), ("Two.", "y = 2\n")]) == pytest.approx(theirs, rel=1e-3, abs=1e-3)

@@ -1,0 +1,292 @@
+"""What callers send one by one goes out in batches, and each sample gets its one answer, whatever the engine does."""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from codescaler_plugin.serving.coalescing import CHARS_PER_TOKEN, Coalescer, EngineDiedError, OverloadedError
+from codescaler_plugin.serving.judging import Answer, Item
+from codescaler_plugin.serving.metrics import Metrics
+
+
+class Engine:
+    """Keeps what it is sent; answers with the length of the text after `seconds`, unless told otherwise."""
+
+    def __init__(self, seconds: float | None = 0.0) -> None:
+        self.is_ready = True
+        self.seconds = seconds
+        self.batches: list[list[Item]] = []
+        self.futures: list[asyncio.Future[list[Answer]]] = []
+        self.times: list[float] = []
+        self.killed: list[str] = []
+        self.dies_of: Callable[[Item], bool] = lambda _: False
+
+    async def ready(self) -> None:
+        while not self.is_ready:
+            await asyncio.sleep(0.001)
+
+    def send(self, items: Sequence[Item]) -> "asyncio.Future[list[Answer]]":
+        loop = asyncio.get_running_loop()
+        self.batches.append(list(items))
+        self.times.append(loop.time())
+        future: asyncio.Future[list[Answer]] = loop.create_future()
+        self.futures.append(future)
+        if any(map(self.dies_of, items)):
+            loop.call_soon(future.set_exception, EngineDiedError("killed by SIGKILL"))
+        elif self.seconds is not None:
+            loop.call_later(self.seconds, self.finish, len(self.futures) - 1)
+        return future
+
+    def finish(self, batch: int) -> None:
+        if not self.futures[batch].done():
+            self.futures[batch].set_result([Answer(float(len(item.text)), "ok") for item in self.batches[batch]])
+
+    def kill(self, reason: str) -> None:
+        self.killed.append(reason)
+
+
+def run(engine: Engine, work: Callable[[Coalescer], Awaitable[Any]], **settings_: Any) -> Any:
+    async def main() -> Any:
+        coalescer = Coalescer(engine, Metrics(), **settings_)
+        coalescer.start()
+        try:
+            return await work(coalescer)
+        finally:
+            await asyncio.wait_for(coalescer.stop(), 10)
+            assert coalescer.waiting == 0
+
+    return asyncio.run(main())
+
+
+def code(problem: str, text: str = "x = 1\n") -> Item:
+    return Item("code", problem, text)
+
+
+def scores(answers: list[Answer]) -> list[float | None]:
+    return [answer.score for answer in answers]
+
+
+def test_samples_of_one_problem_from_many_callers_stand_together() -> None:
+    engine = Engine()
+
+    async def work(coalescer: Coalescer) -> None:
+        await asyncio.gather(*(coalescer.submit([code(f"p{number % 4}")]) for number in range(64)))
+
+    run(engine, work, max_wait=0.2)
+    [batch] = engine.batches
+    assert [item.problem for item in batch] == [f"p{place // 16}" for place in range(64)]
+
+
+def test_answers_come_in_the_order_of_the_call() -> None:
+    items = [code(f"p{number % 3}", "x" * (number + 1)) for number in range(30)]
+
+    async def work(coalescer: Coalescer) -> list[Answer]:
+        return await coalescer.submit(items)
+
+    assert scores(run(Engine(), work)) == [float(number + 1) for number in range(30)]
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    calls=st.lists(st.lists(st.tuples(st.integers(0, 3), st.integers(1, 400)), max_size=6), min_size=1, max_size=12),
+    budget=st.integers(1, 200),
+    slots=st.integers(1, 3),
+    deaths=st.sets(st.integers(1, 400), max_size=3),
+)
+def test_every_sample_gets_its_own_answer_once(
+    calls: list[list[tuple[int, int]]], budget: int, slots: int, deaths: set[int]
+) -> None:
+    engine = Engine(seconds=0.001)
+    engine.dies_of = lambda item: len(item.text) in deaths
+
+    async def work(coalescer: Coalescer) -> list[list[Answer]]:
+        sent = [[code(f"p{problem}", "x" * size) for problem, size in call] for call in calls]
+        return await asyncio.gather(*map(coalescer.submit, sent))
+
+    answered = run(engine, work, max_wait=0.001, max_tokens=budget, slots=slots)
+    for call, answers in zip(calls, answered, strict=True):
+        for (_, size), answer in zip(call, answers, strict=True):
+            if size in deaths:
+                assert answer.failure == "worker: the scoring worker died twice with this sample"
+            else:
+                assert answer == Answer(float(size), "ok")
+    lethal = sum(size in deaths for call in calls for _, size in call)
+    assert sum(len(batch) for batch in engine.batches) <= 2 * sum(map(len, calls))
+    assert sum(any(len(item.text) in deaths for item in batch) for batch in engine.batches) <= 2 * lethal
+
+
+def test_lonely_sample_waits_a_third_and_a_stream_the_whole_of_max_wait() -> None:
+    engine = Engine()
+
+    async def work(coalescer: Coalescer) -> tuple[float, float]:
+        loop = asyncio.get_running_loop()
+        start = loop.time()
+        await coalescer.submit([code("p")])
+        alone = engine.times[0] - start
+        start = loop.time()
+        calls = []
+        while len(engine.batches) < 2:
+            calls.append(asyncio.create_task(coalescer.submit([code("q")])))
+            await asyncio.sleep(0.02)
+        await asyncio.gather(*calls)
+        return alone, engine.times[1] - start
+
+    alone, stream = run(engine, work, max_wait=1.5)
+    assert 0.49 < alone < 1.3
+    assert 1.49 < stream < 4
+
+
+def test_batch_keeps_its_budget_with_a_problem_counted_once() -> None:
+    engine = Engine()
+    problem = "p" * 30 * CHARS_PER_TOKEN
+    items = [code(problem, "x" * (10 * CHARS_PER_TOKEN - 1)) for _ in range(10)]
+    items.append(code("q", "y" * 500 * CHARS_PER_TOKEN))  # fits no batch: goes alone
+
+    async def work(coalescer: Coalescer) -> None:
+        await coalescer.submit(items)
+
+    run(engine, work, max_tokens=80)
+    assert [len(batch) for batch in engine.batches] == [5, 5, 1]
+
+
+def test_queries_are_counted_by_what_they_add_to_their_prompt() -> None:
+    engine = Engine()
+    prompt = "p" * 30 * CHARS_PER_TOKEN
+    items = [Item("query", prompt, prompt + "x" * 10 * CHARS_PER_TOKEN) for _ in range(10)]
+
+    async def work(coalescer: Coalescer) -> None:
+        await coalescer.submit(items)
+
+    run(engine, work, max_tokens=80)
+    assert [len(batch) for batch in engine.batches] == [5, 5]
+
+
+def test_while_all_slots_are_taken_samples_gather_at_no_cost() -> None:
+    engine = Engine(seconds=None)
+
+    async def work(coalescer: Coalescer) -> None:
+        calls = [asyncio.create_task(coalescer.submit([code("first")]))]
+        while not engine.batches:
+            await asyncio.sleep(0.001)
+        for _ in range(8):
+            calls.append(asyncio.create_task(coalescer.submit([code("later")])))
+            await asyncio.sleep(0.01)
+        assert len(engine.batches) == 1
+        assert coalescer.waiting == 8
+        engine.finish(0)
+        while len(engine.batches) < 2:
+            await asyncio.sleep(0.001)
+        engine.finish(1)
+        await asyncio.gather(*calls)
+
+    run(engine, work, max_wait=0.001, slots=1)
+    assert [len(batch) for batch in engine.batches] == [1, 8]
+
+
+def test_cancelled_caller_frees_its_place() -> None:
+    engine = Engine(seconds=None)
+
+    async def work(coalescer: Coalescer) -> None:
+        first = asyncio.create_task(coalescer.submit([code("first")]))
+        while not engine.batches:
+            await asyncio.sleep(0.001)
+        leaves = asyncio.create_task(coalescer.submit([code("left"), code("left")]))
+        stays = asyncio.create_task(coalescer.submit([code("stays")]))
+        await asyncio.sleep(0.01)
+        assert coalescer.waiting == 3
+        leaves.cancel()
+        await asyncio.sleep(0.01)
+        assert coalescer.waiting == 1
+        engine.seconds = 0.0
+        engine.finish(0)
+        assert scores([*await first, *await stays]) == [6.0, 6.0]
+
+    run(engine, work, max_wait=0.001, slots=1)
+    assert [[item.problem for item in batch] for batch in engine.batches] == [["first"], ["stays"]]
+
+
+def test_full_queue_takes_nothing_of_a_call() -> None:
+    engine = Engine(seconds=None)
+
+    async def work(coalescer: Coalescer) -> None:
+        calls = [asyncio.create_task(coalescer.submit([code("p")]))]
+        while not engine.batches:
+            await asyncio.sleep(0.001)
+        calls.append(asyncio.create_task(coalescer.submit([code("q")] * 9)))  # longer than the queue, but it is empty
+        await asyncio.sleep(0.01)
+        with pytest.raises(OverloadedError, match=r"9 samples wait already, at most 4 may: ask again later"):
+            await coalescer.submit([code("r")])
+        assert coalescer.waiting == 9
+        engine.seconds = 0.0
+        engine.finish(0)
+        await asyncio.gather(*calls)
+        assert scores(await coalescer.submit([code("r")])) == [6.0]
+
+    run(engine, work, max_wait=0.001, max_queue=4, slots=1)
+
+
+def test_samples_of_a_dead_engine_are_sent_once_more_each_alone() -> None:
+    engine = Engine()
+    engine.dies_of = lambda item: item.problem == "poison"
+
+    async def work(coalescer: Coalescer) -> list[Answer]:
+        return await coalescer.submit([code("p"), code("p", "xy"), code("poison"), code("q", "xyz")])
+
+    answers = run(engine, work)
+    assert scores(answers) == [6.0, 2.0, None, 3.0]
+    assert answers[2].failure == "worker: the scoring worker died twice with this sample"
+    assert [len(batch) for batch in engine.batches] == [4, 1, 1, 1, 1]
+
+
+def test_nothing_is_sent_to_an_engine_that_is_not_ready() -> None:
+    engine = Engine()
+    engine.is_ready = False
+
+    async def work(coalescer: Coalescer) -> list[Answer]:
+        call = asyncio.create_task(coalescer.submit([code("p")]))
+        await asyncio.sleep(0.05)
+        assert engine.batches == []
+        engine.is_ready = True
+        return await call
+
+    assert scores(run(engine, work, max_wait=0.001)) == [6.0]
+
+
+def test_silent_engine_is_killed_and_its_samples_are_answered_in_time() -> None:
+    engine = Engine(seconds=None)
+
+    async def work(coalescer: Coalescer) -> list[Answer]:
+        return await coalescer.submit([code("p")])
+
+    start = time.monotonic()
+    [answer] = run(engine, work, timeout=0.4)
+    assert answer.failure == "timeout: no answer within 0.4 s"
+    assert time.monotonic() - start < 5
+    assert engine.killed[0] == "no answer to 1 samples within 0.2 s; see --timeout"
+    assert len(engine.batches) == 2
+
+
+def test_stop_answers_what_was_accepted() -> None:
+    engine = Engine(seconds=0.05)
+
+    async def main() -> list[list[Answer]]:
+        coalescer = Coalescer(engine, Metrics(), slots=1, max_tokens=1)
+        coalescer.start()
+        calls = [asyncio.create_task(coalescer.submit([code(f"p{number}")])) for number in range(6)]
+        await asyncio.sleep(0.01)
+        await coalescer.stop()
+        assert all(call.done() for call in calls)
+        return await asyncio.gather(*calls)
+
+    assert [scores(answers) for answers in asyncio.run(main())] == [[6.0]] * 6
+
+
+def test_an_empty_call_is_answered_without_the_engine() -> None:
+    engine = Engine()
+    assert run(engine, lambda coalescer: coalescer.submit([])) == []
+    assert engine.batches == []

@@ -1,0 +1,153 @@
+"""One bad sample costs no other its score, whatever the scorer does; nothing here raises."""
+
+import json
+import math
+from collections.abc import Callable, Sequence
+
+import pytest
+
+from codescaler_plugin import CodeScaler, CodeScalerConfig, ScorerError
+from codescaler_plugin.serving.judging import Answer, Item, Judge, item_of
+from tests.tiny import FailingScorer, LengthScorer, fenced
+from tests.unit.test_prompts import PROBLEM, TEMPLATED
+
+CODE = "def solve(n):\n    return n + 1\n"
+ANSWER = fenced(CODE.rstrip())
+CONFIG = CodeScalerConfig(model="builtin")
+
+
+class Scripted:
+    """Scores by length; `act` may raise or answer for a code."""
+
+    def __init__(self, act: Callable[[str], float | None]) -> None:
+        self.act = act
+        self.calls: list[list[tuple[str, str]]] = []
+
+    def score(self, items: Sequence[tuple[str, str]]) -> list[float | None]:
+        self.calls.append(list(items))
+        return [self.act(code) for _, code in items]
+
+
+def judge_of(scorer: object) -> Judge:
+    return Judge(CONFIG, CodeScaler(scorer, config=CONFIG))
+
+
+def raising(error: Exception, mark: str = "poison") -> Callable[[str], float]:
+    def act(code: str) -> float:
+        if mark in code:
+            raise error
+        return float(len(code))
+
+    return act
+
+
+@pytest.mark.parametrize("name", TEMPLATED)
+def test_problem_and_code_are_found_in_each_template(name: str) -> None:
+    scorer = LengthScorer()
+    prompt = TEMPLATED[name].replace("{p}", PROBLEM)
+    end = "<|im_end|>" if "chatml" in name else "</s>"
+    [answer] = judge_of(scorer).judge([item_of(prompt + ANSWER + end, prompt)])
+    assert scorer.calls == [[(PROBLEM, CODE)]]
+    assert answer == Answer(float(len(CODE)), "ok")
+
+
+@pytest.mark.parametrize("name", [name for name in TEMPLATED if not name.startswith("bare")])
+def test_query_cut_from_the_left_still_has_its_problem_from_the_prompt(name: str) -> None:
+    scorer = LengthScorer()
+    prompt = TEMPLATED[name].replace("{p}", PROBLEM)
+    thought = "It adds.\n</think>\n\n" if name == "deepseek_r1" else ""  # its prompt opens the thought
+    query = (prompt + thought + ANSWER)[len(prompt) - 60 :]
+    assert not query.startswith(prompt)
+    judge_of(scorer).judge([item_of(query, prompt)])
+    assert scorer.calls == [[(PROBLEM, CODE)]]
+
+
+def test_query_without_a_prompt_is_taken_apart_by_its_own_marks() -> None:  # OpenRLHF 0.4
+    scorer = LengthScorer()
+    query = TEMPLATED["chatml"].replace("{p}", PROBLEM) + ANSWER
+    judge_of(scorer).judge([item_of(query, "")])
+    assert scorer.calls == [[(PROBLEM, CODE)]]
+
+
+@pytest.mark.parametrize(
+    "label", [{"problem": "Of the label."}, json.dumps({"question": "Of the label.", "tests": [1]})]
+)
+def test_problem_in_a_label_wins(label: object) -> None:
+    scorer = LengthScorer()
+    prompt = TEMPLATED["chatml"].replace("{p}", PROBLEM)
+    judge_of(scorer).judge([item_of(prompt + ANSWER, prompt, label)])
+    assert scorer.calls == [[("Of the label.", CODE)]]
+
+
+@pytest.mark.parametrize("label", [None, "", "42", [1], {"answer": 1}, "{", '{"problem": 1}', {"problem": " "}])
+def test_any_other_label_is_left_alone(label: object) -> None:
+    prompt = TEMPLATED["gemma"].replace("{p}", PROBLEM)
+    assert item_of(prompt + CODE, prompt, label) == Item("query", prompt, prompt + CODE)
+
+
+def test_unusable_code_never_reaches_the_model() -> None:
+    scorer = LengthScorer()
+    answers = judge_of(scorer).judge([Item("completion", "p", "no code"), Item("completion", "p", fenced("x ="))])
+    assert [answer.status for answer in answers] == ["no_block", "syntax_error"]
+    assert scorer.calls == []
+
+
+@pytest.mark.parametrize(
+    "error",
+    [ScorerError("bad"), ValueError("bad"), MemoryError("bad"), RecursionError("bad"), KeyError("bad")],
+    ids=lambda error: type(error).__name__,
+)
+@pytest.mark.parametrize("place", [0, 5, 12])
+def test_poisoned_sample_fails_alone(error: Exception, place: int) -> None:
+    items = [Item("code", "p", f"x = {number}\n") for number in range(13)]
+    items[place] = Item("code", "p", "poison = 1\n")
+    answers = judge_of(Scripted(raising(error))).judge(items)
+    assert answers[place].failure.endswith("bad") or "bad" in answers[place].failure
+    assert answers[place].score is None
+    assert [answer.score for row, answer in enumerate(answers) if row != place] == [
+        float(len(item.text)) for row, item in enumerate(items) if row != place
+    ]
+
+
+def test_many_poisoned_samples_in_a_row_do_not_take_the_rest_along() -> None:
+    items = [Item("code", "p", f"poison = {number}\n") for number in range(12)] + [Item("code", "q", "x = 1\n")]
+    answers = judge_of(Scripted(raising(ValueError("bad")))).judge(items)
+    assert [bool(answer.failure) for answer in answers] == [True] * 12 + [False]
+
+
+def test_scorer_that_is_down_is_not_asked_for_every_sample() -> None:
+    scorer = FailingScorer()
+    answers = judge_of(scorer).judge([Item("code", "p", f"x = {number}\n") for number in range(256)])
+    assert all(answer.failure.startswith("scorer: out of memory") for answer in answers)
+    assert scorer.calls < 20
+
+
+@pytest.mark.parametrize("score", [math.nan, math.inf, -math.inf, None])
+def test_score_that_is_no_number_is_a_failure(score: float | None) -> None:
+    scorer = Scripted(lambda code: score if "bad" in code else 1.0)
+    bad, good = judge_of(scorer).judge([Item("code", "p", "bad = 1\n"), Item("code", "p", "x = 1\n")])
+    assert (bad.score, bad.failure.partition(":")[0]) == (None, "no_score")
+    assert good.score == 1.0
+
+
+def test_broken_rows_fail_without_a_call_of_the_model_for_them() -> None:
+    scorer = LengthScorer()
+    cut = "the end of it.<|im_end|>\n<|im_start|>assistant\n"
+    items = [Item("query", cut, cut + ANSWER), Item("completion", "p", ANSWER)]
+    answers = judge_of(scorer).judge(items)
+    assert answers[0].failure.startswith("data: ")
+    assert "cut from the left" in answers[0].failure
+    assert answers[1].score == len(CODE)
+
+
+def test_warm_up_is_never_answered_from_memory() -> None:
+    scorer = LengthScorer()
+    judge = judge_of(scorer)
+    judge.warm_up()
+    judge.warm_up()
+    assert scorer.calls[0] != scorer.calls[1]
+
+
+def test_warm_up_without_a_finite_score_is_an_error() -> None:
+    with pytest.raises(ScorerError, match=r"gave nan for a two-line program: expected a finite score"):
+        judge_of(Scripted(lambda _: math.nan)).warm_up()
