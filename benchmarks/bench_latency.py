@@ -1,0 +1,316 @@
+"""One claim: what choosing the best of N costs and wins, by reward model, by tests, and by both, on your machine.
+
+    python benchmarks/bench_latency.py [--humaneval DATA] [--device cuda --model LARK-Lab/CodeScaler-8B]
+
+The same candidates go four ways, a problem at a time, in turns: reward model; tests with all of a program's in one
+process; tests with a process each; a cascade (reward model, then tests where its calibrated confidence is below
+--target). Both ways of testing take programs as given, run a program that several candidates wrote once, and stop at
+the first that passes: the cheapest way to use right tests. A process each stops a program at its first failure.
+
+Printed: p50 and p95 of wall and CPU seconds a problem, accuracy, share of runs that time out, and the conditions of a
+fair comparison; then what the reward models of the paper would take on GPUs by name, which is computed and not
+measured. The last line of stdout is JSON.
+
+DATA is that of bench_selection.py. Without it, and without --candidates FILE (what `codescaler verify` wrote) and
+--tests FILE (what it was given): the embedded policy's samples on held-out problems of the miniature, where programs
+are tiny and tests are few.
+"""
+
+import argparse
+import json
+import os
+import platform
+import resource
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from itertools import islice
+from pathlib import Path
+from statistics import fmean, median, quantiles
+from time import perf_counter
+from typing import Any
+
+import psutil
+import torch
+from bench_selection import humaneval
+
+from codescaler_plugin import CodeScaler, CodeScalerConfig
+from codescaler_plugin.builtin import HELD_OUT_PROBLEMS, POLICY
+from codescaler_plugin.evaluation.candidates import read_candidates
+from codescaler_plugin.preference.problems import read_problems
+from codescaler_plugin.preference.sandbox import TIMEOUT, Executor, Job, Sandbox
+from codescaler_plugin.records import CallTest, Problem, ScriptTest, Selection, Verdict
+from codescaler_plugin.selection.planning import Labelled, as_given, fit_margins, is_right
+from codescaler_plugin.selection.ranking import best_of_n
+from codescaler_plugin.selection.testing import CascadeConfig, decide_by_tests
+
+PARAMETERS = {"0.6B": 0.44e9, "1.7B": 1.41e9, "4B": 3.63e9, "8B": 6.95e9}  # of Qwen3, without embeddings
+PEAK = {"H100 SXM": 989e12, "A100": 312e12, "L40S": 362e12, "L4": 121e12, "RTX 4090": 165e12}  # bf16 dense FLOP/s
+SHARE_OF_PEAK = 0.45  # assumed
+CORES = (1, 16)
+
+Task = tuple[Problem, list[str], list[bool]]
+"""A problem with tests, its candidates, and which of them pass."""
+
+
+@dataclass
+class Way:
+    """What one way to choose took, a number for each problem."""
+
+    wall: list[float]
+    cpu: list[float]
+    right: list[bool]
+    runs: int = 0
+    timeouts: int = 0
+
+    def summary(self) -> dict[str, Any]:
+        """Means and percentiles."""
+        found: dict[str, Any] = {"accuracy": round(fmean(self.right), 4)}
+        for name, seconds in (("wall", self.wall), ("cpu", self.cpu)):
+            found[f"{name}_ms_p50"] = round(median(seconds) * 1e3, 2)
+            found[f"{name}_ms_p95"] = round(quantiles(seconds, n=20)[-1] * 1e3, 2)
+            found[f"{name}_ms_mean"] = round(fmean(seconds) * 1e3, 2)
+        found["programs_run"] = round(self.runs / len(self.right), 3)
+        found["share_of_runs_that_time_out"] = round(self.timeouts / self.runs, 4) if self.runs else None
+        return found
+
+
+class Counted:
+    """An executor that counts runs and timeouts."""
+
+    def __init__(self, executor: Executor) -> None:
+        self.executor, self.runs, self.timeouts = executor, 0, 0
+
+    def run(self, jobs: Sequence[Job], *, progress: Any = None) -> list[Verdict]:
+        """As the executor."""
+        verdicts = self.executor.run(jobs, progress=progress)
+        self.runs += len(jobs)
+        self.timeouts += sum("Timeout" in verdict.detail for verdict in verdicts)
+        return verdicts
+
+
+class OneProcessEach:
+    """An executor that runs every test in a process of its own, up to the first failure."""
+
+    def __init__(self, executor: Executor) -> None:
+        self.executor = executor
+
+    def run(self, jobs: Sequence[Job], *, progress: Any = None) -> list[Verdict]:  # noqa: ARG002
+        """A verdict per job."""
+        return [self._judge(*job) for job in jobs]
+
+    def _judge(self, code: str, problem: Problem) -> Verdict:
+        for place, test in enumerate(problem.tests):
+            (verdict,) = self.executor.run([(code, replace(problem, tests=(test,)))])  # type: ignore[arg-type]
+            if not verdict.passed:
+                return replace(verdict, tests_passed=place, tests_total=len(problem.tests))
+        return Verdict(True, tests_passed=len(problem.tests), tests_total=len(problem.tests))
+
+
+def cpu_seconds() -> float:
+    """CPU of this process and of all it started, living or gone."""
+    total = sum(resource.getrusage(who).ru_utime + resource.getrusage(who).ru_stime for who in (0, -1))
+    for child in psutil.Process().children(recursive=True):
+        try:
+            times = child.cpu_times()
+        except psutil.Error:
+            continue
+        total += times.user + times.system + times.children_user + times.children_system
+    return total
+
+
+def miniature(count: int, candidates: int) -> list[Task]:
+    """Candidates of the embedded policy, verified here."""
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    from codescaler_plugin.evaluation.generation import sample_completions, verify_completions
+
+    torch.manual_seed(0)
+    problems = list(islice(read_problems(HELD_OUT_PROBLEMS), count))
+    policy = AutoModelForCausalLM.from_pretrained(POLICY, dtype=torch.float32).eval()
+    words = AutoTokenizer.from_pretrained(POLICY)
+    completions = sample_completions(policy, words, [problem.text for problem in problems], n=candidates)
+    passed = verify_completions(completions, problems).passed
+    return list(zip(problems, completions, passed, strict=True))
+
+
+def codegen(data: Path, count: int, most: int) -> list[Task]:
+    """CodeGen's samples for HumanEval, as fenced answers; problems from all over the set."""
+    rows = humaneval(data)
+    tests = {problem.id: problem for problem in read_problems(data / "humaneval" / "HumanEval.jsonl.gz")}
+    return [
+        (tests[name], [f"```python\n{code}\n```" for code in codes[:most]], passed[:most])
+        for name, _, codes, passed in rows[:: max(1, len(rows) // count)][:count]
+    ]
+
+
+def given(candidates: Path, tests: Path, count: int, most: int) -> list[Task]:
+    """Candidates of a file, as fenced answers."""
+    problems = {problem.id: problem for problem in read_problems(tests)}
+    groups = islice((group for group in read_candidates(candidates) if group.problem_id in problems), count)
+    return [
+        (
+            replace(problems[group.problem_id], text=group.problem),
+            [f"```python\n{code}\n```" for code in group.codes[:most]],
+            list(group.passed[:most]),
+        )
+        for group in groups
+    ]
+
+
+def measured(tasks: Sequence[Task], scaler: CodeScaler, sandbox: Sandbox, target: float) -> dict[str, Way]:
+    """Each task all ways, in turns; the cascade's confidence is calibrated on the other half of the tasks."""
+    ranked: list[Labelled] = [(best_of_n(scaler, problem.text, answers), passed) for problem, answers, passed in tasks]
+    fitted = [fit_margins(half) for half in (ranked[1::2], ranked[::2])]
+    ways = {
+        name: Way([], [], []) for name in ("reward model", "tests, one process", "tests, a process each", "cascade")
+    }
+    if not all(len(problem.tests) > 1 for problem, _, _ in tasks):
+        del ways["tests, a process each"]
+    for number, (problem, answers, passed) in enumerate(tasks):
+        plain = as_given(ranked[number][0])
+
+        def tested(executor: Executor, problem: Problem = problem, plain: Selection = plain) -> Selection:
+            return decide_by_tests([plain], [problem], executor=executor)[0]
+
+        def both(
+            executor: Executor, problem: Problem = problem, answers: list[str] = answers, half: int = number % 2
+        ) -> Selection:
+            selection = best_of_n(scaler, problem.text, answers)
+            config = CascadeConfig(fitted[half], target)
+            return decide_by_tests([selection], [problem], executor=executor, config=config)[0]
+
+        choices: dict[str, Callable[[Executor], Selection]] = {
+            "reward model": lambda _, problem=problem, answers=answers: best_of_n(scaler, problem.text, answers),  # type: ignore[misc]
+            "tests, one process": tested,
+            "tests, a process each": lambda executor, tested=tested: tested(OneProcessEach(executor)),  # type: ignore[misc]
+            "cascade": both,
+        }
+        order = list(ways)
+        for name in order[number % len(order) :] + order[: number % len(order)]:
+            executor = Counted(sandbox)
+            cpu, start = cpu_seconds(), perf_counter()
+            selection = choices[name](executor)
+            wall, used = perf_counter() - start, cpu_seconds() - cpu
+            way = ways[name]
+            way.wall.append(wall)
+            way.cpu.append(used)
+            way.right.append(is_right(selection, passed))
+            way.runs += selection.executions
+            way.timeouts += executor.timeouts
+    return ways
+
+
+def computed(prompt: int, completion: int, candidates: int, test_cpu: float) -> list[dict[str, Any]]:
+    """Milliseconds a candidate by GPU and model beside tests on some cores: 2 FLOP a parameter and token."""
+    tokens = prompt / candidates + completion
+    rows = []
+    for gpu, peak in PEAK.items():
+        row: dict[str, Any] = {"gpu": gpu}
+        for model, parameters in PARAMETERS.items():
+            row[model] = round(2 * parameters * tokens / (peak * SHARE_OF_PEAK) * 1e3, 2)
+        rows.append(row)
+    for cores in CORES:
+        rows.append({"tests on cores": cores, "ms": round(test_cpu * 1e3 / cores, 2)})
+    return rows
+
+
+def conditions(
+    tasks: Sequence[Task], options: argparse.Namespace, scaler: CodeScaler, sandbox: Sandbox
+) -> dict[str, Any]:
+    """What a reader must know to compare."""
+    kinds = {CallTest: "calls", ScriptTest: "assertions in a script"}
+    gpu = torch.cuda.get_device_name() if torch.cuda.is_available() and options.device != "cpu" else None
+    return {
+        "problems": len(tasks),
+        "candidates_a_problem": round(fmean(len(answers) for _, answers, _ in tasks), 2),
+        "tests_a_problem": median(len(problem.tests) for problem, _, _ in tasks),
+        "style_of_tests": kinds.get(type(tasks[0][0].tests[0]), "stdin and stdout"),
+        "tests": "existed before; writing them costs nothing here",
+        "timeout_seconds": options.timeout,
+        "cage": sandbox.cage,
+        "interpreter": "forked warm; the embedded one starts no interpreter for a program",
+        "cores_for_tests": 1,
+        "torch_threads": torch.get_num_threads(),
+        "cores_of_the_machine": os.cpu_count(),
+        "load_average": round(os.getloadavg()[0], 1),
+        "model": scaler.config.model,
+        "gpu": gpu,
+        "scores_remembered": "no",
+        "extraction_of_code": "counted with the reward model and the cascade, not with tests",
+        "torch": torch.__version__,
+        "python": platform.python_version(),
+        "machine": platform.machine(),
+    }
+
+
+def main() -> None:
+    """Print the table, the conditions, the computed part, then the JSON."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", default="builtin", help="reward model, as for load_scorer")
+    parser.add_argument("--device", help="torch device; else a GPU if there is one")
+    parser.add_argument("--candidates", type=Path)
+    parser.add_argument("--tests", type=Path)
+    parser.add_argument("--humaneval", type=Path, metavar="DATA")
+    parser.add_argument("--problems", type=int, default=64)
+    parser.add_argument("-n", type=int, default=8, help="candidates a problem")
+    parser.add_argument("--target", type=float, default=0.9, help="the cascade's confidence")
+    parser.add_argument("--timeout", type=float, default=TIMEOUT)
+    parser.add_argument("--prompt-tokens", type=int, default=480, help="for the computed part")
+    parser.add_argument("--completion-tokens", type=int, default=216, help="for the computed part")
+    options = parser.parse_args()
+    if (options.candidates is None) != (options.tests is None):
+        parser.error("--candidates and --tests belong together")
+    torch.set_num_threads(1)
+    if options.humaneval is not None:
+        tasks = codegen(options.humaneval, options.problems, options.n)
+    elif options.candidates is None:
+        tasks = miniature(options.problems, options.n)
+    else:
+        tasks = given(options.candidates, options.tests, options.problems, options.n)
+    if len(tasks) < 4:
+        parser.error(f"{len(tasks)} problems have candidates and tests: at least 4 are needed")
+    scaler = CodeScaler(config=CodeScalerConfig.from_env(model=options.model, device=options.device, cache_size=0))
+    scaler.judge([tasks[0][0].text], tasks[0][1][:1])  # loads the model
+    with Sandbox(workers=1, timeout=options.timeout) as sandbox:
+        ways = measured(tasks, scaler, sandbox, options.target)
+        around = conditions(tasks, options, scaler, sandbox)
+    summaries = {name: way.summary() for name, way in ways.items()}
+    heads = (("a problem", 22), ("wall ms p50", 13), ("p95", 9), ("CPU ms p50", 12), ("p95", 9), ("solved", 8))
+    print("".join(f"{head:>{width}}" for head, width in (*heads, ("runs", 7), ("timeouts", 10))))
+    for name, one in summaries.items():
+        late = one["share_of_runs_that_time_out"]
+        print(
+            f"{name:>22}{one['wall_ms_p50']:>13.1f}{one['wall_ms_p95']:>9.1f}{one['cpu_ms_p50']:>12.1f}"
+            f"{one['cpu_ms_p95']:>9.1f}{one['accuracy']:>8.3f}{one['programs_run']:>7.2f}"
+            f"{'' if late is None else f'{late:.1%}':>10}"
+        )
+    ratios = {}
+    for name, way in ways.items():
+        if name != "reward model":
+            paired = [slow / fast for slow, fast in zip(way.cpu, ways["reward model"].cpu, strict=True) if fast > 0]
+            mean = sum(way.cpu) / sum(ways["reward model"].cpu)
+            ratios[name] = {"median": round(median(paired), 2), "of_means": round(mean, 2)}
+            print(f"CPU of {name} / CPU of reward model: median {median(paired):.2f}, of means {mean:.2f}")
+    print(
+        "\nThe paper states 10x lower latency than unit tests; its protocol is not public. That figure is the paper's."
+    )
+    print("Conditions: " + "; ".join(f"{name.replace('_', ' ')}: {value}" for name, value in around.items()))
+    in_process = ways["tests, one process"]
+    test_cpu = sum(in_process.cpu) / max(1, in_process.runs)
+    gpus = computed(options.prompt_tokens, options.completion_tokens, options.n, test_cpu)
+    print(
+        f"\nComputed, not measured: ms a candidate, {options.prompt_tokens} shared, {options.completion_tokens} own\n"
+        f"tokens, {options.n} a problem, 2 FLOP a parameter and token, {SHARE_OF_PEAK:.0%} of a GPU's dense bf16 peak"
+    )
+    print(f"{'':>12}" + "".join(f"{model:>8}" for model in PARAMETERS))
+    for row in gpus:
+        if "gpu" in row:
+            print(f"{row['gpu']:>12}" + "".join(f"{row[model]:>8.2f}" for model in PARAMETERS))
+        else:
+            print(f"beside the tests above (measured CPU) on {row['tests on cores']} cores: {row['ms']} ms")
+    result = {"benchmark": "latency", "ways": summaries, "cpu_multiple_of_reward_model": ratios, "conditions": around}
+    print(json.dumps({**result, "computed_ms_a_candidate": gpus}))
+
+
+if __name__ == "__main__":
+    main()

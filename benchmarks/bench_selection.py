@@ -1,0 +1,330 @@
+"""One claim: what choosing by a reward model is worth beside other ways to choose, and how many tests a cascade saves.
+
+    python benchmarks/bench_selection.py --data DATA --kept FOLDER
+
+Two sets of candidates with verdicts by execution:
+
+- HumanEval, 100 samples a problem of CodeGen-Mono-16B: DATA holds `humaneval/HumanEval.jsonl.gz` (openai/human-eval),
+  `codet/humaneval_codegen16B_labeled_*.jsonl` (microsoft/CodeT, labelled by running HumanEval's tests). Four fifths of
+  these problems gave pairs to the embedded reward model's training, so the last fifth is reported alone as well.
+- The miniature's held-out problems, 16 samples of the embedded policy each at temperature 1, verified here.
+
+Printed: curves of the share of problems solved for N = 1 to 100 (unbiased over all N-subsets; the two ways that count
+copies: means over random orders); the cascade's accuracy against tests executed, its confidence cross-fitted on other
+problems; adaptive sampling beside a fixed N of the same mean. Scores are kept in FOLDER, and a run goes on there. The
+last line of stdout is JSON.
+"""
+
+import argparse
+import json
+import math
+import platform
+from collections.abc import Sequence
+from pathlib import Path
+from random import Random
+from statistics import fmean
+from typing import Any
+from zlib import crc32
+
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from codescaler_plugin import load_scorer
+from codescaler_plugin.builtin import HELD_OUT_PROBLEMS, POLICY
+from codescaler_plugin.evaluation.calibration import cross_fitted
+from codescaler_plugin.evaluation.candidates import any_of, best_of
+from codescaler_plugin.evaluation.generation import sample_completions, verify_completions
+from codescaler_plugin.evaluation.scored import Row, score_rows
+from codescaler_plugin.extraction import extract_all
+from codescaler_plugin.preference.normal_form import distinct_forms
+from codescaler_plugin.preference.problems import read_problems
+from codescaler_plugin.records import Judgement
+from codescaler_plugin.selection.planning import Costs, Labelled, is_right, learnable, plan
+from codescaler_plugin.selection.ranking import chosen, rank
+from codescaler_plugin.selection.sampling import expected_gain
+
+SHOWN = (1, 2, 4, 8, 16, 32, 64, 100)
+ORDERS = 20  # random orders of a problem's candidates, for what no closed form gives
+SAMPLES, FIRST = 16, 8  # of the miniature: drawn, and given to the cascade
+ABSTAIN = (0.3, 0.6, 0.8, 0.85, 0.9, 0.95)
+LEAST, STEP = 4, 2  # of adaptive sampling
+
+Group = tuple[list[Judgement], list[bool]]
+"""A problem's candidates as judged, and whether each passes."""
+
+
+def humaneval(data: Path) -> list[tuple[str, str, list[str], list[bool]]]:
+    """Problem id, problem, completions that continue it, verdicts."""
+    texts = {problem.id: problem.text for problem in read_problems(data / "humaneval" / "HumanEval.jsonl.gz")}
+    found: dict[str, tuple[str, str, list[str], list[bool]]] = {}
+    for part in ("0_20", "20_100"):
+        path = data / "codet" / f"humaneval_codegen16B_labeled_{part}.jsonl"
+        for row in map(json.loads, path.read_text(encoding="utf-8").splitlines()):
+            task = row["task_id"]
+            _, text, codes, passed = found.setdefault(task, (task, texts[task], [], []))
+            codes += [text + completion for completion in row["completions"]]
+            passed += [result == "P" for result in row["results"]]
+    return list(found.values())
+
+
+def miniature(kept: Path) -> list[tuple[str, str, list[str], list[bool]]]:
+    """The same of the embedded policy, sampled and verified once."""
+    file = kept / "miniature.json"
+    if not file.exists():
+        torch.manual_seed(0)
+        problems = list(read_problems(HELD_OUT_PROBLEMS))
+        policy = AutoModelForCausalLM.from_pretrained(POLICY, dtype=torch.float32).eval()
+        texts = [problem.text for problem in problems]
+        sampled = sample_completions(policy, AutoTokenizer.from_pretrained(POLICY), texts, n=SAMPLES)
+        verified = verify_completions(sampled, problems)
+        ids = [problem.id for problem in problems]
+        rows = zip(ids, texts, verified.completions, verified.passed, strict=True)
+        file.write_text(json.dumps(list(rows)), encoding="utf-8")
+    return [tuple(row) for row in json.loads(file.read_text(encoding="utf-8"))]
+
+
+def judged(rows: Sequence[Any], model: str, policy: str, output: Path) -> list[Group]:
+    """The candidates with their scores, which are kept in `output`."""
+    found = [extract_all(completions, policy=policy) for _, _, completions, _ in rows]
+    usable = [[one for one in extractions if one.code] for extractions in found]
+    scored = [
+        Row({"problem_id": row[0]}, tuple((row[1], one.code) for one in codes))
+        for row, codes in zip(rows, usable, strict=True)
+        if codes
+    ]
+    scores = iter(score_rows(scored, load_scorer(model), output, model=model))
+    groups = []
+    for row, extractions, codes in zip(rows, found, usable, strict=True):
+        own = iter(next(scores) if codes else [])
+        judgements = []
+        for one in extractions:
+            score = next(own) if one.code else None
+            judgements.append(Judgement(score, score, one.status, one.code))
+        groups.append((judgements, row[3]))
+    return groups
+
+
+def curves(groups: Sequence[Group], most: int) -> dict[str, list[float]]:
+    """Share of problems solved by each way to choose among N = 1 to `most`."""
+    found: dict[str, list[list[float]]] = {}
+    rng = Random(0)
+    for judgements, passed in groups:
+        scores = [-math.inf if one.score is None else one.score for one in judgements]
+        lengths = [len(one.code) for one in judgements]
+        worths = {
+            "random": [0.0] * len(scores),
+            "longest": [length or -math.inf for length in lengths],
+            "shortest": [-length if length else -math.inf for length in lengths],
+            "reward model": scores,
+        }
+        counts = range(1, most + 1)
+        for name, worth in worths.items():
+            found.setdefault(name, []).append([best_of(worth, passed, count) for count in counts])
+        found.setdefault("oracle", []).append([any_of(passed, count) for count in counts])
+        forms = distinct_forms(one.code for one in judgements if one.code)
+        places = [forms.get(one.code, -1) for one in judgements]
+        orders = [rng.sample(range(len(scores)), most) for _ in range(ORDERS)]
+        flat = [0.0 if form >= 0 else -math.inf for form in places]
+        for name, worth in (("majority of copies", flat), ("reward model x copies", scores)):
+            runs = [_counted(order, places, worth, passed) for order in orders]
+            found.setdefault(name, []).append([fmean(column) for column in zip(*runs, strict=True)])
+    return {name: [fmean(column) for column in zip(*rows, strict=True)] for name, rows in found.items()}
+
+
+def _counted(order: Sequence[int], forms: Sequence[int], worth: Sequence[float], passed: Sequence[bool]) -> list[bool]:
+    """Whether the winner by worth + log(copies) passes, after each candidate of an order; a tie: the earlier."""
+    copies: dict[int, int] = {}
+    leader: dict[int, int] = {}
+    best, winner = -math.inf, order[0]
+    outcome = []
+    for index in order:
+        form = forms[index]
+        if form >= 0 and worth[index] > -math.inf:
+            copies[form] = copies.get(form, 0) + 1
+            if form not in leader or worth[index] > worth[leader[form]]:
+                leader[form] = index
+            now = worth[leader[form]] + math.log(copies[form])
+            if now > best:
+                best, winner = now, leader[form]
+        outcome.append(passed[winner])
+    return outcome
+
+
+def labelled(groups: Sequence[Group], count: int, agreement: float) -> list[Labelled]:
+    """The first `count` candidates of each problem, ranked."""
+    return [
+        (chosen(rank([""] * count, judgements[:count], agreement=agreement)), passed[:count])
+        for judgements, passed in groups
+    ]
+
+
+def cascades(groups: Sequence[Group], count: int, agreement: float) -> dict[str, Any]:
+    """Accuracy against programs executed. All tests: each distinct program is run."""
+    ranked = labelled(groups, count, agreement)
+    everything = fmean(any(passed) for _, passed in ranked)
+    programs = fmean(len(one.programs) for one, _ in ranked)
+    ways = []
+    for one in sorted(plan(ranked, Costs(0.0, 0.0, 0.0)), key=lambda one: (one.way, one.target or 0.0)):
+        ways.append(
+            {
+                "way": one.way,
+                "target": one.target,
+                "accuracy": round(one.accuracy, 4),
+                "of_all_tests_accuracy": round(one.accuracy / everything, 4),
+                "programs_run": round(one.executions, 3),
+                "of_distinct_programs": round(one.executions / programs, 4),
+                "of_candidates": round(one.executions / count, 4),
+            }
+        )
+    return {
+        "candidates": count,
+        "agreement": agreement,
+        "all_tests_accuracy": round(everything, 4),
+        "distinct_programs": round(programs, 3),
+        "ways": ways,
+    }
+
+
+def abstention(groups: Sequence[Group], count: int, agreement: float) -> list[dict[str, float]]:
+    """Precision of what is chosen at a probability, beside what was promised; calibrated on other problems."""
+    ranked = labelled(groups, count, agreement)
+    known = [number for number, (one, _) in enumerate(ranked) if one.margin is not None]
+    margins, right = learnable(ranked)
+    promised = cross_fitted(margins, right, known, method="platt")
+    found = []
+    for least in ABSTAIN:
+        taken = [(chance, fine) for chance, fine in zip(promised, right, strict=True) if chance >= least]
+        if len(taken) < 10:
+            continue
+        share, size = fmean(fine for _, fine in taken), len(taken)
+        middle = (share + 1.92 / size) / (1 + 3.84 / size)  # Wilson's 95% interval
+        half = 1.96 / (1 + 3.84 / size) * math.sqrt(share * (1 - share) / size + 0.96 / size**2)
+        found.append(
+            {
+                "abstain_below": least,
+                "answered": round(size / len(ranked), 3),
+                "promised": round(fmean(chance for chance, _ in taken), 3),
+                "right": round(share, 3),
+                "low": round(middle - half, 3),
+                "high": round(middle + half, 3),
+            }
+        )
+    return found
+
+
+def adaptive(groups: Sequence[Group], most: int, costs: Sequence[float], agreement: float) -> list[dict[str, float]]:
+    """Adaptive sampling, and the accuracy of the fixed numbers around its mean, interpolated."""
+    rng = Random(0)
+    trials = []
+    for judgements, passed in groups:
+        for _ in range(max(1, 640 // len(groups))):
+            order = rng.sample(range(len(passed)), most)
+            trials.append(([judgements[place] for place in order], [passed[place] for place in order]))
+
+    def after(trial: Group, count: int) -> Labelled:
+        return labelled([trial], count, agreement)[0]
+
+    steps = [*range(LEAST, most, STEP), most]
+    ranked = [{count: after(trial, count) for count in steps} for trial in trials]
+    fixed = {count: fmean(is_right(*one[count]) for one in ranked) for count in steps}
+    found = []
+    for cost in costs:
+        taken, right = [], []
+        for (judgements, _), one in zip(trials, ranked, strict=True):
+            for count in steps:
+                gain = expected_gain([j.score for j in judgements[:count]], one[count][0].margin or 0.0)
+                if gain is not None and gain < cost:
+                    break
+            taken.append(count)
+            right.append(is_right(*one[count]))
+        mean = fmean(taken)
+        below = max(count for count in steps if count <= mean)
+        above = min(count for count in steps if count >= mean)
+        share = 0.0 if above == below else (mean - below) / (above - below)
+        found.append(
+            {
+                "cost": cost,
+                "mean_samples": round(mean, 2),
+                "accuracy": round(fmean(right), 4),
+                "fixed_n_of_the_same_mean": round(fixed[below] + share * (fixed[above] - fixed[below]), 4),
+            }
+        )
+    return found
+
+
+def print_curves(title: str, found: dict[str, list[float]]) -> None:
+    """A line for each way, a column for each N."""
+    most = len(found["random"])
+    columns = [count for count in SHOWN if count <= most]
+    print(f"\n{title}: share of problems solved\n{'N':>24}" + "".join(f"{count:>7}" for count in columns))
+    for name, curve in found.items():
+        print(f"{name:>24}" + "".join(f"{curve[count - 1]:>7.3f}" for count in columns))
+
+
+def print_cascades(title: str, found: dict[str, Any]) -> None:
+    """A line for each way to choose."""
+    print(
+        f"\n{title}, N = {found['candidates']}, agreement {found['agreement']:g}: all tests solve "
+        f"{found['all_tests_accuracy']:.3f} with {found['distinct_programs']:.2f} programs run\n"
+        f"{'way':>10}{'target':>8}{'solved':>8}{'of all tests':>14}{'programs run':>14}{'of distinct':>13}"
+    )
+    for one in found["ways"]:
+        target = "" if one["target"] is None else "always" if one["target"] > 1 else f"{one['target']:g}"
+        print(
+            f"{one['way']:>10}{target:>8}{one['accuracy']:>8.3f}{one['of_all_tests_accuracy']:>14.1%}"
+            f"{one['programs_run']:>14.2f}{one['of_distinct_programs']:>13.1%}"
+        )
+
+
+def print_rows(rows: Sequence[dict[str, float]]) -> None:
+    """A line for each row."""
+    for row in rows:
+        print("  " + ", ".join(f"{key.replace('_', ' ')} {value:g}" for key, value in row.items()))
+
+
+def main() -> None:
+    """Print the tables, then the JSON."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, help="without it: the miniature alone")
+    parser.add_argument("--kept", type=Path, required=True, help="folder for samples and scores")
+    parser.add_argument("--model", default="builtin", help="reward model, as for load_scorer")
+    options = parser.parse_args()
+    options.kept.mkdir(parents=True, exist_ok=True)
+    torch.set_num_threads(1)
+    name = "".join(letter if letter.isalnum() else "-" for letter in options.model)
+    result: dict[str, Any] = {"benchmark": "selection", "model": options.model}
+
+    rows = miniature(options.kept)
+    groups = judged(rows, options.model, "single", options.kept / f"miniature-{name}.jsonl")
+    sets: list[tuple[str, list[Group], int, tuple[int, ...]]] = [("miniature", groups, SAMPLES, (FIRST,))]
+    if options.data is not None:
+        rows = humaneval(options.data)
+        groups = judged(rows, options.model, "bare", options.kept / f"humaneval-{name}.jsonl")
+        held_out = [group for row, group in zip(rows, groups, strict=True) if crc32(row[0].encode()) % 5 == 0]
+        sets += [("HumanEval", groups, 100, (16, 100)), ("HumanEval, a fifth held out", held_out, 100, ())]
+    for title, groups, most, counts in sets:
+        found = curves(groups, most)
+        print_curves(f"{title}, {len(groups)} problems", found)
+        one: dict[str, Any] = {
+            "problems": len(groups),
+            "curves": {way: [round(share, 4) for share in curve] for way, curve in found.items()},
+            "cascades": [],
+        }
+        for count in counts:
+            for agreement in (0.0, 1.0):
+                one["cascades"].append(cascades(groups, count, agreement))
+                print_cascades(title, one["cascades"][-1])
+                one["cascades"][-1]["abstention"] = abstention(groups, count, agreement)
+                print("chosen only where calibrated as right, with the 95% interval of the precision:")
+                print_rows(one["cascades"][-1]["abstention"])
+        if counts:
+            one["adaptive"] = adaptive(groups, 16, (0.0003, 0.001, 0.003, 0.01), 1.0)
+            print(f"\n{title}: adaptive sampling, at most 16, agreement 1")
+            print_rows(one["adaptive"])
+        result[title] = one
+    result |= {"torch": torch.__version__, "python": platform.python_version(), "machine": platform.machine()}
+    print(json.dumps(result))
+
+
+if __name__ == "__main__":
+    main()

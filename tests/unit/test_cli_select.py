@@ -1,0 +1,294 @@
+"""`codescaler select` from the command line, with a real server of /v1/chat/completions in this process."""
+
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import Result
+from typer.testing import CliRunner
+
+from codescaler_plugin import load_scorer
+from codescaler_plugin.cli import app
+from codescaler_plugin.evaluation.calibration import Calibration, read_calibration
+from codescaler_plugin.scoring import http_pool
+from tests.tiny import fenced
+from tests.unit.test_http_scorers import Answer, Double
+
+PROBLEM = "Write solve(xs). From a list xs of integers, return the sum."
+RIGHT = "def solve(xs):\n    return sum(xs)"
+WRONG = "def solve(xs):\n    return max(xs)"
+LOOP = "def solve(xs):\n    while True:\n        pass"
+ROW = {"problem": PROBLEM, "completions": [fenced(WRONG), fenced(RIGHT), "I cannot.", fenced(RIGHT)]}
+TESTS = {"id": "sum", "problem": PROBLEM, "tests": [[[1, 2], 3], [[5], 5]]}
+
+
+@pytest.fixture(scope="module")
+def scores() -> dict[str, float]:
+    codes = [RIGHT, WRONG, LOOP]
+    found = load_scorer("builtin").score([(PROBLEM, code + "\n") for code in codes])
+    return dict(zip(codes, found, strict=True))
+
+
+def select(*arguments: str, rows: list[Any] | None = None) -> Result:
+    given = [ROW] if rows is None else rows
+    text = "".join((row if isinstance(row, str) else json.dumps(row)) + "\n" for row in given)
+    return CliRunner().invoke(app, ["select", "--model", "builtin", *arguments], input=text)
+
+
+def read(result: Result) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in result.stdout.splitlines()]
+
+
+@pytest.fixture
+def tests_file(tmp_path: Path) -> Path:
+    path = tmp_path / "tests.jsonl"
+    path.write_text(json.dumps(TESTS) + "\n")
+    return path
+
+
+def test_line_for_each_problem_with_its_candidates_best_first(scores: dict[str, float]) -> None:
+    result = select(rows=[{**ROW, "id": 7}])
+    assert result.exit_code == 0, result.output
+    (row,) = read(result)
+    best = max((RIGHT, WRONG), key=scores.__getitem__)
+    assert {name: row[name] for name in ("id", "problem", "completions")} == {**ROW, "id": 7}
+    assert (row["outcome"], row["code"], row["executions"], row["probability"]) == ("chosen", best + "\n", 0, None)
+    assert row["completions"][row["best"]] == fenced(best)
+    assert row["margin"] == pytest.approx(abs(scores[RIGHT] - scores[WRONG]), abs=1e-4)
+    assert sorted(one["index"] for one in row["ranked"]) == [0, 1, 2, 3]
+    assert row["ranked"][-1]["status"] == "no_block"
+    by_index = {one["index"]: one for one in row["ranked"]}
+    assert (by_index[1]["copies"], by_index[3]["copy_of"]) == (2, 1)
+
+
+def test_lines_of_one_completion_are_gathered_while_the_problem_is_the_same() -> None:
+    rows = [{"problem": PROBLEM, "completion": one, "problem_id": "sum"} for one in ROW["completions"]]
+    rows += [{"problem": "Another.", "completion": fenced(RIGHT)}]
+    gathered, alone = read(select(rows=rows))
+    (whole,) = read(select())
+    assert gathered["problem_id"] == "sum"
+    for name in ("problem", "completions", "outcome", "best", "code"):
+        assert gathered[name] == whole[name]
+    assert [one["index"] for one in gathered["ranked"]] == [one["index"] for one in whole["ranked"]]
+    assert (alone["completions"], alone["best"]) == ([fenced(RIGHT)], 0)
+
+
+def test_agreement_is_passed_on() -> None:
+    one, other = (read(select("--agreement", weight))[0] for weight in ("0", "100"))
+    assert other["code"] == RIGHT + "\n"
+    assert other["ranked"][0]["worth"] > one["ranked"][0]["worth"] + 60
+
+
+def test_bad_lines_and_problems_without_a_winner_are_reported() -> None:
+    bad = ["{", {"completions": []}, {"problem": PROBLEM}, {"problem": PROBLEM, "completions": "x"}]
+    result = select(rows=[*bad, {"problem": PROBLEM, "completions": [3]}, {"problem": PROBLEM, "completions": ["no"]}])
+    assert result.exit_code == 3
+    (row,) = read(result)
+    assert (row["outcome"], row["best"], row["code"]) == ("no_code", None, "")
+    assert "1 no_block" in row["explanation"]
+    for said in (
+        "line 1: not JSON",
+        "line 2: expected",
+        "`completions` or `completion`",
+        "is no list",
+        "completion 0",
+    ):
+        assert said in result.stderr, said
+    assert result.stderr.count("skipped") == 5
+    strict = select("--strict", rows=bad[:1])
+    assert (strict.exit_code, strict.stdout) == (1, "")
+
+
+def test_tests_decide_and_are_run_in_the_sandbox(tests_file: Path) -> None:
+    completions = [fenced(WRONG), fenced(LOOP), fenced(RIGHT)]
+    result = select(
+        "--tests", str(tests_file), "--timeout", "0.5", rows=[{"problem": PROBLEM, "completions": completions}]
+    )
+    assert result.exit_code == 0, result.output
+    (row,) = read(result)
+    assert (row["code"], row["best"]) == (RIGHT + "\n", 2)
+    assert 1 <= row["executions"] <= 3
+    assert row["ranked"][0]["passed"] is True
+    failed = select("--tests", str(tests_file), rows=[{"problem": PROBLEM, "completions": [fenced(WRONG)]}])
+    assert failed.exit_code == 3
+    assert read(failed)[0]["outcome"] == "all_failed"
+    kept = select("--tests", str(tests_file), "--budget", "0")
+    assert read(kept)[0]["executions"] == 0
+
+
+def test_tests_are_found_by_id_and_a_problem_without_tests_is_reported(tests_file: Path) -> None:
+    rows = [{"problem": "In other words.", "problem_id": "sum", "completions": [fenced(RIGHT)]}]
+    rows += [{"problem": "Unknown.", "completions": [fenced(RIGHT)]}]
+    result = select("--tests", str(tests_file), rows=rows)
+    assert result.exit_code == 3
+    assert [row["ranked"][0]["passed"] for row in read(result)] == [True]
+    assert "problem 'Unknown.': no problem with tests" in result.stderr
+
+
+def test_calibration_is_fitted_used_and_held_to_its_model(tmp_path: Path, tests_file: Path) -> None:
+    file = tmp_path / "calibration.json"
+    rows = [{**ROW, "problem": f"{PROBLEM} {number}", "passed": [False, True, False, True]} for number in range(8)]
+    made = select("--calibrate", str(file), "--costs", "0.01,0.1,10", rows=rows)
+    assert (made.exit_code, made.stdout) == (0, "")
+    assert "programs run" in made.stderr
+    fitted = read_calibration(file)
+    assert (fitted.examples, fitted.model) == (8, "first of N by builtin, agreement 0")
+    (row,) = read(select("--calibration", str(file)))
+    assert row["probability"] == pytest.approx(fitted.probability([row["margin"]])[0])
+    other = select("--calibration", str(file), "--agreement", "1")
+    assert other.exit_code == 1
+    assert "was fitted for" in other.stderr
+    assert "--calibrate" in other.stderr
+
+
+def certain(tmp_path: Path, probability: float) -> str:
+    file = tmp_path / f"{probability}.json"
+    model = "first of N by builtin, agreement 0"
+    file.write_text(Calibration("isotonic", 10, 5, knots=((0.0, probability),), model=model).to_json())
+    return str(file)
+
+
+def test_confidence_decides_whether_tests_run_or_a_choice_is_made(tmp_path: Path, tests_file: Path) -> None:
+    sure, unsure = certain(tmp_path, 0.97), certain(tmp_path, 0.6)
+    tested = ["--tests", str(tests_file), "--target", "0.9"]
+    assert read(select(*tested, "--calibration", sure))[0]["executions"] == 0
+    assert read(select(*tested, "--calibration", unsure))[0]["executions"] > 0
+    result = select("--calibration", unsure, "--abstain-below", "0.9")
+    assert result.exit_code == 3
+    assert (read(result)[0]["outcome"], read(result)[0]["probability"]) == ("abstained", 0.6)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--abstain-below", "0.5"], "calibration"),
+        (["--calibration", "missing.json"], "missing.json"),
+        (["--tests", "missing.jsonl"], "missing.jsonl"),
+        (["--policy", "best"], "policy is 'best'"),
+        (["--costs", "1,2"], "three numbers"),
+        (["--costs", "1,2,3", "--tests", "x.jsonl"], "leave out --tests"),
+        (["--calibrate", "x.json", "--generate", "http://localhost:1"], "leave out"),
+        (["--tests", "x.jsonl", "--abstain-below", "0.5"], "--target"),
+        (["--cost", "0.1"], "--generate"),
+        (["--generate", "localhost:1"], "no server's address"),
+        (["--show", "2"], "no problem 2"),
+    ],
+)
+def test_wrong_setting_is_one_message(arguments: list[str], said: str) -> None:
+    result = select(*arguments, rows=[{**ROW, "passed": [False, True, False, True]}])
+    assert result.exit_code == 1, result.output
+    assert said in result.stderr
+    assert "Traceback" not in result.output
+
+
+# A table of one problem
+
+
+def test_table_shows_all_programs_and_the_winners_code(tests_file: Path) -> None:
+    result = select("--show", "2", "--tests", str(tests_file), rows=[{"problem": "First.", "completions": []}, ROW])
+    assert result.exit_code == 0, result.output
+    assert "First." not in result.stdout
+    for said in ("return the sum.", "▶", "passes all tests", "return sum(xs)", "no_block", "chosen: candidate 1"):
+        assert said in result.stdout, said
+    assert max(map(len, result.stdout.splitlines())) <= 80
+
+
+# A server that writes candidates
+
+
+def chat(answers: Callable[[int], str], models: tuple[str, ...] = ("writer",)) -> Answer:
+    made = iter(range(10**6))
+
+    def answer(path: str, body: dict[str, Any]) -> tuple[int, Any]:
+        if path == "/v1/models":
+            return 200, {"data": [{"id": name} for name in models]}
+        choices = [{"message": {"role": "assistant", "content": answers(next(made))}} for _ in range(body["n"])]
+        return 200, {"choices": choices}
+
+    return answer
+
+
+@pytest.fixture
+def serve(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[Answer], Double]]:
+    monkeypatch.setattr(http_pool, "_BACK_OFF", 0.01)
+    doubles: list[Double] = []
+
+    def start(answer: Answer) -> Double:
+        doubles.append(Double(answer))
+        return doubles[-1]
+
+    yield start
+    for double in doubles:
+        double.server.shutdown()
+        double.server.server_close()
+
+
+@pytest.mark.parametrize("suffix", ["", "/v1", "/v1/"])
+def test_candidates_come_from_a_server(serve: Callable[[Answer], Double], suffix: str) -> None:
+    double = serve(chat(lambda number: fenced(RIGHT if number == 2 else WRONG)))
+    settings = ["--temperature", "0.7", "--max-tokens", "99", "--api-key", "secret", "-n", "6"]
+    result = select("--generate", double.url + suffix, *settings, rows=[{"problem": PROBLEM, "id": 1}])
+    assert result.exit_code == 0, result.output
+    (row,) = read(result)
+    assert (row["id"], len(row["completions"]), row["stopped"]) == (1, 6, "most")
+    assert row["completions"].count(fenced(RIGHT)) == 1
+    bodies = [body for path, body in double.asked if path == "/v1/chat/completions"]
+    assert bodies[0] == {
+        "model": "writer",
+        "messages": [{"role": "user", "content": PROBLEM}],
+        "n": 4,
+        "temperature": 0.7,
+        "max_tokens": 99,
+    }
+    assert {headers["Authorization"] for headers in double.headers} == {"Bearer secret"}
+
+
+def test_server_is_asked_no_further_where_one_more_is_not_worth_it(serve: Callable[[Answer], Double]) -> None:
+    double = serve(chat(lambda number: fenced(RIGHT)))
+    problems = [{"problem": f"{PROBLEM} {number}"} for number in range(3)]
+    result = select("--generate", double.url, "--generator", "writer", "-n", "64", "--cost", "0.01", rows=problems)
+    assert result.exit_code == 0, result.output
+    assert [(row["stopped"], len(row["completions"])) for row in read(result)] == [("not worth it", 4)] * 3
+    assert [path for path, _ in double.asked] == ["/v1/chat/completions"] * 3
+
+
+def test_answers_of_a_server_are_tested(serve: Callable[[Answer], Double], tests_file: Path) -> None:
+    double = serve(chat(lambda number: fenced(RIGHT if number == 7 else WRONG)))
+    result = select("--generate", double.url, "--tests", str(tests_file), rows=[{"problem": PROBLEM}])
+    assert read(result)[0]["best"] == 7, result.output
+
+
+@pytest.mark.parametrize(
+    ("answer", "said"),
+    [
+        (lambda path, body: (400, {"error": {"message": "context too long"}}), "context too long"),
+        (lambda path, body: (200, {"choices": []}), "expected choices"),
+        (lambda path, body: (200, "<html>"), "no JSON"),
+        (lambda path, body: (500, "down"), "answered 500"),
+    ],
+)
+def test_failing_server_is_one_message_that_names_it(
+    serve: Callable[[Answer], Double], answer: Answer, said: str
+) -> None:
+    double = serve(answer)
+    result = select("--generate", double.url, "--generator", "writer", rows=[{"problem": PROBLEM}])
+    assert result.exit_code == 1
+    assert said in result.stderr
+    assert double.url in result.stderr
+    assert "Traceback" not in result.output
+
+
+def test_server_of_several_models_wants_a_name(serve: Callable[[Answer], Double]) -> None:
+    double = serve(chat(lambda number: "", ("one", "two")))
+    result = select("--generate", double.url, rows=[{"problem": PROBLEM}])
+    assert result.exit_code == 1
+    assert "serves one, two" in result.stderr
+
+
+def test_answer_without_content_is_a_candidate_without_code(serve: Callable[[Answer], Double]) -> None:
+    double = serve(lambda path, body: (200, {"choices": [{"message": {"content": None}}] * body["n"]}))
+    result = select("--generate", double.url, "--generator", "writer", "-n", "4", rows=[{"problem": PROBLEM}])
+    assert result.exit_code == 3
+    assert read(result)[0]["outcome"] == "no_code"
