@@ -19,6 +19,9 @@ from codescaler_plugin.scoring import Scorer
 
 logger = logging.getLogger(__name__)
 
+Observer = Callable[[Sequence[Text], Sequence[Judgement], Callable[[str, float], None] | None], None]
+"""Called after each call of a reward with its problems, their judgements, and `log_metric` if the host gave one."""
+
 
 class CodeScalerReward:  # a class, not a closure: async trainers pickle the reward into a spawned process
     """Reward for `GRPOTrainer(reward_funcs=[CodeScalerReward()])`.
@@ -55,6 +58,10 @@ class CodeScalerReward:  # a class, not a closure: async trainers pickle the rew
         settings = CodeScalerConfig.from_env(model=model, problem_column=problem_column, **config)
         self.scaler = CodeScaler(scorer, config=settings)
         self.__name__ = name or "codescaler_reward"
+        self.observers: list[Observer] = []
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "observers": []}  # they belong to this process
 
     def __call__(
         self,
@@ -84,6 +91,8 @@ class CodeScalerReward:  # a class, not a closure: async trainers pickle the rew
         if log_extra is not None:
             log_extra(f"{self.__name__}/status", [str(judgement.status) for judgement in judgements])
             log_extra(f"{self.__name__}/score", [judgement.score for judgement in judgements])
+        for observe in self.observers:
+            observe(problems, judgements, log_metric)
         return [judgement.reward for judgement in judgements]
 
     def _problems(self, prompts: Sequence[Text], columns: dict[str, Any]) -> Sequence[Text]:
