@@ -12,15 +12,21 @@ if TYPE_CHECKING:
         CodeScalerError,
         ConfigError,
         DataError,
+        GenerationError,
         MissingExtraError,
         SandboxError,
         ScorerError,
     )
     from codescaler_plugin.extraction import extract_code
+    from codescaler_plugin.integrations.trl_monitor import RewardHackingMonitor
     from codescaler_plugin.integrations.trl_reward import CodeScalerReward, codescaler_reward
+    from codescaler_plugin.integrations.trl_trainer import CodeScalerRewardConfig, CodeScalerRewardTrainer
     from codescaler_plugin.pipeline import CodeScaler
+    from codescaler_plugin.preference.preparation import prepare_preference_dataset
     from codescaler_plugin.records import Extraction, Judgement, Status, Verdict
     from codescaler_plugin.scoring import Scorer, load_scorer
+    from codescaler_plugin.selection.ranking import best_of_n
+    from codescaler_plugin.selection.testing import cascade
     from codescaler_plugin.shaping import shape_reward
 
 __version__ = "0.1.0"
@@ -30,19 +36,26 @@ _HOMES = {
     "CodeScalerConfig": "config",
     "CodeScalerError": "errors",
     "CodeScalerReward": "integrations.trl_reward",
+    "CodeScalerRewardConfig": "integrations.trl_trainer",
+    "CodeScalerRewardTrainer": "integrations.trl_trainer",
     "ConfigError": "errors",
     "DataError": "errors",
     "Extraction": "records",
+    "GenerationError": "errors",
     "Judgement": "records",
     "MissingExtraError": "errors",
+    "RewardHackingMonitor": "integrations.trl_monitor",
     "SandboxError": "errors",
     "Scorer": "scoring",
     "ScorerError": "errors",
     "Status": "records",
     "Verdict": "records",
+    "best_of_n": "selection.ranking",
+    "cascade": "selection.testing",
     "codescaler_reward": "integrations.trl_reward",
     "extract_code": "extraction",
     "load_scorer": "scoring",
+    "prepare_preference_dataset": "preference.preparation",
     "shape_reward": "shaping",
 }
 
@@ -51,19 +64,26 @@ __all__ = [
     "CodeScalerConfig",
     "CodeScalerError",
     "CodeScalerReward",
+    "CodeScalerRewardConfig",
+    "CodeScalerRewardTrainer",
     "ConfigError",
     "DataError",
     "Extraction",
+    "GenerationError",
     "Judgement",
     "MissingExtraError",
+    "RewardHackingMonitor",
     "SandboxError",
     "Scorer",
     "ScorerError",
     "Status",
     "Verdict",
+    "best_of_n",
+    "cascade",
     "codescaler_reward",
     "extract_code",
     "load_scorer",
+    "prepare_preference_dataset",
     "shape_reward",
 ]
 

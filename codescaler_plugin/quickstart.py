@@ -11,9 +11,10 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from importlib.util import find_spec
+from itertools import islice
 from pathlib import Path
 from time import perf_counter
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.panel import Panel
@@ -25,6 +26,12 @@ from codescaler_plugin.builtin import HELD_OUT_PROBLEMS, POLICY, TRAIN_PROBLEMS
 from codescaler_plugin.errors import ConfigError, MissingExtraError
 from codescaler_plugin.evaluation.generation import Measurement, measure_policy
 from codescaler_plugin.integrations.trl_reward import CodeScalerReward
+from codescaler_plugin.preference.problems import read_problems
+from codescaler_plugin.preference.rollouts import rows_of
+from codescaler_plugin.records import Problem
+
+if TYPE_CHECKING:
+    from codescaler_plugin.integrations.trl_monitor import RewardHackingMonitor
 
 STEPS = 80
 LEARNING_RATE = 2e-4
@@ -103,8 +110,8 @@ def _run(steps: int, seed: int, output: Path, console: Console) -> QuickstartRep
         set_seed(seed)
         policy = AutoModelForCausalLM.from_pretrained(POLICY, dtype=torch.float32).eval()
         tokenizer = AutoTokenizer.from_pretrained(POLICY)
-        reward = CodeScalerReward(model="builtin", batch_size=64)
-        problems = read_problems(HELD_OUT_PROBLEMS)[:MEASURED_PROBLEMS]
+        reward = CodeScalerReward(model="builtin")
+        problems = list(islice(read_problems(HELD_OUT_PROBLEMS), MEASURED_PROBLEMS))
         advance(1)
 
     def measure_under_bar(label: str) -> Measurement:
@@ -113,8 +120,7 @@ def _run(steps: int, seed: int, output: Path, console: Console) -> QuickstartRep
                 policy,
                 tokenizer,
                 reward.scaler,
-                [row["problem"] for row in problems],
-                [row["tests"] for row in problems],
+                problems,
                 n=GROUP,
                 max_new_tokens=MAX_NEW_TOKENS,
                 progress=advance,
@@ -156,7 +162,7 @@ def _run(steps: int, seed: int, output: Path, console: Console) -> QuickstartRep
         output=str(output),
     )
     (output / "report.json").write_text(json.dumps(asdict(report), indent=2) + "\n", encoding="utf-8")
-    _show(console, report, problems[0]["problem"], after)
+    _show(console, report, problems[0].text, after)
     return report
 
 
@@ -171,10 +177,13 @@ def train_grpo(
     on_step: Callable[[dict[str, float]], None],
     learning_rate: float = LEARNING_RATE,
     beta: float = KL_COEFFICIENT,
+    monitor: "RewardHackingMonitor | None" = None,
+    audit_every: int = 4,
 ) -> None:
     """Train the policy in place with TRL's GRPOTrainer on the embedded problems, which carry no tests.
 
-    `on_step` gets each step's log, with `step` among its keys.
+    `on_step` gets each step's log, with `step` among its keys. With a monitor, its audit is written before the first
+    step and every `audit_every` steps.
     """
     from datasets import Dataset
     from transformers import PrinterCallback, TrainerCallback
@@ -185,7 +194,7 @@ def train_grpo(
             if "reward" in logs:
                 on_step({"step": state.global_step, **logs})
 
-    prompts = [{"prompt": [{"role": "user", "content": row["problem"]}]} for row in read_problems(TRAIN_PROBLEMS)]
+    prompts = [{"prompt": [{"role": "user", "content": row["problem"]}]} for _, _, row in rows_of(TRAIN_PROBLEMS)]
     trainer = GRPOTrainer(
         model=policy,
         processing_class=tokenizer,
@@ -211,26 +220,26 @@ def train_grpo(
             bf16=False,
             gradient_checkpointing=False,
             disable_tqdm=True,
+            eval_strategy="no" if monitor is None else "steps",
+            eval_steps=audit_every,
+            eval_on_start=monitor is not None,
+            per_device_eval_batch_size=4 * BATCH,
         ),
-        callbacks=[Reporter()],
+        eval_dataset=None if monitor is None else Dataset.from_list(monitor.rows()),
+        callbacks=[Reporter(), *([] if monitor is None else [monitor])],
     )
     trainer.remove_callback(PrinterCallback)  # it would print every log over the progress bar
     trainer.train()
     policy.eval()
 
 
-def read_problems(path: Path) -> list[dict[str, Any]]:
-    """The rows of an embedded problem file: `problem`, and for held-out ones `tests`."""
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-
-
-def _write_samples(path: Path, problems: list[dict[str, Any]], measured: Measurement) -> None:
+def _write_samples(path: Path, problems: list[Problem], measured: Measurement) -> None:
     with path.open("w", encoding="utf-8") as file:
         for problem, texts, verdicts, judgements in zip(
             problems, measured.sampled.completions, measured.sampled.passed, measured.judgements, strict=True
         ):
             for text, passed, judgement in zip(texts, verdicts, judgements, strict=True):
-                row = {"problem": problem["problem"], "completion": text, "passed": passed, **asdict(judgement)}
+                row = {"problem": problem.text, "completion": text, "passed": passed, **asdict(judgement)}
                 file.write(json.dumps(row) + "\n")
 
 

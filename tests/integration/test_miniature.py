@@ -106,7 +106,7 @@ def test_near_miss_pairs_are_right_and_wrong_by_execution():
     stream = draw_problems(Random(3), held_out=False)
     while any(pair.problem not in tests for pair in pairs):
         problem = next(stream)
-        tests[problem.problem] = problem.tests
+        tests[problem.problem] = problem.record()
         if len(tests) > 20_000:
             break
     known = [pair for pair in pairs if pair.problem in tests]
@@ -124,15 +124,16 @@ def test_embedded_reward_model_ranks_near_misses_far_above_chance():
     from codescaler_plugin import load_scorer
 
     pairs = [pair for pair in near_miss_pairs(400, Random(11)) if pair.kind == "near_miss"]
-    assert accuracies(pairs, load_scorer("builtin", batch_size=64))["reward_model"] > 0.85
+    assert accuracies(pairs, load_scorer("builtin"))["reward_model"] > 0.85
 
 
 def test_real_pairs_are_split_by_problem_and_all_parse():
     with gzip.open(RECIPE / "data" / "real_pairs.jsonl.gz", "rt") as file:
         rows = [json.loads(line) for line in file]
-    sides = {side: {row["problem_id"] for row in rows if row["held_out"] is side} for side in (True, False)}
-    assert not sides[True] & sides[False]
-    assert len(sides[True]) > 50
+    sides = {side: {row["problem_id"] for row in rows if row["split"] == side} for side in ("train", "held_out")}
+    assert not sides["train"] & sides["held_out"]
+    assert len(sides["held_out"]) > 50
+    assert all(row["split"] in sides for row in rows)
     for row in rows:
         compile(row["chosen"], "chosen", "exec")
         compile(row["rejected"], "rejected", "exec")

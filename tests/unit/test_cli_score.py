@@ -7,7 +7,8 @@ from click.testing import Result
 from typer.testing import CliRunner
 
 from codescaler_plugin import __version__, load_scorer
-from codescaler_plugin.cli import CHUNK, app
+from codescaler_plugin.cli import app
+from codescaler_plugin.cli.rows import CHUNK
 from tests.tiny import fenced
 
 GOOD = {"problem": "Write solve(n).", "completion": fenced("def solve(n):\n    return n")}

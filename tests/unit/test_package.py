@@ -23,7 +23,7 @@ def loaded_by(code: str) -> set[str]:
     "code",
     [
         "import codescaler_plugin",
-        "from codescaler_plugin import CodeScalerConfig, ScorerError, Status",
+        "from codescaler_plugin import Judgement, ScorerError, Status",
         "import codescaler_plugin.cli",
     ],
     ids=["package", "plain-names", "command"],
@@ -35,7 +35,8 @@ def test_import_is_cheap(code: str) -> None:
 
 
 def test_reward_object_loads_no_model_library_before_its_first_call() -> None:
-    loaded = loaded_by("from codescaler_plugin import CodeScalerReward, codescaler_reward\nCodeScalerReward()")
+    names = "CodeScalerConfig, CodeScalerReward, codescaler_reward"
+    loaded = loaded_by(f"from codescaler_plugin import {names}\nCodeScalerReward()")
     assert not loaded & {"torch", "transformers", "trl", "datasets"}
 
 
@@ -59,7 +60,9 @@ def test_version_is_the_installed_one() -> None:
     assert codescaler_plugin.__version__ == version("codescaler-plugin")
 
 
-@pytest.mark.parametrize("name", ["ConfigError", "DataError", "MissingExtraError", "SandboxError", "ScorerError"])
+@pytest.mark.parametrize(
+    "name", ["ConfigError", "DataError", "GenerationError", "MissingExtraError", "SandboxError", "ScorerError"]
+)
 def test_every_error_is_a_codescaler_error(name: str) -> None:
     assert issubclass(getattr(codescaler_plugin, name), codescaler_plugin.CodeScalerError)
 

@@ -1,0 +1,50 @@
+"""`codescaler doctor`."""
+
+from contextlib import nullcontext
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from codescaler_plugin.cli.terminal import reported
+
+
+def doctor(
+    model: Annotated[
+        str | None,
+        typer.Argument(help="Hub id, directory, 'builtin' or URL; else CODESCALER_MODEL, else the 8B model."),
+    ] = None,
+    max_length: Annotated[
+        int | None, typer.Option(min=1, help="Tokens per sample; else the model's own limit.")
+    ] = None,
+    device: Annotated[str | None, typer.Option(help="Torch device; else that of this process.")] = None,
+) -> None:
+    """Check that a model is fit to be a reward, and say what to do if not.
+
+    Labels, head, pad token, chat template, max length, a right program against
+    a wrong one, shared prefixes, speed.
+
+    Exit code: 0 nothing failed (warnings may be there); 1 something did.
+    """
+    from rich.table import Table
+    from rich.text import Text
+    from transformers.utils.logging import disable_progress_bar
+
+    from codescaler_plugin.config import CodeScalerConfig
+    from codescaler_plugin.doctor import examine
+
+    disable_progress_bar()
+    console = Console(highlight=False)
+    colours = {"ok": "green", "warning": "yellow", "failed": "red"}
+    with reported(), console.status("looking") if console.is_terminal else nullcontext():
+        name = CodeScalerConfig.from_env(model=model).model
+        checks = list(examine(name, max_length=max_length, device=device))
+    table = Table("", "check", "found", box=None, title=name, title_justify="left", padding=(0, 2, 0, 0))
+    for check in checks:
+        found = Text(check.found)
+        if check.advice:
+            found.append(f"\nnext: {check.advice}", style=colours[check.state])
+        table.add_row(Text(check.state, style=colours[check.state]), check.name, found)
+    console.print(table)
+    if any(check.state == "failed" for check in checks):
+        raise typer.Exit(1)

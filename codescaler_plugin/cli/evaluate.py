@@ -1,0 +1,316 @@
+"""`codescaler evaluate`: what a reward model is worth, by five measures; each leaves its numbers for the report."""
+
+import hashlib
+import re
+import shlex
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from time import perf_counter
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+
+from codescaler_plugin.cli.terminal import errors, rate_bar, reported
+from codescaler_plugin.errors import ConfigError
+
+if TYPE_CHECKING:
+    from codescaler_plugin.evaluation.report import Section
+    from codescaler_plugin.records import PreferencePair
+    from codescaler_plugin.scoring import Scorer
+
+evaluate = typer.Typer(no_args_is_help=True, help="Measure a reward model; codescaler report makes a page of it.")
+
+_Data = Annotated[str, typer.Argument(metavar="DATA", help="File, folder or hub id.")]
+_Model = Annotated[
+    str | None, typer.Option(help="Hub id, directory or 'builtin'; else CODESCALER_MODEL, else the 8B model.")
+]
+_Output = Annotated[
+    Path | None, typer.Option(help="Folder for scores and numbers; else evaluation/ and the model's name.")
+]
+_Name = Annotated[str | None, typer.Option(help="What the data is called in the report; else as its file.")]
+_Tokens = Annotated[int | None, typer.Option(min=1, help="Tokens per forward pass; else what fits.")]
+_Seed = Annotated[int, typer.Option(help="Of draws and intervals.")]
+_Split = Annotated[str | None, typer.Option(help="Only pairs of this split, such as held_out.")]
+
+Tick = Callable[[int], None]
+
+
+class _Run:
+    """One evaluation: where its files go, the scorer, and its name for the report."""
+
+    def __init__(
+        self, evaluation: str, data: str, model: str | None, output: Path | None, name: str | None, tokens: int | None
+    ) -> None:
+        from codescaler_plugin.config import CodeScalerConfig
+
+        self.evaluation, self.data = evaluation, data
+        self.config = CodeScalerConfig.from_env(model=model, max_tokens=tokens)
+        self.model = self.config.model
+        self.folder = output or Path("evaluation") / _slug(Path(self.model).name or self.model)
+        self.name = _slug(name or re.sub(r"\.(jsonl|json|parquet)(\.gz)?$", "", Path(data).name))
+        self.started = perf_counter()
+
+    def scorer(self) -> "Scorer":
+        from transformers.utils.logging import disable_progress_bar
+
+        from codescaler_plugin.pipeline import CodeScaler
+
+        disable_progress_bar()  # of loading weights: ours is of scoring
+        return CodeScaler(config=self.config).scorer
+
+    def scores(self, of: str | None = None) -> Path:
+        return self.folder / f"{of or self.evaluation}.{self.name}.jsonl"
+
+    def finish(self, result: Mapping[str, Any], model: str | None = None) -> None:
+        """Write the summary and print what the report will say of it."""
+        from codescaler_plugin.evaluation.report import Summary, sections, write_summary
+
+        facts = {
+            "data": Path(self.data).name,
+            "data_sha256": _sha256(Path(self.data)),
+            "command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
+            "seconds": round(perf_counter() - self.started, 1),
+        }
+        summary = Summary(self.evaluation, self.name, model or self.model, result, facts)
+        path = write_summary(self.folder, summary)
+        for section in sections([summary]):
+            _print(section)
+        errors.print(f"wrote {path}", markup=False, highlight=False, soft_wrap=True)
+
+
+@evaluate.command()
+def pairs(
+    data: _Data,
+    model: _Model = None,
+    human_bugs: Annotated[
+        str | None, typer.Option(metavar="FILE", help="Rows of HumanEvalPack, for the control by bugs people made.")
+    ] = None,
+    base_model: Annotated[
+        str | None, typer.Option(help="Causal model for the control by log-probability: hub id or directory.")
+    ] = None,
+    base_pairs: Annotated[int, typer.Option(min=1, help="Pairs drawn for that control.")] = 256,
+    split: _Split = None,
+    output: _Output = None,
+    name: _Name = None,
+    max_tokens: _Tokens = None,
+    seed: _Seed = 0,
+) -> None:
+    """Accuracy on pairs: overall, per kind, by margin, and beside its controls.
+
+    DATA holds pairs in any format of codescaler mine. Called again, the same
+    command goes on where it ended.
+    """
+    with reported():
+        from codescaler_plugin.evaluation.pairwise import evaluate_pairs, read_human_bugs
+
+        run = _Run("pairs", data, model, output, name, max_tokens)
+        found = _pairs(data, split)
+        bugs = list(read_human_bugs(human_bugs)) if human_bugs else []
+        with rate_bar("scoring pairs", None) as advance:
+            result = evaluate_pairs(
+                found,
+                run.scorer(),
+                human_bugs=bugs,
+                base_model=base_model,
+                base_pairs=base_pairs,
+                output=run.scores(),
+                model=run.model,
+                seed=seed,
+                progress=advance,
+            )
+        run.finish(result)
+
+
+@evaluate.command("rm-bench")
+def rm_bench(
+    data: _Data,
+    model: _Model = None,
+    answers: Annotated[str, typer.Option(help="raw, as the benchmark; or extracted: the last code block.")] = "raw",
+    published: Annotated[
+        str | None, typer.Option(metavar="MODEL", help="DATA holds this model's scores; nothing is scored.")
+    ] = None,
+    output: _Output = None,
+    name: _Name = None,
+    max_tokens: _Tokens = None,
+) -> None:
+    """RM-Bench: the matrix of styles, Easy, Normal, Hard, domains, languages.
+
+    DATA is a file of the benchmark, a file of its results (with --published),
+    or THU-KEG/RM-Bench on the hub.
+    """
+    with reported():
+        from codescaler_plugin.evaluation.rm_bench import evaluate_rm_bench, read_rm_bench
+
+        run = _Run("rm-bench", data, published or model, output, name, max_tokens)
+        rows = read_rm_bench(data)
+        with rate_bar("scoring rows", len(rows)) as advance:
+            result = evaluate_rm_bench(
+                rows,
+                None if published else run.scorer(),
+                answers=answers,
+                output=None if published else run.scores(),
+                model=run.model,
+                progress=advance,
+            )
+        run.finish(result)
+
+
+@evaluate.command()
+def candidates(
+    data: _Data,
+    model: _Model = None,
+    most: Annotated[int | None, typer.Option(min=1, help="Largest N; else 64 or what most problems have.")] = None,
+    policy: Annotated[
+        str, typer.Option(help="Which block of a completion is its code, where no code is given.")
+    ] = "last",
+    output: _Output = None,
+    name: _Name = None,
+    max_tokens: _Tokens = None,
+    seed: _Seed = 0,
+) -> None:
+    """Best of N against random choice, length and the oracle.
+
+    DATA holds candidates with verdicts: the output of codescaler verify, or
+    any rows with problem, passed, and code or completion.
+    """
+    with reported():
+        from codescaler_plugin.evaluation.candidates import evaluate_candidates, read_candidates
+
+        run = _Run("candidates", data, model, output, name, max_tokens)
+        groups = read_candidates(data, policy=policy)
+        with rate_bar("scoring problems", len(groups)) as advance:
+            result = evaluate_candidates(
+                groups,
+                run.scorer(),
+                most=most,
+                output=run.scores(),
+                model=run.model,
+                seed=seed,
+                progress=advance,
+            )
+        run.finish(result)
+
+
+@evaluate.command()
+def calibration(
+    data: _Data,
+    model: _Model = None,
+    policy: Annotated[
+        str, typer.Option(help="Which block of a completion is its code, where no code is given.")
+    ] = "last",
+    split: _Split = None,
+    output: _Output = None,
+    name: _Name = None,
+    max_tokens: _Tokens = None,
+) -> None:
+    """From a margin to the probability of being right: isotonic and Platt.
+
+    DATA holds pairs, or candidates with verdicts; of candidates the margin is
+    that of the best program over the next other one, as codescaler select needs
+    it. Scores that evaluate pairs or candidates left in the folder are used.
+    Writes the two calibrations beside the numbers, fitted on all examples.
+    """
+    with reported():
+        from codescaler_plugin.evaluation.calibration import METHODS, evaluate_calibration, fit_calibration
+        from codescaler_plugin.evaluation.candidates import leading_margins, read_candidates, score_candidates
+        from codescaler_plugin.evaluation.intervals import area, win
+        from codescaler_plugin.evaluation.pairwise import score_pairs
+        from codescaler_plugin.evaluation.report import CARRY
+        from codescaler_plugin.preference.pairs import is_pair
+        from codescaler_plugin.preference.rollouts import rows_of
+
+        run = _Run("calibration", data, model, output, name, max_tokens)
+        _, _, first = next(rows_of(data), ("", "", {}))
+        across: dict[str, Any] = {}
+        with rate_bar("scoring", None) as advance:
+            if is_pair(first):
+                scored = score_pairs(
+                    _pairs(data, split), run.scorer(), output=run.scores("pairs"), model=run.model, progress=advance
+                )
+                margins = [abs(one.gap) for one in scored]
+                right = [win(one.gap, 0.0) for one in scored]
+                problems = [one.problem for one in scored]
+                across["paired"] = sum(right) / len(right)
+                across["pooled"] = area([one.chosen for one in scored], [one.rejected for one in scored])
+            else:
+                groups = read_candidates(data, policy=policy)
+                scores = score_candidates(
+                    groups, run.scorer(), output=run.scores("candidates"), model=run.model, progress=advance
+                )
+                margins, right, problems = leading_margins(groups, scores)
+        result = evaluate_calibration(margins, right, problems)
+        run.finish({**result, **across})
+        for method in METHODS:
+            path = run.folder / f"calibration.{run.name}.{method}.json"
+            path.write_text(fit_calibration(margins, right, method=method, model=run.model).to_json() + "\n")
+            errors.print(f"wrote {path}", markup=False, highlight=False, soft_wrap=True)
+        errors.print(f"note: {CARRY}", style="yellow", markup=False, highlight=False)
+
+
+@evaluate.command()
+def robustness(
+    data: _Data,
+    model: _Model = None,
+    limit: Annotated[int, typer.Option(min=1, help="Pairs drawn.")] = 500,
+    split: _Split = None,
+    output: _Output = None,
+    name: _Name = None,
+    max_tokens: _Tokens = None,
+    seed: _Seed = 0,
+) -> None:
+    """Accuracy and scores under edits that change nothing of what a program does.
+
+    Padding, praise in comments, dead code, other names, another layout; each
+    as an attack on pairs of Python programs.
+    """
+    with reported():
+        from codescaler_plugin.evaluation.robustness import evaluate_robustness
+
+        run = _Run("robustness", data, model, output, name, max_tokens)
+        found = _pairs(data, split)
+        with rate_bar("scoring pairs", min(limit, len(found))) as advance:
+            result = evaluate_robustness(
+                found,
+                run.scorer(),
+                limit=limit,
+                output=run.scores(),
+                model=run.model,
+                seed=seed,
+                progress=advance,
+            )
+        run.finish(result)
+
+
+def _pairs(data: str, split: str | None) -> "list[PreferencePair]":
+    from codescaler_plugin.preference.pairs import read_pairs
+
+    found = [pair for pair in read_pairs(data) if split in (None, pair.split)]
+    if not found:
+        raise ConfigError(f"{data} holds no pairs" + (f" of the split {split!r}" if split else ""))
+    return found
+
+
+def _slug(text: str) -> str:
+    return re.sub(r"[^\w.-]+", "-", text).strip("-.") or "data"
+
+
+def _sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else ""
+
+
+def _print(section: "Section") -> None:
+    from rich.table import Table
+
+    console = Console(highlight=False)
+    console.print(section.title, style="bold", markup=False)
+    for one in section.tables:
+        table = Table(*one.head, box=None, title=one.caption or None, title_justify="left", padding=(0, 2, 0, 0))
+        for column in table.columns[1:]:
+            column.justify = "right"
+        for row in one.rows:
+            table.add_row(*row, style="bold" if len(row) == 1 else None)
+        console.print(table, markup=False)
+    for finding in section.findings:
+        console.print(finding, markup=False)

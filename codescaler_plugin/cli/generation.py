@@ -1,0 +1,184 @@
+"""`codescaler evaluate generation`."""
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+
+from codescaler_plugin.cli.terminal import errors, rate_bar, reported
+from codescaler_plugin.errors import ConfigError, DataError
+
+if TYPE_CHECKING:
+    from codescaler_plugin.evaluation.generation import Benchmark
+
+_SAMPLING, _TESTS = "Sampling", "Tests"
+
+
+def generation(
+    problems: Annotated[
+        list[str], typer.Argument(metavar="FILE...", help="Problems with tests: files, folders, hub ids.")
+    ],
+    server: Annotated[
+        str | None, typer.Option(metavar="URL", help="OpenAI-compatible server(s), such as `vllm serve`'s.")
+    ] = None,
+    policy: Annotated[
+        str | None, typer.Option(help="Model for transformers: directory, hub id or 'builtin'; for small ones.")
+    ] = None,
+    model: Annotated[str | None, typer.Option(help="The server's model; else the only one it serves.")] = None,
+    output: Annotated[Path, typer.Option(help="Folder; a run that was stopped goes on here.")] = Path("generation"),
+    n: Annotated[
+        int, typer.Option("-n", min=1, help="Completions per problem (Avg@n).", rich_help_panel=_SAMPLING)
+    ] = 8,
+    k: Annotated[
+        list[int] | None,
+        typer.Option("-k", min=1, help="pass@k; repeatable; else 1 and n.", rich_help_panel=_SAMPLING),
+    ] = None,
+    temperature: Annotated[float, typer.Option(min=0, rich_help_panel=_SAMPLING)] = 0.6,
+    top_p: Annotated[float, typer.Option(min=0.01, max=1, rich_help_panel=_SAMPLING)] = 0.95,
+    top_k: Annotated[int, typer.Option(min=0, help="0: all tokens.", rich_help_panel=_SAMPLING)] = 0,
+    max_tokens: Annotated[int, typer.Option(min=1, help="Of a completion.", rich_help_panel=_SAMPLING)] = 16_384,
+    instruct: Annotated[
+        bool, typer.Option(help="Ask for one program in a block; else the problem alone.", rich_help_panel=_SAMPLING)
+    ] = True,
+    requests: Annotated[int, typer.Option(min=1, help="To a server at a time.", rich_help_panel=_SAMPLING)] = 32,
+    seed: Annotated[int, typer.Option(help="Of --policy's sampling.", rich_help_panel=_SAMPLING)] = 0,
+    api_key: Annotated[
+        str | None, typer.Option(envvar="OPENAI_API_KEY", help="Of the server.", rich_help_panel=_SAMPLING)
+    ] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="First problems of each file only.")] = None,
+    extraction: Annotated[
+        str,
+        typer.Option(help="The code: last block (the reference's evaluation), single (its training), first, bare."),
+    ] = "last",
+    problem_format: Annotated[str, typer.Option(help="Form of the problems; else told by their columns.")] = "auto",
+    timeout: Annotated[
+        float, typer.Option(min=0.1, help="Seconds per program; with stdin tests, per test.", rich_help_panel=_TESTS)
+    ] = 3.0,
+    memory: Annotated[int, typer.Option(min=64, help="MiB per process of a program.", rich_help_panel=_TESTS)] = 1024,
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="Programs at a time; else one per core.", rich_help_panel=_TESTS)
+    ] = None,
+    require_isolation: Annotated[
+        bool,
+        typer.Option("--require-isolation", help="Refuse to run code not fully held back.", rich_help_panel=_TESTS),
+    ] = False,
+) -> None:
+    """Measure a policy: sample, run the tests, print Avg@n and pass@k.
+
+    Reads LiveCodeBench, LiveBench, CodeContests, CodeForces and MBPP as CURE
+    publishes them, MBPP, HumanEval(+), APPS, TACO, DeepCoder. Writes
+    generations.jsonl, verdicts.jsonl and report.json; the last line of stdout is
+    JSON. Compare a training curve with --extraction single.
+
+    Exit code: 0 done; 1 an error.
+    """
+    from codescaler_plugin.evaluation.generation import Sampling, generate, server_completer, summarise
+    from codescaler_plugin.preference.problems import read_problems
+    from codescaler_plugin.preference.rollouts import read_rollouts, rows_of
+    from codescaler_plugin.preference.verification import executors, verify_rollouts
+
+    with reported():
+        if (server is None) == (policy is None):
+            raise ConfigError("give either --server URL or --policy MODEL")
+        ks = sorted(set(k or (1, n)))
+        if ks[-1] > n:
+            raise ConfigError(f"pass@{ks[-1]} needs as many completions: -n is {n}")
+        benchmarks: dict[str, Any] = {}
+        for path in problems:
+            name = _name(path)
+            if name in benchmarks:
+                raise DataError(f"two files are called {name}: evaluate them one by one")
+            benchmarks[name] = list(read_problems(path, problem_format))[:limit]
+        total = sum(map(len, benchmarks.values()))
+        sampling = Sampling(temperature, top_p, top_k, max_tokens, instruct)
+        if server is not None:
+            complete, called = server_completer(server, sampling, model=model, api_key=api_key)
+        else:
+            complete, called = _local(policy or "", sampling, seed)
+        with rate_bar("sampling", total * n) as advance:
+            threads = requests if server is not None else 1
+            written = generate(
+                benchmarks,
+                complete,
+                output,
+                n=n,
+                sampling=sampling,
+                model=called,
+                threads=threads,
+                progress=advance,
+            )
+        verdicts = output / f"verdicts.{extraction}.jsonl"
+        limits = {"timeout": timeout, "memory_mb": memory}
+        known = [problem for given in benchmarks.values() for problem in given]
+        with (
+            executors(
+                second_run=False,
+                workers=workers,
+                require_isolation=require_isolation,
+                timeout=timeout,
+                memory_mb=memory,
+                packages=(),
+            ) as (executor, _),
+            rate_bar("running tests", None) as advance,
+        ):
+            verify_rollouts(
+                read_rollouts(written, "jsonl"),
+                known,
+                verdicts,
+                executor=executor,
+                policy=extraction,
+                settings=limits,
+                progress=advance,
+            )
+        measured = summarise((row for _, _, row in rows_of(verdicts)), n=n, ks=ks)
+        report = {
+            "model": called,
+            "extraction": extraction,
+            "sampling": asdict(sampling),
+            "benchmarks": {name: asdict(one) for name, one in measured.items()},
+        }
+        (output / "report.json").write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+    Console(highlight=False).print(_table(measured, called, ks))
+    errors.print(f"wrote {output}/report.json", markup=False, highlight=False, soft_wrap=True)
+    typer.echo(json.dumps(report))
+
+
+def _local(policy: str, sampling: Any, seed: int) -> tuple[Any, str]:
+    from transformers.utils.logging import disable_progress_bar
+
+    from codescaler_plugin.builtin import POLICY
+    from codescaler_plugin.evaluation.generation import transformers_completer
+
+    disable_progress_bar()  # of loading weights: ours is of sampling
+    return transformers_completer(str(POLICY) if policy == "builtin" else policy, sampling, seed=seed), policy
+
+
+def _name(path: str) -> str:
+    name = Path(path.partition(":")[0]).name
+    for suffix in (".gz", ".jsonl", ".json", ".parquet"):
+        name = name.removesuffix(suffix)
+    return name
+
+
+def _table(measured: "dict[str, Benchmark]", model: str, ks: list[int]) -> Any:
+    from rich.table import Table
+
+    n = next(iter(measured.values())).n
+    table = Table(title=f"{model}, {n} completions a problem, in percent", title_justify="left", box=None)
+    table.add_column("benchmark", overflow="fold")
+    for heading in ("problems", f"Avg@{n}", "95%", *(f"pass@{k}" for k in ks), "no code"):
+        table.add_column(heading, justify="right")
+    for name, one in measured.items():
+        average = one.average
+        table.add_row(
+            name,
+            str(one.problems),
+            f"{100 * average.value:.1f}",
+            f"{100 * average.low:.1f}-{100 * average.high:.1f}",
+            *(f"{100 * one.pass_at[k].value:.1f}" for k in ks),
+            f"{100 * one.unusable:.1f}",
+        )
+    return table

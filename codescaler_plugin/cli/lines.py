@@ -1,0 +1,108 @@
+"""`codescaler score` and `codescaler extract`: lines of JSON in, the same lines with a judgement out."""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Annotated, Any, TextIO
+
+import typer
+
+from codescaler_plugin.cli.rows import Model, Output, Source, Strict, chunks, write
+from codescaler_plugin.cli.terminal import errors, open_output, reported
+from codescaler_plugin.errors import DataError
+
+
+def score(
+    source: Source = "-",  # type: ignore[assignment]
+    model: Model = None,
+    output: Output = None,
+    max_tokens: Annotated[int | None, typer.Option(min=1, help="Tokens per forward pass; else what fits.")] = None,
+    strict: Strict = False,
+) -> None:
+    """Judge completions: JSONL with `problem` and `completion` in, JSONL with the judgement added out.
+
+    A bad line is reported with its number on stderr and skipped.
+
+    Exit code: 0 all judged; 1 an error, with --strict a bad line; 3 some lines were skipped or got no score.
+    """
+    from transformers.utils.logging import disable_progress_bar
+
+    from codescaler_plugin.config import CodeScalerConfig
+    from codescaler_plugin.pipeline import CodeScaler
+
+    disable_progress_bar()  # of loading weights: ours is of lines
+    with reported(), open_output(output) as sink:
+        scaler = CodeScaler(config=CodeScalerConfig.from_env(model=model, max_tokens=max_tokens))
+        complete = True
+        for rows, count in chunks(source, ("problem", "completion"), "scoring", strict=strict):
+            judgements = scaler.judge([row["problem"] for row in rows], [row["completion"] for row in rows])
+            _write(sink, rows, judgements)
+            complete &= len(rows) == count and all(judgement.reward is not None for judgement in judgements)
+    if not complete:
+        raise typer.Exit(3)
+
+
+def extract(
+    source: Source = "-",  # type: ignore[assignment]
+    language: Annotated[str, typer.Option(help="Language the code must be in, or 'any'.")] = "python",
+    policy: Annotated[str, typer.Option(help="Which block counts: single, last, first or bare.")] = "single",
+    explain: Annotated[bool, typer.Option(help="Say in a sentence why each status is what it is.")] = False,
+    text: Annotated[bool, typer.Option("--text", help="FILE is one completion; print its code.")] = False,
+    output: Output = None,
+    strict: Strict = False,
+) -> None:
+    """Take the code out of completions, without a model.
+
+    JSONL with `completion` in; JSONL with code, language and status added out.
+    Ends with a histogram of the statuses on stderr. A bad line is reported with
+    its number on stderr and skipped.
+
+    Exit code: 0 all lines read; 1 an error, with --strict a bad line, with
+    --text no usable code; 3 some lines were skipped.
+    """
+    from codescaler_plugin.extraction import extract_all, extract_code
+    from codescaler_plugin.pipeline import completion_text
+
+    with reported(), open_output(output) as sink:
+        if text:
+            whole = extract_code(source.read(), language=language, policy=policy, explain=True)
+            if not whole.code:
+                raise DataError(f"{whole.status}: {whole.explanation}")
+            print(whole.code, end="", file=sink)
+            return
+        extract_code("", language=language, policy=policy)  # a wrong setting is an error before the first line
+        counts: Counter[str] = Counter()
+        complete = True
+        for rows, count in chunks(source, ("completion",), "extracting", strict=strict):
+            texts = [completion_text(row["completion"]) for row in rows]
+            extractions = extract_all(texts, language=language, policy=policy, explain=explain)
+            _write(sink, rows, extractions, leave_out=() if explain else ("explanation",))
+            counts.update(str(extraction.status) for extraction in extractions)
+            complete &= len(rows) == count
+        _print_histogram(counts)
+    if not complete:
+        raise typer.Exit(3)
+
+
+def _print_histogram(counts: Counter[str]) -> None:
+    from rich.bar import Bar
+    from rich.table import Table
+
+    if not counts:
+        errors.print("no completions", highlight=False)
+        return
+    table = Table("status", box=None)
+    table.add_column("completions", justify="right")
+    table.add_column("share", justify="right")
+    table.add_column()
+    for status, count in counts.most_common():
+        bar = Bar(max(counts.values()), 0, count, width=30)
+        table.add_row(status, str(count), f"{count / counts.total():.1%}", bar)
+    errors.print(table)
+
+
+def _write(sink: TextIO, rows: list[dict[str, Any]], records: Sequence[Any], leave_out: tuple[str, ...] = ()) -> None:
+    """One line of JSON for each row with the fields of its record added."""
+    for row, record in zip(rows, records, strict=True):
+        added = {name: value for name, value in asdict(record).items() if name not in leave_out}
+        write(sink, {**row, **added})

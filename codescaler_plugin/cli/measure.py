@@ -1,0 +1,67 @@
+"""`codescaler bench`."""
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from codescaler_plugin.cli.terminal import reported, step_bar
+
+
+def bench(
+    model: Annotated[
+        str | None, typer.Option(help="Hub id, directory or 'builtin'; else CODESCALER_MODEL, else the 8B model.")
+    ] = None,
+    group: Annotated[int, typer.Option(min=1, help="Completions per problem.")] = 16,
+    groups: Annotated[int, typer.Option(min=1, help="Problems.")] = 1,
+    prompt: Annotated[int, typer.Option(min=0, help="Tokens that a group shares.")] = 512,
+    completion: Annotated[int, typer.Option(min=1, help="Mean tokens of the rest.")] = 128,
+    repetitions: Annotated[int, typer.Option(min=1)] = 5,
+    threads: Annotated[int | None, typer.Option(min=1, help="CPU threads; else as torch chooses.")] = None,
+    device: Annotated[str | None, typer.Option(help="Torch device; else that of this process.")] = None,
+) -> None:
+    """Measure what shared prefixes are worth with your model on your machine; random token ids.
+
+    The table holds medians over the repetitions, the ratios paired within each; the last line is JSON.
+    """
+    from transformers.utils.logging import disable_progress_bar
+
+    disable_progress_bar()  # of loading weights: ours is of measuring
+    with reported():
+        from codescaler_plugin.builtin import REWARD_MODEL
+        from codescaler_plugin.config import CodeScalerConfig
+        from codescaler_plugin.scoring.bench import WAYS, bench_table, conditions, run_bench, synthetic_items
+        from codescaler_plugin.scoring.forward import fitting_tokens
+        from codescaler_plugin.scoring.loading import load_classifier
+
+        config = CodeScalerConfig.from_env(model=model, device=device)
+        name = str(REWARD_MODEL) if config.model == "builtin" else config.model
+        measured, _ = load_classifier(name, config.device)
+        items = synthetic_items(measured, groups=groups, group=group, prompt=prompt, completion=completion)
+        with step_bar("measuring", total=repetitions * len(WAYS)) as advance, _torch_threads(threads):
+            result = run_bench(
+                measured,
+                items,
+                repetitions=repetitions,
+                max_tokens=config.max_tokens or fitting_tokens(measured),
+                progress=advance,
+            )
+            around = conditions(measured)
+    Console(highlight=False).print(bench_table(result))
+    typer.echo(json.dumps({"model": config.model, **asdict(result), **around}))
+
+
+@contextmanager
+def _torch_threads(count: int | None) -> Iterator[None]:
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(count or before)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

@@ -1,0 +1,346 @@
+"""`codescaler verify`, `mine` and `augment`: from rollouts to preference pairs."""
+
+import json
+import shlex
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict
+from itertools import chain
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from codescaler_plugin.cli.terminal import errors, print_counts, progress_bar, rate_bar, reported
+from codescaler_plugin.errors import ConfigError, DataError
+
+_Seed = Annotated[int, typer.Option(help="The same input and seed give the same pairs.")]
+_Columns = Annotated[str, typer.Option("--format", help="Columns: pairs, codescaler, trl or openrlhf.")]
+_Card = Annotated[Path | None, typer.Option(help="Folder for a data card: page, plots, JSON.")]
+_Predictor = Annotated[str | None, typer.Option(help="Causal model whose log-probability the card tries too.")]
+_Packages = Annotated[
+    list[str] | None, typer.Option(metavar="NAME", help="Package that programs may import, as numpy; repeatable.")
+]
+_Pairs = Annotated[Path, typer.Option(help="File of pairs: .jsonl, .jsonl.gz or .parquet.")]
+
+
+def verify(
+    source: Annotated[str, typer.Argument(metavar="ROLLOUTS", help="File, folder or hub id.")],
+    problems: Annotated[list[str], typer.Option(metavar="FILE", help="Problems with tests; repeatable.")],
+    output: Annotated[Path, typer.Option(help="Verdicts, JSONL; a run that was stopped goes on here.")] = Path(
+        "verdicts.jsonl"
+    ),
+    policy: Annotated[
+        str, typer.Option(help="The code: single, last, first or bare block; continue: problem + completion.")
+    ] = "single",
+    format_: Annotated[
+        str, typer.Option("--format", help="Of the rollouts: auto, trl, openrlhf, verl, recipe or jsonl.")
+    ] = "auto",
+    problem_format: Annotated[
+        str, typer.Option(help="auto, humaneval, mbpp, leetcode, livecodebench, taco, deepcoder or pairs.")
+    ] = "auto",
+    timeout: Annotated[float, typer.Option(min=0.1, help="Seconds per program; with stdin tests, per test.")] = 3.0,
+    memory: Annotated[int, typer.Option(min=64, help="MiB per process of a program.")] = 1024,
+    workers: Annotated[int | None, typer.Option(min=1, help="Programs at a time; else one per core.")] = None,
+    package: _Packages = None,
+    once: Annotated[bool, typer.Option("--once", help="No second run of what passed, so no mark on luck.")] = False,
+    require_isolation: Annotated[
+        bool, typer.Option("--require-isolation", help="Refuse to run code that is not fully held back.")
+    ] = False,
+    executor: Annotated[
+        str | None, typer.Option(metavar="URL", help="SandboxFusion service to run the programs; else this machine.")
+    ] = None,
+    skip_unknown: Annotated[
+        bool, typer.Option("--skip-unknown", help="Leave out rollouts of problems that are not given.")
+    ] = False,
+    strict: Annotated[bool, typer.Option("--strict", help="Stop at the first bad line.")] = False,
+) -> None:
+    """Run each rollout's code against its problem's tests.
+
+    Each output line is the rollout with code, status, passed, tests_passed,
+    tests_total, detail, seconds and flaky. The code runs caged: no network, no
+    files of yours, bounded time, memory and processes; what this machine cannot
+    enforce is said at the start. With --executor it runs on a service.
+
+    Stopped at any point, the same command goes on where it ended.
+
+    Exit code: 0 done; 1 an error, with --strict a bad line; 3 some rows were
+    skipped.
+    """
+    from codescaler_plugin.preference.problems import read_problems
+    from codescaler_plugin.preference.rollouts import read_rollouts
+    from codescaler_plugin.preference.verification import count_rows, executors, verify_rollouts
+
+    skipped: list[str] = []
+
+    def skip(message: str) -> None:
+        skipped.append(message)
+        errors.print(f"skipped {message}", style="yellow", markup=False, highlight=False, soft_wrap=True)
+
+    settings: dict[str, Any] = {"timeout": timeout, "memory_mb": memory, "packages": sorted(package or ())}
+    if executor is not None:
+        settings["executor"] = "service"  # not its address, which may be another one tomorrow
+    with reported():
+        given = [problem for path in problems for problem in read_problems(path, problem_format)]
+        with (
+            executors(
+                second_run=not once,
+                workers=workers,
+                require_isolation=require_isolation,
+                timeout=timeout,
+                memory_mb=memory,
+                packages=package or (),
+                service=executor,
+            ) as (first, second),
+            rate_bar("verifying", count_rows(source)) as advance,
+        ):
+            report = verify_rollouts(
+                read_rollouts(source, format_, on_bad=None if strict else skip),
+                given,
+                output,
+                executor=first,
+                second=second,
+                policy=policy,
+                settings=settings,
+                skip_unknown=skip_unknown,
+                progress=advance,
+            )
+        summary = {f"status {status}": count for status, count in report.statuses.most_common()}
+        summary |= {"passed": report.passed, "passed once, not twice (flaky)": report.flaky}
+        summary |= {f"failed: {kind}": count for kind, count in report.failures.most_common(8)}
+        if report.unknown:
+            summary["left out, problem unknown"] = report.unknown
+        print_counts(
+            f"{report.rows:,} rollouts verified, {report.resumed:,} of them before; {report.executed:,} programs run",
+            summary,
+        )
+    if skipped or report.unknown:
+        raise typer.Exit(3)
+
+
+def mine(
+    sources: Annotated[
+        list[str], typer.Argument(metavar="FILE...", help="Verdicts, or pairs; files, folders, hub ids.")
+    ],
+    output: _Pairs = Path("pairs.jsonl"),
+    pairs_per_problem: Annotated[int, typer.Option(min=1, help="Pairs of a problem at most.")] = 8,
+    hard: Annotated[
+        float | None, typer.Option(min=0, max=1, help="Share of near misses aimed at; else as they come.")
+    ] = None,
+    max_pairs: Annotated[int | None, typer.Option(min=1, help="Pairs at most.")] = None,
+    held_out: Annotated[float, typer.Option(min=0, max=0.99, help="Share of problems that are held out.")] = 0.0,
+    decontaminate: Annotated[
+        list[str] | None, typer.Option(metavar="FILE", help="Evaluation set whose problems are removed; repeatable.")
+    ] = None,
+    seed: _Seed = 0,
+    columns: _Columns = "pairs",
+    card: _Card = None,
+    model: _Predictor = None,
+) -> None:
+    """Make preference pairs of verdicts: of a problem, right against wrong programs.
+
+    FILE holds what `codescaler verify` wrote; or pairs, such as
+    CodeScalerPair-51K, which are then deduplicated, checked, capped and split
+    in the same way. Formats without a column for the split get the held-out
+    pairs in a second file. Beside the pairs stands NAME.report.json, which
+    `codescaler augment` and the card read.
+
+    Exit code: 0 done; 1 an error, or no pairs; 3 some rows were skipped.
+    """
+    from codescaler_plugin.preference.mining import mine_pairs, refine_pairs
+    from codescaler_plugin.preference.pairs import is_pair, pair_of, write_pairs
+    from codescaler_plugin.preference.rollouts import read_problem_texts
+
+    skipped: list[str] = []
+
+    def skip(message: str) -> None:
+        skipped.append(message)
+        errors.print(f"skipped {message}", style="yellow", markup=False, highlight=False, soft_wrap=True)
+
+    with reported():
+        evaluation = {_stem(path): read_problem_texts(path) for path in decontaminate or ()}
+        rows = _counted(sources, "reading", skip)
+        first = next(rows, None)
+        if first is None:
+            raise DataError(f"{', '.join(sources)}: no rows")
+        if is_pair(first):
+            given = [pair_of(first), *map(pair_of, rows)]
+            made, report = refine_pairs(
+                given,
+                pairs_per_problem=pairs_per_problem,
+                hard=hard,
+                max_pairs=max_pairs,
+                held_out=held_out,
+                evaluation=evaluation,
+                seed=seed,
+            )
+        else:
+            made, report = mine_pairs(
+                chain([first], rows),
+                pairs_per_problem=pairs_per_problem,
+                hard=hard,
+                max_pairs=max_pairs,
+                held_out=held_out,
+                evaluation=evaluation,
+                seed=seed,
+            )
+        summary: dict[str, Any] = {f"problems: {name}": count for name, count in report.problems.items()}
+        summary |= {f"unusable rows: {status}": count for status, count in report.unusable.items()}
+        summary |= {f"dropped: {reason}": count for reason, count in report.dropped.items()}
+        summary |= {f"pairs: {split}": count for split, count in report.splits.items()}
+        summary["near misses among the pairs"] = report.near_misses
+        print_counts(f"{report.rows:,} rows gave {len(made):,} pairs", summary)
+        if not made:
+            raise DataError("no pairs: a pair needs a problem with a program that passes and one that fails")
+        files = write_pairs(made, output, columns)
+        _finish(made, output, files, [asdict(report)], sources, card, model)
+    if skipped:
+        raise typer.Exit(3)
+
+
+def augment(
+    source: Annotated[str, typer.Argument(metavar="PAIRS", help="Pairs, in any format; file, folder or hub id.")],
+    output: _Pairs = Path("augmented.jsonl"),
+    problems: Annotated[
+        list[str] | None, typer.Option(metavar="FILE", help="Problems with tests; repeatable.")
+    ] = None,
+    kind: Annotated[
+        list[str] | None, typer.Option(metavar="KIND=SHARE", help="What to make, in shares of the given pairs.")
+    ] = None,
+    seed: _Seed = 0,
+    columns: _Columns = "pairs",
+    trust_unaligned: Annotated[
+        bool, typer.Option("--trust-unaligned", help="Unaligned pairs also where there are no tests.")
+    ] = False,
+    timeout: Annotated[float, typer.Option(min=0.1, help="Seconds per program.")] = 3.0,
+    memory: Annotated[int, typer.Option(min=64, help="MiB per program.")] = 1024,
+    workers: Annotated[int | None, typer.Option(min=1, help="Programs at a time; else one per core.")] = None,
+    package: _Packages = None,
+    require_isolation: Annotated[
+        bool, typer.Option("--require-isolation", help="Refuse to run code that is not fully held back.")
+    ] = False,
+    card: _Card = None,
+    model: _Predictor = None,
+) -> None:
+    """Add pairs of other kinds, each confirmed by running both of its programs.
+
+    unaligned: the wrong side solves another problem (paper; 0.3 inferred).
+
+    operator, off_by_one, condition, return, bound, dropped_statement,
+    truncated, stub: the wrong side is the right one with one such change.
+
+    padding, praise, dead_code, rename, reformat: both sides are written anew
+    alike, the label stays.
+
+    Default: --kind unaligned=0.3. A program that does not turn out as its kind
+    claims is dropped and counted. Python only; other pairs pass through.
+
+    Exit code: 0 done; 1 an error; 3 some kinds have fewer pairs than wanted.
+    """
+    from codescaler_plugin.preference.augmentation import DEFAULT_KINDS, augment_pairs, checked_kinds
+    from codescaler_plugin.preference.pairs import read_pairs, write_pairs
+    from codescaler_plugin.preference.problems import read_problems
+    from codescaler_plugin.preference.sandbox import Sandbox
+
+    with reported():
+        kinds = checked_kinds(dict(map(_share, kind)) if kind else DEFAULT_KINDS)
+        pairs = list(read_pairs(source))
+        tested = [problem for path in problems or () for problem in read_problems(path)]
+        with (
+            progress_bar("making pairs") as advance,
+            Sandbox(
+                timeout=timeout,
+                memory_mb=memory,
+                workers=workers,
+                require_isolation=require_isolation,
+                packages=package or (),
+            ) as sandbox,
+        ):
+            made, report = augment_pairs(
+                pairs,
+                tested,
+                kinds=kinds,
+                seed=seed,
+                trust_unaligned=trust_unaligned,
+                executor=sandbox,
+                progress=advance,
+            )
+        _print_kinds(report.kinds)
+        errors.print(
+            f"{len(pairs):,} pairs became {len(made):,}. {report.executed:,} programs were run. {report.no_tests:,} "
+            f"pairs have no tests here, {report.not_python:,} are no Python.",
+            highlight=False,
+        )
+        files = write_pairs(made, output, columns)
+        before = _report_file(Path(source))
+        earlier = json.loads(before.read_text(encoding="utf-8")) if before.is_file() else []
+        _finish(made, output, files, [*earlier, asdict(report)], [source, *(problems or ())], card, model)
+    if any(counts["made"] < counts["wanted"] for counts in report.kinds.values()):
+        raise typer.Exit(3)
+
+
+def _print_kinds(kinds: Mapping[str, Mapping[str, int]]) -> None:
+    from rich.table import Table
+
+    first = ("wanted", "made", "does not apply", "still passes")
+    others = sorted({what for counts in kinds.values() for what in counts} - {*first})
+    table = Table("kind", *first, *others, box=None)
+    for column in table.columns[1:]:
+        column.justify = "right"
+    for name, counts in kinds.items():
+        table.add_row(name, *(f"{counts.get(what, 0):,}" for what in (*first, *others)))
+    errors.print(table)
+
+
+def _share(option: str) -> tuple[str, float]:
+    name, _, share = option.partition("=")
+    try:
+        return name, float(share)
+    except ValueError:
+        raise ConfigError(f"--kind is {option!r}: expected KIND=SHARE, such as unaligned=0.3") from None
+
+
+def _stem(path: str) -> str:
+    return Path(path).name.partition(".")[0]
+
+
+def _report_file(pairs: Path) -> Path:
+    return pairs.with_name(f"{_stem(pairs.name)}.report.json")
+
+
+def _finish(
+    pairs: Sequence[Any],
+    output: Path,
+    files: list[Path],
+    reports: list[dict[str, Any]],
+    inputs: Sequence[str],
+    card: Path | None,
+    model: str | None,
+) -> None:
+    """The report beside the pairs, and the card if one is asked for."""
+    _report_file(output).write_text(json.dumps(reports, indent=2) + "\n", encoding="utf-8")
+    written = [str(file) for file in files]
+    if card is not None:
+        from codescaler_plugin.preference.data_card import write_data_card
+
+        command = shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])
+        page = write_data_card(
+            pairs, card, reports=reports, inputs=[*map(Path, inputs)], outputs=files, command=command, model=model
+        )
+        written.append(str(page))
+    errors.print(f"wrote {', '.join(written)}", markup=False, highlight=False, soft_wrap=True)
+
+
+def _counted(sources: Sequence[str], verb: str, on_bad: Callable[[str], None]) -> Iterator[dict[str, Any]]:
+    """The rows of all sources, with a progress bar at a terminal."""
+    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+    from codescaler_plugin.preference.rollouts import rows_of
+
+    shown = (TextColumn(verb), BarColumn(), TextColumn("{task.completed:,} rows"), TimeElapsedColumn())
+    with Progress(*shown, console=errors, transient=True, disable=not errors.is_terminal) as bar:
+        task = bar.add_task("", total=None)
+        for source in sources:
+            for _, _, row in rows_of(source, on_bad=on_bad):
+                yield row
+                bar.advance(task)

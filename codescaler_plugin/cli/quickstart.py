@@ -1,0 +1,25 @@
+"""`codescaler quickstart`."""
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from codescaler_plugin.cli.terminal import reported
+
+
+def quickstart(
+    steps: Annotated[int | None, typer.Option(min=1, help="GRPO steps; the model card tells the default.")] = None,
+    seed: Annotated[int, typer.Option(help="Seed of sampling and of the training order.")] = 0,
+    output: Annotated[Path, typer.Option(help="Folder for all that is written.")] = Path("codescaler-quickstart"),
+    as_json: Annotated[bool, typer.Option("--json", help="End with one line of JSON.")] = False,
+) -> None:
+    """Watch GRPO improve a small policy with a reward that runs no tests. Offline, on a CPU, in minutes."""
+    from codescaler_plugin.quickstart import run_quickstart
+
+    with reported():
+        report = run_quickstart(steps=steps, seed=seed, output=output)
+    if as_json:
+        typer.echo(json.dumps(asdict(report)))

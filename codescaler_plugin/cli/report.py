@@ -1,0 +1,24 @@
+"""`codescaler report`."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from codescaler_plugin.cli.terminal import errors, reported
+
+
+def report(
+    folders: Annotated[list[Path], typer.Argument(metavar="FOLDER...", help="--output of codescaler evaluate.")],
+    output: Annotated[Path, typer.Option(help="The page; Markdown is written beside it.")] = Path("report.html"),
+    title: Annotated[str, typer.Option(help="Of the page.")] = "Reward models",
+) -> None:
+    """Put all that was measured on one page, reward models side by side.
+
+    One HTML file that needs no network, and the same in Markdown.
+    """
+    with reported():
+        from codescaler_plugin.evaluation.report import write_report
+
+        for path in write_report(folders, output, title=title):
+            errors.print(f"wrote {path}", markup=False, highlight=False, soft_wrap=True)

@@ -1,0 +1,447 @@
+"""`codescaler select`: the best of many candidates, without tests or with few."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
+from itertools import groupby, islice
+from pathlib import Path
+from typing import Annotated, Any, TextIO
+
+import typer
+
+from codescaler_plugin.cli.rows import Model, Output, Source, Strict, chunks, skipped, write
+from codescaler_plugin.cli.terminal import errors, open_output, reported
+from codescaler_plugin.errors import ConfigError, DataError
+from codescaler_plugin.records import Outcome, Problem, Ranked, Selection
+
+_GROUPS = 32  # problems at a time: tests of all of them run together
+_TESTS, _SAMPLING, _CALIBRATION = "With tests", "With a server that writes candidates", "Confidence"
+
+Row = dict[str, Any]
+
+
+def select(
+    source: Source = "-",  # type: ignore[assignment]
+    model: Model = None,
+    output: Output = None,
+    show: Annotated[
+        int | None, typer.Option(min=1, metavar="NUMBER", help="Show this problem as a table, not JSONL.")
+    ] = None,
+    policy: Annotated[
+        str,
+        typer.Option(
+            envvar="CODESCALER_POLICY", help="Which block of an answer is its code: last, first, single or bare."
+        ),
+    ] = "last",
+    agreement: Annotated[
+        float, typer.Option(min=0, help="Weight of the number of candidates that wrote the same program.")
+    ] = 0.0,
+    strict: Strict = False,
+    calibration: Annotated[
+        Path | None, typer.Option(help="File of --calibrate.", rich_help_panel=_CALIBRATION)
+    ] = None,
+    abstain_below: Annotated[
+        float | None,
+        typer.Option(min=0, max=1, help="Choose nothing below this probability.", rich_help_panel=_CALIBRATION),
+    ] = None,
+    calibrate: Annotated[
+        Path | None,
+        typer.Option(help="Fit a calibration on lines with `passed`; write it here.", rich_help_panel=_CALIBRATION),
+    ] = None,
+    costs: Annotated[
+        str | None,
+        typer.Option(
+            metavar="SCORE,TEST,WRONG",
+            help="Costs of scoring, testing, being wrong: which way is cheapest? Lines need `passed`.",
+            rich_help_panel=_CALIBRATION,
+        ),
+    ] = None,
+    tests: Annotated[
+        list[str] | None,
+        typer.Option(metavar="FILE", help="Problems with tests; repeatable.", rich_help_panel=_TESTS),
+    ] = None,
+    target: Annotated[
+        float,
+        typer.Option(min=0.01, help="Untested at this probability (--calibration).", rich_help_panel=_TESTS),
+    ] = 0.95,
+    budget: Annotated[
+        int | None, typer.Option(min=0, help="Programs run for a problem at most.", rich_help_panel=_TESTS)
+    ] = None,
+    generated_tests: Annotated[
+        bool,
+        typer.Option("--generated-tests", help="Tests may be wrong: take what passes most.", rich_help_panel=_TESTS),
+    ] = False,
+    timeout: Annotated[float, typer.Option(min=0.1, help="Seconds per program.", rich_help_panel=_TESTS)] = 3.0,
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="Programs at a time; else one per core.", rich_help_panel=_TESTS)
+    ] = None,
+    generate: Annotated[
+        str | None,
+        typer.Option(metavar="URL", help="OpenAI-compatible; lines need only `problem`.", rich_help_panel=_SAMPLING),
+    ] = None,
+    generator: Annotated[
+        str | None, typer.Option(help="Its model; else the only one it serves.", rich_help_panel=_SAMPLING)
+    ] = None,
+    n: Annotated[int, typer.Option("-n", min=1, help="Candidates at most.", rich_help_panel=_SAMPLING)] = 8,
+    cost: Annotated[
+        float,
+        typer.Option(
+            min=0, help="Stop early if one more gains less, as a share of a right answer.", rich_help_panel=_SAMPLING
+        ),
+    ] = 0.0,
+    temperature: Annotated[float, typer.Option(min=0, rich_help_panel=_SAMPLING)] = 1.0,
+    max_tokens: Annotated[
+        int | None, typer.Option(min=1, help="Per candidate; else the server's limit.", rich_help_panel=_SAMPLING)
+    ] = None,
+    api_key: Annotated[
+        str | None, typer.Option(envvar="OPENAI_API_KEY", help="Of the server.", rich_help_panel=_SAMPLING)
+    ] = None,
+) -> None:
+    """Rank the candidates of each problem by their scores; the best is first.
+
+    JSONL in: `problem` with a list `completions`, or a line for each
+    `completion`, those of a problem together. JSONL out: a line for each
+    problem, with outcome, best (place of the winner), code, margin,
+    probability, executions, explanation and ranked (all candidates, best
+    first).
+
+    With --tests, programs run in the order of the scores until one passes;
+    with --calibration, only where the first is right with less probability
+    than --target. Tests are found by `problem_id`, else by the problem's text.
+
+    Exit code: 0 a winner for each problem; 1 an error, with --strict a bad
+    line; 3 some lines were skipped or some problems have no winner.
+    """
+    from transformers.utils.logging import disable_progress_bar
+
+    from codescaler_plugin.config import CodeScalerConfig
+    from codescaler_plugin.evaluation.calibration import read_calibration
+    from codescaler_plugin.pipeline import CodeScaler
+    from codescaler_plugin.preference.problems import read_problems
+    from codescaler_plugin.preference.sandbox import Sandbox
+    from codescaler_plugin.selection.ranking import chosen, rank_groups
+    from codescaler_plugin.selection.sampling import Stopping, server_candidates
+    from codescaler_plugin.selection.testing import CascadeConfig, decide_by_tests
+
+    disable_progress_bar()  # of loading weights
+    known = calibrate is not None or costs is not None
+    with reported(), open_output(output) as sink:
+        if known and (tests or generate is not None or show is not None or abstain_below is not None):
+            raise ConfigError(
+                "--calibrate and --costs read `passed`: leave out --tests, --generate, --show and --abstain-below"
+            )
+        if tests and abstain_below is not None:
+            raise ConfigError("--abstain-below is for choices without tests: with --tests give --target")
+        if cost and generate is None:
+            raise ConfigError("--cost is of samples: it wants --generate")
+        scaler = CodeScaler(config=CodeScalerConfig.from_env(model=model))
+        holds_for = f"first of N by {scaler.config.model}, agreement {agreement:g}"
+        fitted = None if calibration is None else read_calibration(calibration)
+        if fitted is not None and fitted.model != holds_for:
+            raise ConfigError(
+                f"{calibration} was fitted for {fitted.model!r}, not {holds_for!r}: make one with --calibrate"
+            )
+        config = CascadeConfig(calibration=fitted, target=target, budget=budget, generated=generated_tests)
+        stopping = Stopping(cost=cost, least=min(4, n), most=n)
+        stopping = Stopping(cost=cost, least=min(4, n), most=n, batch=min(4, n))
+        tested = _by_name(problem for path in tests or () for problem in read_problems(path)) if tests else None
+        reader = _Reader(source, tested, only=show, generate=generate is not None, known=known, strict=strict)
+        groups = iter(reader)
+        labelled: list[tuple[Selection, list[bool]]] = []
+        complete = True
+        with Sandbox(timeout=timeout, workers=workers) if tests else nullcontext() as sandbox:
+            while chunk := list(islice(groups, _GROUPS)):
+                rows = [row for row, _ in chunk]
+                if generate is None:
+                    candidates = [(row["problem"], row["completions"]) for row in rows]
+                    selections = list(
+                        rank_groups(
+                            scaler,
+                            candidates,
+                            policy=policy,
+                            agreement=agreement,
+                            calibration=fitted,
+                            abstain_below=abstain_below,
+                        )
+                    )
+                else:
+
+                    def server(problem: Any) -> AsyncIterator[str]:
+                        return server_candidates(
+                            generate,
+                            problem,
+                            model=generator,
+                            batch=stopping.batch,
+                            temperature=temperature,
+                            max_tokens=max_tokens,
+                            api_key=api_key,
+                        )
+
+                    found = asyncio.run(_sampled(rows, scaler, server, stopping, policy, agreement))
+                    selections = [chosen(one.ranked, fitted, abstain_below) for one in found]
+                if sandbox is not None:
+                    problems = [problem for _, problem in chunk if problem is not None]
+                    selections = decide_by_tests(selections, problems, executor=sandbox, config=config)
+                for row, selection in zip(rows, selections, strict=True):
+                    complete &= selection.outcome is Outcome.CHOSEN
+                    if known:
+                        labelled.append((selection, row["passed"]))
+                    elif show is not None:
+                        _show(row["problem"], selection, sink)
+                    else:
+                        write(sink, {**row, **_as_json(selection)})
+        if show is not None and show > reader.count:
+            raise DataError(f"there is no problem {show}: the input has {reader.count}")
+        if known:
+            _learn(labelled, holds_for, calibrate, costs)
+            complete = True
+    if reader.bad or not complete:
+        raise typer.Exit(3)
+
+
+async def _sampled(
+    rows: Sequence[Row],
+    scaler: Any,
+    server: Callable[[Any], AsyncIterator[str]],
+    stopping: Any,
+    policy: str,
+    agreement: float,
+) -> list[Selection]:
+    """Selections among fresh candidates, which are put into the rows; all problems are sampled at the same time."""
+    from codescaler_plugin.selection.sampling import sample_adaptively
+
+    asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(_GROUPS))  # a request for each problem
+    found = await asyncio.gather(
+        *(
+            sample_adaptively(
+                scaler, row["problem"], server(row["problem"]), stopping=stopping, policy=policy, agreement=agreement
+            )
+            for row in rows
+        )
+    )
+    for row, one in zip(rows, found, strict=True):
+        row["completions"] = [
+            candidate.completion for candidate in sorted(one.selection.ranked, key=lambda one: one.index)
+        ]
+        row["stopped"] = one.stopped
+    return [one.selection for one in found]
+
+
+class _Reader:
+    """Rows with a problem and all its candidates, from either form of input, and the tests of each if there are any.
+
+    `bad` counts the lines left out, `count` the problems read; with `only`, no other problem is looked at.
+    """
+
+    def __init__(
+        self,
+        source: TextIO,
+        tested: dict[str, Problem] | None,
+        *,
+        only: int | None,
+        generate: bool,
+        known: bool,
+        strict: bool,
+    ) -> None:
+        self.source, self.tested, self.only = source, tested, only
+        self.generate, self.known, self.strict = generate, known, strict
+        self.bad, self.count = 0, 0
+
+    def __iter__(self) -> Iterator[tuple[Row, Problem | None]]:
+        for _, group in groupby(enumerate(self._lines()), key=self._key):
+            self.count += 1
+            if self.only not in (None, self.count):
+                continue
+            rows = [row for _, row in group]
+            try:
+                found = self._row(rows), self._tests(rows[0])
+            except DataError as error:
+                self.bad += len(rows)
+                shown = " ".join(str(rows[0]["problem"]).split())[:60]
+                skipped(f"problem {shown!r}: {error}", error, strict=self.strict)
+            else:
+                yield found
+
+    def _lines(self) -> Iterator[Row]:
+        for rows, count in chunks(self.source, ("problem",), "selecting", strict=self.strict):
+            self.bad += count - len(rows)
+            yield from rows
+
+    def _key(self, numbered: tuple[int, Row]) -> Any:
+        """Lines of one completion are one problem while the problem's text is the same."""
+        number, row = numbered
+        alone = self.generate or "completion" not in row
+        return number if alone else json.dumps(row["problem"])
+
+    def _row(self, rows: list[Row]) -> Row:
+        from codescaler_plugin.pipeline import completion_text
+
+        first = rows[0]
+        if self.generate:
+            return first
+        if "completions" in first:
+            found = first
+            if not isinstance(found["completions"], list):
+                raise DataError("`completions` is no list")
+        elif "completion" in first:
+            found = {name: value for name, value in first.items() if name in ("problem", "problem_id")}
+            found["completions"] = [row["completion"] for row in rows]
+            if self.known:
+                found["passed"] = [row.get("passed") for row in rows]
+        else:
+            raise DataError("expected `completions` or `completion`")
+        for place, completion in enumerate(found["completions"]):
+            completion_text(completion, f"completion {place}")
+        if self.known:
+            passed = found.get("passed")
+            if (
+                not isinstance(passed, list)
+                or len(passed) != len(found["completions"])
+                or not all(isinstance(one, bool) for one in passed)
+            ):
+                raise DataError("expected `passed`, true or false for each completion")
+        return found
+
+    def _tests(self, row: Row) -> Problem | None:
+        from codescaler_plugin.pipeline import problem_text
+
+        if self.tested is None:
+            return None
+        name, text = str(row.get("problem_id") or ""), problem_text(row["problem"]).strip()
+        problem = self.tested.get(name) or self.tested.get(text)
+        if problem is None:
+            raise DataError(f"no problem with tests is called {name!r} or has this text")
+        return problem
+
+
+def _by_name(problems: Iterable[Problem]) -> dict[str, Problem]:
+    """Problems by id and by text; an id wins over a text that is the same."""
+    found = list(problems)
+    return {problem.text.strip(): problem for problem in found} | {problem.id: problem for problem in found}
+
+
+def _as_json(selection: Selection) -> Row:
+    best = selection.best
+    return {
+        "outcome": str(selection.outcome),
+        "best": None if best is None else best.index,
+        "code": "" if best is None else best.judgement.code,
+        "margin": selection.margin,
+        "probability": selection.probability,
+        "executions": selection.executions,
+        "explanation": selection.explanation,
+        "ranked": [
+            {
+                "index": one.index,
+                "score": one.judgement.score,
+                "worth": one.worth,
+                "status": str(one.judgement.status),
+                "copies": one.copies,
+                "copy_of": one.copy_of,
+                "passed": None if one.verdict is None else one.verdict.passed,
+                "detail": "" if one.verdict is None else one.verdict.detail,
+            }
+            for one in selection.ranked
+        ],
+    }
+
+
+_SHOWN = 12  # candidates in the table
+
+
+def _show(problem: Any, selection: Selection, sink: TextIO) -> None:
+    from rich import box
+    from rich.console import Console
+    from rich.panel import Panel
+    from rich.syntax import Syntax
+    from rich.table import Table
+    from rich.text import Text
+
+    from codescaler_plugin.pipeline import problem_text
+
+    console = Console(file=sink, highlight=False)
+    tested = any(one.verdict is not None for one in selection.ranked)
+    console.print(Panel(Text(problem_text(problem).strip()), title="problem", title_align="left", box=box.ROUNDED))
+    table = Table(box=box.SIMPLE_HEAD)
+    for name, right in (("", False), ("candidate", True), ("score", True), ("worth", True), ("copies", True)):
+        table.add_column(name, justify="right" if right else "left")
+    table.add_column("what it is", ratio=1)
+    rows = [one for one in selection.ranked if one.copy_of is None]
+    for one in rows[:_SHOWN]:
+        wins = one is selection.best
+        table.add_row(
+            "▶" if wins else "",
+            str(one.index),
+            "" if one.judgement.score is None else f"{one.judgement.score:.4f}",
+            "" if one.worth is None else f"{one.worth:.4f}",
+            str(one.copies or ""),
+            Text(_kind(one, tested=tested), overflow="ellipsis", no_wrap=True),
+            style="bold green" if wins else "",
+        )
+    console.print(table)
+    if len(rows) > _SHOWN:
+        console.print(f"and {len(rows) - _SHOWN} more\n", style="dim")
+    if selection.best is not None:
+        code = Syntax(selection.best.judgement.code.rstrip(), "python", theme="ansi_dark", word_wrap=True)
+        title = f"candidate {selection.best.index}"
+        console.print(Panel(code, title=title, title_align="left", border_style="green", box=box.ROUNDED))
+    console.print(f"{selection.outcome}: {selection.explanation}", markup=False)
+
+
+def _kind(one: Ranked, *, tested: bool) -> str:
+    """The verdict, or why there is none, or the first line of the code."""
+    if one.judgement.status != "ok":
+        return str(one.judgement.status)
+    if one.verdict is not None:
+        return "passes all tests" if one.verdict.passed else one.verdict.detail
+    if tested:
+        return "not run"
+    lines = [line.strip() for line in one.judgement.code.splitlines()]
+    return next((line for line in lines if line and not line.startswith(("#", "import ", "from "))), "")
+
+
+def _learn(
+    labelled: Sequence[tuple[Selection, list[bool]]], holds_for: str, output: Path | None, costs: str | None
+) -> None:
+    """A calibration of the first program's margin, and what each way to choose would have cost."""
+    from codescaler_plugin.selection.planning import fit_margins, plan
+
+    if output is not None:
+        fitted = fit_margins(labelled, model=holds_for)
+        with open_output(output) as sink:
+            print(fitted.to_json(), file=sink)
+        share = f"{fitted.right:g} of {fitted.examples} first programs are right"
+        errors.print(f"wrote {output}: {share}", markup=False, highlight=False, soft_wrap=True)
+    if costs is not None:
+        _print_plans(plan(labelled, _costs(costs)))
+
+
+def _costs(text: str) -> Any:
+    from codescaler_plugin.selection.planning import Costs
+
+    try:
+        score, test, wrong = map(float, text.split(","))
+    except ValueError:
+        raise ConfigError(f"--costs is {text!r}: expected three numbers, such as 0.02,0.3,60") from None
+    return Costs(score, test, wrong)
+
+
+def _print_plans(plans: Sequence[Any]) -> None:
+    from rich.table import Table
+
+    table = Table("way", box=None)
+    for name in ("target", "accuracy", "programs run", "cost a problem"):
+        table.add_column(name, justify="right")
+    for number, one in enumerate(plans):
+        target = "" if one.target is None else "always test" if one.target > 1 else f"{one.target:g}"
+        table.add_row(
+            one.way,
+            target,
+            f"{one.accuracy:.1%}",
+            f"{one.executions:.2f}",
+            f"{one.cost:.4g}",
+            style="bold green" if number == 0 else "",
+        )
+    errors.print(table)

@@ -1,0 +1,73 @@
+"""`codescaler serve`."""
+
+from typing import Annotated
+
+import typer
+
+from codescaler_plugin.cli.terminal import reported
+from codescaler_plugin.errors import ConfigError, MissingExtraError
+
+
+def serve(
+    model: Annotated[
+        str | None, typer.Option(help="Hub id, directory or 'builtin'; else CODESCALER_MODEL, else the 8B model.")
+    ] = None,
+    backend: Annotated[
+        str | None,
+        typer.Option(metavar="URL", help="Score on vLLM servers, vllm+http://host:port, divided by commas."),
+    ] = None,
+    host: Annotated[str, typer.Option(help="Address to listen on; others need --api-key.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0: any free one.")] = 8000,
+    api_key: Annotated[
+        str | None, typer.Option(envvar="CODESCALER_API_KEY", help="Asked of every caller, but for /health.")
+    ] = None,
+    insecure: Annotated[bool, typer.Option("--insecure", help="Listen to other machines without a key.")] = False,
+    max_wait: Annotated[
+        float, typer.Option(min=0, max=1000, help="Milliseconds a sample waits for others of its problem.")
+    ] = 5.0,
+    max_queue: Annotated[int, typer.Option(min=1, help="Samples that wait; above it the answer is 503.")] = 10_000,
+    max_body: Annotated[int, typer.Option(min=1, help="MiB of one request's body.")] = 64,
+    timeout: Annotated[
+        float, typer.Option(min=1, help="Seconds until a sample is answered, if need be by --on-failure.")
+    ] = 110.0,
+    on_failure: Annotated[
+        str, typer.Option(metavar="REWARD|error", help="Of a sample that cannot be scored; error: answer 503.")
+    ] = "0",
+    extra_logs: Annotated[
+        bool, typer.Option("--extra-logs", help="Send extra_logs; OpenRLHF 0.8.5 to 0.9.0 crash on them.")
+    ] = False,
+    log_bodies: Annotated[bool, typer.Option("--log-bodies", help="Write what comes in to the log.")] = False,
+) -> None:
+    """Serve rewards over HTTP: OpenRLHF, vLLM-shaped, slime, and /v1/score.
+
+    Listens at once and loads the model meanwhile; /health says when it is
+    ready. The model runs in a process of its own, which is started again if it
+    dies. All other settings are CODESCALER_* variables. Documentation of the
+    routes is at /docs.
+
+    Exit code: 0 stopped by SIGTERM or Ctrl-C, all accepted work answered; 1 an
+    error.
+    """
+    import logging
+
+    from codescaler_plugin.config import CodeScalerConfig
+
+    logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s: %(message)s", level=logging.INFO)
+    with reported():
+        try:
+            from codescaler_plugin.serving.app import ServingConfig
+            from codescaler_plugin.serving.backend import LocalBackend
+            from codescaler_plugin.serving.server import run_server
+        except ImportError as error:
+            raise MissingExtraError(f"serving needs {error.name}: pip install 'codescaler-plugin[serve]'") from error
+        if backend is not None and "://" not in backend:
+            raise ConfigError(f"--backend is {backend!r}: expected an address such as vllm+http://host:8000")
+        name = model if backend is None else backend + (f"#{model}" if model else "")
+        config = CodeScalerConfig.from_env(model=name)
+        try:
+            fallback = None if on_failure == "error" else float(on_failure)
+        except ValueError:
+            raise ConfigError(f"--on-failure is {on_failure!r}: expected a reward or 'error'") from None
+        serving = ServingConfig(api_key, fallback, extra_logs, log_bodies, max_body << 20)
+        behind = LocalBackend(config, max_wait=max_wait / 1000, max_queue=max_queue, timeout=timeout)
+        run_server(config, serving, behind, host=host, port=port, insecure=insecure, drain_seconds=timeout)

@@ -1,0 +1,101 @@
+"""What the commands share at a terminal: errors, progress, tables."""
+
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TextIO
+
+import typer
+from rich.console import Console
+
+from codescaler_plugin.errors import CodeScalerError, ConfigError
+
+errors = Console(stderr=True)
+
+
+@contextmanager
+def reported() -> Iterator[None]:
+    """Turn an error of this package into one message on stderr and exit code 1; a bug keeps its traceback."""
+    try:
+        yield
+    except CodeScalerError as error:
+        errors.print(f"error: {error}", style="red", markup=False, highlight=False, soft_wrap=True)
+        raise typer.Exit(1) from error
+    except KeyboardInterrupt:
+        raise typer.Exit(130) from None
+
+
+@contextmanager
+def step_bar(verb: str, total: int) -> Iterator[Callable[[], None]]:
+    """A progress bar at a terminal; what it gives advances it by one."""
+    from rich.progress import Progress
+
+    with Progress(console=errors, transient=True, disable=not errors.is_terminal) as bar:
+        task = bar.add_task(verb, total=total)
+        yield lambda: bar.advance(task)
+
+
+@contextmanager
+def rate_bar(verb: str, total: int | None) -> Iterator[Callable[[int], None]]:
+    """A progress bar with rate and time left at a terminal; what it gives advances it."""
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        ProgressColumn,
+        Task,
+        TextColumn,
+        TimeRemainingColumn,
+    )
+    from rich.text import Text
+
+    class Rate(ProgressColumn):
+        def render(self, task: Task) -> Text:
+            return Text(f"{task.speed:,.0f}/s" if task.speed else "")
+
+    shown = (TextColumn(verb), BarColumn(), MofNCompleteColumn(), Rate(), TimeRemainingColumn())
+    with Progress(
+        *shown, console=errors, transient=True, disable=not errors.is_terminal, speed_estimate_period=60
+    ) as bar:
+        task = bar.add_task("", total=total)
+        yield lambda count: bar.advance(task, count)
+
+
+@contextmanager
+def progress_bar(verb: str) -> Iterator[Callable[[int, int], None]]:
+    """A progress bar at a terminal; what it gives sets it to (done, total)."""
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    shown = (TextColumn(verb), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*shown, console=errors, transient=True, disable=not errors.is_terminal) as bar:
+        task = bar.add_task("", total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)
+
+
+def print_counts(title: str, counts: Mapping[str, int]) -> None:
+    """A table of what is not zero, on stderr."""
+    from rich.table import Table
+
+    errors.print(title, style="bold", markup=False, highlight=False)
+    table = Table(box=None, show_header=False)
+    table.add_column()
+    table.add_column(justify="right")
+    for name, count in counts.items():
+        if count:
+            table.add_row(name, f"{count:,}")
+    errors.print(table)
+
+
+@contextmanager
+def open_output(output: Path | None) -> Iterator[TextIO]:
+    """The file to write, or stdout."""
+    if output is None:
+        yield sys.stdout
+        return
+    try:
+        file = output.open("w", encoding="utf-8")
+    except OSError as error:
+        raise ConfigError(f"cannot write {output}: {error.strerror}") from error
+    with file:
+        yield file

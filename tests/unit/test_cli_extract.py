@@ -1,0 +1,89 @@
+import json
+from pathlib import Path
+
+import pytest
+from click.testing import Result
+from typer.testing import CliRunner
+
+from codescaler_plugin.cli import app
+from tests.tiny import fenced
+
+GOOD = fenced("def solve(n):\n    return n")
+
+
+def extract(*arguments: str, stdin: str) -> Result:
+    return CliRunner().invoke(app, ["extract", *arguments], input=stdin)
+
+
+def lines(*completions: object) -> str:
+    return "".join(json.dumps({"completion": completion}) + "\n" for completion in completions)
+
+
+def test_code_and_status_are_added_and_other_fields_stay() -> None:
+    result = extract(stdin='{"id": 7, "completion": ' + json.dumps(GOOD) + "}\n" + lines("I cannot."))
+    assert result.exit_code == 0, result.output
+    good, useless = [json.loads(line) for line in result.stdout.splitlines()]
+    code = "def solve(n):\n    return n\n"
+    assert good == {"id": 7, "completion": GOOD, "code": code, "language": "python", "status": "ok"}
+    assert useless == {"completion": "I cannot.", "code": "", "language": "python", "status": "no_block"}
+
+
+def test_the_histogram_counts_every_status_on_stderr() -> None:
+    result = extract(stdin=lines(GOOD, GOOD, "no", "no", "no"))
+    rows = [line.split()[:3] for line in result.stderr.splitlines() if "%" in line]
+    assert rows == [["no_block", "3", "60.0%"], ["ok", "2", "40.0%"]]
+
+
+def test_of_no_completions_there_is_no_table() -> None:
+    result = extract(stdin="")
+    assert (result.exit_code, result.stdout, result.stderr) == (0, "", "no completions\n")
+
+
+def test_explain_adds_a_sentence() -> None:
+    result = extract("--explain", stdin=lines("no"))
+    assert json.loads(result.stdout)["explanation"] == "The answer has no fenced block."
+
+
+def test_policy_and_language_are_used() -> None:
+    both = "```c++\nint x;\n```\n```text\n1\n```\n"
+    result = extract("--policy", "last", "--language", "c++", stdin=lines(both))
+    assert json.loads(result.stdout)["code"] == "int x;\n"
+
+
+def test_message_lists_are_read() -> None:
+    result = extract(stdin=lines([{"role": "assistant", "content": GOOD}]))
+    assert json.loads(result.stdout)["status"] == "ok"
+
+
+def test_text_prints_the_code_alone() -> None:
+    result = extract("--text", stdin=GOOD)
+    assert (result.exit_code, result.stdout) == (0, "def solve(n):\n    return n\n")
+
+
+def test_text_without_code_is_an_error_that_says_why() -> None:
+    result = extract("--text", stdin="I cannot.")
+    assert result.exit_code == 1
+    assert result.stdout == ""
+    assert "no_block: The answer has no fenced block." in result.stderr
+
+
+def test_a_bad_line_is_named_and_skipped_or_fatal() -> None:
+    stdin = lines(GOOD) + '{"prompt": "x"}\n' + lines("no")
+    result = extract(stdin=stdin)
+    assert result.exit_code == 3
+    assert "line 2: expected an object with 'completion'" in result.stderr
+    assert len(result.stdout.splitlines()) == 2
+    assert extract("--strict", stdin=stdin).exit_code == 1
+
+
+@pytest.mark.parametrize("arguments", [("--policy", "best"), ("--language", "cobol")])
+def test_a_wrong_setting_is_an_error_even_without_input(arguments: tuple[str, str]) -> None:
+    result = extract(*arguments, stdin="")
+    assert result.exit_code == 1
+    assert arguments[1] in result.stderr
+
+
+def test_output_goes_to_a_file(tmp_path: Path) -> None:
+    result = extract("--output", str(tmp_path / "out.jsonl"), stdin=lines(GOOD))
+    assert result.stdout == ""
+    assert json.loads((tmp_path / "out.jsonl").read_text())["status"] == "ok"
