@@ -35,6 +35,7 @@ POLICY = Path(builtin.__file__).parent / "policy"
 HOOKS = Path(integrations.__path__[0])
 RELEASES = ("0.5.9", "0.7.5", "0.8.11", "0.9.1", "0.10.4", "0.11.0", "0.11.2")
 LAST_OF_OLD_FLAGS = "0.10.1.post2"
+CLIENTS = ("aiohttp", "requests")  # what the releases send requests with
 PROBLEMS = ["Write solve(n) that returns n + 1.", "Write solve(xs): for a list xs of integers, return the sum."]
 ANSWERS = [
     fenced("def solve(n):\n    return n + 1"),
@@ -58,18 +59,17 @@ def releases(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[Path]]:
     folder = Path(kept) if kept else tmp_path_factory.mktemp("openrlhf")
 
     def fetch(release: str) -> str:
-        name = ("aiohttp", "aiohttp") if release == "aiohttp" else (release, f"openrlhf=={release}")
-        if (folder / name[0]).is_dir():
+        if (folder / release).is_dir():
             return ""
-        alone = () if release == "aiohttp" else ("--no-deps", "--no-compile")
-        done = pip("install", "--target", str(folder / name[0]), *alone, name[1])
+        wanted = CLIENTS if release == "clients" else ("--no-deps", "--no-compile", f"openrlhf=={release}")
+        done = pip("install", "--target", str(folder / release), *wanted)
         return done.stderr if done.returncode else ""
 
     with ThreadPoolExecutor(4) as threads:
-        failed = [text for text in threads.map(fetch, (*RELEASES, LAST_OF_OLD_FLAGS, "aiohttp")) if text]
+        failed = [text for text in threads.map(fetch, (*RELEASES, LAST_OF_OLD_FLAGS, "clients")) if text]
     if failed:
         pytest.skip(f"the package index cannot be reached: {failed[0].strip().splitlines()[-1]}")
-    return {release: [folder / release, folder / "aiohttp"] for release in (*RELEASES, LAST_OF_OLD_FLAGS)}
+    return {release: [folder / release, folder / "clients"] for release in (*RELEASES, LAST_OF_OLD_FLAGS)}
 
 
 @pytest.fixture(scope="session")
@@ -161,16 +161,8 @@ def flags_of(script: str, tmp_path: Path, *arguments: str, **variables: str) -> 
 SMALL_OLD = ("--actor_num_gpus_per_node", "1", "--rollout_batch_size", "2", "--n_samples_per_prompt", "2")
 SMALL_NEW = ("--actor.num_gpus_per_node", "1", "--rollout.batch_size", "2", "--rollout.n_samples_per_prompt", "2")
 FLAGS_5 = (
-    *(
-        "--pretrain",
-        "p",
-        "--remote_rm_url",
-        "http://a",
-        "--advantage_estimator",
-        "rloo",
-        "--n_samples_per_prompt",
-        "2",
-    ),
+    *("--pretrain", "p", "--remote_rm_url", "http://a", "--vllm_num_engines", "1"),
+    *("--advantage_estimator", "rloo", "--n_samples_per_prompt", "2"),
 )
 FLAGS_7 = (*FLAGS_5, "--micro_rollout_batch_size", "1", "--rollout_batch_size", "2", "--actor_num_gpus_per_node", "1")
 
@@ -252,13 +244,15 @@ def test_a_flag_that_is_not_there_would_be_found(releases: dict[str, list[Path]]
         run(releases["0.11.2"], "parse", "openrlhf.cli.train_ppo_ray", *flags)
 
 
+REJECTED = "def solve(n):\n    pass\n    return\n"
+
+
 @pytest.fixture(scope="session")
 def pairs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("pairs") / "pairs.jsonl"
     write_pairs(
         [
-            PreferencePair(problem, f"def solve(n):\n    return n + {n}\n", "def solve(n):\n    pass\n    return\n",
-                           "rollout", split=split)
+            PreferencePair(problem, f"def solve(n):\n    return n + {n}\n", REJECTED, "rollout", split=split)
             for n, (problem, split) in enumerate(
                 [("One.", "train"), ("Two. " * 400, "train"), ("Three.", "held_out"), ("Four.", "held_out")]
             )
@@ -280,8 +274,9 @@ def test_train_rm_reads_our_pairs_as_they_are_scored(
     rows = json.loads(output.strip().splitlines()[-1])
     tokenizer = AutoTokenizer.from_pretrained(tiny_rm_dir)
     [end] = tokenizer("\n", add_special_tokens=False)["input_ids"]
-    items = [("One.", "def solve(n):\n    return n + 0\n"), ("Two. " * 400, "def solve(n):\n    return n + 1\n")]
-    expected = Renderer(tokenizer, 256).encode(items)
+    chosen = [("One.", "def solve(n):\n    return n + 0\n"), ("Two. " * 400, "def solve(n):\n    return n + 1\n")]
+    sides = [(problem, side) for problem, code in chosen for side in (code, REJECTED)]  # both get the same cut
+    expected = Renderer(tokenizer, 256).encode(sides)[::2]
     assert [[*row, end] for row in rows] == expected
     assert len(expected[1]) > 200
 
