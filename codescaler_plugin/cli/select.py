@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequenc
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from itertools import groupby, islice
+from math import ceil
 from pathlib import Path
 from typing import Annotated, Any, TextIO
 
@@ -13,16 +14,18 @@ import typer
 
 from codescaler_plugin.cli.rows import Model, Output, Source, Strict, chunks, skipped, write
 from codescaler_plugin.cli.terminal import errors, open_output, reported
-from codescaler_plugin.errors import ConfigError, DataError
+from codescaler_plugin.errors import ConfigError, DataError, GenerationError
 from codescaler_plugin.records import Outcome, Problem, Ranked, Selection
 
 _GROUPS = 32  # problems at a time: tests of all of them run together
+_ASKED = 64  # candidates in one request to a server, at most
 _TESTS, _SAMPLING, _CALIBRATION = "With tests", "With a server that writes candidates", "Confidence"
 
 Row = dict[str, Any]
 
 
 def select(
+    context: typer.Context,
     source: Source = "-",  # type: ignore[assignment]
     model: Model = None,
     output: Output = None,
@@ -134,8 +137,9 @@ def select(
             )
         if tests and abstain_below is not None:
             raise ConfigError("--abstain-below is for choices without tests: with --tests give --target")
-        if cost and generate is None:
-            raise ConfigError("--cost is of samples: it wants --generate")
+        _wanted(context, "--tests", tests, "target", "budget", "generated_tests", "timeout", "workers")
+        _wanted(context, "--calibration", calibration, "target")
+        _wanted(context, "--generate", generate, "generator", "n", "cost", "temperature", "max_tokens")
         scaler = CodeScaler(config=CodeScalerConfig.from_env(model=model))
         holds_for = f"first of N by {scaler.config.model}, agreement {agreement:g}"
         fitted = None if calibration is None else read_calibration(calibration)
@@ -144,8 +148,8 @@ def select(
                 f"{calibration} was fitted for {fitted.model!r}, not {holds_for!r}: make one with --calibrate"
             )
         config = CascadeConfig(calibration=fitted, target=target, budget=budget, generated=generated_tests)
-        stopping = Stopping(cost=cost, least=min(4, n), most=n)
-        stopping = Stopping(cost=cost, least=min(4, n), most=n, batch=min(4, n))
+        batch = min(4, n) if cost else ceil(n / ceil(n / _ASKED))  # without a cost all are wanted: ask for all
+        stopping = Stopping(cost=cost, least=min(4, n), most=n, batch=batch)
         tested = _by_name(problem for path in tests or () for problem in read_problems(path)) if tests else None
         reader = _Reader(source, tested, only=show, generate=generate is not None, known=known, strict=strict)
         groups = iter(reader)
@@ -179,8 +183,11 @@ def select(
                             api_key=api_key,
                         )
 
-                    found = asyncio.run(_sampled(rows, scaler, server, stopping, policy, agreement))
-                    selections = [chosen(one.ranked, fitted, abstain_below) for one in found]
+                    found = asyncio.run(_sampled(rows, scaler, server, stopping, policy, agreement, strict=strict))
+                    reader.bad += found.count(None)
+                    chunk = [pair for pair, one in zip(chunk, found, strict=True) if one is not None]
+                    rows = [row for row, _ in chunk]
+                    selections = [chosen(one.ranked, fitted, abstain_below) for one in found if one is not None]
                 if sandbox is not None:
                     problems = [problem for _, problem in chunk if problem is not None]
                     selections = decide_by_tests(selections, problems, executor=sandbox, config=config)
@@ -189,7 +196,7 @@ def select(
                     if known:
                         labelled.append((selection, row["passed"]))
                     elif show is not None:
-                        _show(row["problem"], selection, sink)
+                        _show(row["problem"], selection, scaler.config.language, sink)
                     else:
                         write(sink, {**row, **_as_json(selection)})
         if show is not None and show > reader.count:
@@ -201,6 +208,19 @@ def select(
         raise typer.Exit(3)
 
 
+def _wanted(context: typer.Context, option: str, value: object, *names: str) -> None:
+    """An error for options that say nothing without another one."""
+    given = [
+        parameter.opts[0]
+        for parameter in context.command.params
+        if parameter.name in names
+        and (source := context.get_parameter_source(parameter.name)) is not None
+        and source.name == "COMMANDLINE"
+    ]
+    if given and not value:
+        raise ConfigError(f"{', '.join(given)} without {option} would do nothing: give {option}, or leave it out")
+
+
 async def _sampled(
     rows: Sequence[Row],
     scaler: Any,
@@ -208,31 +228,41 @@ async def _sampled(
     stopping: Any,
     policy: str,
     agreement: float,
-) -> list[Selection]:
-    """Selections among fresh candidates, which are put into the rows; all problems are sampled at the same time."""
+    *,
+    strict: bool,
+) -> list[Selection | None]:
+    """Selections among fresh candidates, which are put into the rows; all problems are sampled at the same time.
+
+    None for a problem that the server refuses, which is reported, or raised with `strict`.
+    """
+    from codescaler_plugin.scoring.http_pool import RefusedError
     from codescaler_plugin.selection.sampling import sample_adaptively
 
-    asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(_GROUPS))  # a request for each problem
-    found = await asyncio.gather(
-        *(
-            sample_adaptively(
-                scaler, row["problem"], server(row["problem"]), stopping=stopping, policy=policy, agreement=agreement
+    async def sampled(row: Row) -> Selection | None:
+        problem = row["problem"]
+        try:
+            found = await sample_adaptively(
+                scaler, problem, server(problem), stopping=stopping, policy=policy, agreement=agreement
             )
-            for row in rows
-        )
-    )
-    for row, one in zip(rows, found, strict=True):
-        row["completions"] = [
-            candidate.completion for candidate in sorted(one.selection.ranked, key=lambda one: one.index)
-        ]
-        row["stopped"] = one.stopped
-    return [one.selection for one in found]
+        except GenerationError as error:
+            if not isinstance(error.__cause__, RefusedError):
+                raise
+            skipped(f"problem {_start(problem)!r}: {error}", error, strict=strict)
+            return None
+        ranked = sorted(found.selection.ranked, key=lambda one: one.index)
+        row["completions"] = [candidate.completion for candidate in ranked]
+        row["stopped"] = found.stopped
+        return found.selection
+
+    asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(_GROUPS))  # a request for each problem
+    return await asyncio.gather(*map(sampled, rows))
 
 
 class _Reader:
     """Rows with a problem and all its candidates, from either form of input, and the tests of each if there are any.
 
-    `bad` counts the lines left out, `count` the problems read; with `only`, no other problem is looked at.
+    `bad` counts the lines left out, `count` the problems read; with `only`, no other problem is looked at, and nothing
+    is read beyond it.
     """
 
     def __init__(
@@ -259,10 +289,11 @@ class _Reader:
                 found = self._row(rows), self._tests(rows[0])
             except DataError as error:
                 self.bad += len(rows)
-                shown = " ".join(str(rows[0]["problem"]).split())[:60]
-                skipped(f"problem {shown!r}: {error}", error, strict=self.strict)
+                skipped(f"problem {_start(rows[0]['problem'])!r}: {error}", error, strict=self.strict)
             else:
                 yield found
+            if self.count == self.only:
+                return
 
     def _lines(self) -> Iterator[Row]:
         for rows, count in chunks(self.source, ("problem",), "selecting", strict=self.strict):
@@ -317,9 +348,24 @@ class _Reader:
 
 
 def _by_name(problems: Iterable[Problem]) -> dict[str, Problem]:
-    """Problems by id and by text; an id wins over a text that is the same."""
+    """Problems by id and by text; an id wins over a text that is the same.
+
+    Raises:
+        DataError: one id for two problems.
+    """
     found = list(problems)
-    return {problem.text.strip(): problem for problem in found} | {problem.id: problem for problem in found}
+    by_id: dict[str, Problem] = {}
+    for problem in found:
+        if by_id.setdefault(problem.id, problem) != problem:
+            raise DataError(
+                f"--tests holds two problems with the id {problem.id!r}: expected one; rename or remove one"
+            )
+    return {problem.text.strip(): problem for problem in found} | by_id
+
+
+def _start(problem: Any) -> str:
+    """A problem in a message."""
+    return " ".join(str(problem).split())[:60]
 
 
 def _as_json(selection: Selection) -> Row:
@@ -351,7 +397,7 @@ def _as_json(selection: Selection) -> Row:
 _SHOWN = 12  # candidates in the table
 
 
-def _show(problem: Any, selection: Selection, sink: TextIO) -> None:
+def _show(problem: Any, selection: Selection, language: str, sink: TextIO) -> None:
     from rich import box
     from rich.console import Console
     from rich.panel import Panel
@@ -363,7 +409,9 @@ def _show(problem: Any, selection: Selection, sink: TextIO) -> None:
 
     console = Console(file=sink, highlight=False)
     tested = any(one.verdict is not None for one in selection.ranked)
-    console.print(Panel(Text(problem_text(problem).strip()), title="problem", title_align="left", box=box.ROUNDED))
+    console.print(
+        Panel(Text(_harmless(problem_text(problem).strip())), title="problem", title_align="left", box=box.ROUNDED)
+    )
     table = Table(box=box.SIMPLE_HEAD)
     for name, right in (("", False), ("candidate", True), ("score", True), ("worth", True), ("copies", True)):
         table.add_column(name, justify="right" if right else "left")
@@ -377,17 +425,23 @@ def _show(problem: Any, selection: Selection, sink: TextIO) -> None:
             "" if one.judgement.score is None else f"{one.judgement.score:.4f}",
             "" if one.worth is None else f"{one.worth:.4f}",
             str(one.copies or ""),
-            Text(_kind(one, tested=tested), overflow="ellipsis", no_wrap=True),
+            Text(_harmless(_kind(one, tested=tested)), overflow="ellipsis", no_wrap=True),
             style="bold green" if wins else "",
         )
     console.print(table)
     if len(rows) > _SHOWN:
         console.print(f"and {len(rows) - _SHOWN} more\n", style="dim")
     if selection.best is not None:
-        code = Syntax(selection.best.judgement.code.rstrip(), "python", theme="ansi_dark", word_wrap=True)
+        text = _harmless(selection.best.judgement.code.rstrip())
+        code = Syntax(text, language, theme="ansi_dark", word_wrap=True)
         title = f"candidate {selection.best.index}"
         console.print(Panel(code, title=title, title_align="left", border_style="green", box=box.ROUNDED))
     console.print(f"{selection.outcome}: {selection.explanation}", markup=False)
+
+
+def _harmless(text: str) -> str:
+    """The text without what would steer a terminal or reorder what it shows, of which a mark is left."""
+    return "".join(letter if letter.isprintable() or letter in "\n\t" else "\ufffd" for letter in text)
 
 
 def _kind(one: Ranked, *, tested: bool) -> str:
@@ -445,3 +499,14 @@ def _print_plans(plans: Sequence[Any]) -> None:
             style="bold green" if number == 0 else "",
         )
     errors.print(table)
+    errors.print(f"cheapest: {_how(plans[0])}", markup=False, highlight=False, soft_wrap=True)
+
+
+def _how(plan: Any) -> str:
+    """How to do as a plan says."""
+    if plan.way == "rm":
+        return "codescaler select without --tests"
+    if plan.way == "tests":
+        return "tests alone; run the programs in the order given until one passes"
+    sure = "" if plan.target > 1 else f" --calibration FILE --target {plan.target:g}"
+    return f"codescaler select --tests FILE{sure}"

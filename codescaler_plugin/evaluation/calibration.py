@@ -71,13 +71,14 @@ class Calibration:
             knots = tuple((float(margin), float(probability)) for margin, probability in row.pop("knots"))
             found = cls(**{**row, "knots": knots})
             numbers = (found.slope, found.intercept, *(value for knot in knots for value in knot))
-            sound = all(map(math.isfinite, numbers)) and found.method in METHODS
+            sound = all(map(math.isfinite, numbers)) and found.method in METHODS and found.slope >= 0
         except (ValueError, TypeError, KeyError, AttributeError) as error:
             raise DataError(f"no calibration as `fit_calibration` makes it: {error}") from error
         rising = all(before[0] < after[0] and before[1] <= after[1] for before, after in pairwise(knots))
         if not sound or not rising or (found.method == "isotonic") != bool(knots):
             raise DataError(
-                f"no calibration as `fit_calibration` makes it: method {found.method!r}, {len(knots)} knots"
+                f"no calibration as `fit_calibration` makes it: method {found.method!r}, {len(knots)} knots, "
+                f"slope {found.slope:g}"
             )
         if not all(0 < probability < 1 for _, probability in knots):
             raise DataError("no calibration as `fit_calibration` makes it: probabilities outside of (0, 1)")

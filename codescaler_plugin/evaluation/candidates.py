@@ -101,7 +101,13 @@ def _weights(candidates: int, count: int) -> tuple[float, ...]:
 
 
 def any_of(passed: Sequence[bool], count: int) -> float:
-    """Expected share of draws of `count` candidates in which at least one passes (pass@k, Chen et al. 2021)."""
+    """Expected share of draws of `count` candidates in which at least one passes (pass@k, Chen et al. 2021).
+
+    Raises:
+        DataError: more drawn than there are.
+    """
+    if not 1 <= count <= len(passed):
+        raise DataError(f"any of {count} among {len(passed)} candidates: expected 1 to {len(passed)}")
     failing = len(passed) - sum(passed)
     return 1 - comb(failing, count) / comb(len(passed), count)
 

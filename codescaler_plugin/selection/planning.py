@@ -1,5 +1,6 @@
 """Reward model, tests, or both: which is cheapest for given costs, replayed on candidates with known verdicts."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import fmean
@@ -28,8 +29,8 @@ class Costs:
     wrong: float
 
     def __post_init__(self) -> None:
-        if min(self.score, self.test, self.wrong) < 0:
-            raise ConfigError(f"{self} has a cost below 0")
+        if not all(0 <= cost < math.inf for cost in (self.score, self.test, self.wrong)):
+            raise ConfigError(f"{self}: expected finite costs of at least 0, all in one unit")
 
 
 @dataclass(frozen=True)

@@ -49,7 +49,8 @@ def best_of_n(
         abstain_below: choose nothing where that probability is lower, or where no other program has a score.
 
     Raises:
-        ConfigError: `abstain_below` without a calibration or outside of [0, 1]; an unknown policy.
+        ConfigError: `abstain_below` without a calibration or outside of [0, 1]; an unknown policy; an agreement
+            that is no finite number of at least 0.
         DataError, ScorerError: see `CodeScaler.judge`.
     """
     (selection,) = rank_groups(
@@ -92,13 +93,15 @@ def rank_groups(
 
 def _chunks(groups: Iterable[Group]) -> Iterator[list[Group]]:
     chunk: list[Group] = []
+    size = 0
     for group in groups:
         if isinstance(group[1], str):
             raise DataError("the candidates of a problem are one string: expected a sequence of completions")
         chunk.append(group)
-        if sum(len(completions) for _, completions in chunk) >= _CHUNK:
+        size += max(1, len(group[1]))
+        if size >= _CHUNK:
             yield chunk
-            chunk = []
+            chunk, size = [], 0
     if chunk:
         yield chunk
 
@@ -107,6 +110,8 @@ def rank(
     completions: Sequence[str], judgements: Sequence[Judgement], *, language: str = "python", agreement: float = 0.0
 ) -> tuple[Ranked, ...]:
     """Candidates with their judgements, best first; see `best_of_n`."""
+    if not 0 <= agreement < math.inf:
+        raise ConfigError(f"agreement is {agreement!r}: expected a finite weight of at least 0; 0 ignores copies")
     usable = [index for index, one in enumerate(judgements) if one.status is Status.OK]
     codes = [judgements[index].code for index in usable]
     forms = distinct_forms(codes) if language == "python" else {code: number for number, code in enumerate(codes)}

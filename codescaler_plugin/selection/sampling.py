@@ -2,11 +2,11 @@
 
 import asyncio
 import math
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterable, AsyncIterator, Iterable, Sequence
 from dataclasses import dataclass, replace
 from itertools import count
 
-from codescaler_plugin.errors import ConfigError, GenerationError, ScorerError
+from codescaler_plugin.errors import ConfigError, DataError, GenerationError, ScorerError
 from codescaler_plugin.pipeline import CodeScaler, Text, completion_text, problem_text
 from codescaler_plugin.records import Judgement, Selection
 from codescaler_plugin.scoring.http_pool import HttpPool
@@ -87,7 +87,7 @@ def expected_gain(scores: Sequence[float | None], margin: float = 0.0) -> float 
 async def sample_adaptively(
     scaler: CodeScaler,
     problem: Text,
-    candidates: AsyncIterator[str],
+    candidates: AsyncIterable[str],
     *,
     stopping: Stopping | None = None,
     policy: str = "last",
@@ -101,15 +101,22 @@ async def sample_adaptively(
     Args:
         scaler: see `best_of_n`, also for the next and the last two.
         problem: a string or messages.
-        candidates: any asynchronous iterator of completions: `server_candidates`, `list_candidates`, your own.
+        candidates: any asynchronous iterable of completions: `server_candidates`, `list_candidates`, your own.
         stopping: see `Stopping`; None: its defaults.
         policy: which block is the code.
         agreement: weight of copies.
 
     Raises:
-        DataError, ScorerError: see `best_of_n`. What the generator raises comes through.
+        DataError: candidates that are not asynchronous.
+        ConfigError, DataError, ScorerError: see `best_of_n`. What the generator raises comes through.
     """
+    if not isinstance(candidates, AsyncIterable):
+        raise DataError(
+            f"candidates are a {type(candidates).__name__}: expected an asynchronous iterator; list_candidates makes "
+            "one of a list or a generator"
+        )
     rule = stopping or Stopping()
+    source = aiter(candidates)
     judge = CodeScaler(scaler.scorer, config=replace(scaler.config, policy=policy))
     texts: list[str] = []
     judgements: list[Judgement] = []
@@ -117,7 +124,7 @@ async def sample_adaptively(
     try:
         while len(texts) < rule.most:
             wanted = max(min(rule.batch, rule.most - len(texts)), rule.least - len(texts))
-            batch = await _take(candidates, wanted)
+            batch = await _take(source, wanted, len(texts))
             judgements += await asyncio.to_thread(judge.judge, [problem] * len(batch), batch)
             texts += batch
             selection = chosen(rank(texts, judgements, language=judge.config.language, agreement=agreement))
@@ -129,20 +136,20 @@ async def sample_adaptively(
                 stopped = "not worth it"
                 break
     finally:
-        close = getattr(candidates, "aclose", None)
+        close = getattr(source, "aclose", None)
         if close is not None:
             await close()
     return Sampled(selection, gain, stopped)
 
 
-async def _take(candidates: AsyncIterator[str], wanted: int) -> list[str]:
+async def _take(candidates: AsyncIterator[str], wanted: int, before: int) -> list[str]:
     batch: list[str] = []
     while len(batch) < wanted:
         try:
             one = await anext(candidates)
         except StopAsyncIteration:
             break
-        batch.append(completion_text(one, f"candidate {len(batch)}"))
+        batch.append(completion_text(one, f"candidate {before + len(batch)}"))
     return batch
 
 

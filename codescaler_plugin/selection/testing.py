@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
-from codescaler_plugin.errors import ConfigError
+from codescaler_plugin.errors import ConfigError, DataError
 from codescaler_plugin.evaluation.calibration import Calibration
 from codescaler_plugin.pipeline import CodeScaler, Text
 from codescaler_plugin.preference.sandbox import Executor, Sandbox
@@ -63,15 +63,15 @@ def cascade(
         completions: the candidates.
         tests: the problem with its tests.
         config: see `CascadeConfig`; None: tests decide every choice, in the order of the scores.
-        executor: runs programs; None: a sandbox of this machine for this call.
+        executor: runs programs; None: a sandbox of this machine for this call, started only if a program is to run.
         policy: which block is the code.
         agreement: weight of copies.
 
     Returns:
         A selection whose `executions` says how many programs were run. With given tests: what passed is first, then
         what was not run, then what failed; if nothing passed and nothing is left, the outcome is `all_failed`; if
-        the budget ended before, the best program that was not run is chosen. With generated tests: by the share of
-        tests passed, then what was not run.
+        the budget ended before, the best program that was not run is chosen (`unscored` if none left has a score).
+        With generated tests: by the share of tests passed, then what was not run, then what passed none.
 
     Raises:
         ConfigError, DataError, ScorerError: see `best_of_n`.
@@ -80,6 +80,9 @@ def cascade(
     selection = best_of_n(scaler, problem, completions, policy=policy, agreement=agreement)
     if executor is not None:
         return decide_by_tests([selection], [tests], executor=executor, config=config)[0]
+    state = _State(selection, tests, config or CascadeConfig())
+    if state.next() is None:
+        return state.result()
     with Sandbox(workers=1) as sandbox:
         return decide_by_tests([selection], [tests], executor=sandbox, config=config)[0]
 
@@ -94,7 +97,13 @@ def decide_by_tests(
     """The testing half of `cascade`, for many ranked problems; same length, same order.
 
     Runs in rounds: one program of each undecided problem, all at the same time as far as the executor has workers.
+
+    Raises:
+        DataError: another number of problems than of selections.
+        SandboxError: see `cascade`.
     """
+    if len(selections) != len(problems):
+        raise DataError(f"{len(selections)} selections and {len(problems)} problems with tests: expected one each")
     states = [
         _State(selection, problem, config or CascadeConfig())
         for selection, problem in zip(selections, problems, strict=True)
@@ -132,7 +141,10 @@ class _State:
         ran = f"{count} program{'' if count == 1 else 's'} run"
         probability = self._probability(left) if left else None
         outcome = Outcome.CHOSEN
-        if first.verdict is None:
+        if first.verdict is None and first.worth is None:
+            outcome = Outcome.UNSCORED
+            explanation = f"no program is left that has a score, and the budget of tests is used up; {ran}"
+        elif first.verdict is None:
             sure = "" if probability is None else f", right with probability {probability:.3f}"
             why = "taken untested" if self._trusted(left) else "the budget of tests is used up"
             explanation = f"candidate {first.index}{sure}: {why}; {ran}"
@@ -186,5 +198,6 @@ class _State:
             return 1, 0.0
         if one.verdict.passed:
             return 0, 0.0
-        share = one.verdict.tests_passed / max(1, one.verdict.tests_total)
-        return (0 if self.config.generated else 2), -share if self.config.generated else 0.0
+        if not self.config.generated or not one.verdict.tests_passed:
+            return 2, 0.0
+        return 0, -one.verdict.tests_passed / one.verdict.tests_total

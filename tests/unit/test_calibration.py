@@ -107,6 +107,7 @@ def test_broken_files_are_named(tmp_path: Path) -> None:
         replace(good, knots=()).to_json(),
         replace(good, method="magic").to_json(),  # type: ignore[arg-type]
         replace(good, slope=math.nan).to_json(),
+        replace(good, method="platt", knots=(), slope=-1.0).to_json(),
     ]
     for text in rows:
         file.write_text(text)

@@ -44,6 +44,9 @@ def test_the_estimator_is_the_mean_over_all_draws(seed: int) -> None:
         best_of(worth, passed, 10)
     with pytest.raises(DataError):
         best_of(worth, passed, 0)
+    for count in (0, 10):
+        with pytest.raises(DataError, match="expected 1 to 9"):
+            any_of(passed, count)
 
 
 def groups(count: int, size: int, seed: int = 0) -> list[Candidates]:

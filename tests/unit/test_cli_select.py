@@ -127,12 +127,41 @@ def test_tests_are_found_by_id_and_a_problem_without_tests_is_reported(tests_fil
     assert "problem 'Unknown.': no problem with tests" in result.stderr
 
 
+def test_two_problems_of_one_id_are_an_error(tests_file: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other.jsonl"
+    other.write_text(json.dumps({**TESTS, "tests": [[[1, 2], 4]]}) + "\n")
+    assert select("--tests", str(tests_file), "--tests", str(tests_file)).exit_code == 0
+    result = select("--tests", str(tests_file), "--tests", str(other))
+    assert result.exit_code == 1
+    assert "two problems with the id 'sum'" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("costs", "said"),
+    [
+        ("0,1000,1", "cheapest: codescaler select without --tests"),
+        ("1000,0,1", "cheapest: tests alone"),
+        ("0,0.001,1000", "cheapest: codescaler select --tests FILE"),
+    ],
+)
+def test_costs_say_what_to_do(costs: str, said: str, scores: dict[str, float]) -> None:
+    first = max((RIGHT, WRONG), key=scores.__getitem__)
+    rows = [
+        {"problem": PROBLEM, "completions": [fenced(WRONG), fenced(RIGHT)], "passed": [one == WRONG, one == RIGHT]}
+        for one in (first, first, first, first, RIGHT, WRONG)
+    ]
+    result = select("--costs", costs, rows=rows)
+    assert result.exit_code == 0, result.output
+    assert said in result.stderr
+
+
 def test_calibration_is_fitted_used_and_held_to_its_model(tmp_path: Path, tests_file: Path) -> None:
     file = tmp_path / "calibration.json"
     rows = [{**ROW, "problem": f"{PROBLEM} {number}", "passed": [False, True, False, True]} for number in range(8)]
     made = select("--calibrate", str(file), "--costs", "0.01,0.1,10", rows=rows)
     assert (made.exit_code, made.stdout) == (0, "")
     assert "programs run" in made.stderr
+    assert "cheapest: " in made.stderr
     fitted = read_calibration(file)
     assert (fitted.examples, fitted.model) == (8, "first of N by builtin, agreement 0")
     (row,) = read(select("--calibration", str(file)))
@@ -172,6 +201,10 @@ def test_confidence_decides_whether_tests_run_or_a_choice_is_made(tmp_path: Path
         (["--calibrate", "x.json", "--generate", "http://localhost:1"], "leave out"),
         (["--tests", "x.jsonl", "--abstain-below", "0.5"], "--target"),
         (["--cost", "0.1"], "--generate"),
+        (["-n", "4", "--temperature", "0.5"], "-n, --temperature without --generate"),
+        (["--budget", "1", "--generated-tests"], "--budget, --generated-tests without --tests"),
+        (["--tests", "x.jsonl", "--target", "0.5"], "--target without --calibration"),
+        (["--costs", "1,nan,3"], "finite costs"),
         (["--generate", "localhost:1"], "no server's address"),
         (["--show", "2"], "no problem 2"),
     ],
@@ -193,6 +226,19 @@ def test_table_shows_all_programs_and_the_winners_code(tests_file: Path) -> None
     for said in ("return the sum.", "▶", "passes all tests", "return sum(xs)", "no_block", "chosen: candidate 1"):
         assert said in result.stdout, said
     assert max(map(len, result.stdout.splitlines())) <= 80
+
+
+def test_code_cannot_steer_the_terminal_or_reorder_what_it_shows() -> None:
+    code = RIGHT + "  # \x1b[2J\x1b]0;title\x07 \u202e reversed"
+    result = select("--show", "1", rows=[{"problem": "Sum.\x1b[1A", "completions": [fenced(code)]}])
+    assert result.exit_code == 0, result.output
+    assert "# \ufffd[2J\ufffd]0;title\ufffd \ufffd reversed" in result.stdout
+    assert not {"\x1b", "\x07", "\u202e"} & set(result.stdout)
+
+
+def test_table_of_a_problem_reads_nothing_beyond_it() -> None:
+    result = select("--show", "1", rows=[ROW, {"problem": "Next."}, {"problem": "After."}])
+    assert (result.exit_code, result.stderr) == (0, "")
 
 
 # A server that writes candidates
@@ -235,13 +281,15 @@ def test_candidates_come_from_a_server(serve: Callable[[Answer], Double], suffix
     assert (row["id"], len(row["completions"]), row["stopped"]) == (1, 6, "most")
     assert row["completions"].count(fenced(RIGHT)) == 1
     bodies = [body for path, body in double.asked if path == "/v1/chat/completions"]
-    assert bodies[0] == {
-        "model": "writer",
-        "messages": [{"role": "user", "content": PROBLEM}],
-        "n": 4,
-        "temperature": 0.7,
-        "max_tokens": 99,
-    }
+    assert bodies == [  # one request: without --cost nothing is learnt in between
+        {
+            "model": "writer",
+            "messages": [{"role": "user", "content": PROBLEM}],
+            "n": 6,
+            "temperature": 0.7,
+            "max_tokens": 99,
+        }
+    ]
     assert {headers["Authorization"] for headers in double.headers} == {"Bearer secret"}
 
 
@@ -263,7 +311,7 @@ def test_answers_of_a_server_are_tested(serve: Callable[[Answer], Double], tests
 @pytest.mark.parametrize(
     ("answer", "said"),
     [
-        (lambda path, body: (400, {"error": {"message": "context too long"}}), "context too long"),
+        (lambda path, body: (404, {"error": {"message": "no such model"}}), "no such model"),
         (lambda path, body: (200, {"choices": []}), "expected choices"),
         (lambda path, body: (200, "<html>"), "no JSON"),
         (lambda path, body: (500, "down"), "answered 500"),
@@ -278,6 +326,26 @@ def test_failing_server_is_one_message_that_names_it(
     assert said in result.stderr
     assert double.url in result.stderr
     assert "Traceback" not in result.output
+
+
+def test_problem_that_the_server_refuses_is_skipped_and_the_others_are_not_lost(
+    serve: Callable[[Answer], Double],
+) -> None:
+    good = chat(lambda number: fenced(RIGHT))
+
+    def answer(path: str, body: dict[str, Any]) -> tuple[int, Any]:
+        refused = body["messages"][0]["content"] == "Too long."
+        return (400, {"error": {"message": "context too long"}}) if refused else good(path, body)
+
+    double = serve(answer)
+    rows = [{"problem": "Too long."}, {"problem": PROBLEM, "id": 1}]
+    result = select("--generate", double.url, "--generator", "writer", rows=rows)
+    assert result.exit_code == 3, result.output
+    assert [row["id"] for row in read(result)] == [1]
+    assert "skipped problem 'Too long.'" in result.stderr
+    assert "context too long" in result.stderr
+    strict = select("--generate", double.url, "--generator", "writer", "--strict", rows=rows)
+    assert (strict.exit_code, strict.stdout) == (1, "")
 
 
 def test_server_of_several_models_wants_a_name(serve: Callable[[Answer], Double]) -> None:

@@ -167,6 +167,12 @@ def test_failing_model_is_an_error() -> None:
         best_of_n(CodeScaler(FailingScorer(), config=CodeScalerConfig()), PROBLEM, [fenced("x = 1")])
 
 
+@pytest.mark.parametrize("agreement", [-1.0, math.nan, math.inf])
+def test_agreement_that_makes_no_sense_is_an_error(agreement: float) -> None:
+    with pytest.raises(ConfigError, match="agreement is"):
+        choose({"x = 1": 1.0}, ["x = 1"], agreement=agreement)
+
+
 def test_candidates_given_as_one_string_are_an_error() -> None:
     with pytest.raises(DataError, match="expected a sequence"):
         best_of_n(scaler_of({}), PROBLEM, fenced("x = 1"))
@@ -188,6 +194,10 @@ def test_many_problems_stream_in_their_order() -> None:
     assert [one.best.index for one in selections] == [1] * 100
     assert [one.margin for one in selections] == [1000.0 - number for number in range(100)]
     assert ("problem 7", "x = 7\n") in scaler.scorer.asked
+    taken.clear()
+    empty = rank_groups(scaler, (taken.append(number) or ("problem", []) for number in range(10_000)))
+    assert next(empty).outcome is Outcome.NO_CODE
+    assert len(taken) < 1000  # problems without candidates stream too
 
 
 def test_order_does_not_depend_on_the_order_of_the_candidates() -> None:
@@ -292,6 +302,32 @@ def test_budget_bounds_the_runs_and_the_best_untested_program_is_taken() -> None
     assert "budget" in selection.explanation
 
 
+def test_what_is_left_without_a_score_is_not_chosen_untested() -> None:
+    ranked = choose({"x = 1": 3.0, "y = 2": None}, ["x = 1", "y = 2"])
+    executor = Known({"x = 1": (0, 2), "y = 2": (2, 2)})
+    selection = decide_by_tests([ranked], [TESTS], executor=executor, config=CascadeConfig(budget=1))[0]
+    assert (selection.outcome, selection.best) == (Outcome.UNSCORED, None)
+    assert selection.explanation.endswith("the budget of tests is used up; 1 program run")
+    assert decide_by_tests([ranked], [TESTS], executor=executor)[0].best.index == 1
+
+
+def test_as_many_problems_as_selections_are_needed() -> None:
+    with pytest.raises(DataError, match="1 selections and 2 problems"):
+        decide_by_tests([choose({"x = 1": 1.0}, ["x = 1"])], [TESTS] * 2, executor=Known({}))
+
+
+def test_no_sandbox_is_started_where_nothing_is_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    def started(**settings: object) -> None:
+        raise AssertionError(settings)
+
+    monkeypatch.setattr("codescaler_plugin.selection.testing.Sandbox", started)
+    scaler, config = scaler_of({"x = 1": 5.0, "y = 2": 0.0}), CascadeConfig(SURE, 0.95)
+    selection = cascade(scaler, PROBLEM, [fenced("x = 1"), fenced("y = 2")], TESTS, config=config)
+    assert (selection.best.index, selection.executions) == (0, 0)
+    with pytest.raises(AssertionError):
+        cascade(scaler, PROBLEM, [fenced("x = 1"), fenced("y = 2")], TESTS)
+
+
 def test_after_a_failure_only_a_calibration_of_its_own_is_trusted() -> None:
     scores = {"x = 1": 3.0, "y = 2": 2.9, "z = 3": -9.0}
     verdicts = {"x = 1": (0, 1), "y = 2": (0, 1), "z = 3": (1, 1)}
@@ -310,6 +346,11 @@ def test_generated_tests_prove_nothing_so_the_largest_share_wins() -> None:
     selection = decide_by_tests([ranked], [TESTS], executor=executor, config=CascadeConfig(generated=True))[0]
     assert (order(selection), selection.outcome) == ([1, 2, 0], Outcome.CHOSEN)
     assert selection.explanation == "candidate 1 passes 3 of 4 generated tests; 3 programs run"
+    executor = Known({"x = 1": (0, 4), "y = 2": (1, 4)})
+    for budget, expected in ((1, [1, 2, 0]), (2, [1, 2, 0])):  # passing none is worse than not being run
+        config = CascadeConfig(generated=True, budget=budget)
+        selection = decide_by_tests([ranked], [TESTS], executor=executor, config=config)[0]
+        assert (order(selection), selection.executions) == (expected, budget)
 
 
 def test_problems_are_tested_in_common_rounds() -> None:
@@ -383,8 +424,9 @@ def test_plan_of_unequal_lengths_or_of_one_problem_is_an_error() -> None:
         plan([(one, passed[:-1])], Costs(1, 1, 1))
     with pytest.raises(DataError, match="1 problems"):
         plan([(one, passed)], Costs(1, 1, 1))
-    with pytest.raises(ConfigError, match="below 0"):
-        Costs(-1, 1, 1)
+    for cost in (-1, math.nan, math.inf):
+        with pytest.raises(ConfigError, match="finite costs of at least 0"):
+            Costs(1, cost, 1)
 
 
 # Adaptive sampling
@@ -478,6 +520,18 @@ def test_plain_generator_is_taken_as_far_as_needed() -> None:
         sample_adaptively(scaler, PROBLEM, list_candidates(answers()), stopping=Stopping(cost=0.1, least=3, batch=1))
     )
     assert (found.samples, len(taken)) == (3, 3)
+
+
+def test_candidates_that_are_not_asynchronous_are_an_error_with_the_next_step() -> None:
+    with pytest.raises(DataError, match="are a list: expected an asynchronous iterator; list_candidates"):
+        asyncio.run(sample_adaptively(scaler_of({}), PROBLEM, [fenced("x = 1")]))
+
+
+def test_candidate_that_is_no_text_is_named_by_its_place_among_all() -> None:
+    answers = [fenced("x = 1")] * 5 + [7]
+    rule = Stopping(cost=0.0, least=4, batch=4)
+    with pytest.raises(DataError, match="candidate 5"):
+        asyncio.run(sample_adaptively(scaler_of({"x = 1": 1.0}), PROBLEM, list_candidates(answers), stopping=rule))
 
 
 def test_pipeline_of_transformers_is_a_generator_of_candidates() -> None:
