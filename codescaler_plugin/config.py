@@ -45,9 +45,9 @@ class CodeScalerConfig:
         offload: move the model to CPU memory after each call, for a policy on the same GPU.
         problem_wrapper: `livecodebench`, or a regular expression with a group `problem`: what stands around the
             problem in a prompt and is taken off before scoring. None: nothing.
-        device: torch device such as `cuda:1`. None: the current accelerator, else the CPU.
+        device: torch device such as `cuda:1`. None: the current GPU, else the CPU.
         tokenizer: of a vLLM server's model, a directory or hub id. None: where the server has the model from.
-        api_key: of a codescaler server.
+        api_key: of a codescaler or vLLM server.
         problem_column: dataset column that holds the problem. None: the last user turn of the prompt.
     """
 

@@ -40,7 +40,9 @@ def bench(
 
         config = CodeScalerConfig.from_env(model=model, device=device)
         name = str(REWARD_MODEL) if config.model == "builtin" else config.model
-        measured, _ = load_classifier(name, config.device)
+        measured, tokenizer = load_classifier(name, config.device)
+        if measured.config.pad_token_id is None:
+            measured.config.pad_token_id = tokenizer.eos_token_id  # as TRL does; the ways of others need one
         items = synthetic_items(measured, groups=groups, group=group, prompt=prompt, completion=completion)
         with step_bar("measuring", total=repetitions * len(WAYS)) as advance, _torch_threads(threads):
             result = run_bench(

@@ -44,7 +44,7 @@ def load_scorer(
         cache_dir: folder of a score file shared by processes; None: none.
         offload: in this process: move the model to CPU memory after each call.
         tokenizer: of vLLM's model, a directory or hub id; None: where the server says it has the model from.
-        api_key: of a codescaler server.
+        api_key: of a codescaler or vLLM server.
 
     Raises:
         ConfigError: a URL of another kind.
@@ -57,7 +57,12 @@ def load_scorer(
 
             urls, _, served = model.replace("vllm+", "").partition("#")
             return VllmScorer(
-                urls, model=served or None, tokenizer=tokenizer, max_length=max_length, cache_size=cache_size
+                urls,
+                model=served or None,
+                tokenizer=tokenizer,
+                max_length=max_length,
+                cache_size=cache_size,
+                api_key=api_key,
             )
         from codescaler_plugin.scoring.remote_scorer import RemoteScorer
 

@@ -8,6 +8,7 @@ time.
 
 import os
 import platform
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +18,13 @@ from time import perf_counter, process_time
 from typing import Any
 
 from codescaler_plugin.errors import ConfigError
-from codescaler_plugin.scoring.forward import MAX_TOKENS, can_share_prefixes, padded_logits, tree_logits
+from codescaler_plugin.scoring.forward import (
+    MAX_TOKENS,
+    can_share_prefixes,
+    out_of_memory,
+    padded_logits,
+    tree_logits,
+)
 from codescaler_plugin.scoring.prefix_tree import plan_rows
 
 WAYS = ("ours", "single", "batches_of_8", "one_forward")
@@ -27,7 +34,7 @@ _PEAK_SIZE, _PEAK_REPETITIONS = 1024, 5
 
 @dataclass(frozen=True)
 class Bench:
-    """Results by way of scoring; ways that were left out are missing.
+    """Results by way of scoring; ways that were left out or ran out of memory are missing.
 
     Attributes:
         samples: scored in one repetition.
@@ -38,6 +45,7 @@ class Bench:
         max_difference: largest absolute difference of a score from that of the single sample.
         peak_mb: peak of resident memory above that before, in MB; None where the system cannot tell.
         peak_fraction: share of the machine's measured matrix product rate that our way reaches.
+        out_of_memory: ways that the memory of a GPU did not suffice for.
     """
 
     samples: int
@@ -48,6 +56,7 @@ class Bench:
     max_difference: dict[str, float]
     peak_mb: dict[str, float | None]
     peak_fraction: float
+    out_of_memory: tuple[str, ...] = ()
 
 
 def synthetic_items(
@@ -72,7 +81,9 @@ def synthetic_items(
             f"samples of up to {prompt} + 3 x {completion} tokens do not fit the model's {limit}: give shorter ones"
         )
     rng = Random(seed)
-    words = range(model.get_input_embeddings().num_embeddings // 2)  # the upper end may hold control tokens
+    # The upper end may hold control tokens, and a model's own head does not read a pad token at the end of a sample.
+    lower = model.get_input_embeddings().num_embeddings // 2
+    words = [index for index in range(lower) if index != model.config.pad_token_id]
     items = []
     for _ in range(groups):
         shared = rng.choices(words, k=prompt)
@@ -94,8 +105,8 @@ def run_bench(
     """Score the items in every way, the ways in turn within each repetition.
 
     Args:
-        model: a sequence classifier in evaluation mode.
-        items: n lists of token ids.
+        model: a sequence classifier in evaluation mode, with a pad token.
+        items: n lists of token ids, none of which ends in it.
         ways: of `WAYS`; `ours` is always measured, `single` always scored once, as what the others must equal.
         repetitions: of the timing.
         max_tokens: of our forward passes.
@@ -118,10 +129,18 @@ def run_bench(
     peaks: dict[str, float | None] = {}
     computed = 0
     for repetition in range(repetitions):
-        for way in chosen if repetition % 2 == 0 else chosen[::-1]:
+        for way in chosen[:] if repetition % 2 == 0 else chosen[::-1]:
             peak = _PeakMemory(model.device) if repetition == 0 else None  # first ours, in fresh memory
             started = clock()
-            scores, tokens = functions[way]()
+            try:
+                scores, tokens = functions[way]()
+            except RuntimeError as error:
+                if way == "ours" or not out_of_memory(error):
+                    raise
+                chosen.remove(way)
+                for results in (times, differences, peaks):
+                    results.pop(way, None)
+                continue
             times[way].append(clock() - started)
             if peak is not None:
                 peaks[way] = peak.megabytes()
@@ -144,6 +163,7 @@ def run_bench(
         differences,
         peaks,
         rate / _product_rate(model, clock),
+        tuple(way for way in WAYS if way in ways and way not in chosen),
     )
 
 
@@ -167,6 +187,8 @@ def bench_table(result: Bench) -> Any:
             f"{result.max_difference[way]:.1e}",
             "unknown" if peak is None else f"{peak:,.0f} MB",
         )
+    for way in result.out_of_memory:
+        table.add_row(way.replace("_", " "), "", "", "", "not enough")
     return table
 
 
@@ -178,7 +200,7 @@ def conditions(model: Any) -> dict[str, Any]:
     cuda = model.device.type == "cuda"
     return {
         "dtype": str(model.dtype).removeprefix("torch."),
-        "device": torch.cuda.get_device_name(model.device) if cuda else platform.machine(),
+        "device": torch.cuda.get_device_name(model.device) if cuda else _processor(),
         "cores": os.cpu_count(),
         "threads": torch.get_num_threads(),
         "load": os.getloadavg()[0] if hasattr(os, "getloadavg") else None,
@@ -186,6 +208,12 @@ def conditions(model: Any) -> dict[str, Any]:
         "transformers": transformers.__version__,
         "python": platform.python_version(),
     }
+
+
+def _processor() -> str:
+    info = Path("/proc/cpuinfo")  # where there is none, Python knows
+    named = re.search(r"^model name\s*: (.+)$", info.read_text(encoding="utf-8") if info.exists() else "", re.M)
+    return named[1] if named else platform.processor() or platform.machine()
 
 
 def _ours(model: Any, items: Sequence[list[int]], max_tokens: int) -> tuple[list[float], int]:

@@ -94,8 +94,13 @@ def fingerprint(model: Any, template: str) -> bytes:
     digest.update(model.config.to_json_string(use_diff=True).encode())
     bits = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
     for name, tensor in sorted(model.state_dict().items()):
-        flat = tensor.detach().contiguous().view(-1).view(bits[tensor.element_size()])
-        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)} {int(flat.sum(dtype=torch.int64))}".encode())
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        words = tensor.detach().contiguous().view(bits[tensor.element_size()])
+        # Sums along each axis: made where the weights are, and other ones if rows, columns or signs change places.
+        for axis in range(words.dim()) if words.dim() > 1 else ():
+            digest.update(words.sum(axis, dtype=torch.int64).cpu().numpy().tobytes())
+        if words.dim() < 2:
+            digest.update(words.cpu().numpy().tobytes())
     return digest.digest()
 
 

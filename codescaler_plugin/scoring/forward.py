@@ -65,7 +65,8 @@ def row_logits(model: Any, row: Row) -> Any:
 def padded_logits(model: Any, items: Sequence[list[int]], *, max_tokens: int) -> Iterator[Pass]:
     """Each item's logit once, longest first, in batches of similar length.
 
-    Encoder models keep their own pooling.
+    Models without a linear head on a token's hidden state, encoders say, keep their own pooling; if that goes by a pad
+    token and there is none, they score one sample at a time.
 
     Args:
         model: a sequence classifier.
@@ -75,18 +76,20 @@ def padded_logits(model: Any, items: Sequence[list[int]], *, max_tokens: int) ->
     import torch
 
     device = model.device
-    budget = min(max_tokens, PADDED_TOKENS)
+    linear = _has_linear_head(model)
+    pad = getattr(model.config, "pad_token_id", None)
+    budget = min(max_tokens, PADDED_TOKENS) if linear or pad is not None else 1
+    fill = 0 if linear else pad or 0  # attention masks it, and the linear head is put on the last token by length
     order = sorted(range(len(items)), key=lambda index: len(items[index]), reverse=True)
     while order:
         width = len(items[order[0]])
         size = max(1, budget // width)
         batch, order = order[:size], order[size:]
         lengths = torch.tensor([len(items[index]) for index in batch], device=device)
-        # Any id may fill up: attention masks it, and pooling goes by length.
-        ids = torch.tensor([items[index] + [0] * (width - len(items[index])) for index in batch], device=device)
+        ids = torch.tensor([items[index] + [fill] * (width - len(items[index])) for index in batch], device=device)
         mask = (torch.arange(width, device=device) < lengths[:, None]).long()
         with torch.inference_mode():
-            if _has_linear_head(model):
+            if linear:
                 hidden = model.base_model(input_ids=ids, attention_mask=mask, use_cache=False).last_hidden_state
                 logits = _head(model, hidden[torch.arange(len(batch), device=device), lengths - 1])
             else:
@@ -113,6 +116,13 @@ def fitting_tokens(model: Any) -> int:
     cuda = model.device.type == "cuda"
     free = torch.cuda.mem_get_info(model.device)[0] if cuda else psutil.virtual_memory().available
     return int(min(MAX_TOKENS, max(_MIN_TOKENS, free // 4 // per_token)))
+
+
+def out_of_memory(error: RuntimeError) -> bool:
+    """Whether torch could not get the memory that it asked for."""
+    import torch
+
+    return isinstance(error, torch.cuda.OutOfMemoryError) or "can't allocate memory" in str(error)
 
 
 def _has_linear_head(model: Any) -> bool:

@@ -12,6 +12,7 @@ CONNECT_SECONDS = 5.0
 READ_SECONDS = 120.0
 RETRIES = 3
 _BACK_OFF = 0.25  # seconds before the second retry; doubles
+_LONGEST_WAIT = 30.0  # seconds, whatever `Retry-After` asks for
 _RETRIED = frozenset({408, 429, 500, 502, 503, 504})
 _SHOWN = 300  # characters of a server's message
 
@@ -20,15 +21,23 @@ class RefusedError(ScorerError):
     """A server answered 400, 413 or 422: it will not take this body, now or later."""
 
 
+class _Retry(urllib3.Retry):
+    def get_retry_after(self, response: urllib3.BaseHTTPResponse) -> float | None:
+        seconds = super().get_retry_after(response)
+        return None if seconds is None else min(seconds, _LONGEST_WAIT)
+
+
 class HttpPool:
     """A thread-safe client.
 
     Args:
         urls: base URLs, `http://host:port` or https, divided by commas.
         read_seconds: longest wait for an answer.
-        retries: further attempts at one server after an answer that may pass (408, 429, 5xx; `Retry-After` is heeded)
+        retries: further attempts at one server after an answer that may pass (408, 429, 5xx; `Retry-After` is heeded,
+            up to half a minute)
             or a broken connection.
         headers: sent with each request.
+        api_key: sent as a bearer token; None: none.
 
     Raises:
         ConfigError: a URL without scheme or host.
@@ -41,6 +50,7 @@ class HttpPool:
         read_seconds: float = READ_SECONDS,
         retries: int = RETRIES,
         headers: dict[str, str] | None = None,
+        api_key: str | None = None,
     ) -> None:
         self.urls = [url.strip().rstrip("/") for url in urls.split(",") if url.strip()]
         for url in self.urls:
@@ -50,9 +60,9 @@ class HttpPool:
             raise ConfigError("no server's address: expected http://host:port, several divided by commas")
         self._http = urllib3.PoolManager(
             maxsize=32,
-            headers=headers,
+            headers=(headers or {}) | ({} if api_key is None else {"Authorization": f"Bearer {api_key}"}),
             timeout=urllib3.Timeout(connect=CONNECT_SECONDS, read=read_seconds),
-            retries=urllib3.Retry(
+            retries=_Retry(
                 total=retries,
                 backoff_factor=_BACK_OFF,
                 backoff_jitter=_BACK_OFF,

@@ -19,7 +19,8 @@ def load_classifier(name: str, device: str | None = None) -> tuple[Any, Any]:
         device: torch device; None: that of `accelerate` if it is in use, else the current GPU, else the CPU.
 
     Raises:
-        ConfigError: it cannot be had, has not one label, no trained head, no fitting tokenizer or no chat template.
+        ConfigError: it cannot be had, has not one label, no trained head, no fitting tokenizer or no chat template; or
+            there is no such device.
     """
     import torch
     from safetensors import SafetensorError
@@ -57,11 +58,11 @@ def load_classifier(name: str, device: str | None = None) -> tuple[Any, Any]:
     return model.to(place).eval(), tokenizer
 
 
-def checked_handle(model: Any) -> Any:
-    """A loaded model if it is a classifier with one label.
+def checked_handle(model: Any, tokenizer: Any) -> Any:
+    """A loaded model if it is a classifier with one label; of a PEFT model the classifier with the adapters in it.
 
     Raises:
-        ConfigError: it is not.
+        ConfigError: it is not, or the tokenizer does not fit it or has no chat template.
     """
     labels = getattr(getattr(model, "config", None), "num_labels", None)
     if labels != 1:
@@ -69,6 +70,9 @@ def checked_handle(model: Any) -> Any:
             f"{type(model).__name__} with {labels} labels: a reward model is a sequence classifier of transformers "
             "with one"
         )
+    if hasattr(model, "get_base_model"):
+        model = model.get_base_model()
+    _check_tokenizer(type(model).__name__, model, tokenizer)
     return model
 
 
@@ -98,7 +102,13 @@ def _place(device: str | None) -> Any:
     import torch
 
     if device is not None:
-        return torch.device(device)
+        try:
+            return torch.empty(0, device=device).device
+        except (RuntimeError, AssertionError) as error:  # the latter where torch is built without CUDA
+            reason = str(error).splitlines()[0]
+            raise ConfigError(
+                f"device {device!r} cannot be used here: {reason}; give cpu, cuda or cuda:N, or leave it out"
+            ) from error
     if "accelerate" in sys.modules:
         from accelerate import PartialState
         from accelerate.state import is_initialized

@@ -27,8 +27,7 @@ class RemoteScorer:
 
     def __init__(self, urls: str, *, api_key: str | None = None) -> None:
         self._settings = {"urls": urls, "api_key": api_key}
-        headers = {} if api_key is None else {"Authorization": f"Bearer {api_key}"}
-        self._pool = HttpPool(urls, headers=headers)
+        self._pool = HttpPool(urls, api_key=api_key)
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _remade, (self._settings["urls"], self._settings["api_key"])
@@ -37,8 +36,8 @@ class RemoteScorer:
         """Raw logits of (problem, code) pairs; same length, same order; None where the server has none.
 
         Raises:
-            ScorerError: a server could not be reached or answered something else; it names the server. `scores`
-                holds what others answered.
+            ScorerError: a server could not be reached, answered something else, or refuses an item; it names the
+                server and the item. `scores` holds what was answered.
         """
         unique = list(dict.fromkeys(items))
         chunks = list(grouped_chunks([problem for problem, _ in unique], _ITEMS))
@@ -48,7 +47,10 @@ class RemoteScorer:
             answer = self._pool.post("/v1/score", body, affinity=chunk[0])
             return _scores(answer, len(chunk), self._pool.urls)
 
-        scores, error = fan_out(send, chunks, len(unique))
+        def name(index: int) -> str:
+            return f"item {items.index(unique[index])} (problem {unique[index][0][:60]!r})"
+
+        scores, error = fan_out(send, chunks, len(unique), name)
         by_item = dict(zip(unique, scores, strict=True))
         in_order = [by_item[item] for item in items]
         if error is not None:

@@ -22,6 +22,7 @@ from codescaler_plugin.scoring.forward import (
     Pass,
     can_share_prefixes,
     fitting_tokens,
+    out_of_memory,
     padded_logits,
     tree_logits,
 )
@@ -34,6 +35,7 @@ CACHE_SIZE = 65_536
 """Scores kept in memory: 10 MB."""
 _CHUNK = 128  # items rendered and tokenised while the chunk before is in the model
 _TOLERANCE = {"float32": 1e-4, "float16": 0.05, "bfloat16": 0.1}  # of the self-check, relative above 1
+_GIVEN_UP = "padded batches are used instead. Please report the model and the versions of torch and transformers."
 _ADVICE = {
     Unscorable.TOO_LONG: "%d of %d samples get no score: their code is too long for %s tokens; raise max_length",
     Unscorable.CONTROL_TOKEN: "%d of %d samples (limit: %s tokens) get no score: they hold control tokens",
@@ -91,13 +93,13 @@ class TransformersScorer:
     padded batches take over.
 
     Args:
-        model: a directory, a hub id, or a loaded sequence classifier. A loaded one is used where it is and left as it
-            was found: device, mode, attention and settings.
+        model: a directory, a hub id, or a loaded sequence classifier, PEFT's too. A loaded one is used where it is, in
+            its own dtype whatever autocast says, and left as it was found: device, modes, attention and settings.
         tokenizer: of a loaded model; not used with a name.
         max_length: tokens of the longest sample, see `Renderer.encode`; None: the model's own limit.
         max_tokens: tokens of a forward pass; None: what fits a quarter of the free memory, at most
             `forward.MAX_TOKENS`. After running out of memory it is halved, with a warning.
-        device: torch device; None: that of `accelerate` if it is in use, else the current accelerator, else the CPU.
+        device: torch device; None: that of `accelerate` if it is in use, else the current GPU, else the CPU.
         cache_size: scores remembered across calls; 0: none. Updating the weights of a loaded model in place forgets
             them (assigning to `.data` is not seen).
         cache_dir: folder of a score file shared by processes (extra `cache`); None: none.
@@ -105,7 +107,8 @@ class TransformersScorer:
 
     Raises:
         ConfigError: on first use, if the model cannot be had, is not a one-label classifier, has no trained head, or
-            its tokenizer has no chat template; at once, if a loaded model comes without a tokenizer or is to be moved.
+            its tokenizer does not fit or has no chat template; at once, if a loaded model comes without a tokenizer or
+            is to be moved.
     """
 
     def __init__(
@@ -193,7 +196,7 @@ class TransformersScorer:
         if isinstance(self.model, str):
             engine.model.to(engine.device)
         else:
-            weights = hash(tuple((id(weight), weight._version) for weight in engine.model.parameters()))
+            weights = hash(tuple((id(one), one._version, one.dtype) for one in engine.model.parameters()))
             if weights != engine.weights:
                 engine.weights = weights
                 engine.cache.clear()
@@ -205,7 +208,7 @@ class TransformersScorer:
         if isinstance(self.model, str):
             model, tokenizer = load_classifier(self.model, self.device)
         else:
-            model, tokenizer = checked_handle(self.model), self.tokenizer
+            model, tokenizer = checked_handle(self.model, self.tokenizer), self.tokenizer
         limit = self.max_length or getattr(model.config, "max_position_embeddings", None)
         template = str(tokenizer.chat_template)
         return _Engine(
@@ -274,7 +277,7 @@ class TransformersScorer:
                     yield {keys[index]: logit for index, logit in done.logits if math.isfinite(logit)}
             except RuntimeError as error:
                 longest = max(map(len, left.values()))
-                if not _out_of_memory(error) or engine.max_tokens <= longest:
+                if not out_of_memory(error) or engine.max_tokens <= longest:
                     raise
                 engine.max_tokens = max(engine.max_tokens // 2, longest)
                 logger.warning(
@@ -299,27 +302,40 @@ class TransformersScorer:
             yield done
 
     def _check(self, engine: _Engine, rows: list[list[int]]) -> None:
-        """Shared prefixes against single samples, once, on up to three samples; on a difference they are given up."""
-        by_length = sorted(rows, key=len)
-        sample = [by_length[0], by_length[len(rows) // 2], by_length[-1]]
-        shared = sorted(
-            pair for done in tree_logits(engine.model, sample, max_tokens=engine.max_tokens) for pair in done.logits
-        )
+        """Shared prefixes against single samples, once, on up to three samples; on a difference they are given up.
+
+        The shortest, the longest, and one made of the longest, so that a prefix is shared whatever comes first.
+        """
+        longest = max(rows, key=len)
+        half = len(longest) // 2
+        sample = [min(rows, key=len), longest, longest[:half] + longest[half:][::-1]]
+        try:
+            shared = sorted(
+                pair
+                for done in tree_logits(engine.model, sample, max_tokens=engine.max_tokens)
+                for pair in done.logits
+            )
+        except RuntimeError as error:
+            if out_of_memory(error):
+                raise
+            engine.checked, engine.tree = True, False
+            logger.warning("%s: shared prefixes fail: %s; %s", self._name(), error, _GIVEN_UP)
+            return
         alone = sorted(pair for done in padded_logits(engine.model, sample, max_tokens=1) for pair in done.logits)
         tolerance = _TOLERANCE.get(str(engine.model.dtype).removeprefix("torch."), 0.1)
         gaps = [abs(one - other) / max(1.0, abs(other)) for (_, one), (_, other) in zip(shared, alone, strict=True)]
         engine.checked = True
-        if not max(gaps) <= tolerance:
+        if not all(gap <= tolerance for gap in gaps):  # nan compares as false
             engine.tree = False
             logger.warning(
                 "%s: scores with shared prefixes %s differ from those of single samples %s by up to %.2g (allowed: "
-                "%.2g); padded batches are used instead. Please report the model and the versions of torch and "
-                "transformers.",
+                "%.2g); %s",
                 self._name(),
                 [value for _, value in shared],
                 [value for _, value in alone],
                 max(gaps),
                 tolerance,
+                _GIVEN_UP,
             )
 
     def _name(self) -> str:
@@ -328,13 +344,17 @@ class TransformersScorer:
 
 @contextmanager
 def _evaluating(model: Any) -> Iterator[None]:
-    """Without dropout inside, in the mode it was in after."""
-    training = model.training
+    """Without dropout and in the model's own dtype inside; each module in the mode it was in after."""
+    import torch
+
+    training = [module for module in model.modules() if module.training]
     model.eval()
     try:
-        yield
+        with torch.autocast(model.device.type, enabled=False):
+            yield
     finally:
-        model.train(training)
+        for module in training:
+            module.training = True
 
 
 def _offload(engine: _Engine) -> None:
@@ -348,9 +368,3 @@ def _free(device: Any) -> None:
 
     if device.type == "cuda":
         torch.cuda.empty_cache()
-
-
-def _out_of_memory(error: RuntimeError) -> bool:
-    import torch
-
-    return isinstance(error, torch.cuda.OutOfMemoryError) or "can't allocate memory" in str(error)

@@ -34,6 +34,7 @@ class VllmScorer:
         tokenizer: directory or hub id; None: where the server says it has the model from.
         max_length: tokens of the longest sample, see `Renderer.encode`; None: the server's limit.
         cache_size: scores remembered across calls; 0: none.
+        api_key: sent as a bearer token (`vllm serve --api-key`); None: none.
 
     Raises:
         ConfigError: a URL without scheme or host; on first use, if the tokenizer cannot be had.
@@ -47,13 +48,15 @@ class VllmScorer:
         tokenizer: str | None = None,
         max_length: int | None = None,
         cache_size: int = 65_536,
+        api_key: str | None = None,
     ) -> None:
         self.urls = urls
         self.model = model
         self.tokenizer = tokenizer
         self.max_length = max_length
         self.cache_size = cache_size
-        self._pool = HttpPool(urls)
+        self.api_key = api_key
+        self._pool = HttpPool(urls, api_key=api_key)
         self._cache = ScoreCache(cache_size)
         self._ready: tuple[str, Renderer] | None = None
         self._lock = Lock()
@@ -62,8 +65,7 @@ class VllmScorer:
         return {name: value for name, value in vars(self).items() if not name.startswith("_")}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        vars(self).update(state, _pool=HttpPool(state["urls"]), _cache=ScoreCache(state["cache_size"]), _ready=None)
-        self._lock = Lock()
+        VllmScorer.__init__(self, **state)
 
     def score(self, items: Sequence[tuple[str, str]]) -> list[float | None]:
         """Raw logits of (problem, code) pairs; same length, same order; None for `Unscorable` ones, with a warning.
@@ -95,16 +97,14 @@ class VllmScorer:
                 wanted.append((item, row, key))
 
         def send(chunk: list[int]) -> list[float | None]:
-            try:
-                return list(self._logits(model, [wanted[index][1] for index in chunk], affinity=chunk[0]))
-            except RefusedError as error:
-                if len(chunk) > 1:  # one of them: the others get their scores
-                    answers, refusal = fan_out(send, [[index] for index in chunk], max(chunk) + 1)
-                    raise ScorerError(str(refusal or error), [answers[index] for index in chunk]) from error
-                item = wanted[chunk[0]][0]
-                raise ScorerError(f"item {items.index(item)} (problem {item[0][:60]!r}): {error}") from error
+            return list(self._logits(model, [wanted[index][1] for index in chunk], affinity=chunk[0]))
 
-        found, error = fan_out(send, list(grouped_chunks([item[0] for item, _, _ in wanted], _ITEMS)), len(wanted))
+        def name(index: int) -> str:
+            item = wanted[index][0]
+            return f"item {items.index(item)} (problem {item[0][:60]!r})"
+
+        chunks = list(grouped_chunks([item[0] for item, _, _ in wanted], _ITEMS))
+        found, error = fan_out(send, chunks, len(wanted), name)
         with self._lock:
             self._cache.put(
                 {key: logit for (_, _, key), logit in zip(wanted, found, strict=True) if logit is not None}

@@ -1,12 +1,17 @@
 import json
+import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
+from rich.console import Console
 from typer.testing import CliRunner
 
 from codescaler_plugin import ConfigError
 from codescaler_plugin.cli import app
-from codescaler_plugin.scoring.bench import WAYS, run_bench, synthetic_items
+from codescaler_plugin.scoring import bench as bench_module
+from codescaler_plugin.scoring.bench import WAYS, bench_table, run_bench, synthetic_items
 from codescaler_plugin.scoring.loading import load_classifier
 
 SHAPE = {"groups": 2, "group": 4, "prompt": 60, "completion": 20}
@@ -32,6 +37,45 @@ def test_groups_share_their_prompt_and_nothing_else(tiny_rm_dir: Path) -> None:
     assert len(set(prompts)) == 2
     assert prompts == sorted(prompts, key=prompts.index)
     assert all(65 <= len(item) <= 120 for item in items)
+
+
+def test_no_sample_holds_a_pad_token(tiny_rm_dir: Path) -> None:
+    model, _ = load_classifier(str(tiny_rm_dir))
+    model.config.pad_token_id = 7
+    ids = {token for item in synthetic_items(model, **SHAPE) for token in item}
+    assert len(ids) > 100
+    assert 7 not in ids
+
+
+def test_way_that_runs_out_of_memory_is_left_out_and_named(tiny_rm_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model, _ = load_classifier(str(tiny_rm_dir))
+    padded = bench_module._padded
+
+    def small_machine(model: Any, items: Any, size: int) -> Any:
+        if size > 4:
+            raise torch.cuda.OutOfMemoryError("CUDA out of memory")
+        return padded(model, items, size)
+
+    monkeypatch.setattr(bench_module, "_padded", small_machine)
+    bench = run_bench(model, synthetic_items(model, **SHAPE), repetitions=2)
+    assert bench.out_of_memory == ("batches_of_8", "one_forward")
+    assert set(bench.seconds) == set(bench.ratio) == set(bench.max_difference) == set(bench.peak_mb)
+    assert set(bench.seconds) == {"ours", "single"}
+    console = Console(width=80, record=True)
+    console.print(bench_table(bench))
+    assert console.export_text().count("not enough") == 2
+
+
+def test_model_without_a_pad_token_is_measured(tiny_rm_dir: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "no-pad"
+    shutil.copytree(tiny_rm_dir, folder)
+    settings = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**settings, "pad_token_id": None}))
+    arguments = ["bench", "--model", str(folder), "--group", "4", "--prompt", "40", "--completion", "16"]
+    result = CliRunner().invoke(app, [*arguments, "--repetitions", "1"])
+    assert result.exit_code == 0, result.output
+    report = json.loads(result.stdout.splitlines()[-1])
+    assert max(report["max_difference"].values()) < 1e-5
 
 
 def test_shape_that_does_not_fit_the_model_is_a_config_error(tiny_policy_dir: Path, tmp_path: Path) -> None:

@@ -108,6 +108,46 @@ def test_loaded_model_is_scored_and_left_as_it_was(tiny_rm_dir: Path, expected: 
     assert all(weight.requires_grad and weight.grad is None for weight in model.parameters())
 
 
+def test_module_that_is_in_another_mode_than_the_model_keeps_it(tiny_rm_dir: Path) -> None:
+    model, tokenizer = handle(tiny_rm_dir)
+    model.train()
+    model.model.eval()
+    TransformersScorer(model, tokenizer=tokenizer).score(ITEMS[:1])
+    assert [name for name, module in model.named_modules() if module.training] == ["", "score"]
+
+
+def test_autocast_of_the_caller_changes_no_score(tiny_rm_dir: Path, expected: list[float]) -> None:
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert load_scorer(str(tiny_rm_dir)).score(ITEMS) == pytest.approx(expected, abs=1e-5, rel=0)
+
+
+@pytest.mark.parametrize("task", [None, "SEQ_CLS"])
+@pytest.mark.parametrize("pad", [0, 300, None])
+def test_scores_of_a_model_with_adapters_are_those_of_single_samples(
+    tiny_rm_dir: Path, pad: int | None, task: str | None
+) -> None:
+    peft = pytest.importorskip("peft", reason="PEFT is not installed")
+    model, tokenizer = handle(tiny_rm_dir)
+    model.config.pad_token_id = pad
+    torch.manual_seed(0)
+    settings = peft.LoraConfig(task_type=task, target_modules=["q_proj", "v_proj"], init_lora_weights=False)
+    adapted = peft.get_peft_model(model, settings).eval()
+    items = [(PROBLEM, "x = 1\n" * count) for count in (1, 2, 9)]
+    with torch.inference_mode():
+        single = [adapted(input_ids=torch.tensor([row])).logits.item() for row in Renderer(tokenizer).encode(items)]
+    assert max(single) - min(single) > 1e-3
+    assert TransformersScorer(adapted, tokenizer=tokenizer).score(items) == pytest.approx(single, abs=1e-5, rel=0)
+
+
+def test_scores_of_another_dtype_are_forgotten(tiny_rm_dir: Path) -> None:
+    model, tokenizer = handle(tiny_rm_dir)
+    scorer = TransformersScorer(model, tokenizer=tokenizer)
+    scorer.score(ITEMS[:1])
+    model.to(torch.bfloat16)
+    scorer.score(ITEMS[:1])
+    assert scorer.stats.cache_hits == 0
+
+
 def test_scores_of_older_weights_are_forgotten(tiny_rm_dir: Path) -> None:
     model, tokenizer = handle(tiny_rm_dir)
     scorer = TransformersScorer(model, tokenizer=tokenizer)
@@ -134,6 +174,24 @@ def test_tokenizer_without_a_pad_token_will_do(tiny_rm_dir: Path, expected: list
     tokenizer.pad_token = None
     model.config.pad_token_id = None
     assert TransformersScorer(model, tokenizer=tokenizer).score(ITEMS) == pytest.approx(expected, abs=1e-5, rel=0)
+
+
+def no_template(tokenizer: Any) -> None:
+    tokenizer.chat_template = None
+
+
+def more_tokens(tokenizer: Any) -> None:
+    tokenizer.add_tokens(["solve"])
+
+
+@pytest.mark.parametrize(("change", "message"), [(no_template, "no chat template"), (more_tokens, "do not match")])
+def test_loaded_model_with_a_tokenizer_that_does_not_fit_is_a_config_error(
+    tiny_rm_dir: Path, change: Any, message: str
+) -> None:
+    model, tokenizer = handle(tiny_rm_dir)
+    change(tokenizer)
+    with pytest.raises(ConfigError, match=message):
+        TransformersScorer(model, tokenizer=tokenizer).score(ITEMS)
 
 
 def test_loaded_model_without_one_label_is_a_config_error(tiny_policy_dir: Path) -> None:
@@ -164,17 +222,43 @@ def test_shared_prefixes_that_give_other_scores_are_given_up_with_numbers(
     assert "by up to 0.5" in caplog.text
 
 
+def test_sharing_is_checked_even_if_one_sample_comes_first(
+    tiny_rm_dir: Path, expected: list[float], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    segments = forward.attention.segments
+    monkeypatch.setattr(forward.attention, "segments", lambda nodes: (segments(nodes)[0], []))  # blind to prefixes
+    scorer = TransformersScorer(str(tiny_rm_dir))
+    with caplog.at_level(logging.WARNING, logger="codescaler_plugin"):
+        scorer.score(ITEMS[:1])
+    assert "differ from those of single samples" in caplog.text
+    assert scorer.score(ITEMS) == pytest.approx(expected, abs=1e-5, rel=0)
+
+
+@pytest.mark.parametrize("bad", [{0, 1, 2}, {0}, {1}, {2}])
 def test_shared_prefixes_that_give_nan_are_given_up(
-    tiny_rm_dir: Path, expected: list[float], monkeypatch: pytest.MonkeyPatch
+    tiny_rm_dir: Path, expected: list[float], bad: set[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     passes = forward.tree_logits
 
     def broken(model: Any, rows: list[list[int]], *, max_tokens: int) -> Any:
         for done in passes(model, rows, max_tokens=max_tokens):
-            yield forward.Pass([(item, float("nan")) for item, _ in done.logits], done.tokens, 0)
+            logits = [(item, float("nan") if item in bad else logit) for item, logit in done.logits]
+            yield forward.Pass(logits, done.tokens, 0)
 
     monkeypatch.setattr(transformers_scorer, "tree_logits", broken)
     assert TransformersScorer(str(tiny_rm_dir)).score(ITEMS) == pytest.approx(expected, abs=1e-5, rel=0)
+
+
+def test_shared_prefixes_that_fail_are_given_up_with_the_reason(
+    tiny_rm_dir: Path, expected: list[float], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail(*_: object) -> None:
+        raise RuntimeError("no kernel for this shape")
+
+    monkeypatch.setattr(forward.attention, "_forward", fail)
+    with caplog.at_level(logging.WARNING, logger="codescaler_plugin"):
+        assert TransformersScorer(str(tiny_rm_dir)).score(ITEMS) == pytest.approx(expected, abs=1e-5, rel=0)
+    assert "shared prefixes fail: no kernel for this shape; padded batches" in caplog.text
 
 
 # Memory and devices
@@ -240,6 +324,12 @@ def test_offload_gives_the_memory_of_a_gpu_back(tiny_rm_dir: Path) -> None:
     scorer.offload()
     assert torch.cuda.memory_allocated() == before
     assert scorer.score(ITEMS) == first
+
+
+@pytest.mark.parametrize("device", ["nope", "cuda:99"])
+def test_device_that_is_not_there_is_a_config_error_that_names_it(tiny_rm_dir: Path, device: str) -> None:
+    with pytest.raises(ConfigError, match=f"device '{device}' cannot be used here: .*; give cpu, cuda"):
+        load_scorer(str(tiny_rm_dir), device=device).score(ITEMS[:1])
 
 
 def test_device_is_that_of_accelerate(tiny_rm_dir: Path) -> None:
@@ -313,6 +403,14 @@ def test_fingerprint_tells_weights_dtype_and_template_apart(tiny_rm_dir: Path) -
     with torch.no_grad():
         model.model.layers[0].mlp.up_proj.weight[0, 0] += 1e-3
     assert fingerprint(model, "template") != same
+    for swapped in ("model.layers.0.mlp.up_proj.weight", "model.norm.weight"):
+        model, _ = handle(tiny_rm_dir)
+        weight = model.get_parameter(swapped)
+        with torch.no_grad():
+            weight[0] += 1
+            other = fingerprint(model, "template")
+            weight[[0, 1]] = weight[[1, 0]]
+        assert fingerprint(model, "template") != other, swapped
     assert fingerprint(handle(tiny_rm_dir)[0].to(torch.bfloat16), "template") != same
 
 

@@ -28,6 +28,7 @@ class Double:
         self.answer = answer
         self.asked: list[tuple[str, dict[str, Any]]] = []
         self.headers: list[dict[str, str]] = []
+        self.retry_after = ""
         double = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -48,6 +49,8 @@ class Double:
                 try:
                     self.send_response(status)
                     self.send_header("Content-Length", str(len(data)))
+                    if double.retry_after:
+                        self.send_header("Retry-After", double.retry_after)
                     self.end_headers()
                     self.wfile.write(data)
                 except BrokenPipeError:  # the client has given up waiting
@@ -128,11 +131,54 @@ def test_api_key_is_sent_and_not_shown(serve) -> None:
     assert "secret" not in repr(CodeScalerConfig(api_key="secret"))
 
 
+def test_api_key_is_sent_to_vllm_and_survives_pickling(serve, tiny_rm_dir: Path) -> None:
+    double = serve(vllm_of(tiny_rm_dir))
+    pickle.loads(pickle.dumps(load_scorer(f"vllm+{double.url}", api_key="secret"))).score(ITEMS)
+    assert {headers.get("Authorization") for headers in double.headers} == {"Bearer secret"}
+
+
 @pytest.mark.parametrize("status", [429, 500, 503])
 def test_answer_that_may_pass_is_asked_again(serve, status: int) -> None:
     double = serve(first_then((status, {"detail": "busy"}), (status, {"detail": "busy"}), then=codescaler))
     assert load_scorer(double.url).score(ITEMS)[0] == 6.0
     assert len(double.asked) == 3
+
+
+def test_server_that_asks_to_come_back_in_an_hour_is_asked_sooner(serve, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(http_pool, "_LONGEST_WAIT", 0.05)
+    double = serve(first_then((503, {"detail": "busy"}), then=codescaler))
+    double.retry_after = "3600"
+    started = time.monotonic()
+    assert load_scorer(double.url).score(ITEMS)[0] == 6.0
+    assert 0.05 <= time.monotonic() - started < 5
+
+
+def test_server_that_fails_again_and_again_is_not_asked_for_every_item(serve, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(http_pool, "RETRIES", 0)
+    double = serve(lambda path, body: (404, {"detail": "Not Found"}))
+    with pytest.raises(ScorerError, match="404: Not Found") as caught:
+        load_scorer(double.url).score([(f"problem {number}", "x = 1\n") for number in range(64 * 60)])
+    assert caught.value.scores == (None,) * 64 * 60
+    assert 8 <= len(double.asked) < 60
+
+
+def test_item_that_a_codescaler_server_refuses_is_named_and_the_others_are_scored(serve) -> None:
+    def answer(path: str, body: dict[str, Any]) -> tuple[int, Any]:
+        if any(item["problem"] == "q" for item in body["items"]):
+            return 422, {"detail": "too many characters"}
+        return codescaler(path, body)
+
+    double = serve(answer)
+    with pytest.raises(ScorerError, match=rf"item 1 \(problem 'q'\): {double.url}.*422: too many char") as caught:
+        load_scorer(double.url).score(ITEMS)
+    assert caught.value.scores == (6.0, None, 8.0, 6.0)
+
+
+def test_many_items_that_are_refused_together_are_scored_one_by_one(serve) -> None:
+    double = serve(
+        lambda path, body: (413, {"detail": "too large"}) if len(body["items"]) > 1 else codescaler(path, body)
+    )
+    assert load_scorer(double.url).score(ITEMS) == [6.0, 7.0, 8.0, 6.0]
 
 
 def test_server_that_stays_broken_is_an_error_that_names_it_and_what_it_said(serve) -> None:
