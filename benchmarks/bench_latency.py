@@ -12,7 +12,8 @@ and the conditions say so.
 
 Printed: p50 and p95 of wall and CPU seconds a problem, accuracy, share of runs that time out, who wins, and the
 conditions of a fair comparison; then what the reward models of the paper would take on GPUs by name, which is computed
-and not measured. The last line of stdout is JSON.
+and not measured. The last line of stdout is JSON. With --output FOLDER, what was measured is kept there as well, and
+`codescaler report FOLDER` shows it.
 
 DATA is that of bench_selection.py. Without it, and without --candidates FILE (what `codescaler verify` wrote) and
 --tests FILE (what it was given): the embedded policy's samples on held-out problems of the miniature, where programs
@@ -24,6 +25,8 @@ import json
 import os
 import platform
 import resource
+import shlex
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
@@ -39,6 +42,7 @@ from bench_selection import humaneval
 from codescaler_plugin import CodeScaler, CodeScalerConfig
 from codescaler_plugin.builtin import HELD_OUT_PROBLEMS, POLICY
 from codescaler_plugin.evaluation.candidates import read_candidates
+from codescaler_plugin.evaluation.report import Summary, write_summary
 from codescaler_plugin.preference.problems import read_problems
 from codescaler_plugin.preference.sandbox import TIMEOUT, Executor, Job, Sandbox
 from codescaler_plugin.records import CallTest, Problem, ScriptTest, Selection, Verdict
@@ -287,15 +291,17 @@ def main() -> None:
     parser.add_argument("--timeout", type=float, default=TIMEOUT)
     parser.add_argument("--prompt-tokens", type=int, default=480, help="for the computed part")
     parser.add_argument("--completion-tokens", type=int, default=216, help="for the computed part")
+    parser.add_argument("--output", type=Path, metavar="FOLDER", help="keep latency.NAME.summary.json here")
     options = parser.parse_args()
     if (options.candidates is None) != (options.tests is None):
         parser.error("--candidates and --tests belong together")
     torch.set_num_threads(1)
     if options.humaneval is not None:
-        tasks = codegen(options.humaneval, options.problems, options.n)
+        data, tasks = "humaneval", codegen(options.humaneval, options.problems, options.n)
     elif options.candidates is None:
-        tasks = miniature(options.problems, options.n)
+        data, tasks = "miniature", miniature(options.problems, options.n)
     else:
+        data = options.candidates.name.split(".")[0]
         tasks = given(options.candidates, options.tests, options.problems, options.n)
     if len(tasks) < 4:
         parser.error(f"{len(tasks)} problems have candidates and tests: at least 4 are needed")
@@ -336,8 +342,12 @@ def main() -> None:
             print(f"{row['gpu']:>12}" + "".join(f"{row[model]:>8.2f}" for model in PARAMETERS))
         else:
             print(f"beside the tests above (measured CPU) on {row['tests on cores']} cores: {row['ms']} ms")
-    result = {"benchmark": "latency", "ways": summaries, "multiple_of_reward_model": ratios, "conditions": around}
-    print(json.dumps({**result, "computed_ms_a_candidate": gpus}))
+    result = {"ways": summaries, "multiple_of_reward_model": ratios, "conditions": around}
+    if options.output is not None:
+        command = f"python benchmarks/bench_latency.py {shlex.join(sys.argv[1:])}"
+        summary = Summary("latency", data, scaler.config.model, result, {"command": command.strip()})
+        print(f"wrote {write_summary(options.output, summary)}")
+    print(json.dumps({"benchmark": "latency", **result, "computed_ms_a_candidate": gpus}))
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """One claim: what choosing by a reward model is worth beside other ways to choose, and how many tests a cascade saves.
 
-    python benchmarks/bench_selection.py --data DATA --kept FOLDER
+    python benchmarks/bench_selection.py --data DATA --kept FOLDER [--model builtin --model runs/smollm2/reward]
 
 Two sets of candidates with verdicts by execution:
 
@@ -11,15 +11,18 @@ Two sets of candidates with verdicts by execution:
 
 Printed: curves of the share of problems solved for N = 1 to 100 (unbiased over all N-subsets; the two ways that count
 copies: means over random orders); the cascade's accuracy against tests executed, its confidence cross-fitted on other
-problems; adaptive sampling beside a fixed N of the same mean. Scores are kept in FOLDER, and a run goes on there. The
-last line of stdout is JSON.
+problems; adaptive sampling beside a fixed N of the same mean. Several models stand in one table of curves. Scores are
+kept in FOLDER, and a run goes on there. The last line of stdout is JSON. Exit code 1: on the miniature, no cascade
+keeps 95% of the accuracy of all tests with 40% of the programs run.
 """
 
 import argparse
 import json
 import math
 import platform
+import sys
 from collections.abc import Sequence
+from itertools import compress
 from pathlib import Path
 from random import Random
 from statistics import fmean
@@ -47,6 +50,7 @@ SHOWN = (1, 2, 4, 8, 16, 32, 64, 100)
 ORDERS = 20  # random orders of a problem's candidates, for what no closed form gives
 SAMPLES, FIRST = 16, 8  # of the miniature: drawn, and given to the cascade
 ABSTAIN = (0.3, 0.6, 0.8, 0.85, 0.9, 0.95)
+KEPT, RUN = 0.95, 0.4  # the bar: share of the accuracy of all tests, with this share of the programs run
 LEAST, STEP = 4, 2  # of adaptive sampling
 
 Group = tuple[list[Judgement], list[bool]]
@@ -131,6 +135,15 @@ def curves(groups: Sequence[Group], most: int) -> dict[str, list[float]]:
     return {name: [fmean(column) for column in zip(*rows, strict=True)] for name, rows in found.items()}
 
 
+def side_by_side(found: dict[str, dict[str, list[float]]]) -> dict[str, list[float]]:
+    """Curves of several models in one table: what needs no model once, the oracle last."""
+    table: dict[str, list[float]] = {}
+    for model, ways in found.items():
+        table |= {way.replace("reward model", model): curve for way, curve in ways.items()}
+    oracle = table.pop("oracle")
+    return {**table, "oracle": oracle}
+
+
 def _counted(order: Sequence[int], forms: Sequence[int], worth: Sequence[float], passed: Sequence[bool]) -> list[bool]:
     """Whether the winner by worth + log(copies) passes, after each candidate of an order; a tie: the earlier."""
     copies: dict[int, int] = {}
@@ -183,6 +196,20 @@ def cascades(groups: Sequence[Group], count: int, agreement: float) -> dict[str,
         "distinct_programs": round(programs, 3),
         "ways": ways,
     }
+
+
+def missed(found: Sequence[dict[str, Any]]) -> str | None:
+    """A sentence if no cascade in `cascades` of the miniature reaches the bar; else None."""
+    ways = [way for one in found for way in one["ways"] if way["way"] == "cascade"]
+    frugal = [way["of_all_tests_accuracy"] for way in ways if way["of_distinct_programs"] <= RUN]
+    best = max(frugal, default=None)
+    if best is not None and best >= KEPT:
+        return None
+    said = "none runs so few" if best is None else f"the best keeps {best:.1%}"
+    return (
+        f"on the miniature no cascade keeps {KEPT:.0%} of the accuracy of all tests with at most {RUN:.0%} of the "
+        f"programs run: {said}"
+    )
 
 
 def abstention(groups: Sequence[Group], count: int, agreement: float) -> list[dict[str, float]]:
@@ -256,9 +283,10 @@ def print_curves(title: str, found: dict[str, list[float]]) -> None:
     """A line for each way, a column for each N."""
     most = len(found["random"])
     columns = [count for count in SHOWN if count <= most]
-    print(f"\n{title}: share of problems solved\n{'N':>24}" + "".join(f"{count:>7}" for count in columns))
+    width = max(24, *map(len, found))
+    print(f"\n{title}: share of problems solved\n{'N':>{width}}" + "".join(f"{count:>7}" for count in columns))
     for name, curve in found.items():
-        print(f"{name:>24}" + "".join(f"{curve[count - 1]:>7.3f}" for count in columns))
+        print(f"{name:>{width}}" + "".join(f"{curve[count - 1]:>7.3f}" for count in columns))
 
 
 def print_cascades(title: str, found: dict[str, Any]) -> None:
@@ -282,48 +310,59 @@ def print_rows(rows: Sequence[dict[str, float]]) -> None:
         print("  " + ", ".join(f"{key.replace('_', ' ')} {value:g}" for key, value in row.items()))
 
 
+def spent(title: str, groups: Sequence[Group], counts: Sequence[int]) -> dict[str, Any]:
+    """Cascades, abstention and adaptive sampling of one model, printed as they come."""
+    found: list[dict[str, Any]] = []
+    for count in counts:
+        for agreement in (0.0, 1.0):
+            found.append(cascades(groups, count, agreement))
+            print_cascades(title, found[-1])
+            found[-1]["abstention"] = abstention(groups, count, agreement)
+            print("chosen only where calibrated as right, with the 95% interval of the precision:")
+            print_rows(found[-1]["abstention"])
+    sampled = adaptive(groups, 16, (0.0003, 0.001, 0.003, 0.01), 1.0)
+    print(f"\n{title}: adaptive sampling, at most 16, agreement 1")
+    print_rows(sampled)
+    return {"cascades": found, "adaptive": sampled}
+
+
 def main() -> None:
     """Print the tables, then the JSON."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, help="without it: the miniature alone")
     parser.add_argument("--kept", type=Path, required=True, help="folder for samples and scores")
-    parser.add_argument("--model", default="builtin", help="reward model, as for load_scorer")
+    parser.add_argument("--model", action="append", help="reward model, as for load_scorer; repeatable; else builtin")
     options = parser.parse_args()
+    models = list(dict.fromkeys(options.model or ["builtin"]))
     options.kept.mkdir(parents=True, exist_ok=True)
     torch.set_num_threads(1)
-    name = "".join(letter if letter.isalnum() else "-" for letter in options.model)
-    result: dict[str, Any] = {"benchmark": "selection", "model": options.model}
+    result: dict[str, Any] = {"benchmark": "selection", "models": models}
 
-    rows = miniature(options.kept)
-    groups = judged(rows, options.model, "single", options.kept / f"miniature-{name}.jsonl")
-    sets: list[tuple[str, list[Group], int, tuple[int, ...]]] = [("miniature", groups, SAMPLES, (FIRST,))]
+    def scored(title: str, rows: Sequence[Any], policy: str) -> dict[str, list[Group]]:
+        names = {model: "".join(letter if letter.isalnum() else "-" for letter in model) for model in models}
+        return {model: judged(rows, model, policy, options.kept / f"{title}-{names[model]}.jsonl") for model in models}
+
+    sets = [("miniature", scored("miniature", miniature(options.kept), "single"), SAMPLES, (FIRST,))]
     if options.data is not None:
         rows = humaneval(options.data)
-        groups = judged(rows, options.model, "bare", options.kept / f"humaneval-{name}.jsonl")
-        held_out = [group for row, group in zip(rows, groups, strict=True) if crc32(row[0].encode()) % 5 == 0]
-        sets += [("HumanEval", groups, 100, (16, 100)), ("HumanEval, a fifth held out", held_out, 100, ())]
+        every = scored("humaneval", rows, "bare")
+        apart = [crc32(row[0].encode()) % 5 == 0 for row in rows]
+        held_out = {model: list(compress(groups, apart)) for model, groups in every.items()}
+        sets += [("HumanEval", every, 100, (16, 100)), ("HumanEval, a fifth held out", held_out, 100, ())]
     for title, groups, most, counts in sets:
-        found = curves(groups, most)
-        print_curves(f"{title}, {len(groups)} problems", found)
+        problems = len(groups[models[0]])
+        found = side_by_side({model: curves(own, most) for model, own in groups.items()})
+        print_curves(f"{title}, {problems} problems", found)
         one: dict[str, Any] = {
-            "problems": len(groups),
+            "problems": problems,
             "curves": {way: [round(share, 4) for share in curve] for way, curve in found.items()},
-            "cascades": [],
         }
-        for count in counts:
-            for agreement in (0.0, 1.0):
-                one["cascades"].append(cascades(groups, count, agreement))
-                print_cascades(title, one["cascades"][-1])
-                one["cascades"][-1]["abstention"] = abstention(groups, count, agreement)
-                print("chosen only where calibrated as right, with the 95% interval of the precision:")
-                print_rows(one["cascades"][-1]["abstention"])
         if counts:
-            one["adaptive"] = adaptive(groups, 16, (0.0003, 0.001, 0.003, 0.01), 1.0)
-            print(f"\n{title}: adaptive sampling, at most 16, agreement 1")
-            print_rows(one["adaptive"])
+            one["by_model"] = {model: spent(f"{title}, {model}", own, counts) for model, own in groups.items()}
         result[title] = one
     result |= {"torch": torch.__version__, "python": platform.python_version(), "machine": platform.machine()}
     print(json.dumps(result))
+    sys.exit(missed([one for own in result["miniature"]["by_model"].values() for one in own["cascades"]]))
 
 
 if __name__ == "__main__":

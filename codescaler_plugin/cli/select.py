@@ -57,7 +57,8 @@ def select(
         str | None,
         typer.Option(
             metavar="SCORE,TEST,WRONG",
-            help="Costs of scoring, testing, being wrong: which way is cheapest? Lines need `passed`.",
+            help="Of scoring, testing, being wrong. With --tests and --calibration: go the cheapest way; without: "
+            "say which it is, of lines with `passed`.",
             rich_help_panel=_CALIBRATION,
         ),
     ] = None,
@@ -69,6 +70,9 @@ def select(
         float,
         typer.Option(min=0.01, help="Untested at this probability (--calibration).", rich_help_panel=_TESTS),
     ] = 0.95,
+    tests_alone: Annotated[
+        bool, typer.Option("--as-given", help="In the order given; no reward model.", rich_help_panel=_TESTS)
+    ] = False,
     budget: Annotated[
         int | None, typer.Option(min=0, help="Programs run for a problem at most.", rich_help_panel=_TESTS)
     ] = None,
@@ -112,7 +116,10 @@ def select(
 
     With --tests, programs run in the order of the scores until one passes;
     with --calibration, only where the first is right with less probability
-    than --target. Tests are found by `problem_id`, else by the problem's text.
+    than --target; with --as-given, in the order given, and nothing is scored.
+    With --costs too, the way (reward model alone, tests alone, or both, and
+    the target) that was cheapest where --calibrate ran. Tests are found by
+    `problem_id`, else by the problem's text.
 
     Exit code: 0 a winner for each problem; 1 an error, with --strict a bad
     line; 3 some lines were skipped or some problems have no winner.
@@ -124,22 +131,28 @@ def select(
     from codescaler_plugin.pipeline import CodeScaler
     from codescaler_plugin.preference.problems import read_problems
     from codescaler_plugin.preference.sandbox import Sandbox
-    from codescaler_plugin.selection.ranking import chosen, rank_groups
+    from codescaler_plugin.selection.planning import as_given
+    from codescaler_plugin.selection.ranking import Unscored, chosen, rank_groups
     from codescaler_plugin.selection.sampling import Stopping, server_candidates
     from codescaler_plugin.selection.testing import CascadeConfig, decide_by_tests
 
     disable_progress_bar()  # of loading weights
-    known = calibrate is not None or costs is not None
+    known = calibrate is not None or (costs is not None and not tests)
+    way = "tests" if tests_alone else "cascade" if tests else "rm"
     with reported(), open_output(output) as sink:
         if known and (tests or generate is not None or show is not None or abstain_below is not None):
             raise ConfigError(
-                "--calibrate and --costs read `passed`: leave out --tests, --generate, --show and --abstain-below"
+                "--calibrate, and --costs without --tests, read `passed`: leave out --tests, --generate, --show and "
+                "--abstain-below"
             )
         if tests and abstain_below is not None:
             raise ConfigError("--abstain-below is for choices without tests: with --tests give --target")
-        _wanted(context, "--tests", tests, "target", "budget", "generated_tests", "timeout", "workers")
+        _wanted(context, "--tests", tests, "target", "tests_alone", "budget", "generated_tests", "timeout", "workers")
         _wanted(context, "--calibration", calibration, "target")
         _wanted(context, "--generate", generate, "generator", "n", "cost", "temperature", "max_tokens")
+        if tests_alone:
+            _unwanted(context, "--as-given asks no reward model", "agreement", "calibration", "costs", "cost")
+        price = None if costs is None else _costs(costs)
         scaler = CodeScaler(config=CodeScalerConfig.from_env(model=model))
         holds_for = f"first of N by {scaler.config.model}, agreement {agreement:g}"
         fitted = None if calibration is None else read_calibration(calibration)
@@ -147,6 +160,12 @@ def select(
             raise ConfigError(
                 f"{calibration} was fitted for {fitted.model!r}, not {holds_for!r}: make one with --calibrate"
             )
+        if price is not None and tests:
+            _unwanted(context, "--costs chooses, for right tests", "target", "budget", "generated_tests", "cost")
+            best = _cheapest(calibration, price)
+            way, target = best.way, best.target or target
+        if way == "tests":
+            scaler = CodeScaler(Unscored(), config=scaler.config)
         config = CascadeConfig(calibration=fitted, target=target, budget=budget, generated=generated_tests)
         batch = min(4, n) if cost else ceil(n / ceil(n / _ASKED))  # without a cost all are wanted: ask for all
         stopping = Stopping(cost=cost, least=min(4, n), most=n, batch=batch)
@@ -155,7 +174,7 @@ def select(
         groups = iter(reader)
         labelled: list[tuple[Selection, list[bool]]] = []
         complete = True
-        with Sandbox(timeout=timeout, workers=workers) if tests else nullcontext() as sandbox:
+        with Sandbox(timeout=timeout, workers=workers) if tests and way != "rm" else nullcontext() as sandbox:
             while chunk := list(islice(groups, _GROUPS)):
                 rows = [row for row, _ in chunk]
                 if generate is None:
@@ -188,6 +207,8 @@ def select(
                     chunk = [pair for pair, one in zip(chunk, found, strict=True) if one is not None]
                     rows = [row for row, _ in chunk]
                     selections = [chosen(one.ranked, fitted, abstain_below) for one in found if one is not None]
+                if way == "tests":
+                    selections = [as_given(one) for one in selections]
                 if sandbox is not None:
                     problems = [problem for _, problem in chunk if problem is not None]
                     selections = decide_by_tests(selections, problems, executor=sandbox, config=config)
@@ -202,7 +223,7 @@ def select(
         if show is not None and show > reader.count:
             raise DataError(f"there is no problem {show}: the input has {reader.count}")
         if known:
-            _learn(labelled, holds_for, calibrate, costs)
+            _learn(labelled, holds_for, calibrate, price)
             complete = True
     if reader.bad or not complete:
         raise typer.Exit(3)
@@ -210,15 +231,27 @@ def select(
 
 def _wanted(context: typer.Context, option: str, value: object, *names: str) -> None:
     """An error for options that say nothing without another one."""
-    given = [
+    given = _given(context, names)
+    if given and not value:
+        raise ConfigError(f"{given} without {option} would do nothing: give {option}, or leave it out")
+
+
+def _unwanted(context: typer.Context, why: str, *names: str) -> None:
+    """An error for options that another one leaves without a meaning."""
+    if given := _given(context, names):
+        raise ConfigError(f"{why}: leave out {given}")
+
+
+def _given(context: typer.Context, names: Sequence[str]) -> str:
+    """Those of these options that stand on the command line."""
+    found = [
         parameter.opts[0]
         for parameter in context.command.params
         if parameter.name in names
         and (source := context.get_parameter_source(parameter.name)) is not None
         and source.name == "COMMANDLINE"
     ]
-    if given and not value:
-        raise ConfigError(f"{', '.join(given)} without {option} would do nothing: give {option}, or leave it out")
+    return ", ".join(found)
 
 
 async def _sampled(
@@ -456,20 +489,40 @@ def _kind(one: Ranked, *, tested: bool) -> str:
     return next((line for line in lines if line and not line.startswith(("#", "import ", "from "))), "")
 
 
-def _learn(
-    labelled: Sequence[tuple[Selection, list[bool]]], holds_for: str, output: Path | None, costs: str | None
-) -> None:
-    """A calibration of the first program's margin, and what each way to choose would have cost."""
-    from codescaler_plugin.selection.planning import fit_margins, plan
+def _learn(labelled: Sequence[tuple[Selection, list[bool]]], holds_for: str, output: Path | None, costs: Any) -> None:
+    """A calibration of the first program's margin, and what each way to choose is worth and would have cost."""
+    from codescaler_plugin.selection.planning import fit_margins, measured_ways, priced, with_plans
 
+    plans = measured_ways(labelled)
     if output is not None:
         fitted = fit_margins(labelled, model=holds_for)
         with open_output(output) as sink:
-            print(fitted.to_json(), file=sink)
+            print(with_plans(fitted, plans), file=sink)
         share = f"{fitted.right:g} of {fitted.examples} first programs are right"
-        errors.print(f"wrote {output}: {share}", markup=False, highlight=False, soft_wrap=True)
+        _say(f"wrote {output}: {share}")
     if costs is not None:
-        _print_plans(plan(labelled, _costs(costs)))
+        _print_plans(found := priced(plans, costs))
+        _say(f"cheapest: {_how(found[0])}")
+
+
+def _cheapest(calibration: Path | None, costs: Any) -> Any:
+    """The plan that a calibration file makes the cheapest, which is said beside the best of the other ways."""
+    from codescaler_plugin.selection.planning import priced, read_plans
+
+    if calibration is None:
+        raise ConfigError(
+            "--costs with --tests wants --calibration FILE: --calibrate notes there what each way is worth"
+        )
+    plans = priced(read_plans(calibration), costs)
+    ways = {one.way: one for one in reversed(plans)}
+    _print_plans([one for one in plans if ways[one.way] is one])
+    best = plans[0]
+    _say(f"expected by {calibration}, applied: {_how(best)}")
+    return best
+
+
+def _say(text: str) -> None:
+    errors.print(text, markup=False, highlight=False, soft_wrap=True)
 
 
 def _costs(text: str) -> Any:
@@ -499,7 +552,6 @@ def _print_plans(plans: Sequence[Any]) -> None:
             style="bold green" if number == 0 else "",
         )
     errors.print(table)
-    errors.print(f"cheapest: {_how(plans[0])}", markup=False, highlight=False, soft_wrap=True)
 
 
 def _how(plan: Any) -> str:
@@ -507,6 +559,6 @@ def _how(plan: Any) -> str:
     if plan.way == "rm":
         return "codescaler select without --tests"
     if plan.way == "tests":
-        return "tests alone; run the programs in the order given until one passes"
+        return "codescaler select --tests FILE --as-given"
     sure = "" if plan.target > 1 else f" --calibration FILE --target {plan.target:g}"
     return f"codescaler select --tests FILE{sure}"

@@ -68,6 +68,7 @@ class Calibration:
         """
         try:
             row = json.loads(text)
+            row.pop("plans", None)  # of `codescaler select --calibrate`, for selection.planning.read_plans
             knots = tuple((float(margin), float(probability)) for margin, probability in row.pop("knots"))
             found = cls(**{**row, "knots": knots})
             numbers = (found.slope, found.intercept, *(value for knot in knots for value in knot))
@@ -249,14 +250,20 @@ def evaluate_calibration(
         problems: n names.
 
     Raises:
-        DataError, MissingExtraError: see `cross_fitted`.
+        DataError: fewer than two problems.
+        MissingExtraError: scikit-learn is not installed.
     """
+    if (found_problems := len(set(problems))) < 2:
+        raise DataError(
+            f"margins of {found_problems} problems: expected two or more, each with two different programs that have "
+            "a score"
+        )
     rising = fit_calibration(margins, right)
     found = {"as trained": [_logistic(margin) for margin in margins]}
     found |= {method: cross_fitted(margins, right, problems, method=method) for method in METHODS}
     return {
         "examples": len(margins),
-        "problems": len(set(problems)),
+        "problems": found_problems,
         "accuracy": math.fsum(right) / len(right),
         "margin_for": {str(wanted): _reached(rising, wanted) for wanted in WANTED},
         "methods": {

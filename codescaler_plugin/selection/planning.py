@@ -1,8 +1,10 @@
 """Reward model, tests, or both: which is cheapest for given costs, replayed on candidates with known verdicts."""
 
+import json
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 from statistics import fmean
 
 from codescaler_plugin.errors import ConfigError, DataError
@@ -11,6 +13,7 @@ from codescaler_plugin.preference.sandbox import Job
 from codescaler_plugin.records import Outcome, Problem, Ranked, ScriptTest, Selection, Verdict
 from codescaler_plugin.selection.testing import CascadeConfig, decide_by_tests
 
+WAYS = ("rm", "tests", "cascade")
 TARGETS = (0.5, 0.6, 0.7, 0.8, 0.85, 0.9, 0.95, 0.98, 0.99, 1.01)
 
 
@@ -42,14 +45,23 @@ class Plan:
         target: of the cascade; above 1: every choice is tested.
         accuracy: share of problems answered rightly.
         executions: programs run.
-        cost: in the unit of the costs.
+        scored: candidates scored.
+        cost: in the unit of the costs; 0 of a plan without costs.
     """
 
     way: str
     target: float | None
     accuracy: float
     executions: float
-    cost: float
+    scored: float
+    cost: float = 0.0
+
+    def __post_init__(self) -> None:
+        if self.way not in WAYS or (self.way == "cascade") != (self.target is not None):
+            raise DataError(f"{self}: expected a way of {', '.join(WAYS)}, and a target of a cascade alone")
+        counts = (self.executions, self.scored, self.cost, 1.0 if self.target is None else self.target)
+        if not 0 <= self.accuracy <= 1 or not all(0 <= count < math.inf for count in counts):
+            raise DataError(f"{self}: expected an accuracy in [0, 1] and finite numbers of at least 0")
 
 
 Labelled = tuple[Selection, Sequence[bool]]
@@ -86,13 +98,26 @@ def fit_margins(labelled: Sequence[Labelled], *, model: str = "") -> Calibration
 
 
 def plan(labelled: Sequence[Labelled], costs: Costs) -> list[Plan]:
-    """Every way to choose, the cheapest first. Nothing is executed.
+    """Every way to choose, the cheapest first: `measured_ways`, `priced`."""
+    return priced(measured_ways(labelled), costs)
+
+
+def priced(plans: Sequence[Plan], costs: Costs) -> list[Plan]:
+    """The same plans with what they cost, the cheapest first; of equal ones, the earlier."""
+
+    def cost(one: Plan) -> float:
+        return costs.score * one.scored + costs.test * one.executions + costs.wrong * (1 - one.accuracy)
+
+    return sorted((replace(one, cost=cost(one)) for one in plans), key=lambda one: one.cost)
+
+
+def measured_ways(labelled: Sequence[Labelled]) -> list[Plan]:
+    """Every way to choose, without costs. Nothing is executed.
 
     The cascade's confidence is calibrated on one half of the problems and replayed on the other, both ways.
 
     Args:
         labelled: problems like those to come, at least two; `replay` says what is done with them.
-        costs: of scoring, testing and being wrong.
 
     Raises:
         DataError: fewer than two problems, no margin in one half of them, or a problem with another number of verdicts
@@ -104,7 +129,7 @@ def plan(labelled: Sequence[Labelled], costs: Costs) -> list[Plan]:
             raise DataError(f"problem {number} has {len(selection.ranked)} candidates and {len(passed)} verdicts")
     if len(labelled) < 2:
         raise DataError(f"{len(labelled)} problems: a plan wants two at least, and some hundred to be trusted")
-    scoring = costs.score * sum(len(one.ranked) for one, _ in labelled) / len(labelled)
+    candidates = fmean(len(one.ranked) for one, _ in labelled)
     halves = labelled[::2], labelled[1::2]
     fitted = [fit_margins(half) for half in halves[::-1]]
 
@@ -118,11 +143,39 @@ def plan(labelled: Sequence[Labelled], costs: Costs) -> list[Plan]:
         verdicts = [passed for half in halves for _, passed in half]
         right = fmean(is_right(one, passed) for one, passed in zip(done, verdicts, strict=True))
         runs = fmean(one.executions for one in done)
-        cost = (0.0 if way == "tests" else scoring) + costs.test * runs + costs.wrong * (1 - right)
-        return Plan(way, target, right, runs, cost)
+        return Plan(way, target, right, runs, 0.0 if way == "tests" else candidates)
 
-    plans = [tried("rm", None), tried("tests", None), *(tried("cascade", target) for target in TARGETS)]
-    return sorted(plans, key=lambda one: one.cost)
+    return [tried("rm", None), tried("tests", None), *(tried("cascade", target) for target in TARGETS)]
+
+
+def with_plans(calibration: Calibration, plans: Sequence[Plan]) -> str:
+    """A calibration with what each way was worth where it was fitted, as one line of JSON.
+
+    `read_calibration` reads the one, `read_plans` the other.
+    """
+    rows = [asdict(replace(one, cost=0.0)) for one in plans]
+    return json.dumps({**json.loads(calibration.to_json()), "plans": rows})
+
+
+def read_plans(path: Path) -> list[Plan]:
+    """What each way was worth, from a file of `codescaler select --calibrate`; without costs, see `priced`.
+
+    Raises:
+        ConfigError: the file cannot be read.
+        DataError: it holds no plans.
+    """
+    try:
+        plans = [Plan(**row) for row in json.loads(path.read_text(encoding="utf-8"))["plans"]]
+    except OSError as error:
+        raise ConfigError(f"cannot read {path}: {error.strerror}") from error
+    except (ValueError, KeyError, TypeError, DataError) as error:
+        raise DataError(
+            f"{path} does not say what each way to choose is worth ({type(error).__name__}: {error}): make one with "
+            "codescaler select --calibrate"
+        ) from error
+    if not plans:
+        raise DataError(f"{path} holds no plans: make one with codescaler select --calibrate")
+    return plans
 
 
 def replay(labelled: Sequence[Labelled], config: CascadeConfig) -> list[Selection]:
@@ -160,4 +213,5 @@ def as_given(selection: Selection) -> Selection:
     for one in sorted(selection.ranked, key=lambda one: one.index):
         leader = one.index if one.copy_of is None else one.copy_of
         groups.setdefault(leader, []).append(one)
-    return Selection(tuple(one for group in groups.values() for one in group), selection.outcome)
+    ranked = tuple(one for group in groups.values() for one in group)
+    return replace(selection, ranked=ranked, margin=None, probability=None)

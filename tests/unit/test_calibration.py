@@ -13,6 +13,7 @@ from codescaler_plugin.evaluation.calibration import (
     Calibration,
     calibration_error,
     cross_fitted,
+    evaluate_calibration,
     fit_calibration,
     read_calibration,
     reliability,
@@ -145,3 +146,9 @@ def test_cross_fitting_never_sees_the_problem() -> None:
     assert [found[row] for row in inside] == other.probability([margins[row] for row in inside])
     with pytest.raises(DataError):
         cross_fitted([1.0], [1.0], ["one"])
+
+
+def test_margins_of_one_problem_or_none_are_no_calibration() -> None:
+    for problems in ([], ["a", "a"]):
+        with pytest.raises(DataError, match=f"margins of {len(set(problems))} problems"):
+            evaluate_calibration([1.0] * len(problems), [1.0] * len(problems), problems)

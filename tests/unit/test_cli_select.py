@@ -140,7 +140,7 @@ def test_two_problems_of_one_id_are_an_error(tests_file: Path, tmp_path: Path) -
     ("costs", "said"),
     [
         ("0,1000,1", "cheapest: codescaler select without --tests"),
-        ("1000,0,1", "cheapest: tests alone"),
+        ("1000,0,1", "cheapest: codescaler select --tests FILE --as-given"),
         ("0,0.001,1000", "cheapest: codescaler select --tests FILE"),
     ],
 )
@@ -172,6 +172,72 @@ def test_calibration_is_fitted_used_and_held_to_its_model(tmp_path: Path, tests_
     assert "--calibrate" in other.stderr
 
 
+@pytest.fixture
+def labelled(scores: dict[str, float]) -> list[dict[str, Any]]:
+    """The reward model is right three times of four; the program given second is right three times of four."""
+    first, second = sorted((RIGHT, WRONG), key=scores.__getitem__, reverse=True)
+    rows = [
+        {"problem": PROBLEM, "completions": [fenced(second), fenced(first)], "passed": [n % 4 == 3, n % 4 < 3]}
+        for n in range(16)
+    ]
+    return [{**row, "problem": f"{PROBLEM} {n}"} for n, row in enumerate(rows)]
+
+
+@pytest.mark.parametrize(
+    ("costs", "way", "executions", "scored"),
+    [
+        ("0,1000,1", "without --tests", 0, True),
+        ("1000,0,1", "--tests FILE --as-given", 3, False),
+        ("0,0.001,1000", "--tests FILE --calibration FILE --target ", 1, True),
+    ],
+)
+def test_cheapest_way_by_a_calibration_is_gone_and_said(
+    tmp_path: Path,
+    tests_file: Path,
+    labelled: list[dict[str, Any]],
+    scores: dict[str, float],
+    costs: str,
+    way: str,
+    executions: int,
+    scored: bool,
+) -> None:
+    file = str(tmp_path / "calibration.json")
+    assert select("--calibrate", file, rows=labelled).exit_code == 0
+    first, second = sorted((RIGHT, WRONG), key=scores.__getitem__, reverse=True)
+    tests_file.write_text(json.dumps({**TESTS, "tests": [[[1, 2], 3 if first == RIGHT else 2]]}) + "\n")
+    rows = [{"problem": PROBLEM, "completions": [fenced("x = 1"), fenced(second), fenced(first)]}]
+    result = select("--tests", str(tests_file), "--calibration", file, "--costs", costs, rows=rows)
+    assert result.exit_code == 0, result.output
+    (row,) = read(result)
+    assert f"applied: codescaler select {way}" in result.stderr
+    assert "cost a problem" in result.stderr
+    assert (row["code"], row["executions"]) == (first + "\n", executions)
+    assert all((one["score"] is not None) == scored for one in row["ranked"])
+
+
+def test_calibration_without_plans_cannot_choose(tmp_path: Path, tests_file: Path) -> None:
+    made = certain(tmp_path, 0.9)
+    result = select("--tests", str(tests_file), "--calibration", made, "--costs", "1,2,3")
+    assert result.exit_code == 1
+    assert "--calibrate" in result.stderr
+    assert "plans" in result.stderr
+
+
+def test_tests_alone_run_programs_as_given_and_need_no_model(tests_file: Path) -> None:
+    completions = [fenced(LOOP), fenced(WRONG), "no code", fenced(RIGHT)]
+    rows = [{"problem": PROBLEM, "completions": completions}, {"problem": PROBLEM, "completions": ["no code"]}]
+    result = select(
+        "--tests", str(tests_file), "--as-given", "--timeout", "0.5", "--model", "/no/such/model", rows=rows
+    )
+    assert result.exit_code == 3, result.output
+    row, empty = read(result)
+    assert (row["best"], row["executions"], row["margin"]) == (3, 3, None)
+    assert [one["index"] for one in row["ranked"]] == [3, 0, 1, 2]
+    assert (empty["outcome"], empty["explanation"]) == ("no_code", "none of 1 candidates has usable code: 1 no_block")
+    one = select("--tests", str(tests_file), "--as-given", "--budget", "1", rows=rows[:1])
+    assert (read(one)[0]["outcome"], read(one)[0]["executions"]) == ("unscored", 1)
+
+
 def certain(tmp_path: Path, probability: float) -> str:
     file = tmp_path / f"{probability}.json"
     model = "first of N by builtin, agreement 0"
@@ -197,7 +263,11 @@ def test_confidence_decides_whether_tests_run_or_a_choice_is_made(tmp_path: Path
         (["--tests", "missing.jsonl"], "missing.jsonl"),
         (["--policy", "best"], "policy is 'best'"),
         (["--costs", "1,2"], "three numbers"),
-        (["--costs", "1,2,3", "--tests", "x.jsonl"], "leave out --tests"),
+        (["--calibrate", "x.json", "--costs", "1,2,3", "--tests", "x.jsonl"], "leave out --tests"),
+        (["--costs", "1,2,3", "--tests", "x.jsonl"], "wants --calibration"),
+        (["--costs", "1,2,3", "--tests", "x.jsonl", "--budget", "1"], "leave out --budget"),
+        (["--as-given"], "--as-given without --tests"),
+        (["--as-given", "--tests", "x.jsonl", "--agreement", "1"], "leave out --agreement"),
         (["--calibrate", "x.json", "--generate", "http://localhost:1"], "leave out"),
         (["--tests", "x.jsonl", "--abstain-below", "0.5"], "--target"),
         (["--cost", "0.1"], "--generate"),
@@ -306,6 +376,13 @@ def test_answers_of_a_server_are_tested(serve: Callable[[Answer], Double], tests
     double = serve(chat(lambda number: fenced(RIGHT if number == 7 else WRONG)))
     result = select("--generate", double.url, "--tests", str(tests_file), rows=[{"problem": PROBLEM}])
     assert read(result)[0]["best"] == 7, result.output
+
+
+def test_answers_of_a_server_are_tested_as_given(serve: Callable[[Answer], Double], tests_file: Path) -> None:
+    double = serve(chat(lambda number: fenced(RIGHT if number == 2 else f"{WRONG} + {number}")))
+    arguments = ["--generate", double.url, "-n", "4", "--tests", str(tests_file), "--as-given"]
+    (row,) = read(select(*arguments, rows=[{"problem": PROBLEM}]))
+    assert (row["best"], row["executions"], row["ranked"][0]["score"]) == (2, 3, None)
 
 
 @pytest.mark.parametrize(

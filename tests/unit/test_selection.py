@@ -5,6 +5,7 @@ import itertools
 import math
 import random
 from collections.abc import AsyncIterator, Iterator, Sequence
+from pathlib import Path
 from statistics import fmean
 
 import pytest
@@ -19,7 +20,7 @@ from codescaler_plugin import (
     cascade,
     load_scorer,
 )
-from codescaler_plugin.evaluation.calibration import Calibration
+from codescaler_plugin.evaluation.calibration import Calibration, read_calibration
 from codescaler_plugin.preference.sandbox import Job, Sandbox
 from codescaler_plugin.records import (
     CallTest,
@@ -31,8 +32,19 @@ from codescaler_plugin.records import (
     Status,
     Verdict,
 )
-from codescaler_plugin.selection.planning import Costs, fit_margins, is_right, plan, replay
-from codescaler_plugin.selection.ranking import chosen, rank, rank_groups
+from codescaler_plugin.selection.planning import (
+    Costs,
+    as_given,
+    fit_margins,
+    is_right,
+    measured_ways,
+    plan,
+    priced,
+    read_plans,
+    replay,
+    with_plans,
+)
+from codescaler_plugin.selection.ranking import Unscored, chosen, rank, rank_groups
 from codescaler_plugin.selection.sampling import (
     Stopping,
     expected_gain,
@@ -287,6 +299,16 @@ def test_tests_run_in_the_order_of_scores_until_one_passes_and_once_for_copies()
     assert selection.explanation == "candidate 1 passes all tests; 2 programs run"
 
 
+def test_tests_alone_run_in_the_order_given_and_need_no_scores() -> None:
+    scaler = CodeScaler(Unscored(), config=CodeScalerConfig(model="table"))
+    answers = [fenced(code) for code in ("a = 1", "b = 2", "b = 2", "c = 3")]
+    executor = Known({"a = 1": (0, 1), "b = 2": (1, 1)})
+    plain = as_given(best_of_n(scaler, PROBLEM, answers))
+    (selection,) = decide_by_tests([plain], [TESTS], executor=executor)
+    assert executor.ran == ["a = 1", "b = 2"]
+    assert (order(selection), selection.executions) == ([1, 2, 3, 0], 2)
+
+
 def test_all_failed_is_an_outcome_of_its_own() -> None:
     executor = Known({"x = 1": (0, 2), "y = 2": (1, 2)})
     ranked = choose({"x = 1": 3.0, "y = 2": 2.0}, ["x = 1", "y = 2"])
@@ -407,6 +429,36 @@ def test_plan_counts_what_a_run_would_count() -> None:
     assert tests.cost == pytest.approx(2 * until + 7 * (1 - oracle))
     assert always.executions < tests.executions
     assert always.cost == pytest.approx(0.5 * 8 + 2 * always.executions + 7 * (1 - oracle))
+
+
+def test_plans_survive_their_file_and_are_priced_anew(tmp_path: Path) -> None:
+    labelled, costs, file = synthetic(60, 3), Costs(0.5, 2.0, 7.0), tmp_path / "calibration.json"
+    fitted = fit_margins(labelled, model="table")
+    file.write_text(with_plans(fitted, measured_ways(labelled)))
+    assert read_calibration(file) == fitted
+    assert priced(read_plans(file), costs) == plan(labelled, costs)
+
+
+@pytest.mark.parametrize(
+    ("found", "said"),
+    [
+        ("{}", "KeyError: 'plans'"),
+        ('{"plans": []}', "no plans"),
+        ('{"plans": [{"way": "rm"}]}', "missing"),
+        ('{"plans": [{"way": "luck", "target": null, "accuracy": 1, "executions": 1, "scored": 1}]}', "way of rm"),
+        ('{"plans": [{"way": "cascade", "target": null, "accuracy": 1, "executions": 1, "scored": 1}]}', "target"),
+        ('{"plans": [{"way": "rm", "target": null, "accuracy": 2, "executions": 1, "scored": 1}]}', "accuracy in"),
+        ('{"plans": [{"way": "rm", "target": null, "accuracy": "1", "executions": 1, "scored": 1}]}', "TypeError"),
+    ],
+)
+def test_file_without_sound_plans_is_named_with_the_next_step(tmp_path: Path, found: str, said: str) -> None:
+    file = tmp_path / "calibration.json"
+    file.write_text(found)
+    with pytest.raises(DataError, match=r"calibration\.json.*" + said) as error:
+        read_plans(file)
+    assert "--calibrate" in str(error.value)
+    with pytest.raises(ConfigError, match=r"missing\.json"):
+        read_plans(tmp_path / "missing.json")
 
 
 def test_replay_is_the_cascade_itself() -> None:
