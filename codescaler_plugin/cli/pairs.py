@@ -1,9 +1,10 @@
 """`codescaler verify`, `mine` and `augment`: from rollouts to preference pairs."""
 
 import json
+import re
 import shlex
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from itertools import chain
 from pathlib import Path
@@ -21,6 +22,15 @@ _Predictor = Annotated[str | None, typer.Option(help="Causal model whose log-pro
 _Packages = Annotated[
     list[str] | None, typer.Option(metavar="NAME", help="Package that programs may import, as numpy; repeatable.")
 ]
+_ProblemFormat = Annotated[
+    str,
+    typer.Option(
+        help="auto, humaneval, mbpp, leetcode, livecodebench, livebench, codecontests, cure, taco, deepcoder or pairs."
+    ),
+]
+_Service = Annotated[
+    str | None, typer.Option(metavar="URL", help="SandboxFusion service to run the programs; else this machine.")
+]
 _Pairs = Annotated[Path, typer.Option(help="File of pairs: .jsonl, .jsonl.gz or .parquet.")]
 
 
@@ -36,9 +46,7 @@ def verify(
     format_: Annotated[
         str, typer.Option("--format", help="Of the rollouts: auto, trl, openrlhf, verl, recipe or jsonl.")
     ] = "auto",
-    problem_format: Annotated[
-        str, typer.Option(help="auto, humaneval, mbpp, leetcode, livecodebench, taco, deepcoder or pairs.")
-    ] = "auto",
+    problem_format: _ProblemFormat = "auto",
     timeout: Annotated[float, typer.Option(min=0.1, help="Seconds per program; with stdin tests, per test.")] = 3.0,
     memory: Annotated[int, typer.Option(min=64, help="MiB per process of a program.")] = 1024,
     workers: Annotated[int | None, typer.Option(min=1, help="Programs at a time; else one per core.")] = None,
@@ -47,9 +55,7 @@ def verify(
     require_isolation: Annotated[
         bool, typer.Option("--require-isolation", help="Refuse to run code that is not fully held back.")
     ] = False,
-    executor: Annotated[
-        str | None, typer.Option(metavar="URL", help="SandboxFusion service to run the programs; else this machine.")
-    ] = None,
+    executor: _Service = None,
     skip_unknown: Annotated[
         bool, typer.Option("--skip-unknown", help="Leave out rollouts of problems that are not given.")
     ] = False,
@@ -148,7 +154,7 @@ def mine(
     Exit code: 0 done; 1 an error, or no pairs; 3 some rows were skipped.
     """
     from codescaler_plugin.preference.mining import mine_pairs, refine_pairs
-    from codescaler_plugin.preference.pairs import is_pair, pair_of, write_pairs
+    from codescaler_plugin.preference.pairs import check_output, is_pair, write_pairs
     from codescaler_plugin.preference.rollouts import read_problem_texts
 
     skipped: list[str] = []
@@ -158,15 +164,17 @@ def mine(
         errors.print(f"skipped {message}", style="yellow", markup=False, highlight=False, soft_wrap=True)
 
     with reported():
-        evaluation = {_stem(path): read_problem_texts(path) for path in decontaminate or ()}
+        check_output(output, columns, [*sources, *(decontaminate or ())])
+        evaluation: dict[str, list[str]] = {}
+        for path in decontaminate or ():
+            evaluation.setdefault(_stem(path), []).extend(read_problem_texts(path))
         rows = _counted(sources, "reading", skip)
         first = next(rows, None)
         if first is None:
             raise DataError(f"{', '.join(sources)}: no rows")
-        if is_pair(first):
-            given = [pair_of(first), *map(pair_of, rows)]
+        if is_pair(first[1]):
             made, report = refine_pairs(
-                given,
+                _as_pairs(chain([first], rows), skip),
                 pairs_per_problem=pairs_per_problem,
                 hard=hard,
                 max_pairs=max_pairs,
@@ -176,7 +184,7 @@ def mine(
             )
         else:
             made, report = mine_pairs(
-                chain([first], rows),
+                (row for _, row in chain([first], rows)),
                 pairs_per_problem=pairs_per_problem,
                 hard=hard,
                 max_pairs=max_pairs,
@@ -204,6 +212,7 @@ def augment(
     problems: Annotated[
         list[str] | None, typer.Option(metavar="FILE", help="Problems with tests; repeatable.")
     ] = None,
+    problem_format: _ProblemFormat = "auto",
     kind: Annotated[
         list[str] | None, typer.Option(metavar="KIND=SHARE", help="What to make, in shares of the given pairs.")
     ] = None,
@@ -219,6 +228,7 @@ def augment(
     require_isolation: Annotated[
         bool, typer.Option("--require-isolation", help="Refuse to run code that is not fully held back.")
     ] = False,
+    executor: _Service = None,
     card: _Card = None,
     model: _Predictor = None,
 ) -> None:
@@ -238,23 +248,26 @@ def augment(
     Exit code: 0 done; 1 an error; 3 some kinds have fewer pairs than wanted.
     """
     from codescaler_plugin.preference.augmentation import DEFAULT_KINDS, augment_pairs, checked_kinds
-    from codescaler_plugin.preference.pairs import read_pairs, write_pairs
+    from codescaler_plugin.preference.pairs import check_output, read_pairs, write_pairs
     from codescaler_plugin.preference.problems import read_problems
-    from codescaler_plugin.preference.sandbox import Sandbox
+    from codescaler_plugin.preference.verification import executors
 
     with reported():
         kinds = checked_kinds(dict(map(_share, kind)) if kind else DEFAULT_KINDS)
+        check_output(output, columns, [source, *(problems or ())])
         pairs = list(read_pairs(source))
-        tested = [problem for path in problems or () for problem in read_problems(path)]
+        tested = [problem for path in problems or () for problem in read_problems(path, problem_format)]
         with (
             progress_bar("making pairs") as advance,
-            Sandbox(
-                timeout=timeout,
-                memory_mb=memory,
+            executors(
+                second_run=False,
                 workers=workers,
                 require_isolation=require_isolation,
+                timeout=timeout,
+                memory_mb=memory,
                 packages=package or (),
-            ) as sandbox,
+                service=executor,
+            ) as (runner, _),
         ):
             made, report = augment_pairs(
                 pairs,
@@ -262,7 +275,7 @@ def augment(
                 kinds=kinds,
                 seed=seed,
                 trust_unaligned=trust_unaligned,
-                executor=sandbox,
+                executor=runner,
                 progress=advance,
             )
         _print_kinds(report.kinds)
@@ -301,7 +314,8 @@ def _share(option: str) -> tuple[str, float]:
 
 
 def _stem(path: str) -> str:
-    return Path(path).name.partition(".")[0]
+    """A file's name without what tells its kind."""
+    return re.sub(r"\.(jsonl|json|parquet)(\.gz)?$", "", Path(path).name)
 
 
 def _report_file(pairs: Path) -> Path:
@@ -331,8 +345,20 @@ def _finish(
     errors.print(f"wrote {', '.join(written)}", markup=False, highlight=False, soft_wrap=True)
 
 
-def _counted(sources: Sequence[str], verb: str, on_bad: Callable[[str], None]) -> Iterator[dict[str, Any]]:
-    """The rows of all sources, with a progress bar at a terminal."""
+def _as_pairs(rows: Iterable[tuple[str, dict[str, Any]]], on_bad: Callable[[str], None]) -> Iterator[Any]:
+    from codescaler_plugin.preference.pairs import pair_of
+
+    for place, row in rows:
+        try:
+            pair = pair_of(row)
+        except DataError as error:
+            on_bad(f"{place}: {error}")
+            continue
+        yield pair
+
+
+def _counted(sources: Sequence[str], verb: str, on_bad: Callable[[str], None]) -> Iterator[tuple[str, dict[str, Any]]]:
+    """The rows of all sources with their places, with a progress bar at a terminal."""
     from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
     from codescaler_plugin.preference.rollouts import rows_of
@@ -341,6 +367,6 @@ def _counted(sources: Sequence[str], verb: str, on_bad: Callable[[str], None]) -
     with Progress(*shown, console=errors, transient=True, disable=not errors.is_terminal) as bar:
         task = bar.add_task("", total=None)
         for source in sources:
-            for _, _, row in rows_of(source, on_bad=on_bad):
-                yield row
+            for _, place, row in rows_of(source, on_bad=on_bad):
+                yield place, row
                 bar.advance(task)

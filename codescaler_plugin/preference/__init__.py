@@ -1,1 +1,1 @@
-"""Rollouts in, execution-verified preference pairs out. So far: the sandbox that gives verdicts."""
+"""Rollouts in, execution-verified preference pairs out."""

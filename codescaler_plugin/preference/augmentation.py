@@ -12,6 +12,7 @@ Python only; a pair in another language passes through as it is.
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from math import inf
 from random import Random
 from typing import Any
 
@@ -152,8 +153,8 @@ def checked_kinds(kinds: Mapping[str, float]) -> Mapping[str, float]:
     for kind, share in kinds.items():
         if kind not in KINDS:
             raise ConfigError(f"unknown kind {kind!r}: expected one of {', '.join(KINDS)}")
-        if not share >= 0:
-            raise ConfigError(f"the share of {kind} is {share}: expected at least 0")
+        if not 0 <= share < inf:
+            raise ConfigError(f"the share of {kind} is {share}: expected a number of at least 0")
     return kinds
 
 

@@ -10,7 +10,16 @@ from codescaler_plugin.records import CallTest, Problem
 
 SHOWN = 100  # characters of a value, or of an error's name, in a detail
 
-_repr = reprlib.Repr()  # bounded, and sets in order
+_LONG_BITS = 10_000  # Python refuses to write out whole numbers of above 14,284
+
+
+class _Repr(reprlib.Repr):
+    def repr_int(self, x: int, level: int) -> str:
+        return super().repr_int(x, level) if x.bit_length() <= _LONG_BITS else f"<int of {x.bit_length()} bits>"
+
+
+_repr = _Repr()  # bounded, and sets in order
+_repr.maxlevel = 4
 _repr.maxlist = _repr.maxtuple = _repr.maxset = _repr.maxdict = 12
 _repr.maxstring = _repr.maxother = _repr.maxlong = SHOWN
 
@@ -82,16 +91,25 @@ def _short(value: Any) -> str:
 
 
 def _equal(result: Any, wanted: Any) -> bool:
+    """As JSON would have it: a tuple is a list, a number as a key is its text. Goes no deeper than `wanted` does."""
     try:
-        return bool(_plain(result) == _plain(wanted))
-    except RecursionError:
+        return _same(result, wanted)
+    except (RecursionError, ArithmeticError, ValueError):  # a signalling NaN, a key too long to be written out
         return False
 
 
-def _plain(value: Any) -> Any:
-    """As JSON would have it: a tuple is a list, a number as a key is its text."""
-    if isinstance(value, list | tuple):
-        return [_plain(part) for part in value]
-    if isinstance(value, dict):
-        return {key if isinstance(key, str) else repr(key): _plain(part) for key, part in value.items()}
-    return value
+def _same(result: Any, wanted: Any) -> bool:
+    if isinstance(wanted, list | tuple):
+        if not isinstance(result, list | tuple) or len(result) != len(wanted):
+            return False
+        return all(map(_same, result, wanted))
+    if isinstance(wanted, dict):
+        if not isinstance(result, dict) or len(result) != len(wanted):
+            return False
+        found = {_key(key): value for key, value in result.items()}
+        return all(_key(key) in found and _same(found[_key(key)], value) for key, value in wanted.items())
+    return bool(result == wanted)
+
+
+def _key(key: Any) -> str:
+    return key if isinstance(key, str) else repr(key)

@@ -241,8 +241,14 @@ def _groups(verdicts: Iterable[Mapping[str, Any]], report: MiningReport, dropped
                 f"verdict {number}: problem, code and passed are {text!r:.40}, {code!r:.40} and {passed!r:.40}: "
                 "expected two texts and true or false"
             )
-        report.rows += 1
         step, source = row.get("step"), row.get("source") or ""
+        tests, total = row.get("tests_passed") or 0, row.get("tests_total") or 0
+        if not (isinstance(source, str) and all(type(one) is int for one in (step or 0, tests, total))):
+            raise DataError(
+                f"verdict {number}: tests_passed, tests_total, step and source are {tests!r:.40}, {total!r:.40}, "
+                f"{step!r:.40} and {source!r:.40}: expected whole numbers and a text"
+            )
+        report.rows += 1
         rollouts[source][str(step)] += 1
         if status != Status.OK:
             unusable[status] += 1
@@ -250,8 +256,7 @@ def _groups(verdicts: Iterable[Mapping[str, Any]], report: MiningReport, dropped
         if row.get("flaky"):
             dropped["flaky"] += 1
             continue
-        total = row.get("tests_total") or 0
-        rate = (row.get("tests_passed") or 0) / total if total else None
+        rate = tests / total if total else None
         if not passed and rate is not None:
             if rate >= 1:
                 dropped["no passing rate"] += 1

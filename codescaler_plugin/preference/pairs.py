@@ -21,7 +21,7 @@ from typing import Any
 
 from codescaler_plugin.errors import ConfigError, DataError
 from codescaler_plugin.pipeline import completion_text, problem_text
-from codescaler_plugin.preference.rollouts import rows_of
+from codescaler_plugin.preference.rollouts import rows_of, whole_step
 from codescaler_plugin.records import PreferencePair
 
 EXPORTS = ("pairs", "codescaler", "trl", "openrlhf")
@@ -76,6 +76,8 @@ def pair_of(row: Mapping[str, Any]) -> PreferencePair:
         if not isinstance(text, str) or not text:
             raise DataError(f"{name} is {'empty' if text == '' else type(text).__name__}: expected text")
     step, margin = row.get("step"), row.get("margin")
+    if isinstance(margin, bool) or not isinstance(margin, int | float | None):
+        raise DataError(f"margin is {margin!r}: expected a number, or null where it is not known")
     return PreferencePair(
         problem=texts[0],
         chosen=texts[1],
@@ -83,7 +85,7 @@ def pair_of(row: Mapping[str, Any]) -> PreferencePair:
         kind=str(row.get("kind") or "rollout"),
         problem_id=str(row.get("problem_id") or ""),
         margin=None if margin is None else float(margin),
-        step=None if step is None else int(step),
+        step=None if step is None else whole_step(step),
         split=str(row.get("split") or "train"),
         source=str(row.get("source") or ""),
     )
@@ -95,8 +97,7 @@ def export_pairs(pairs: Sequence[PreferencePair], format: str = "pairs") -> Iter
     Raises:
         ConfigError: an unknown format.
     """
-    if format not in EXPORTS:
-        raise ConfigError(f"format is {format!r}: expected one of {', '.join(EXPORTS)}")
+    _check_format(format)
     if format == "pairs":
         return (asdict(pair) for pair in pairs)
     if format == "codescaler":
@@ -124,9 +125,7 @@ def write_pairs(pairs: Sequence[PreferencePair], path: Path, format: str = "pair
     Raises:
         ConfigError: an unknown format or suffix, or a path that cannot be written.
     """
-    suffix = next((one for one in (".jsonl.gz", ".jsonl", ".parquet") if path.name.endswith(one)), None)
-    if suffix is None:
-        raise ConfigError(f"{path} ends in {path.suffix!r}: expected .jsonl, .jsonl.gz or .parquet")
+    suffix = _suffix(path)
     sides = {path: list(pairs)}
     held_out = [pair for pair in pairs if pair.split != "train"]
     if format != "pairs" and held_out:
@@ -141,6 +140,32 @@ def write_pairs(pairs: Sequence[PreferencePair], path: Path, format: str = "pair
         except OSError as error:
             raise ConfigError(f"cannot write {file}: {error.strerror}") from error
     return list(sides)
+
+
+def check_output(path: Path, format: str, inputs: Sequence[str]) -> None:  # noqa: A002
+    """What `write_pairs` would find wrong only after the work, and that no input is written over.
+
+    Raises:
+        ConfigError: an unknown format or suffix, a folder that is not there, or a path that is also an input.
+    """
+    _check_format(format)
+    _suffix(path)
+    if not path.parent.is_dir():
+        raise ConfigError(f"cannot write {path}: no folder {path.parent}; make it first")
+    if path.exists() and any(Path(one).exists() and path.samefile(one) for one in inputs):
+        raise ConfigError(f"{path} is read and would be written over: give another --output")
+
+
+def _check_format(name: str) -> None:
+    if name not in EXPORTS:
+        raise ConfigError(f"format is {name!r}: expected one of {', '.join(EXPORTS)}")
+
+
+def _suffix(path: Path) -> str:
+    suffix = next((one for one in (".jsonl.gz", ".jsonl", ".parquet") if path.name.endswith(one)), None)
+    if suffix is None:
+        raise ConfigError(f"{path} ends in {path.suffix!r}: expected .jsonl, .jsonl.gz or .parquet")
+    return suffix
 
 
 def _write_lines(rows: Iterable[Mapping[str, Any]], file: Path) -> None:

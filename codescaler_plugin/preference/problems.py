@@ -28,7 +28,7 @@ from typing import Any
 
 from codescaler_plugin.errors import ConfigError, DataError
 from codescaler_plugin.pipeline import problem_text
-from codescaler_plugin.preference.rollouts import rows_of
+from codescaler_plugin.preference.rollouts import id_of, rows_of
 from codescaler_plugin.records import CallTest, Problem, ScriptTest, StdioTest
 
 Row = Mapping[str, Any]
@@ -226,7 +226,7 @@ def _codecontests(row: Row) -> Problem:
 def _cure(row: Row) -> Problem:
     pairs = zip(row["test_input"], row["test_output"], strict=True)
     tests = tuple(StdioTest(_lines(given), _lines(wanted)) for given, wanted in pairs)
-    return Problem(str(row.get("task_id") or ""), row["question"], tests)
+    return Problem(id_of(row), row["question"], tests)
 
 
 def _taco(row: Row) -> Problem:
@@ -241,7 +241,7 @@ def _deepcoder(row: Row) -> Problem:
 
 
 def _tests(row: Row, text: str, tests: Any) -> Problem:
-    key = str(row.get("id") or row.get("task_id") or row.get("problem_id") or "")
+    key = id_of(row)
     if isinstance(tests, list):
         if tests and isinstance(tests[0], str):
             return Problem(key, text, tuple(ScriptTest(test) for test in tests), _tested(tests, ""))
@@ -302,7 +302,7 @@ def _json(value: Any) -> Any:
 def _pairs(row: Row) -> Problem:
     text = problem_text(row["problem"])
     tests = tuple(CallTest((argument,), expected) for argument, expected in row["tests"])
-    return Problem(str(row.get("id") or ""), text, tests, row.get("entry_point") or "solve")
+    return Problem(id_of(row), text, tests, row.get("entry_point") or "solve")
 
 
 _ADAPTERS: dict[str, Callable[[Row], Problem]] = {

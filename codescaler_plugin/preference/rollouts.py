@@ -16,6 +16,7 @@ Rows may be JSON lines (also gzipped), one JSON array, parquet, or a dataset of 
 import gzip
 import json
 import re
+import zlib
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -115,6 +116,15 @@ def rows_of(path: str | Path, *, on_bad: Bad | None = None) -> Iterator[tuple[st
 
 
 def _rows_of_file(file: Path, on_bad: Bad | None) -> Iterator[tuple[str, str, dict[str, Any]]]:
+    place = file.name
+    try:
+        for name, place, row in _readable_rows(file, on_bad):
+            yield name, place, row
+    except (OSError, EOFError, zlib.error) as error:
+        raise DataError(f"{place}: what follows cannot be read; the file is cut off or damaged ({error})") from error
+
+
+def _readable_rows(file: Path, on_bad: Bad | None) -> Iterator[tuple[str, str, dict[str, Any]]]:
     if file.suffix == ".parquet":
         for number, row in enumerate(_parquet(file)):
             yield file.name, f"{file.name}, row {number}", row
@@ -221,10 +231,15 @@ def _rollout(row: Mapping[str, Any], format_: str, file: str, source: str) -> Ro
     return Rollout(
         problem=problem,
         completion=_text(completion_text(completion, "completion")),
-        problem_id=str(_first(row, _IDS, "")),
+        problem_id=id_of(row),
         step=_step(row, format_, file),
         source=str(row.get("source") or source),
     )
+
+
+def id_of(row: Mapping[str, Any]) -> str:
+    """What a row of rollouts or problems calls its problem; empty if nothing."""
+    return str(_first(row, _IDS, ""))
 
 
 def _value(row: Mapping[str, Any], names: tuple[str, ...]) -> Any:
@@ -257,7 +272,16 @@ def _step(row: Mapping[str, Any], format_: str, file: str) -> int | None:
     if step is None:
         in_name = re.search(r"(?:step[-_]|completions_|\A)(\d+)\.", file) if format_ != "jsonl" else None
         return int(in_name[1]) if in_name else None
-    if isinstance(step, bool) or not isinstance(step, int | float) or step != int(step):
+    return whole_step(step)
+
+
+def whole_step(step: Any) -> int:
+    """A training step as a row has it; parquet files hold some as 3.0.
+
+    Raises:
+        DataError: no whole number.
+    """
+    if isinstance(step, bool) or not isinstance(step, int | float) or step % 1 != 0:
         raise DataError(f"step is {step!r}: expected a whole number")
     return int(step)
 

@@ -13,6 +13,7 @@ from random import Random
 from typing import Any
 from zlib import crc32
 
+from codescaler_plugin.errors import ConfigError
 from codescaler_plugin.records import PreferencePair
 
 _NAME = re.compile(r"[^\W\d]\w*")
@@ -144,12 +145,18 @@ def log_probability_accuracy(
         limit: pairs measured, each two forward passes.
         seed: of the draw.
         max_length: tokens of problem and code together.
+
+    Raises:
+        ConfigError: no such model can be had.
     """
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    tokenizer = AutoTokenizer.from_pretrained(model)
-    policy = AutoModelForCausalLM.from_pretrained(model, dtype=torch.float32).eval()
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(model)
+        policy = AutoModelForCausalLM.from_pretrained(model, dtype=torch.float32).eval()
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"no causal model can be loaded from {model!r}: {str(error).splitlines()[0]}") from error
     wins: list[float] = []
     for pair in Random(seed).sample(list(pairs), min(limit, len(pairs))):
         prompt = pair.problem + "\n"

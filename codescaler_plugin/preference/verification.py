@@ -252,8 +252,9 @@ def _matched(
         else:
             shown = rollout.problem_id or rollout.problem.strip()[:60]
             raise DataError(
-                f"rollout {number}: no problem with tests is called or reads {shown!r}; give its problems as well, or "
-                "skip unknown ones"
+                f"rollout {number}: no problem with tests is called or reads {shown!r}. Rollouts without a problem_id "
+                "are found by their whole problem text, what a prompt puts around it included; give its problems as "
+                "well, or skip unknown ones"
             )
 
 

@@ -357,7 +357,13 @@ def test_a_problem_is_found_by_text_where_its_id_is_taken_twice() -> None:
 
 
 @pytest.mark.parametrize(
-    ("kinds", "words"), [({"typo": 1.0}, "unknown kind 'typo'"), ({"stub": -1.0}, "the share of stub is -1.0")]
+    ("kinds", "words"),
+    [
+        ({"typo": 1.0}, "unknown kind 'typo'"),
+        ({"stub": -1.0}, "the share of stub is -1.0"),
+        ({"stub": float("inf")}, "the share of stub is inf"),
+        ({"stub": float("nan")}, "the share of stub is nan"),
+    ],
 )
 def test_a_wrong_switch_is_an_error(kinds: dict[str, float], words: str) -> None:
     with pytest.raises(ConfigError, match=words):

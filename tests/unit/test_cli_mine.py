@@ -11,6 +11,8 @@ from typer.testing import CliRunner
 from codescaler_plugin.cli import app
 from codescaler_plugin.preference.pairs import read_pairs
 from tests.unit.test_augmentation import world
+from tests.unit.test_http_scorers import Double
+from tests.unit.test_remote_sandbox import run_code
 
 
 def run(*arguments: object) -> Result:
@@ -69,6 +71,15 @@ def test_evaluation_problems_are_removed_by_the_name_of_their_file(tmp_path: Pat
     assert report["contamination"][0]["evaluation"] == "bench"
 
 
+def test_evaluation_sets_of_one_name_all_count(tmp_path: Path) -> None:
+    source, benches = write(tmp_path / "v.jsonl", *ROWS, verdict("C", "z = 1", True), verdict("C", "z = 2", False)), []
+    for name in ("A", "B b"):
+        (tmp_path / name).mkdir()
+        benches += ["--decontaminate", write(tmp_path / name / "test.jsonl", {"prompt": name})]
+    run("mine", source, "--output", tmp_path / "o.jsonl", *benches)
+    assert [pair.problem for pair in read_pairs(tmp_path / "o.jsonl")] == ["C"]
+
+
 @pytest.mark.parametrize("columns", ["trl", "openrlhf", "codescaler"])
 def test_each_trainers_columns(tmp_path: Path, columns: str) -> None:
     run("mine", write(tmp_path / "v.jsonl", *ROWS), "--output", tmp_path / "o.jsonl", "--format", columns)
@@ -82,6 +93,32 @@ def test_a_bad_row_is_named_and_skipped_and_the_exit_code_says_so(tmp_path: Path
     assert result.exit_code == 3
     assert "skipped v.jsonl, line 5: not JSON" in result.stderr
     assert len(list(read_pairs(tmp_path / "o.jsonl"))) == 2
+
+
+def test_a_bad_pair_is_named_and_skipped(tmp_path: Path) -> None:
+    row = {"problem": "A", "chosen": "x = 1", "rejected": "x = 2"}
+    result = run("mine", write(tmp_path / "p.jsonl", row, row | {"rejected": ""}), "--output", tmp_path / "o.jsonl")
+    assert result.exit_code == 3
+    assert "skipped p.jsonl, line 2: the rejected side is empty" in result.stderr
+    assert len(list(read_pairs(tmp_path / "o.jsonl"))) == 1
+
+
+def test_an_input_is_never_written_over(tmp_path: Path) -> None:
+    source = write(tmp_path / "v.jsonl", *ROWS)
+    before = source.read_text()
+    pair = write(tmp_path / "p.jsonl", {"problem": "A", "chosen": "x = 1", "rejected": "x = 2"})
+    for command, file in (("mine", source), ("augment", pair)):
+        result = run(command, file, "--output", file.parent / "." / file.name)
+        assert result.exit_code == 1
+        assert "would be written over" in result.stderr
+    assert source.read_text() == before
+
+
+def test_outputs_that_differ_behind_a_dot_have_reports_of_their_own(tmp_path: Path) -> None:
+    source = write(tmp_path / "v.jsonl", *ROWS)
+    for name in ("hard0.3", "hard0.5"):
+        assert run("mine", source, "--output", tmp_path / f"{name}.jsonl").exit_code == 0
+        assert (tmp_path / f"{name}.report.json").exists()
 
 
 def test_no_pairs_is_an_error_that_shows_why(tmp_path: Path) -> None:
@@ -98,6 +135,7 @@ def test_no_pairs_is_an_error_that_shows_why(tmp_path: Path) -> None:
         (["missing.jsonl"], "missing.jsonl is no file"),
         (["{v}", "--format", "csv"], "expected one of pairs"),
         (["{v}", "--output", "{v}.csv"], "expected .jsonl"),
+        (["{v}", "--output", "{v}/no/o.jsonl"], "make it first"),
         (["{v}", "--decontaminate", "nothing.jsonl"], "nothing.jsonl is no file"),
         (["{empty}"], "no rows"),
         (["{wrong}"], "has no 'code'"),
@@ -156,6 +194,20 @@ def test_augment_adds_confirmed_pairs_and_keeps_the_earlier_report(tmp_path: Pat
     earlier, report = json.loads((tmp_path / "o.report.json").read_text())
     assert earlier == {"earlier": 1}
     assert report["kinds"]["stub"]["made"] == 2
+
+
+def test_augment_runs_programs_on_a_service_and_reads_a_named_form(tmp_path: Path) -> None:
+    problems, pairs = problems_and_pairs(tmp_path)
+    double = Double(run_code)
+    given = ["augment", pairs, "--problems", problems, "--output", tmp_path / "o.jsonl", "--kind", "stub=0.5"]
+    result = run(*given, "--executor", double.url, "--workers", 2, "--timeout", 10, "--problem-format", "pairs")
+    double.server.shutdown()
+    double.server.server_close()
+    assert result.exit_code == 0, result.output
+    assert [pair.kind for pair in read_pairs(tmp_path / "o.jsonl")].count("stub") == 2
+    assert len(double.asked) > 3  # the probes
+    result = run(*given, "--problem-format", "taco")
+    assert (result.exit_code, "problems.jsonl, line 1: no column" in result.stderr) == (1, True)
 
 
 def test_fewer_pairs_than_wanted_is_an_exit_code(tmp_path: Path) -> None:

@@ -98,6 +98,11 @@ def test_the_interval_of_a_share() -> None:
     assert accuracy([]).pairs == 0
 
 
+def test_a_model_that_is_not_there_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"no causal model can be loaded from .*nowhere"):
+        log_probability_accuracy([], str(tmp_path / "nowhere"))
+
+
 def test_log_probability_is_that_of_the_code_given_the_problem(tiny_policy_dir: Path) -> None:
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer

@@ -207,6 +207,12 @@ def test_a_verdict_of_another_type_is_named(wrong: dict[str, Any]) -> None:
         mine_pairs([verdict("A", "x = 1", 4), verdict("A", "x = 2", 0) | wrong])
 
 
+@pytest.mark.parametrize("wrong", [{"step": "3"}, {"tests_total": "4"}, {"tests_passed": 1.5}, {"source": ["a"]}])
+def test_a_count_or_step_of_another_type_is_named(wrong: dict[str, Any]) -> None:
+    with pytest.raises(DataError, match=r"verdict 1: .* expected whole numbers and a text"):
+        mine_pairs([verdict("A", "x = 1", 4), verdict("A", "x = 2", 0) | wrong])
+
+
 def test_no_rows_give_no_pairs() -> None:
     assert mine_pairs([])[0] == []
 
@@ -415,6 +421,13 @@ def test_a_row_that_is_no_pair_is_named_or_passed_over(tmp_path: Path) -> None:
     messages: list[str] = []
     assert list(read_pairs(tmp_path / "a.jsonl", on_bad=messages.append)) == []
     assert "chosen side is empty" in messages[1]
+
+
+@pytest.mark.parametrize(("wrong", "words"), [({"margin": "high"}, "margin is 'high'"), ({"step": "two"}, "step is")])
+def test_a_margin_or_step_of_another_type_is_named(tmp_path: Path, wrong: dict[str, Any], words: str) -> None:
+    (tmp_path / "a.jsonl").write_text(json.dumps({"problem": "p", "chosen": "x", "rejected": "y"} | wrong) + "\n")
+    with pytest.raises(DataError, match=rf"a\.jsonl, line 1: {words}"):
+        list(read_pairs(tmp_path / "a.jsonl"))
 
 
 def test_wrong_suffix_format_and_folder_are_errors(tmp_path: Path) -> None:

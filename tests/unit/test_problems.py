@@ -11,6 +11,7 @@ import pytest
 
 from codescaler_plugin.errors import ConfigError, DataError
 from codescaler_plugin.preference.problems import FORMATS, read_problems
+from codescaler_plugin.preference.rollouts import read_rollouts
 from codescaler_plugin.preference.sandbox import run_tests
 from codescaler_plugin.records import CallTest, Problem, ScriptTest, StdioTest
 
@@ -122,6 +123,15 @@ def test_records(tmp_path: Path) -> None:
     assert lcb.entry_point == "Solution.put"
     assert taco.tests == (StdioTest("1\n", "2\n"), StdioTest("2\n3", "3"))
     assert pairs == Problem("p.jsonl/5", "Add one.", (CallTest((1,), 2), CallTest((2,), 3)), "solve")
+
+
+@pytest.mark.parametrize("name", ["problem_id", "task_id", "id"])
+@pytest.mark.parametrize("row", [PAIRS, TACO_STDIN])
+def test_a_problem_and_its_rollouts_are_called_alike(tmp_path: Path, row: dict[str, Any], name: str) -> None:
+    bare = {key: value for key, value in row.items() if key not in ("problem_id", "task_id", "id")}
+    [problem] = read_problems(write(tmp_path / "p.jsonl", {**bare, name: 0}))
+    [rollout] = read_rollouts(write(tmp_path / "r.jsonl", {"problem": "x", "completion": "y", name: 0}))
+    assert problem.id == rollout.problem_id == "0"
 
 
 def test_a_check_that_is_called_in_the_file_is_not_called_twice(tmp_path: Path) -> None:

@@ -77,7 +77,7 @@ def test_openrlhf_reward_requests(tmp_path: Path) -> None:
     prompt = CHATML.format("Add.")
     body = {"query": [prompt + "Done.<|im_end|>"], "prompts": [prompt], "labels": [""]}
     [rollout] = read_rollouts(lines(tmp_path / "requests.jsonl", body))
-    assert (rollout.problem, rollout.completion) == ("Add.", "Done.<|im_end|>")
+    assert (rollout.problem, rollout.completion) == ("Add.", "Done.")
 
 
 def test_verl_rollout_folder_in_step_order(tmp_path: Path) -> None:
@@ -149,6 +149,27 @@ def test_a_bad_row_is_named_raised_or_passed_over(tmp_path: Path) -> None:
     assert len(list(read_rollouts(file, on_bad=messages.append))) == 1
     assert [message.split(":")[0] for message in messages] == [f"a.jsonl, line {number}" for number in range(2, 8)]
     assert "expected a column 'completion'" in messages[2]
+
+
+def test_a_step_that_is_no_number_is_named(tmp_path: Path) -> None:
+    file = tmp_path / "a.jsonl"
+    file.write_text(
+        "".join(f'{{"problem": "p", "completion": "c", "step": {step}}}\n' for step in ("NaN", "1e999", "2.5", "3.0"))
+    )
+    messages: list[str] = []
+    assert [rollout.step for rollout in read_rollouts(file, on_bad=messages.append)] == [3]
+    assert all("expected a whole number" in message for message in messages)
+    assert len(messages) == 3
+
+
+def test_a_file_that_is_cut_off_or_no_gzip_is_named(tmp_path: Path) -> None:
+    whole = lines(tmp_path / "a.jsonl.gz", *({"problem": "p", "completion": str(number)} for number in range(9)))
+    whole.write_bytes(whole.read_bytes()[:-9])
+    with pytest.raises(DataError, match=r"a\.jsonl\.gz.*: what follows cannot be read"):
+        list(read_rollouts(whole))
+    (tmp_path / "b.jsonl.gz").write_bytes(b"no gzip")
+    with pytest.raises(DataError, match=r"b\.jsonl\.gz: what follows cannot be read.*[Nn]ot a gzipped file"):
+        list(read_rollouts(tmp_path / "b.jsonl.gz"))
 
 
 def test_half_a_surrogate_pair_in_a_completion_can_be_written_again(tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ import pytest
 
 from codescaler_plugin import SandboxError, Verdict
 from codescaler_plugin.errors import ConfigError
+from codescaler_plugin.preference.cage import wire
 from codescaler_plugin.preference.problems import read_problems
 from codescaler_plugin.preference.sandbox import Sandbox, missing_isolation, run_tests
 from codescaler_plugin.records import CallTest, Problem, ScriptTest, StdioTest
@@ -124,11 +125,55 @@ def test_candidate_with_right_answers_passes(sandbox: Sandbox, code: str, tests:
         pytest.param("solve = \ud800\n", "UnicodeEncodeError", id="lone-surrogate"),
         pytest.param("def solve(n):\n    raise KeyboardInterrupt\n", "KeyboardInterrupt in test 0", id="interrupt"),
         pytest.param("def solve(n):\n    return input()\n", "EOFError in test 0", id="reads-stdin"),
+        pytest.param("def solve(n):\n    return [10**5000]\n", "WrongAnswer in test 0", id="huge-integer"),
+        pytest.param("def solve(n):\n    return {10**5000: 1}\n", "WrongAnswer in test 0", id="huge-key"),
+        pytest.param(
+            "from decimal import Decimal\ndef solve(n):\n    return Decimal('sNaN')\n",
+            "WrongAnswer in test 0",
+            id="signalling-nan",
+        ),
     ],
 )
 def test_candidate_that_misbehaves_fails_with_its_reason(sandbox: Sandbox, code: str, detail: str) -> None:
     (one,) = sandbox.run([(code, calls())])
     assert result(one) == (False, detail)
+
+
+@pytest.mark.parametrize("grow", ["[a] * 12", "(a, a)", "{'a': a, 'b': a}"], ids=["lists", "tuples", "dicts"])
+@pytest.mark.parametrize("wanted", [4, [[4, 4], [4, 4]], {"a": {"a": 4}, "b": 4}])
+def test_a_small_value_that_unfolds_without_end_is_judged_at_once(grow: str, wanted: Any) -> None:
+    start = time.perf_counter()
+    code = f"def solve(n):\n    a = 4\n    for _ in range(60):\n        a = {grow}\n    return a\n"
+    assert not verdict(code, (0, wanted))[0]
+    assert time.perf_counter() - start < 10
+
+
+def test_keys_of_a_dict_and_tuples_are_compared_as_json_has_them() -> None:
+    code = "def solve(n):\n    return {1: (2, [3]), 'a': {None: 4}}\n"
+    assert verdict(code, (0, {"1": [2, (3,)], "a": {"None": 4}})) == PASSED
+    for other in ({"1": [2, [3]]}, {"1": [2, [3]], "b": {"None": 4}}, {"1": [2, [4]], "a": {"None": 4}}, [1, "a"]):
+        assert verdict(code, (0, other)) == (False, "WrongAnswer in test 0")
+
+
+def test_many_tuples_in_one_are_read_in_time() -> None:
+    code = "def solve(n):\n    return tuple((i, i) for i in range(n))\n"
+    assert verdict(code, (50_000, [[i, i] for i in range(50_000)]), timeout=20.0) == PASSED
+
+
+@pytest.mark.parametrize(
+    "nodes",
+    [
+        [["f", [1]], *(["t", [place], [place]] for place in range(2, 62)), ["t", 1]],
+        [["F", "1e999999999"]],
+        [["t", [1]], ["t", [0]]],
+    ],
+    ids=["hashing-without-end", "fraction-of-a-text", "tuple-in-itself"],
+)
+def test_a_forged_value_is_refused_at_once(nodes: list[Any]) -> None:
+    start = time.perf_counter()
+    with pytest.raises(wire.WireError):
+        wire.unpack({"root": [0], "nodes": nodes})
+    assert time.perf_counter() - start < 5
 
 
 def test_detail_names_the_first_failing_test() -> None:
@@ -469,6 +514,20 @@ def test_listening_neighbour_cannot_be_reached(sandbox: Sandbox) -> None:
         code = f"import socket\ndef solve(n):\n    socket.create_connection(('127.0.0.1', {port}), 1)\n    return 4\n"
         (one,) = sandbox.run([(code, calls())])
         assert not one.passed
+        server.settimeout(0.1)
+        with pytest.raises(TimeoutError):
+            server.accept()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="abstract addresses are Linux's")
+def test_local_services_cannot_be_reached(sandbox: Sandbox) -> None:
+    address = f"\0codescaler-{os.getpid()}"
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(address)
+        server.listen()
+        code = f"import socket\ndef solve(n):\n    socket.socket(socket.AF_UNIX).connect({address!r})\n    return 4\n"
+        (one,) = sandbox.run([(code, calls())])
+        assert result(one) in [(False, f"{name} in test 0") for name in ("PermissionError", "ConnectionRefusedError")]
         server.settimeout(0.1)
         with pytest.raises(TimeoutError):
             server.accept()

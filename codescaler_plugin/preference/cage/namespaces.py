@@ -202,6 +202,7 @@ _DENIED = {
     "rt_sigqueueinfo": (129, 138),
     "rt_tgsigqueueinfo": (297, 240),
     "chroot": (161, 51),
+    "connect": (42, 203),
     "fsopen": (430, 430),
     "move_mount": (429, 429),
     "open_tree": (428, 428),
@@ -211,7 +212,7 @@ _CLONE, _CLONE3 = (56, 220), (435, 435)
 
 
 def filter_calls(own_kills_only: bool) -> bool:
-    """Refuse sockets but local ones, new namespaces, and looking into other processes; False if there is no filter.
+    """Refuse sockets but local pairs, new namespaces, and looking into other processes; False if there is no filter.
 
     Args:
         own_kills_only: also refuse signals to any process but this one, where there is no process namespace.

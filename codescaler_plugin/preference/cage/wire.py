@@ -279,24 +279,27 @@ class _Unpacked:
 
     def _build(self, waiting: set[int]) -> None:
         """Immutable nodes, each after those that it holds."""
+        parts_of: dict[int, int] = {}  # tuples within tuples counted as often as they are held: hashing walks them all
         for first in list(waiting):
-            stack = [first]
+            stack = [(first, iter(self.nodes[first][1:]))] if first in waiting else []
+            path = {first}
             while stack:
-                number = stack[-1]
-                if number not in waiting:
-                    stack.pop()
-                    continue
-                node = self.nodes[number]
-                missing = [part[0] for part in node[1:] if type(part) is list and part[0] in waiting]
-                if missing:
-                    if len(stack) > len(waiting):
+                number, parts = stack[-1]
+                child = next((part[0] for part in parts if type(part) is list and part[0] in waiting), None)
+                if child is not None:
+                    if child in path:
                         raise WireError("a tuple that holds itself")
-                    stack.append(missing[0])
+                    path.add(child)
+                    stack.append((child, iter(self.nodes[child][1:])))
                     continue
-                parts = [self._child(part) for part in node[1:]]
-                build = {"t": tuple, "f": _frozen, "r": lambda p: range(*p), "F": lambda p: Fraction(*p)}[node[0]]
-                self.objects[number] = build(parts)  # type: ignore[operator]
+                tag, *held = self.nodes[number]
+                parts_of[number] = 1 + sum(parts_of.get(one[0], 1) if type(one) is list else 1 for one in held)
+                if parts_of[number] > _MAX_NODES:
+                    raise WireError("too large")
+                build = {"t": tuple, "f": _frozen, "r": lambda p: range(*p), "F": _fraction}[tag]
+                self.objects[number] = build([self._child(one) for one in held])  # type: ignore[operator]
                 waiting.discard(number)
+                path.discard(number)
                 stack.pop()
 
     def _fill(self, thing: Any, node: list[Any]) -> None:
@@ -325,6 +328,10 @@ def _refill(thing: set[Any], parts: list[Any]) -> None:
         thing.update(source)
         if all(map(operator.is_, thing, parts)):
             return
+
+
+def _fraction(parts: list[Any]) -> Fraction:
+    return Fraction(*map(operator.index, parts))  # of a text like 1e999999999 it would be computed
 
 
 def _frozen(parts: list[Any]) -> frozenset[Any]:
