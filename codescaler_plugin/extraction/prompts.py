@@ -26,7 +26,10 @@ def _template(start: str, user: str, end: str, reply: str) -> _Template:
     return _Template(*(re.compile(pattern) for pattern in (start, user, end, reply)))
 
 
-_BOS = r"\A\s*(?:<s>|<bos>|<\|begin_of_text\|>|<｜begin▁of▁sentence｜>|<\|endoftext\|>)*\s*"
+_BOS = (  # with what OpenRLHF up to 0.5 pads with on the left
+    r"\A\s*(?:<s>|</s>|<bos>|<eos>|<pad>|<unk>|<\|(?:begin_of_text|end_?of_?text|eot_id|im_end|finetune_right_pad_id)\|>|"
+    r"<｜(?:begin▁of▁sentence|end▁of▁sentence|▁pad▁)｜>)*\s*"
+)
 
 _TEMPLATES = (
     _template(
@@ -57,7 +60,10 @@ _TEMPLATES = (
         r"\[/INST\]",
     ),
     _template(  # a system text may stand before the first mark
-        r"\A\s*(?:<｜begin▁of▁sentence｜>|<｜User｜>)", r"<｜User｜>", r"(?=<｜Assistant｜>)", r"<｜Assistant｜>"
+        r"\A\s*(?:<｜(?:end▁of▁sentence|▁pad▁)｜>)*(?:<｜begin▁of▁sentence｜>|<｜User｜>)",
+        r"<｜User｜>",
+        r"(?=<｜Assistant｜>)",
+        r"<｜Assistant｜>",
     ),
 )
 _LLAMA2_SYSTEM = re.compile(r"\A<<SYS>>\n.*?\n<</SYS>>\n\n", re.DOTALL)
@@ -71,6 +77,10 @@ _BARE = tuple(
     )
     for before, after in (("\n", "\n(?!\n)"), ("", "\n\n"))
 )
+_END_MARKS = re.compile(
+    r"(?:(?:<\|\w{1,30}\|>|<｜[\w▁]{1,30}｜>|</s>|<eos>|<pad>|<unk>|<end_of_turn>|<turn\|>)\s*+)++\Z"
+)
+_SEARCHED = 256  # characters at a time
 _PROBLEM_NAMES = ("problem", "question", "question_content")
 _CUT = re.compile(
     r"(?:<\|im_start\|>assistant\n|<\|start_header_id\|>assistant<\|end_header_id\|>\n\n|<start_of_turn>model\n|"
@@ -109,11 +119,20 @@ def response(query: str, prompt: str) -> str:
 
     The prompt is taken off if the text begins with it; else what follows the last assistant mark of a known template
     is the answer (a prompt too long for the policy is cut from the left in `query`, not in `prompt`); else all of it.
+    The marks behind it, which end the turn or (up to OpenRLHF 0.5) pad the batch, are no part of it.
     """
     if prompt and query.startswith(prompt):
-        return query[len(prompt) :]
+        return without_end_marks(query[len(prompt) :])
     ends = [match.end() for template in _TEMPLATES for match in template.reply.finditer(query)]
-    return query[max(ends) :] if ends else query
+    return without_end_marks(query[max(ends) :] if ends else query)
+
+
+def without_end_marks(text: str) -> str:
+    """A text without the marks of a chat's end (`<|im_end|>`, `</s>`) and of padding that a decoder left behind it."""
+    end = len(text)
+    while marks := _END_MARKS.search(text, max(0, end - _SEARCHED), end):
+        end = marks.start()
+    return text[:end]
 
 
 def stated_problem(label: object) -> str | None:

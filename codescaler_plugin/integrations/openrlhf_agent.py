@@ -10,7 +10,8 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from codescaler_plugin.errors import MissingExtraError
-from codescaler_plugin.integrations.reward_hook import hook, item_of
+from codescaler_plugin.integrations.reward_hook import hook
+from codescaler_plugin.serving.judging import item_of
 
 try:
     from openrlhf.utils.agent import SingleTurnAgentExecutor  # type: ignore[import-not-found]

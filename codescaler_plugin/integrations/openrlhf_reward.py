@@ -11,7 +11,8 @@ from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
-from codescaler_plugin.integrations.reward_hook import hook, item_of
+from codescaler_plugin.integrations.reward_hook import hook
+from codescaler_plugin.serving.judging import item_of
 
 hook().engine.check()
 

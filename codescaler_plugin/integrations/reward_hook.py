@@ -23,10 +23,10 @@ from urllib3.exceptions import HTTPError
 
 from codescaler_plugin.config import PREFIX, CodeScalerConfig
 from codescaler_plugin.errors import ConfigError, DataError, ScorerError
-from codescaler_plugin.extraction.prompts import response, stated_problem, user_turn
+from codescaler_plugin.extraction.prompts import response, user_turn
 from codescaler_plugin.records import Status
 from codescaler_plugin.scoring.http_pool import HttpPool, RefusedError
-from codescaler_plugin.serving.judging import Item, Judge
+from codescaler_plugin.serving.judging import Item, Judge, probability
 
 logger = logging.getLogger(__name__)
 
@@ -294,7 +294,7 @@ class RewardHook:
                 self._count(one.failure)
                 rewarded.append(Rewarded(self.settings.fallback, 0.0, False, True))
             else:
-                rewarded.append(Rewarded(one.reward, _probability(one.score), one.score is not None, False))
+                rewarded.append(Rewarded(one.reward, probability(one.score), one.score is not None, False))
         return rewarded
 
     def _count(self, failure: str) -> None:
@@ -367,20 +367,6 @@ def hook() -> RewardHook:
     return RewardHook.from_env()
 
 
-def item_of(query: str, prompt: str, label: object = None) -> Item:
-    """The sample in what a host hands over: the problem from the label if it holds one, else from the prompt.
-
-    Args:
-        query: prompt and answer, templated.
-        prompt: templated.
-        label: whatever the dataset has; a dict or its JSON may hold the problem (`stated_problem`).
-    """
-    problem = stated_problem(label)
-    if problem is None:
-        return Item("query", prompt, query)
-    return Item("completion", problem, response(query, prompt))
-
-
 def _sample(item: Item) -> dict[str, str]:
     """As /v1/score reads it."""
     if item.kind == "completion":
@@ -404,9 +390,3 @@ def _judged(answer: Any, expected: int) -> list[Judged]:
     if len(judged) != expected:
         raise ScorerError(f"{len(judged)} judgements for {expected} samples")
     return judged
-
-
-def _probability(score: float | None) -> float:
-    if score is None:
-        return 0.0
-    return 1 / (1 + math.exp(-score)) if score > -700 else 0.0

@@ -37,7 +37,7 @@ from codescaler_plugin.serving.bodies import (
     SlimeSample,
 )
 from codescaler_plugin.serving.coalescing import OverloadedError
-from codescaler_plugin.serving.judging import Answer, Item, item_of
+from codescaler_plugin.serving.judging import Answer, Item, item_of, probability
 from codescaler_plugin.serving.metrics import Metrics
 
 logger = logging.getLogger(__name__)
@@ -283,7 +283,7 @@ class _Desk:
         judged = []
         for answer, reward in zip(answers, self.rewards(answers, items), strict=True):
             if reward is not None and not answer.failure:
-                judged.append(_Judged(reward, _probability(answer.score), answer.status, ""))
+                judged.append(_Judged(reward, probability(answer.score), answer.status, ""))
             elif fallback is not None:
                 judged.append(_Judged(fallback, 0.0, answer.status, answer.failure))
             else:
@@ -314,12 +314,6 @@ async def _while_connected(work: Coroutine[Any, Any, list[Answer]], request: Req
             working.cancel()
 
 
-def _probability(score: float | None) -> float:
-    if score is None:
-        return 0.0
-    return 1 / (1 + math.exp(-score)) if score > -700 else 0.0
-
-
 def _is_outage(answer: Answer) -> bool:
     return answer.failure.startswith(("scorer:", "error:", "worker:", "timeout:"))
 
@@ -331,7 +325,10 @@ def _unavailable(reason: str) -> HTTPException:
 async def _unprocessable(_: Request, error: Exception) -> Response:
     """What is wrong with a body, without the body: it may be long, secret, or no valid Unicode."""
     assert isinstance(error, RequestValidationError)  # noqa: S101 - it is registered for nothing else
-    details = [{"loc": one["loc"], "msg": one["msg"]} for one in error.errors()[:20]]
+    details = [  # pydantic's names of its own functions, such as function-after[...], are no part of a place
+        {"loc": [part for part in one["loc"] if "[" not in str(part)], "msg": one["msg"]}
+        for one in error.errors()[:20]
+    ]
     broken = any(one["type"] == "json_invalid" for one in error.errors())
     return Response(json.dumps({"detail": details}), 400 if broken else 422, media_type="application/json")
 

@@ -65,6 +65,13 @@ def item_of(query: str, prompt: str, label: object = None) -> Item:
     return Item("completion", problem, response(query, prompt))
 
 
+def probability(score: float | None) -> float:
+    """1 / (1 + e^-score) of a raw logit, in [0, 1]; 0 without one. For hosts that filter by it."""
+    if score is None:
+        return 0.0
+    return 1 / (1 + math.exp(-score)) if score > -700 else 0.0
+
+
 class Judge:
     """Extracts and scores batches, so that one bad sample costs no other its score.
 

@@ -60,7 +60,12 @@ def run_server(
             timeout_graceful_shutdown=int(drain_seconds + _DRAIN_SECONDS),
         )
     )
-    signal.signal(signal.SIGTERM, lambda *_: None)  # uvicorn raises it once more when all is done: that is exit code 0
+
+    def end(*_: object) -> None:
+        server.should_exit = True
+
+    for number in (signal.SIGTERM, signal.SIGINT):  # before uvicorn takes them, and when it raises them at its end
+        signal.signal(number, end)
     with _bound(host, port) as listening:
         logging.getLogger(__name__).info(
             "listening on http://%s:%d; the model (%s) is loaded meanwhile",

@@ -31,7 +31,12 @@ def write(pairs: str, output: Path, name: str, max_length: int) -> None:
         if not part and split == "held_out":
             continue
         rows = prepare_preference_dataset(
-            list(export_pairs(part, "trl")), tokenizer, max_length=max_length, language="any", name=split
+            list(export_pairs(part, "trl")),
+            tokenizer,
+            max_length=max_length,
+            language="any",
+            name=split,
+            least=2 if split == "train" else 1,
         )
         path = output / f"{split}.jsonl"
         with path.open("w", encoding="utf-8") as file:

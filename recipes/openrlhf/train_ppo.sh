@@ -24,7 +24,10 @@ source "$here/reward.sh"
 gpus=8
 case ${REWARD:-server} in
   server)
-    [ -n "$url" ] || { serve "$port" && url=http://127.0.0.1:$port/get_reward && gpus=7; }
+    if [ -z "$url" ]; then
+      serve "$port" # ends this script if it does
+      url=http://127.0.0.1:$port/get_reward gpus=7
+    fi
     reward=(--reward.remote_url "$url")
     ;;
   file) reward=(--reward.remote_url "$(codescaler where openrlhf)") ;;

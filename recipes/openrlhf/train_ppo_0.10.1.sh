@@ -22,7 +22,10 @@ source "$here/reward.sh"
 gpus=8
 case ${REWARD:-server} in
   server)
-    [ -n "$url" ] || { serve "$port" && url=http://127.0.0.1:$port/get_reward && gpus=7; }
+    if [ -z "$url" ]; then
+      serve "$port" # ends this script if it does
+      url=http://127.0.0.1:$port/get_reward gpus=7
+    fi
     reward=(--remote_rm_url "$url")
     ;;
   file) reward=(--remote_rm_url "$(codescaler where openrlhf)") ;;

@@ -244,6 +244,27 @@ def test_a_flag_that_is_not_there_would_be_found(releases: dict[str, list[Path]]
         run(releases["0.11.2"], "parse", "openrlhf.cli.train_ppo_ray", *flags)
 
 
+@pytest.mark.parametrize("script", ["train_ppo.sh", "train_ppo_0.10.1.sh"])
+def test_no_training_starts_without_the_reward_server(tmp_path: Path, script: str) -> None:
+    programs = tmp_path / "programs"
+    programs.mkdir()
+    for name, text in (("codescaler", "exit 1"), ("ray", f"touch {tmp_path / 'trained'}")):
+        (programs / name).write_text(f"#!/bin/sh\n{text}\n")
+        (programs / name).chmod(0o755)
+    (programs / "python").symlink_to(sys.executable)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    done = subprocess.run(
+        ["bash", str(RECIPES / script)],
+        env={**os.environ, "PATH": f"{programs}:{os.environ['PATH']}", "PORT": str(port)},
+        cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    assert done.returncode != 0
+    assert "the reward server has ended" in done.stderr
+    assert not (tmp_path / "trained").exists()
+
+
 REJECTED = "def solve(n):\n    pass\n    return\n"
 
 

@@ -41,11 +41,14 @@ def raising(error: Exception, mark: str = "poison") -> Callable[[str], float]:
     return act
 
 
+ENDS = {"chatml": "<|im_end|>", "llama3": "<|eot_id|>", "deepseek": "<｜end▁of▁sentence｜>", "gemma": "<end_of_turn>"}
+
+
 @pytest.mark.parametrize("name", TEMPLATED)
 def test_problem_and_code_are_found_in_each_template(name: str) -> None:
     scorer = LengthScorer()
     prompt = TEMPLATED[name].replace("{p}", PROBLEM)
-    end = "<|im_end|>" if "chatml" in name else "</s>"
+    end = ENDS.get(name.partition("_")[0], "</s>")
     [answer] = judge_of(scorer).judge([item_of(prompt + ANSWER + end, prompt)])
     assert scorer.calls == [[(PROBLEM, CODE)]]
     assert answer == Answer(float(len(CODE)), "ok")

@@ -94,7 +94,31 @@ def test_any_problem_survives_the_templates(problem: str) -> None:
 
 def test_the_response_is_what_follows_the_prompt() -> None:
     prompt = TEMPLATED["chatml"].replace("{p}", "Do it.")
-    assert response(prompt + "Done.<|im_end|>", prompt) == "Done.<|im_end|>"
+    assert response(prompt + "Done.", prompt) == "Done."
+
+
+END_MARKS = [
+    "<|im_end|>",
+    "<|eot_id|>",
+    "</s>",
+    "<｜end▁of▁sentence｜>",
+    "<end_of_turn>\n<eos>",
+    "<turn|>",
+    "<|im_end|>\n",
+]
+
+
+@pytest.mark.parametrize("end", [*END_MARKS, "<|im_end|>" + "<|endoftext|>" * 500, "</s>" * 500, "<pad>" * 500])
+def test_marks_behind_the_response_are_no_part_of_it(end: str) -> None:
+    prompt = TEMPLATED["chatml"].replace("{p}", "Do it.")
+    assert response(prompt + "It prints '<|im_end|>'.\n" + end, prompt) == "It prints '<|im_end|>'.\n"
+
+
+@pytest.mark.parametrize(
+    ("name", "pad"), [("chatml", "<|endoftext|>"), ("llama3", "<|eot_id|>"), ("deepseek", "<｜end▁of▁sentence｜>")]
+)
+def test_padding_on_the_left_hides_no_user_turn(name: str, pad: str) -> None:  # OpenRLHF up to 0.5
+    assert user_turn(pad * 50 + TEMPLATED[name].replace("{p}", PROBLEM)) == PROBLEM
 
 
 def test_the_response_of_a_query_cut_from_the_left() -> None:

@@ -447,7 +447,9 @@ def test_what_is_no_body_is_refused_in_json(server: Running, body: bytes) -> Non
     ],
 )
 def test_body_of_another_form_is_told_what_is_wrong_with_it(server: Running, path: str, body: Any, said: str) -> None:
-    assert said in json.dumps(server.json(path, body, status=422)["detail"])
+    detail = json.dumps(server.json(path, body, status=422)["detail"])
+    assert said in detail
+    assert "function" not in detail
 
 
 def test_bodies_are_neither_logged_nor_sent_back(server: Running, caplog: pytest.LogCaptureFixture) -> None:
@@ -675,14 +677,28 @@ def test_front_imports_no_torch_and_listens_within_two_seconds_of_cpu(tmp_path: 
     assert float(taken.stdout) < 2.0
 
 
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_signal_ends_it_with_0_while_the_model_is_still_loaded(tmp_path: Path, number: int) -> None:
+    started = Command(tmp_path / "log", "--model", "builtin")
+    [worker] = _children(started.process.pid)
+    assert started.stop(number) == 0
+    _, alive = psutil.wait_procs([worker], timeout=20)
+    assert alive == []
+    assert "Traceback" not in (tmp_path / "log").read_text()
+
+
 def test_worker_ends_with_a_front_that_was_killed(tmp_path: Path) -> None:
     started = Command(tmp_path / "log", "--model", "builtin")
-    deadline = time.monotonic() + 30
-    while not (children := psutil.Process(started.process.pid).children()) and time.monotonic() < deadline:
-        time.sleep(0.02)
-    [worker] = children
+    [worker] = _children(started.process.pid)
     time.sleep(0.5)
     os.kill(started.process.pid, signal.SIGKILL)
     started.process.wait()
     _, alive = psutil.wait_procs([worker], timeout=20)
     assert alive == []
+
+
+def _children(parent: int) -> list[psutil.Process]:
+    deadline = time.monotonic() + 30
+    while not (children := psutil.Process(parent).children()) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    return children
