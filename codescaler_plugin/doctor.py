@@ -109,7 +109,10 @@ def _head(model: Any) -> Check:
     largest = max(float(weight.detach().float().abs().max()) for weight in weights)
     if not largest > 0 or largest != largest or largest == float("inf"):
         return Check(
-            "head", "failed", f"{shape}, largest weight {largest}", "the head holds no numbers: " + _NEXT_MODEL
+            "head",
+            "failed",
+            f"{shape}, largest weight {largest}",
+            f"the head is not trained, or broken: train the model, or {_NEXT_MODEL}",
         )
     # Scores are computed in float32 at the head whatever it is stored in, see `forward._head`.
     return Check("head", "ok", f"{shape}, {', '.join(sorted(kinds))} in memory; scores are computed in float32")
@@ -164,9 +167,9 @@ def _template(tokenizer: Any) -> Iterator[Check]:
         f"the score is read at {last[-1]!r}; the text ends in {tail!r}",
         "" if ends else "the template puts no token behind the code: the score is read at the code's last token",
     )
-    starts = row.count(tokenizer.bos_token_id) if tokenizer.bos_token_id is not None else 0
-    if starts > 1 and tokenizer.bos_token_id != tokenizer.eos_token_id:
-        yield Check("template start", "failed", f"{starts} start tokens", "the template must give one at most")
+    start = tokenizer.bos_token_id  # may open every turn, as SmolLM2's does; twice in a row is a mistake
+    if start is not None and row[:2] == [start, start]:
+        yield Check("template start", "failed", "two start tokens", "the template must give one at most")
 
 
 def _length(model: Any, tokenizer: Any, max_length: int | None) -> Check:

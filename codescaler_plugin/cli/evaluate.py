@@ -48,6 +48,7 @@ class _Run:
         self.evaluation, self.data = evaluation, data
         self.config = CodeScalerConfig.from_env(model=model, max_tokens=tokens)
         self.model = self.config.model
+        self.identity = _identity(self.model, self.config.max_length)
         self.folder = output or Path("evaluation") / _slug(Path(self.model).name or self.model)
         self.name = _slug(name or re.sub(r"\.(jsonl|json|parquet)(\.gz)?$", "", Path(data).name))
         self.started = perf_counter()
@@ -116,7 +117,7 @@ def pairs(
                 base_model=base_model,
                 base_pairs=base_pairs,
                 output=run.scores(),
-                model=run.model,
+                model=run.identity,
                 seed=seed,
                 progress=advance,
             )
@@ -151,7 +152,7 @@ def rm_bench(
                 None if published else run.scorer(),
                 answers=answers,
                 output=None if published else run.scores(),
-                model=run.model,
+                model=run.identity,
                 progress=advance,
             )
         run.finish(result)
@@ -186,7 +187,7 @@ def candidates(
                 run.scorer(),
                 most=most,
                 output=run.scores(),
-                model=run.model,
+                model=run.identity,
                 seed=seed,
                 progress=advance,
             )
@@ -227,7 +228,7 @@ def calibration(
         with rate_bar("scoring", None) as advance:
             if is_pair(first):
                 scored = score_pairs(
-                    _pairs(data, split), run.scorer(), output=run.scores("pairs"), model=run.model, progress=advance
+                    _pairs(data, split), run.scorer(), output=run.scores("pairs"), model=run.identity, progress=advance
                 )
                 margins = [abs(one.gap) for one in scored]
                 right = [win(one.gap, 0.0) for one in scored]
@@ -237,7 +238,7 @@ def calibration(
             else:
                 groups = read_candidates(data, policy=policy)
                 scores = score_candidates(
-                    groups, run.scorer(), output=run.scores("candidates"), model=run.model, progress=advance
+                    groups, run.scorer(), output=run.scores("candidates"), model=run.identity, progress=advance
                 )
                 margins, right, problems = leading_margins(groups, scores)
         result = evaluate_calibration(margins, right, problems)
@@ -276,7 +277,7 @@ def robustness(
                 run.scorer(),
                 limit=limit,
                 output=run.scores(),
-                model=run.model,
+                model=run.identity,
                 seed=seed,
                 progress=advance,
             )
@@ -290,6 +291,20 @@ def _pairs(data: str, split: str | None) -> "list[PreferencePair]":
     if not found:
         raise ConfigError(f"{data} holds no pairs" + (f" of the split {split!r}" if split else ""))
     return found
+
+
+def _identity(model: str, max_length: int | None) -> str:
+    """What kept scores belong to: a model in a folder may have been trained anew since."""
+    from codescaler_plugin.builtin import REWARD_MODEL
+
+    folder = REWARD_MODEL if model == "builtin" else Path(model).expanduser()
+    files = sorted(folder.iterdir()) if folder.is_dir() else []
+    found = [
+        f"{file.name} {file.stat().st_size} {file.stat().st_mtime_ns}"
+        for file in files
+        if file.suffix in (".safetensors", ".bin", ".json", ".jinja")
+    ]
+    return "\n".join([model, f"max_length {max_length}", *found])
 
 
 def _slug(text: str) -> str:

@@ -1,7 +1,7 @@
 """All that was measured of any number of reward models, side by side: one HTML file without a network, and Markdown.
 
 `codescaler evaluate` leaves `<evaluation>.<name>.summary.json` in a folder for each model. What was measured on the
-same data under the same name stands in one table.
+same data under the same name stands in one table. `benchmarks/bench_latency.py --output` leaves one too.
 """
 
 import base64
@@ -25,6 +25,7 @@ EVALUATIONS = {
     "candidates": "Best of N",
     "calibration": "Calibration",
     "robustness": "Robustness",
+    "latency": "Latency",
 }
 CARRY = (
     "A margin compares two programs of one problem. Scores have no common zero across problems, so a fixed threshold "
@@ -118,11 +119,28 @@ def read_summaries(folders: Sequence[Path]) -> list[Summary]:
 
 
 def write_report(folders: Sequence[Path], output: Path, *, title: str = "Reward models") -> tuple[Path, Path]:
-    """Write `output` (HTML, everything inside) and the same as Markdown beside it, with its plots in a folder.
+    """Write what was measured in folders as a page, see `write_page`.
 
     Raises:
         ConfigError: nothing to report, or a path that cannot be written.
         DataError: a summary that cannot be read, or two of one model under one name.
+        MissingExtraError: matplotlib is not installed.
+    """
+    summaries = read_summaries(folders)
+    return write_page(output, title, sections(summaries), Table(_MADE, list(_made(summaries))))
+
+
+def write_page(output: Path, title: str, found: Sequence[Section], made: Table) -> tuple[Path, Path]:
+    """Write `output` (HTML, everything inside) and the same as Markdown beside it, with its plots in a folder.
+
+    Args:
+        output: the page; its ending becomes `.html`.
+        title: of the page.
+        found: what it says, in order.
+        made: how that was measured; the last table.
+
+    Raises:
+        ConfigError: a path that cannot be written.
         MissingExtraError: matplotlib is not installed.
     """
     try:
@@ -131,13 +149,11 @@ def write_report(folders: Sequence[Path], output: Path, *, title: str = "Reward 
         raise MissingExtraError(
             f'the report needs {error.name}. Install with: pip install "codescaler-plugin[report]"'
         ) from error
-    summaries = read_summaries(folders)
-    found = sections(summaries)
     page, text = output.with_suffix(".html"), output.with_suffix(".md")
     plots = [[_svg(draw) for _, draw in section.plots] for section in found]
     try:
         page.parent.mkdir(parents=True, exist_ok=True)
-        page.write_text(_html(title, summaries, found, plots), encoding="utf-8")
+        page.write_text(_html(title, found, made, plots), encoding="utf-8")
         pictures = output.with_name(f"{output.stem}_plots")
         names: list[list[str]] = []
         for number, drawn in enumerate(plots):
@@ -145,7 +161,7 @@ def write_report(folders: Sequence[Path], output: Path, *, title: str = "Reward 
             for name, plot in zip(names[-1], drawn, strict=True):
                 pictures.mkdir(exist_ok=True)
                 (pictures / Path(name).name).write_bytes(plot)
-        text.write_text(_markdown(title, summaries, found, names), encoding="utf-8")
+        text.write_text(_markdown(title, found, made, names), encoding="utf-8")
     except OSError as error:
         raise ConfigError(f"cannot write {error.filename or output}: {error.strerror}") from error
     return page, text
@@ -173,6 +189,7 @@ def sections(summaries: Sequence[Summary]) -> list[Section]:
         "candidates": _candidates,
         "calibration": _calibration,
         "robustness": _robustness,
+        "latency": _latency,
     }
     found = []
     for evaluation, heading in EVALUATIONS.items():
@@ -524,8 +541,9 @@ def _calibration(title: str, models: _Models, _: Mapping[str, str]) -> Section:
             axes.plot(at, right, color=colour, label=f"{name} ({one['error']:.3f})")
             sizes = [8 + 150 * each["count"] / models[model]["examples"] for each in bins]  # few examples, small dot
             axes.scatter(at, right, sizes, color=colour)
-        axes.set(xlim=(0, 1), ylim=(0, 1.02), xlabel="probability said", ylabel="share right", title=_short(model))
-        axes.legend(title="error")
+        axes.set(xlim=(0, 1), ylim=(0, 1.02), xlabel="probability said (in brackets: error)", ylabel="share right")
+        axes.set_title(_short(model))
+        _legend_below(axes, 3)
 
     plots = [(f"Reliability: {model}", partial(reliable, model=model)) for model in models]
     text = "From a margin to the probability that the program in front is right. " + CARRY
@@ -607,7 +625,7 @@ def _robustness(title: str, models: _Models, colours: Mapping[str, str]) -> Sect
         axes.axhline(0.5, color="black", linestyle=":", linewidth=1)
         axes.set_xticks(range(len(kinds)), [kind.replace("_", " ") for kind in kinds])
         axes.set(ylim=(0, 1), ylabel="pairs in order", title="Wrong side edited (bar); before (line)")
-        axes.legend(loc="lower right")
+        _legend_below(axes, 2)
 
     plots = [("Accuracy under attack", attacks)] if kinds else []
     text = (
@@ -617,11 +635,75 @@ def _robustness(title: str, models: _Models, colours: Mapping[str, str]) -> Sect
     return Section(title, text, findings, [_side_by_side(models, lines)], plots)
 
 
+def _latency(title: str, models: _Models, colours: Mapping[str, str]) -> Section:
+    head = ("way", "accuracy", "wall ms p50", "p95", "CPU ms p50", "p95", "programs run", "runs that time out")
+    tables, findings = [], []
+    for model, result in models.items():
+        rows = []
+        for way, one in result["ways"].items():
+            late = one["share_of_runs_that_time_out"]
+            times = (one[f"{clock}_ms_{place}"] for clock in ("wall", "cpu") for place in ("p50", "p95"))
+            rows.append(
+                [
+                    way,
+                    f"{one['accuracy']:.3f}",
+                    *(f"{time:.1f}" for time in times),
+                    f"{one['programs_run']:.2f}",
+                    "-" if late is None else f"{late:.1%}",
+                ]
+            )
+        tables.append(Table(head, rows, f"A problem with {model}"))
+        scored = result["ways"]["reward model"]
+        findings += [
+            f"{model}: {one['accuracy']:.3f} solved by {way}, in "
+            f"{result['multiple_of_reward_model']['cpu'][way]['median']:.2f} times the CPU of the reward model alone, "
+            f"which solves {scored['accuracy']:.3f} (the median problem)."
+            for way, one in result["ways"].items()
+            if way != "reward model"
+        ]
+
+    def condition(name: str) -> Callable[[Mapping[str, Any]], str]:
+        def cell(result: Mapping[str, Any]) -> str:
+            found = result["conditions"]
+            return "-" if name not in found else "none" if found[name] is None else str(found[name])
+
+        return cell
+
+    names = _names(models, "conditions")
+    conditions = _side_by_side(models, [(name.replace("_", " "), condition(name)) for name in names])
+    tables.append(Table(["condition", *models], conditions.rows, "Conditions"))
+
+    def costs(axes: Any) -> None:
+        markers = dict(zip(_names(models, "ways"), cycle("osD^"), strict=False))
+        for model, result in models.items():
+            for way, one in result["ways"].items():
+                label = way if len(models) == 1 else f"{_short(model)}: {way}"
+                spent = max(one["cpu_ms_mean"], 0.01)  # as the figures are rounded; a log axis has no 0
+                axes.plot(spent, one["accuracy"], markers[way], color=colours[model], markersize=8, label=label)
+        axes.set_xscale("log")
+        axes.set(
+            xlabel="CPU ms a problem, mean", ylabel="problems solved", title="What a choice costs", ylim=(0, 1.02)
+        )
+        axes.legend(loc="best", fontsize="small")
+
+    text = (
+        "The best of the same candidates, a problem at a time: by the reward model alone, by tests in the order given "
+        "until one passes, and by a cascade. Below 1 times, tests are the faster ones. The paper states 10x lower "
+        "latency than unit tests; its protocol is not public, and that figure is the paper's."
+    )
+    return Section(title, text, findings, tables, [("Accuracy by CPU time", costs)])
+
+
 # Pictures
 
 
 def _short(name: str) -> str:
     return name if len(name) <= 24 else f"{name[:11]}…{name[-11:]}"
+
+
+def _legend_below(axes: Any, columns: int) -> None:
+    """Where it hides nothing that is drawn."""
+    axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.16), ncols=columns, frameon=False)
 
 
 def _svg(draw: Callable[[Any], None]) -> bytes:
@@ -656,9 +738,7 @@ def _made(summaries: Sequence[Summary]) -> Iterator[list[str]]:
 _MADE = ("model", "evaluation", "command", "SHA-256 of the data")
 
 
-def _markdown(
-    title: str, summaries: Sequence[Summary], found: Sequence[Section], plots: Sequence[Sequence[str]]
-) -> str:
+def _markdown(title: str, found: Sequence[Section], made: Table, plots: Sequence[Sequence[str]]) -> str:
     parts = [f"# {title}\n"]
     for section in found:
         parts += [f"- **{_escaped(section.title)}**, {_escaped(finding)}" for finding in section.findings]
@@ -667,7 +747,7 @@ def _markdown(
         parts += [f"## {_escaped(section.title)}\n", section.text + "\n"]
         parts += [f"![{_escaped(said)}]({name})\n" for (said, _), name in zip(section.plots, names, strict=True)]
         parts += [_markdown_table(table) for table in section.tables]
-    parts += ["## How it was measured\n", _markdown_table(Table(_MADE, list(_made(summaries))))]
+    parts += ["## How it was measured\n", _markdown_table(made)]
     parts.append(f"codescaler-plugin {__version__}\n")
     return "\n".join(parts)
 
@@ -723,7 +803,7 @@ td { min-width: 4rem; }
 """
 
 
-def _html(title: str, summaries: Sequence[Summary], found: Sequence[Section], plots: Sequence[Sequence[bytes]]) -> str:
+def _html(title: str, found: Sequence[Section], made: Table, plots: Sequence[Sequence[bytes]]) -> str:
     write = html.escape
     findings = "".join(
         f"<li><strong>{write(section.title)}</strong>, {write(finding)}</li>"
@@ -746,7 +826,7 @@ def _html(title: str, summaries: Sequence[Summary], found: Sequence[Section], pl
         parts += [_html_table(table) for table in section.tables]
     parts += [
         "<h2>How it was measured</h2>",
-        _html_table(Table(_MADE, list(_made(summaries))), "made"),
+        _html_table(made, "made"),
         f'<p class="soft">codescaler-plugin {write(__version__)}</p></body></html>\n',
     ]
     return "\n".join(parts)

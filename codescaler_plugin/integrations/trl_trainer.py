@@ -109,17 +109,29 @@ class CodeScalerRewardTrainer(RewardTrainer):  # type: ignore[misc]
             }"""),
     }
 
-    def __init__(self, model: Any, args: CodeScalerRewardConfig | None = None, **settings: Any) -> None:
+    def __init__(
+        self,
+        model: Any,
+        args: CodeScalerRewardConfig | None = None,
+        data_collator: Any = None,
+        *rest: Any,
+        **settings: Any,
+    ) -> None:
         """As TRL's; `args` must be a `CodeScalerRewardConfig`."""
         if args is not None and not isinstance(args, CodeScalerRewardConfig):
             raise ConfigError(f"args is a {type(args).__name__}: expected a CodeScalerRewardConfig")
         if args is None:
             name = model if isinstance(model, str) else model.config._name_or_path
             args = CodeScalerRewardConfig(f"{name.rstrip('/').split('/')[-1]}-CodeScaler")
+        if args.unaligned_ratio and args.train_batch_size < 2 and data_collator is None:
+            raise ConfigError(
+                f"unaligned_ratio is {args.unaligned_ratio}, drawn from the other problems of a batch, but "
+                "per_device_train_batch_size is 1: give 2 or more, or unaligned_ratio=0"
+            )
         self._kinds = [UNALIGNED]
         self._prefix = "eval"
-        super().__init__(model, args, **settings)
-        if settings.get("data_collator") is None:
+        super().__init__(model, args, data_collator, *rest, **settings)
+        if data_collator is None:
             stock: DataCollatorForPreference = self.data_collator  # type: ignore[has-type]
             self.data_collator = _PairCollator(stock, self.processing_class, args, self._kinds)
             self.add_callback(_EpochOf(self.data_collator))
@@ -137,6 +149,7 @@ class CodeScalerRewardTrainer(RewardTrainer):  # type: ignore[misc]
                     language=args.language,
                     margin_scale=args.margin_scale,
                     name=dataset_name,
+                    least=2 if dataset_name == "train" else 1,
                 )
         if "kind" in dataset.column_names:
             self._kinds += sorted(set(dataset.unique("kind")) - set(self._kinds))
@@ -160,7 +173,8 @@ class CodeScalerRewardTrainer(RewardTrainer):  # type: ignore[misc]
         kinds = inputs.pop("kinds", None)
         margin = inputs.get("margin", 0.0)
         scored = SharedPrefixes(model, self._bare(model)) if self._shares else model
-        loss, outputs = super().compute_loss(scored, inputs, True, num_items_in_batch)
+        with _gathers_unequal(self.accelerator):
+            loss, outputs = super().compute_loss(scored, inputs, True, num_items_in_batch)
         chosen, rejected = torch.chunk(outputs.logits.squeeze(-1), chunks=2)
         if self.args.label_smoothing > 0:  # -log sigmoid(-x) = -log sigmoid(x) + x
             loss = loss + self.args.label_smoothing * (chosen - rejected - margin).mean()
@@ -187,11 +201,14 @@ class CodeScalerRewardTrainer(RewardTrainer):  # type: ignore[misc]
         super().log(logs, start_time)
 
     def _count_kinds(self, kinds: Any, right: Any) -> None:
-        kinds, right = self.accelerator.gather_for_metrics((kinds, right))
-        mode = "train" if self.model.training else "eval"
+        if self.model.training:  # unaligned pairs are no rows of the dataset: nothing is to be cut at its end
+            with _gathers_unequal(self.accelerator):
+                kinds, right = self.accelerator.gather(kinds), self.accelerator.gather(right)
+        else:
+            kinds, right = self.accelerator.gather_for_metrics((kinds, right))
+        metrics = self._metrics["train" if self.model.training else "eval"]
         for kind in kinds.unique().tolist():
-            share = right[kinds == kind].float().mean().item()
-            self._metrics[mode][f"accuracy/{self._kinds[kind]}"].append(share)
+            metrics[f"accuracy/{self._kinds[kind]}"] += right[kinds == kind].float().tolist()
 
     def _bare(self, model: Any) -> Any:
         """The classifier inside whatever accelerate and PEFT have put around it."""
@@ -240,6 +257,32 @@ def _scores_of_all_tokens(model: Any) -> Iterator[list[Any]]:
         yield found
     finally:
         handle.remove()
+
+
+@contextmanager
+def _gathers_unequal(accelerator: Any) -> Iterator[None]:
+    """Inside, `accelerator.gather` takes tensors with other numbers of rows in other processes.
+
+    TRL gathers the logits of a batch for its metrics; each process draws its own number of unaligned pairs.
+    """
+    if accelerator.num_processes == 1:
+        yield
+        return
+    stock = accelerator.gather
+
+    def gather(tensor: Any) -> Any:
+        if tensor.ndim == 0:
+            return stock(tensor)
+        sizes = stock(torch.tensor([len(tensor)], device=tensor.device)).tolist()
+        missing = tensor.new_zeros(max(sizes) - len(tensor), *tensor.shape[1:])
+        parts = stock(torch.cat([tensor, missing])).split(max(sizes))
+        return torch.cat([part[:size] for part, size in zip(parts, sizes, strict=True)])
+
+    accelerator.gather = gather
+    try:
+        yield
+    finally:
+        del accelerator.gather  # the method is back
 
 
 class _PairCollator:

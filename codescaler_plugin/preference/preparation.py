@@ -24,6 +24,7 @@ def prepare_preference_dataset(
     language: str = "python",
     margin_scale: float = 0.0,
     name: str = "dataset",
+    least: int = 2,
 ) -> Any:
     """A dataset for `CodeScalerRewardTrainer`, TRL's stock `RewardTrainer` or `trl reward`.
 
@@ -41,11 +42,12 @@ def prepare_preference_dataset(
         language: that the code must be in, or `any`.
         margin_scale: target margin of the loss per unit of the pairs' `margin`, the gap of their pass rates; 0: none.
         name: of the dataset, for messages.
+        least: pairs that must remain; 1 is enough to evaluate on.
 
     Raises:
         ConfigError: the dataset streams: it could not be checked before training.
-        DataError: no or one pair; or rows that are no pair, have empty code or equal sides, or whose chosen side is no
-            program, or without `margin` where it is asked for. Their numbers are in the message.
+        DataError: fewer than `least` pairs; or rows that are no pair, have empty code or equal sides, or whose chosen
+            side is no program, or without `margin` where it is asked for. Their numbers are in the message.
     """
     from datasets import Dataset, IterableDataset
 
@@ -82,8 +84,8 @@ def prepare_preference_dataset(
     for reason, count in reasons.items():
         if count:
             logger.warning("%s: %d of %d pairs are left out, %s", name, count, len(checked) + dropped, reason)
-    if len(rows) < 2:
-        raise DataError(f"{name} has {len(rows)} usable pairs of {len(checked) + dropped}: expected at least 2")
+    if len(rows) < least:
+        raise DataError(f"{name} has {len(rows)} usable pairs of {len(checked) + dropped}: expected at least {least}")
     return Dataset.from_list(rows)
 
 

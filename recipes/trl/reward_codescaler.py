@@ -64,6 +64,8 @@ def main() -> None:
     if by_kind:
         print(json.dumps(trainer.evaluate()))
     trainer.save_model(config.output_dir)
+    if model.use_peft and trainer.is_world_process_zero():
+        print(f"{config.output_dir} holds an adapter: reward_merge.py, beside this file, makes a whole model of it")
     if config.push_to_hub:
         trainer.push_to_hub()
 

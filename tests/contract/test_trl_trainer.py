@@ -2,6 +2,10 @@
 
 import logging
 import math
+import os
+import runpy
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +20,9 @@ from codescaler_plugin import ConfigError, DataError, load_scorer
 from codescaler_plugin.integrations.trl_trainer import CodeScalerRewardConfig, CodeScalerRewardTrainer
 from codescaler_plugin.preference.preparation import prepare_preference_dataset
 from codescaler_plugin.scoring.rendering import Renderer
+from codescaler_plugin.scoring.transformers_scorer import TransformersScorer
 
+ROOT = Path(__file__).parents[2]
 PROBLEMS = [f"Write a function solve(n) that returns n plus {number}. " * 3 for number in range(8)]
 PAIRS = [
     {
@@ -163,6 +169,20 @@ def test_metrics_have_the_name_of_their_set_and_of_their_kind(tiny_rm_dir: Path,
     assert {"fresh_accuracy", "fresh_accuracy/rollout"} <= result.keys()
 
 
+def test_accuracy_of_a_kind_counts_each_pair_once_in_whatever_batch(tiny_rm_dir: Path, tmp_path: Path) -> None:
+    rows = [{**row, "kind": "odd" if number in (0, 4, 5, 6) else "rest"} for number, row in enumerate(PAIRS)]
+    rows[0] = {**rows[0], "chosen": PAIRS[0]["rejected"], "rejected": PAIRS[0]["chosen"]}
+    trainer = trainer_of(tiny_rm_dir, tmp_path, eval_dataset=Dataset.from_list(rows))
+    scorer = load_scorer(str(tiny_rm_dir))
+    sides = [
+        scorer.score([(row["problem"], row[side]) for row in rows if row["kind"] == "odd"])
+        for side in ("chosen", "rejected")
+    ]
+    right = [one > two for one, two in zip(*sides, strict=True)]
+    assert right[0] not in right[1:]
+    assert trainer.evaluate()["eval_accuracy/odd"] == pytest.approx(sum(right) / 4)
+
+
 def unaligned_of(trainer: Any, epoch: int) -> list[tuple[list[int], list[int]]]:
     collator = trainer.data_collator
     collator.epoch = epoch
@@ -255,6 +275,44 @@ def test_resumed_run_ends_as_the_undisturbed_one(tiny_rm_dir: Path, tmp_path: Pa
         torch.testing.assert_close(one, other, rtol=0, atol=1e-7)
 
 
+_TWO = """
+import sys
+from pathlib import Path
+from tests.contract.test_trl_trainer import PAIRS, trainer_of
+
+settings = {"per_device_train_batch_size": 2, "unaligned_ratio": 0.5, "max_steps": 6}
+trainer = trainer_of(Path(sys.argv[1]), Path(sys.argv[2]), **settings)
+counts = []
+collate = trainer.data_collator.__call__
+trainer.data_collator = lambda examples: counts.append(batch := collate(examples)) or batch
+trainer.train()
+sizes = [len(batch["kinds"]) for batch in counts]
+logged = trainer.state.log_history[0]
+weight = trainer.model.score.weight.sum().item()
+print("|", trainer.accelerator.process_index, sizes, weight, logged["accuracy"], logged["max_reward"])
+"""
+
+
+def test_processes_that_draw_other_numbers_of_unaligned_pairs_train_one_model(
+    tiny_rm_dir: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "two.py").write_text(_TWO)
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
+    done = subprocess.run(
+        [*launch, str(tmp_path / "two.py"), str(tiny_rm_dir), str(tmp_path)],
+        env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "1"},
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    first, second = sorted(line.split(" ", 2)[2] for line in done.stdout.splitlines() if line.startswith("|"))
+    sizes = [line[: line.index("]") + 1] for line in (first, second)]
+    assert sizes[0] != sizes[1]
+    assert first.removeprefix(sizes[0]) == second.removeprefix(sizes[1])  # weights and metrics
+
+
 def test_model_that_cannot_share_prefixes_is_trained_in_padded_batches(tmp_path: Path) -> None:
     from tests import tiny
 
@@ -282,6 +340,14 @@ def test_adapter_is_trained_with_shared_prefixes(tiny_rm_dir: Path, tmp_path: Pa
     changed = [name for name, weight in trainer.model.named_parameters() if name in before and not torch.equal(weight, before[name])]  # fmt: skip
     assert any("lora" in name for name in changed)
     assert any("score" in name for name in changed)
+    trainer.save_model(str(tmp_path / "adapter"))
+    merge = runpy.run_path(str(ROOT / "recipes" / "trl" / "reward_merge.py"))["merge"]
+    merge(tmp_path / "adapter", tmp_path / "merged")
+    items = [(row["problem"], row["chosen"]) for row in PAIRS]
+    whole = load_scorer(str(tmp_path / "merged")).score(items)
+    trained = TransformersScorer(trainer.model, tokenizer=trainer.processing_class).score(items)
+    assert whole == pytest.approx(trained, abs=1e-5)
+    assert whole != pytest.approx(load_scorer(str(tiny_rm_dir)).score(items), abs=1e-5)
 
 
 def test_card_of_a_checkpoint_names_the_paper(tiny_rm_dir: Path, tmp_path: Path) -> None:
@@ -342,6 +408,18 @@ def test_missing_margin_is_a_data_error_where_it_is_asked_for(tiny_rm_dir: Path,
 def test_too_few_pairs_are_a_data_error(tiny_rm_dir: Path, rows: list[dict[str, Any]]) -> None:
     with pytest.raises(DataError, match="expected at least 2"):
         prepare_preference_dataset(rows, AutoTokenizer.from_pretrained(tiny_rm_dir))
+
+
+def test_one_pair_is_enough_to_evaluate_on(tiny_rm_dir: Path, tmp_path: Path) -> None:
+    sets = {"few": Dataset.from_list(PAIRS[:1]), "many": Dataset.from_list(PAIRS[1:])}
+    found = trainer_of(tiny_rm_dir, tmp_path, eval_dataset=sets).evaluate()
+    assert found["eval_few_accuracy"] in (0, 1)
+
+
+def test_unaligned_pairs_want_another_problem_in_the_batch(tiny_rm_dir: Path, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="per_device_train_batch_size is 1"):
+        trainer_of(tiny_rm_dir, tmp_path, per_device_train_batch_size=1)
+    trainer_of(tiny_rm_dir, tmp_path, per_device_train_batch_size=1, unaligned_ratio=0.0)
 
 
 def test_pairs_that_do_not_fit_or_cannot_be_scored_are_counted(

@@ -11,6 +11,7 @@ from typer.testing import CliRunner
 from codescaler_plugin import load_scorer
 from codescaler_plugin.cli import app
 from codescaler_plugin.evaluation.calibration import read_calibration
+from tests import tiny
 
 pytest.importorskip("sklearn")
 pytest.importorskip("matplotlib")
@@ -114,6 +115,21 @@ def test_other_data_under_one_name_is_an_error_that_tells(data: Path, tiny_rm_di
     assert done.exit_code == 1
     assert "--name" in done.stderr
     assert run("evaluate", "pairs", data / "pairs.jsonl", "--split", "held_out", "--name", "h", *model).exit_code == 0
+
+
+def test_scores_of_a_model_that_was_trained_anew_are_not_taken(data: Path, tmp_path: Path) -> None:
+    from safetensors.torch import load_file, save_file
+
+    folder = tiny.save_reward_model(tmp_path / "model")
+    command = ("evaluate", "pairs", data / "pairs.jsonl", "--model", folder, "--output", data / "out")
+    assert run(*command).exit_code == 0
+    assert run(*command).exit_code == 0
+    weights = load_file(folder / "model.safetensors")
+    weights["score.weight"] *= -1
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    done = run(*command)
+    assert done.exit_code == 1
+    assert "is of another model" in done.stderr
 
 
 def test_errors_name_the_offender(data: Path, tmp_path: Path) -> None:

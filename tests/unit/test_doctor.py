@@ -80,6 +80,15 @@ def test_a_template_that_changes_the_code_is_red(tmp_path: Path) -> None:
     assert checks["chat template"].state == "ok"
 
 
+def test_a_start_token_before_each_turn_is_fine_and_twice_in_a_row_is_red(tmp_path: Path) -> None:
+    folder = tiny.save_reward_model(tmp_path)
+    each = changed(folder, "tokenizer_config.json", bos_token="<|im_start|>")
+    assert "template start" not in found(each)
+    template = folder / "chat_template.jinja"
+    template.write_text("<|im_start|>" + template.read_text())
+    assert found(each)["template start"].state == "failed"
+
+
 def test_a_head_of_zeros_is_red_twice(tmp_path: Path) -> None:
     from safetensors.torch import load_file, save_file
 

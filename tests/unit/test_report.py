@@ -117,6 +117,57 @@ def test_both_pages_hold_every_model_and_number_and_nothing_from_outside(tmp_pat
     assert again.read_text() == written  # equal numbers, equal page
 
 
+def latency(cpu: float, accuracy: float) -> dict[str, Any]:
+    """As benchmarks/bench_latency.py writes it."""
+
+    def way(times: float, right: float, runs: float, late: float | None) -> dict[str, Any]:
+        clocks = {
+            f"{clock}_ms_{place}": cpu * times * more
+            for clock, more in (("wall", 1.5), ("cpu", 1.0))
+            for place in ("p50", "p95", "mean")
+        }
+        return {"accuracy": right, **clocks, "programs_run": runs, "share_of_runs_that_time_out": late}
+
+    return {
+        "ways": {
+            "reward model": way(1, accuracy, 0, None),
+            "tests, one process": way(0.25, 0.97, 3.75, 0.0125),
+            "cascade": way(2, 0.96, 1.25, 0),
+        },
+        "multiple_of_reward_model": {
+            "cpu": {"tests, one process": {"median": 0.24}, "cascade": {"median": 2.04}},
+        },
+        "conditions": {"timeout_seconds": 3.0, "gpu": None, "cage": "<bubblewrap>"},
+    }
+
+
+def test_latency_shows_every_way_with_its_conditions_and_what_it_costs(tmp_path: Path) -> None:
+    results = {"some/first": latency(41.7, 0.613), "second": latency(0.0, 0.702)}
+    for model, result in results.items():
+        kept(tmp_path / model, model, {"latency": result}, "miniature")
+    page, text = write_report([tmp_path / model for model in results], tmp_path / "report.html")
+    written, parsed = text.read_text(), Page(page.read_text())
+    assert "| reward model | 0.613 | 62.6 | 62.6 | 41.7 | 41.7 | 0.00 | - |" in written
+    assert "| tests, one process | 0.970 | 15.6 | 15.6 | 10.4 | 10.4 | 3.75 | 1.2% |" in written
+    assert "| gpu | none | none |" in written
+    assert "| timeout seconds | 3.0 | 3.0 |" in written
+    assert (
+        "first: 0.970 solved by tests, one process, in 0.24 times the CPU of the reward model alone, which solves 0.613"
+        in written
+    )
+    assert "that figure is the paper's" in written
+    for said in ("Latency: miniature", "<bubblewrap>", "A problem with first", "A problem with second"):
+        assert said in parsed.text
+    assert sum(tag == "img" for tag, _ in parsed.tags) == 1
+    (section,) = sections(read_summaries([tmp_path / model for model in results]))
+    axes = pytest.importorskip("matplotlib.figure").Figure().subplots()
+    section.plots[0][1](axes)
+    points = [(float(x), float(y)) for line in axes.lines for x, y in line.get_xydata()]
+    slow = [(41.7, 0.613), (41.7 * 0.25, 0.97), (41.7 * 2, 0.96)]
+    assert points == [*slow, (0.01, 0.702), (0.01, 0.97), (0.01, 0.96)]  # a log axis has no 0
+    assert axes.get_xscale() == "log"
+
+
 def test_names_are_text(tmp_path: Path) -> None:
     name = "<script>alert(1)</script>|x"
     page, text = write_report([kept(tmp_path / "one", f"a/{name}", measured())], tmp_path / "report.html")
