@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from codescaler_plugin.errors import ConfigError
+from codescaler_plugin.errors import ConfigError, DataError
 from codescaler_plugin.records import Status
 
 SHAPINGS = ("softplus", "raw", "sigmoid", "group_center", "rank")
@@ -80,9 +80,19 @@ class Shaping:
 
         Args:
             scores: n raw logits; None where the model gave none.
-            statuses: n statuses.
+            statuses: n statuses, or their names.
             groups: n keys; equal for completions of one problem.
+
+        Raises:
+            DataError: the three differ in length, or a status is none.
         """
+        if not len(scores) == len(statuses) == len(groups):
+            counts = f"{len(scores)} scores, {len(statuses)} statuses and {len(groups)} groups"
+            raise DataError(f"{counts}: expected one of each for every completion")
+        try:
+            statuses = [Status(status) for status in statuses]
+        except ValueError as error:
+            raise DataError(f"{error}: expected one of {', '.join(Status)}") from None
         rewards: list[float | None] = [None if status is Status.OK else 0.0 for status in statuses]
         members: dict[Hashable, list[int]] = {}
         for row, (score, status) in enumerate(zip(scores, statuses, strict=True)):
@@ -125,6 +135,7 @@ def shape_reward(
 
     Raises:
         ConfigError: a setting out of range, or a shape that needs a whole group (`group_center`, `rank`).
+        DataError: the status is none.
     """
     chosen = Shaping(shaping, temperature, offset, floor)
     if shaping in _GROUP_SHAPINGS:

@@ -53,9 +53,10 @@ def extract(
 ) -> None:
     """Take the code out of completions, without a model.
 
-    JSONL with `completion` in; JSONL with code, language and status added out.
-    Ends with a histogram of the statuses on stderr. A bad line is reported with
-    its number on stderr and skipped.
+    JSONL with `completion` in; JSONL with code, language and status added out,
+    in place of fields that had these names. Ends with a histogram of the
+    statuses on stderr. A bad line is reported with its number on stderr and
+    skipped.
 
     Exit code: 0 all lines read; 1 an error, with --strict a bad line, with
     --text no usable code; 3 some lines were skipped.
@@ -65,7 +66,12 @@ def extract(
 
     with reported(), open_output(output) as sink:
         if text:
-            whole = extract_code(source.read(), language=language, policy=policy, explain=True)
+            completion = source.read()
+            try:
+                completion.encode()
+            except UnicodeEncodeError as error:
+                raise DataError(f"{source.name} is not UTF-8 at character {error.start}") from None
+            whole = extract_code(completion, language=language, policy=policy, explain=True)
             if not whole.code:
                 raise DataError(f"{whole.status}: {whole.explanation}")
             print(whole.code, end="", file=sink)

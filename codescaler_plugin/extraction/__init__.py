@@ -55,12 +55,14 @@ def extract_all(
     """`extract_code` of many completions; same length, same order. Equal texts are read once.
 
     Raises:
-        DataError: a text is not a `str`; the message names its index.
+        DataError: a text is not a `str`; the message names its index. Or `texts` is one.
         ConfigError: see `extract_code`.
     """
     if policy not in POLICIES:
         raise ConfigError(f"policy is {policy!r}: expected one of {', '.join(POLICIES)}")
     language = checked_language(language)
+    if isinstance(texts, str):
+        raise DataError("texts is one str: expected a list of them; extract_code takes one")
     known: dict[str, Extraction] = {}
     for index, text in enumerate(texts):
         if not isinstance(text, str):

@@ -15,6 +15,8 @@ from itertools import accumulate
 import tree_sitter_markdown
 from tree_sitter import Language, Node, Parser, Point
 
+from codescaler_plugin.extraction.prompts import without_end_marks
+
 MAX_SKELETON_BYTES = 24_576
 """Longest block structure that is parsed: two bytes and the indentation of each line, where one fence is indented."""
 MAX_FENCES = 4_000
@@ -22,9 +24,7 @@ _SHORT = 256  # bytes of a skeleton worth remembering
 
 # A mark that is quoted or escaped is text that a program handles, not a mark of the chat.
 _THINK_OPEN = re.compile(r"(?<!['\"`\\])<think>(?!['\"`\\])")
-_THINK_CLOSE = re.compile(r"(?<!['\"`\\])</think>(?!['\"\\]|`(?!``))")
-
-_END_MARKS = re.compile(r"(?:<\|\w{1,30}\|>|</s>|<eos>|<end_of_turn>)+\Z")
+_THINK_CLOSE = re.compile(r"(?<!['\"`\\])</think>(?!['\"\\]|`(?!``))|</think>(?=[ \t\r]*+\n)")
 
 _MARKERS = rb"[ \t>*+\-.)\d]*+"  # what may stand before a fence: indentation, quote and list markers
 _FENCE = re.compile(_MARKERS + rb"(?:`{3}|~{3})")
@@ -50,11 +50,10 @@ def strip_thinking(text: str) -> str:
     """The answer part of a completion: what follows the last `</think>`, or precedes an unclosed `<think>`.
 
     Also right where the chat template has already opened the thinking span, so that only `</think>` is in the text. A
-    mark next to a quote, a backtick or a backslash belongs to a program or to prose about it, and is left alone. End
-    marks of a chat (`<|im_end|>`, `</s>`) that a decoder left at the very end are taken off too.
+    mark next to a quote, a backtick or a backslash belongs to a program or to prose about it and is left alone, unless
+    it is a `</think>` at a line's end. Marks that end a chat or pad it are taken off too, at the very end.
     """
-    if text.endswith(">") and (marks := _END_MARKS.search(text, max(0, len(text) - 200))):
-        text = text[: marks.start()]
+    text = without_end_marks(text)
     start = 0
     if "</think>" in text:
         for match in _THINK_CLOSE.finditer(text):

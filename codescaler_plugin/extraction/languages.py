@@ -79,7 +79,7 @@ def checked_language(name: str) -> str:
         ConfigError: the language is unknown.
         MissingExtraError: its grammar is not installed; the message names the wheel.
     """
-    language = canonical(name)
+    language = canonical(name) if isinstance(name, str) else ""
     if language != ANY and language not in LANGUAGES:
         raise ConfigError(f"language is {name!r}: expected one of {', '.join(LANGUAGES)}, or {ANY!r}")
     if language != ANY and not is_installed(language):

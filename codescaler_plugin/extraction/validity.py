@@ -21,6 +21,7 @@ MAX_CODE_CHARS = 24_576
 
 _PYTHON = f"Python {sys.version_info.major}.{sys.version_info.minor}"
 _FILE = "<completion>"
+_NO_UNICODE = "is no valid Unicode text"
 _filter: object = None
 # Each lambda's name holds those of all around it: 2,000 nested ones, 14,000 characters, take the compiler a second.
 _MAX_LAMBDAS = 500
@@ -112,7 +113,7 @@ def _check_python(code: str) -> tuple[Status, str]:
     except SyntaxError as error:
         return Status.SYNTAX_ERROR, f"does not compile as {_PYTHON}: {error.msg} (line {error.lineno})"
     except ValueError:
-        return Status.SYNTAX_ERROR, "is no valid Unicode text"
+        return Status.SYNTAX_ERROR, _NO_UNICODE
     except (RecursionError, MemoryError):  # the two ways in which CPython refuses deep nesting
         return Status.TOO_COMPLEX, "is nested too deeply for the compiler"
     opcodes = compiled.co_code[::2]
@@ -134,6 +135,10 @@ def _silence_warnings() -> None:
 
 
 def _check_grammar(code: str, language: str, budget: Budget) -> tuple[Status, str]:
+    try:
+        code.encode()
+    except UnicodeEncodeError:
+        return Status.SYNTAX_ERROR, _NO_UNICODE
     if budget.is_spent(_TO_BEGIN):
         return Status.TOO_COMPLEX, "comes after others that took the grammars too long"
     if _depth(code) > _MAX_DEPTH:
@@ -148,8 +153,12 @@ def _check_grammar(code: str, language: str, budget: Budget) -> tuple[Status, st
     elif language == "typescript" and "</" in code:
         variant = "language_tsx"
     parsed = _parse(code, language, variant, budget)
-    if isinstance(parsed, int) and (easier := _without_false_alarms(code, language)):
-        line, parsed = parsed, _parse(easier, language, variant, budget)
+    if isinstance(parsed, int):
+        line = parsed
+        if easier := _without_false_alarms(code, language):
+            parsed = _parse(easier, language, variant, budget)
+        elif variant == "language_tsx":  # the mark of JSX may have stood in a string or comment
+            parsed = _parse(code, language, "", budget)
         parsed = line if isinstance(parsed, int) else parsed
     if parsed is None:
         return Status.TOO_COMPLEX, f"takes the {language} grammar too long"
@@ -173,7 +182,7 @@ def _depth(code: str) -> int:
 
 def _parse(code: str, language: str, variant: str, budget: Budget) -> Tree | int | None:
     """The tree of a program without errors, the line of the first error, or None if the budget is spent."""
-    source = code.encode("utf-8", "replace") + b"\n"  # some grammars end a statement only at a line's end
+    source = code.encode() + b"\n"  # some grammars end a statement only at a line's end
     parser = Parser(grammar(language, variant))
     failed_at = hundreds = lines = 0
     recovered = False

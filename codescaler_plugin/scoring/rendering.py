@@ -16,8 +16,8 @@ from codescaler_plugin.errors import ConfigError, DataError
 
 # The prompt of LiveCodeBench (`lcb_runner/prompts/code_generation.py`) and of the recipes that follow it (paper §5).
 WRAPPERS = {
-    "livecodebench": r"(?s)\A(?:.*?### Question:\n|You are an expert Python programmer\.[^\n]*\n\n)?"
-    r"(?P<problem>.+?)\s*### Format:.*### Answer:.*\Z"
+    "livecodebench": r"(?s)\A(?:.*?### Question:\n|You are an expert Python programmer\.[^\n]*\n\n)?+"
+    r"(?P<problem>(?>.+?(?=(?<!\s)\s*+### Format:)))\s*+### Format:(?>.*?### Answer:)"
 }
 _MARK = re.compile(
     r"<[|｜].*[|｜]>"
@@ -72,7 +72,8 @@ class Renderer:
         """The text of a sample: both turns through the chat template, without a generation prompt.
 
         The text of a control token in problem or code, and `<think>` or `</think>`, is broken up by a space after
-        its first character, for a tokenizer would read it as the token and a template may cut there.
+        its first character, for a tokenizer would read it as the token and a template may cut there. Half a surrogate
+        pair, which no tokenizer reads, becomes a question mark.
         """
         turns = [
             {"role": "user", "content": self._neutral(problem)},
@@ -131,6 +132,7 @@ class Renderer:
         return encoded
 
     def _neutral(self, text: str) -> str:
+        text = text.encode("utf-8", "replace").decode()
         while self._control_text.search(text):  # breaking up one may join the rest of another
             text = self._control_text.sub(lambda match: f"{match[0][0]} {match[0][1:]}", text)
         return text

@@ -67,6 +67,13 @@ def test_text_without_code_is_an_error_that_says_why() -> None:
     assert "no_block: The answer has no fenced block." in result.stderr
 
 
+def test_text_that_is_not_utf_8_is_an_error_and_not_changed(tmp_path: Path) -> None:
+    (tmp_path / "latin.txt").write_bytes(fenced("x = 'é'").encode("latin-1"))
+    result = extract("--text", str(tmp_path / "latin.txt"), stdin="")
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert "latin.txt is not UTF-8 at character 28" in result.stderr.replace("\n", "")
+
+
 def test_a_bad_line_is_named_and_skipped_or_fatal() -> None:
     stdin = lines(GOOD) + '{"prompt": "x"}\n' + lines("no")
     result = extract(stdin=stdin)

@@ -1,6 +1,7 @@
 import time
 import warnings
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import pytest
 import tree_sitter_markdown
@@ -141,16 +142,19 @@ HOSTILE = {
     "blocks": "```python\nx = (\n```\n" * 40_000,
     "links": "[" * 900_000 + "\n" + BLOCK,
     "end marks": "<|im_end|>" * 90_000,
+    "almost end marks": "<|im_end|>\n" * 90_000 + ".",
 }
 
 
 @pytest.mark.parametrize("policy", ["single", "last", "bare"])
 @pytest.mark.parametrize("text", HOSTILE.values(), ids=HOSTILE)
 def test_hostile_text_is_answered_at_once(text: str, policy: str) -> None:
-    start = time.thread_time()
-    extraction = extract_code(text, policy=policy)
-    assert isinstance(extraction, Extraction)
-    assert time.thread_time() - start < 0.2
+    seconds = []
+    for _ in range(3):  # the least counts, as in the fuzzer: the garbage of the tests before is not its own
+        start = time.thread_time()
+        assert isinstance(extract_code(text, policy=policy), Extraction)
+        seconds.append(time.thread_time() - start)
+    assert min(seconds) < 0.2
 
 
 def test_lone_surrogate_inside_the_block_does_not_crash() -> None:
@@ -171,10 +175,15 @@ def test_completion_that_is_no_string_is_a_data_error_naming_its_type(value: obj
 
 @pytest.mark.parametrize(
     ("settings", "offender"),
-    [({"language": "cobol"}, "cobol"), ({"policy": "best"}, "best")],
-    ids=["language", "policy"],
+    [
+        ({"language": "cobol"}, "'cobol'"),
+        ({"language": None}, "None"),
+        ({"policy": "best"}, "'best'"),
+        ({"policy": None}, "None"),
+    ],
+    ids=str,
 )
-def test_unknown_setting_is_a_config_error_naming_it(settings: dict[str, str], offender: str) -> None:
+def test_unknown_setting_is_a_config_error_naming_it(settings: dict[str, Any], offender: str) -> None:
     with pytest.raises(ConfigError, match=offender):
         extract_code("", **settings)
 
@@ -288,6 +297,11 @@ def test_a_batch_names_the_completion_that_is_no_text() -> None:
         extract_all([BLOCK, 1])  # type: ignore[list-item]
 
 
+def test_a_batch_is_no_single_text() -> None:
+    with pytest.raises(DataError, match="texts is one str"):
+        extract_all(BLOCK)
+
+
 OUTPUT = "```\n1 2\n```\n"
 OTHER = "```python\ny = 2\n```\n"
 
@@ -359,7 +373,14 @@ def test_the_explanation_is_a_sentence_about_this_completion(text: str, sentence
         ("a</think>```python", "```python"),
         ("b<|im_end|>", "b"),
         ("b</s>", "b"),
+        ("b\n<|im_end|>\n", "b\n"),
+        ("b<｜end▁of▁sentence｜>", "b"),
+        ("b</s>" + "<pad>" * 500, "b"),
+        ("b<|im_end|>" + "<|endoftext|>" * 500, "b"),
         ("x = '<|im_end|>'", "x = '<|im_end|>'"),
+        ("It prints 'yes'</think>\nb", "\nb"),
+        ("a call of `f`</think> \r\nb", " \r\nb"),
+        ("```\ndraft\n```</think>\nb", "\nb"),
     ],
 )
 def test_thinking_and_end_marks_are_taken_off_but_not_from_programs(text: str, answer: str) -> None:

@@ -45,6 +45,7 @@ PROGRAMS = {
         "function f<T extends object>(x: T, k: keyof T): T[typeof k] { return x[k] as any; }",
         "let x = <number>y;",
         "const a = <div className={b}>c</div>;",
+        "const close = '</div>';\nconst same = <T>(x: T) => x;\nlet x = <number>y;",
     ],
     "go": [
         "func f[T any](m []T) []T { return m }",
@@ -169,6 +170,16 @@ RECOVERED += [
     ("cpp", ";+int<?php do"),
 ]
 RECOVERED += [("ruby", "\\ "), ("ruby", "\\ \n"), ("kotlin", "/* ")]
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_a_bare_text_with_half_a_surrogate_pair_is_no_program(language: str) -> None:
+    program = {"python": "x = f(1)"}.get(language) or PROGRAMS[language][0]
+    comment = "# " if language in ("python", "ruby") else "// "
+    assert extract_code(f"{program}\n{comment}a\n", language=language, policy="bare").status is Status.OK
+    found = extract_code(f"{program}\n{comment}\ud800\n", language=language, policy="bare", explain=True)
+    assert found.status is Status.SYNTAX_ERROR
+    assert found.explanation.endswith("no valid Unicode text.")
 
 
 @pytest.mark.parametrize("language", OTHERS)

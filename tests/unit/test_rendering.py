@@ -1,6 +1,7 @@
 import gzip
 import json
 import re
+import time
 from pathlib import Path
 
 import pytest
@@ -93,6 +94,10 @@ def test_a_control_token_that_cannot_be_broken_up_makes_the_sample_unscorable() 
     assert rows[1] is Unscorable.CONTROL_TOKEN
 
 
+def test_half_a_surrogate_pair_is_no_crash() -> None:
+    assert RENDERER.encode([("a\ud800", "x = '\udfff'")]) == RENDERER.encode([("a?", "x = '?'")])
+
+
 def test_no_items_give_no_rows() -> None:
     assert Renderer(TOKENIZER, 10).encode([]) == []
 
@@ -136,6 +141,16 @@ LCB = "### Question:\nAdd two numbers.\n\n### Format: Read the inputs.\n```pytho
 def test_the_livecodebench_wrapper_leaves_the_question(before: str) -> None:
     assert unwrapped(before + LCB, "livecodebench") == "Add two numbers."
     assert unwrapped(before + LCB.removeprefix("### Question:\n"), "livecodebench") == "Add two numbers."
+
+
+@pytest.mark.parametrize(
+    "text", ["a" + "\n" * 100_000 + "b", "### Question:\n### Format: a" * 5000], ids=["gap", "marks"]
+)
+def test_a_prompt_that_almost_fits_is_answered_at_once(text: str) -> None:
+    start = time.thread_time()
+    with pytest.raises(DataError, match="does not fit"):
+        unwrapped("### Question:\n" + text, "livecodebench")
+    assert time.thread_time() - start < 0.2
 
 
 def test_a_wrapper_of_ones_own() -> None:

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
-from codescaler_plugin import ConfigError, Status, shape_reward
+from codescaler_plugin import ConfigError, DataError, Status, shape_reward
 from codescaler_plugin.shaping import SHAPINGS, Shaping
 
 LARGEST = float(np.finfo(np.float32).max)
@@ -146,6 +146,19 @@ def test_a_bad_setting_is_a_config_error_naming_it(arguments: dict, offender: st
 def test_a_shape_of_groups_is_no_shape_of_one_completion(kind: str) -> None:
     with pytest.raises(ConfigError, match=r"Shaping\("):
         shape_reward(1.0, Status.OK, shaping=kind)
+
+
+def test_a_status_may_be_given_by_its_name_and_by_no_other_text() -> None:
+    assert shape_reward(2.0, "ok") == shape_reward(2.0, Status.OK)  # type: ignore[arg-type]
+    assert shape_reward(2.0, "no_block") == 0.0  # type: ignore[arg-type]
+    with pytest.raises(DataError, match=r"'valid' is not a valid Status: expected one of ok, "):
+        shape_reward(2.0, "valid")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(("scores", "statuses", "groups"), [(1, 2, 2), (2, 1, 2), (2, 2, 1)])
+def test_unequal_lengths_are_a_data_error_with_all_three(scores: int, statuses: int, groups: int) -> None:
+    with pytest.raises(DataError, match=f"{scores} scores, {statuses} statuses and {groups} groups"):
+        Shaping().rewards([1.0] * scores, [Status.OK] * statuses, [0] * groups)
 
 
 @given(scores32, scores32)
