@@ -7,7 +7,7 @@ model has seen. It is a demonstration at toy size: its numbers are the miniature
 import json
 import logging
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from importlib.util import find_spec
@@ -169,21 +169,33 @@ def _run(steps: int, seed: int, output: Path, console: Console) -> QuickstartRep
 def train_grpo(
     policy: Any,
     tokenizer: Any,
-    reward: CodeScalerReward,
+    reward: Callable[..., list[float | None]],
     *,
     steps: int,
     seed: int,
     folder: Path,
     on_step: Callable[[dict[str, float]], None],
+    texts: Sequence[str] | None = None,
     learning_rate: float = LEARNING_RATE,
     beta: float = KL_COEFFICIENT,
     monitor: "RewardHackingMonitor | None" = None,
     audit_every: int = 4,
 ) -> None:
-    """Train the policy in place with TRL's GRPOTrainer on the embedded problems, which carry no tests.
+    """Train the policy in place with TRL's GRPOTrainer on problems that carry no tests.
 
-    `on_step` gets each step's log, with `step` among its keys. With a monitor, its audit is written before the first
-    step and every `audit_every` steps.
+    Args:
+        policy: a causal language model, in float32.
+        tokenizer: its tokenizer.
+        reward: see TRL's `reward_funcs`.
+        steps: of `BATCH` completions.
+        seed: of sampling and order.
+        folder: what the trainer writes.
+        on_step: gets each step's log, with `step` among its keys.
+        texts: the problems; None: the embedded ones.
+        learning_rate: constant after a short warm-up.
+        beta: weight of the divergence from the start.
+        monitor: its audit is written before the first step and every `audit_every` steps.
+        audit_every: steps.
     """
     from datasets import Dataset
     from transformers import PrinterCallback, TrainerCallback
@@ -194,7 +206,9 @@ def train_grpo(
             if "reward" in logs:
                 on_step({"step": state.global_step, **logs})
 
-    prompts = [{"prompt": [{"role": "user", "content": row["problem"]}]} for _, _, row in rows_of(TRAIN_PROBLEMS)]
+    if texts is None:
+        texts = [row["problem"] for _, _, row in rows_of(TRAIN_PROBLEMS)]
+    prompts = [{"prompt": [{"role": "user", "content": text}]} for text in texts]
     trainer = GRPOTrainer(
         model=policy,
         processing_class=tokenizer,

@@ -16,8 +16,15 @@ MAX_LENGTH = 768
 UNALIGNED_RATIO = 0.3  # inferred from the name of an artefact of the paper's authors
 
 
-def train_reward_model(policy: Path, pairs: list[PreferencePair], output: Path, *, seed: int) -> None:
-    """Train for one pass over the pairs and save model and tokenizer.
+def train_reward_model(
+    policy: Path,
+    pairs: list[PreferencePair],
+    output: Path,
+    *,
+    seed: int,
+    unaligned_ratio: float = UNALIGNED_RATIO,
+) -> None:
+    """Train for one pass over the pairs, and unaligned ones drawn from them, and save model and tokenizer.
 
     Raises:
         DataError: a pair cannot be trained on.
@@ -38,7 +45,7 @@ def train_reward_model(policy: Path, pairs: list[PreferencePair], output: Path, 
             adam_beta2=0.98,
             weight_decay=0.01,
             max_length=MAX_LENGTH,
-            unaligned_ratio=UNALIGNED_RATIO,
+            unaligned_ratio=unaligned_ratio,
             share_prefixes=False,  # exact either way; at this size what is saved is less than what a tree costs
             center_rewards_coefficient=0.01,
             train_sampling_strategy="group_by_length",

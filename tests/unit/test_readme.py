@@ -1,6 +1,7 @@
 """The README's promises are run, not read."""
 
 import re
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ from codescaler_plugin import Status
 from codescaler_plugin.cli import app
 from codescaler_plugin.config import CodeScalerConfig
 from codescaler_plugin.extraction.blocks import find_blocks
+from tests import settings
 
 README = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
 BLOCKS = find_blocks(README)
@@ -58,8 +60,30 @@ def test_every_command_of_the_readme_exists():
     assert used <= names
 
 
-def test_every_linked_file_exists():
-    root = Path(__file__).parents[2]
-    links = re.findall(r"\]\((?!http)([^)#]+)\)", README)
-    assert links
-    assert [link for link in links if not (root / link).exists()] == []
+def test_the_table_of_settings_is_todays():
+    assert settings.written() == README, "run: python -m tests.settings"
+
+
+ROOT = Path(__file__).parents[2]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "recipes").rglob("*.md")), ROOT / "tests" / "README.md"]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_every_linked_file_exists(page):
+    links = re.findall(r"\]\((?!http)([^)#]+)\)", page.read_text(encoding="utf-8"))
+    assert [link for link in links if not (page.parent / link).exists()] == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_every_shell_block_parses(page):
+    for block in find_blocks(page.read_text(encoding="utf-8")):
+        if block.info == "bash":
+            parsed = subprocess.run(["bash", "-n"], input=block.text, text=True, capture_output=True, check=False)
+            assert parsed.returncode == 0, parsed.stderr
+
+
+def test_every_recipe_is_in_the_table_of_recipes():
+    table = (ROOT / "recipes" / "README.md").read_text(encoding="utf-8")
+    started = [*(ROOT / "recipes").rglob("*.yaml"), *(ROOT / "recipes").rglob("*.sh")]
+    names = {path.relative_to(ROOT / "recipes").as_posix() for path in started if path.parent.name != "accelerate"}
+    assert {name for name in names if f"({name})" not in table} == {"openrlhf/ray_cluster.sh", "openrlhf/reward.sh"}
