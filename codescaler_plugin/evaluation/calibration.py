@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from codescaler_plugin.errors import ConfigError, DataError, MissingExtraError
+from codescaler_plugin.preference.surface import accuracy
 
 Method = Literal["isotonic", "platt"]
 METHODS: tuple[Method, ...] = ("isotonic", "platt")
@@ -242,6 +243,8 @@ def evaluate_calibration(
     """How well margins tell, on problems not fitted on, as JSON's types: for each method, error and reliability.
 
     `margin_for` says from which margin on the isotonic curve over all examples reaches a probability; None: nowhere.
+    `reliable` says what that is worth: of the examples for which an isotonic curve over other problems says so, the
+    share that is right, each problem once, with Wilson's 95% interval over problems.
     `as trained` takes the margin at its word: the Bradley-Terry model that the reward model was trained as.
 
     Args:
@@ -266,6 +269,7 @@ def evaluate_calibration(
         "problems": found_problems,
         "accuracy": math.fsum(right) / len(right),
         "margin_for": {str(wanted): _reached(rising, wanted) for wanted in WANTED},
+        "reliable": {str(wanted): _held(found["isotonic"], right, problems, wanted) for wanted in WANTED},
         "methods": {
             name: {
                 "error": calibration_error(probabilities, right),
@@ -288,6 +292,19 @@ def _reached(curve: Calibration, wanted: float) -> float | None:
             return before[0] + (margin - before[0]) * (wanted - before[1]) / (probability - before[1])
         before = knot
     return None
+
+
+def _held(
+    probabilities: Sequence[float], right: Sequence[float], problems: Sequence[Hashable], wanted: float
+) -> dict[str, Any]:
+    """How often what is said to be right with the wanted probability is so."""
+    outcomes: dict[Hashable, list[float]] = {}
+    for probability, outcome, problem in zip(probabilities, right, problems, strict=True):
+        if probability >= wanted:
+            outcomes.setdefault(problem, []).append(outcome)
+    held = accuracy([math.fsum(one) / len(one) for one in outcomes.values()])
+    examples = sum(map(len, outcomes.values()))
+    return {"examples": examples, "problems": held.pairs, "share": held.share, "low": held.low, "high": held.high}
 
 
 def _logistic(value: float) -> float:

@@ -72,12 +72,20 @@ class Section:
 
 
 def write_summary(folder: Path, summary: Summary) -> Path:
-    """Write `<evaluation>.<name>.summary.json` and return it.
+    """Write `<evaluation>.<name>.summary.json` and return it; one of the same model and data is written anew.
 
     Raises:
-        ConfigError: the folder cannot be written.
+        ConfigError: the folder cannot be written, or a summary of another model or other data is there.
+        DataError: what is there is no summary.
     """
     path = folder / f"{summary.evaluation}.{summary.name}.summary.json"
+    if path.exists():
+        there = _read_summary(path)
+        if (there.model, there.facts.get("data_sha256")) != (summary.model, summary.facts.get("data_sha256")):
+            raise ConfigError(
+                f"{path} is of the model {there.model} on {there.facts.get('data', 'its data')}, not of "
+                f"{summary.model} on the data given now. Give another --output or --name, or delete it"
+            )
     row = {
         "evaluation": summary.evaluation,
         "name": summary.name,
@@ -101,21 +109,24 @@ def read_summaries(folders: Sequence[Path]) -> list[Summary]:
         ConfigError: a folder that is not there or holds no summary.
         DataError: a file that is no summary; it is named.
     """
-    found = []
+    found: list[Summary] = []
     for folder in folders:
         files = sorted(folder.glob("*.summary.json"))
         if not files:
             raise ConfigError(f"{folder} holds no *.summary.json: give the --output folders of `codescaler evaluate`")
-        for file in files:
-            try:
-                row = json.loads(file.read_text(encoding="utf-8"))
-                evaluation, name, model, result = (row.pop(key) for key in ("evaluation", "name", "model", "result"))
-            except (ValueError, KeyError, AttributeError) as error:
-                raise DataError(f"{file} is no summary of `codescaler evaluate`: {error}") from error
-            if evaluation not in EVALUATIONS or not isinstance(result, dict):
-                raise DataError(f"{file} is no summary of `codescaler evaluate`: evaluation {evaluation!r}")
-            found.append(Summary(evaluation, name, model, result, row))
+        found += map(_read_summary, files)
     return found
+
+
+def _read_summary(file: Path) -> Summary:
+    try:
+        row = json.loads(file.read_text(encoding="utf-8"))
+        evaluation, name, model, result = (row.pop(key) for key in ("evaluation", "name", "model", "result"))
+    except (ValueError, KeyError, AttributeError) as error:
+        raise DataError(f"{file} is no summary of `codescaler evaluate`: {error}") from error
+    if evaluation not in EVALUATIONS or not isinstance(result, dict):
+        raise DataError(f"{file} is no summary of `codescaler evaluate`: evaluation {evaluation!r}")
+    return Summary(evaluation, name, model, result, row)
 
 
 def write_report(folders: Sequence[Path], output: Path, *, title: str = "Reward models") -> tuple[Path, Path]:
@@ -283,28 +294,22 @@ def _pairs(title: str, models: _Models, colours: Mapping[str, str]) -> Section:
         ("shorter is right, each problem once", lambda one: _share(one["controls"]["shorter"]["macro"])),
         ("all of length and style, fitted", lambda one: _wilson(one["controls"]["surface"])),
     ]
-    if _has(models, "log_probability"):
-        lines += [
-            ("mean log-probability", lambda one: _wilson(one["controls"].get("log_probability"))),
-            (
-                "the reward model on the same pairs",
-                lambda one: _share((one["controls"].get("log_probability") or {}).get("model")),
-            ),
-        ]
     lines += [
+        ("mean log-probability", _control("log_probability", "--base-model MODEL", _wilson)),
+        (
+            "the reward model on the same pairs",
+            lambda one: _share((one["controls"].get("log_probability") or {}).get("model")),
+        ),
         "Gain, pair by pair, each problem once",
         ("over longer is right", lambda one: _gain(one["above"]["longer"]["macro"])),
         ("over shorter is right", lambda one: _gain(one["above"]["shorter"]["macro"])),
         "Of two right programs (0.5 wanted)",
-        ("prefers the longer", lambda one: _share(one["controls"].get("prefers longer"))),
-        ("prefers the rewritten", lambda one: _share(one["controls"].get("prefers rewritten"))),
+        ("prefers the longer", _control("prefers longer", "no problem has two")),
+        ("prefers the rewritten", _control("prefers rewritten", "none can be rewritten")),
+        "Bugs that people made",
+        ("accuracy", _control("human_bugs", "--human-bugs FILE")),
+        ("longer is right", lambda one: _share((one["controls"].get("human_bugs") or {}).get("longer"))),
     ]
-    if _has(models, "human_bugs"):
-        lines += [
-            "Bugs that people made",
-            ("accuracy", lambda one: _share(one["controls"].get("human_bugs"))),
-            ("longer is right", lambda one: _share((one["controls"].get("human_bugs") or {}).get("longer"))),
-        ]
 
     def shares(bars: Any) -> None:
         rows: list[tuple[str, Mapping[str, Any], str]] = []
@@ -363,8 +368,14 @@ def _wilson(found: Mapping[str, Any] | None) -> str:
     return "-" if not found else f"{found['share']:.3f} ({found['low']:.3f} to {found['high']:.3f})"
 
 
-def _has(models: _Models, control: str) -> bool:
-    return any(control in result["controls"] for result in models.values())
+def _control(name: str, missing: str, write: Callable[[Any], str] = _share) -> Callable[[Mapping[str, Any]], str]:
+    """A control's cell; without the control, what it would have taken."""
+
+    def cell(result: Mapping[str, Any]) -> str:
+        found = result["controls"].get(name)
+        return f"not measured: {missing}" if found is None else write(found)
+
+    return cell
 
 
 def _ordered_gaps() -> list[str]:
@@ -514,8 +525,8 @@ def _calibration(title: str, models: _Models, _: Mapping[str, str]) -> Section:
         *((name, _number("methods", name, "error")) for name in _names(models, "methods")),
         "Brier score",
         *((name, _number("methods", name, "brier")) for name in _names(models, "methods")),
-        "Margin from which the probability is",
-        *((name, _number("margin_for", name)) for name in _names(models, "margin_for")),
+        "Margin for a probability; share right",
+        *((name, _margin(name)) for name in _names(models, "margin_for")),
     ]
     if any("pooled" in result for result in models.values()):
         lines += [
@@ -526,10 +537,21 @@ def _calibration(title: str, models: _Models, _: Mapping[str, str]) -> Section:
     findings = []
     for model, result in models.items():
         name, best = min(result["methods"].items(), key=lambda one: one[1]["error"])
-        margin = result["margin_for"].get("0.9")
+        margin, held = result["margin_for"]["0.9"], result["reliable"]["0.9"]
         findings.append(
             f"{model}: "
-            + ("no margin is 90% reliable" if margin is None else f"a margin of {margin:.2f} or more is 90% reliable")
+            + (
+                f"a margin of {margin:.2f} or more is 90% reliable: {_wilson(held)} right on {held['problems']} "
+                "problems not fitted on"
+                if margin is not None and held["low"] >= 0.9
+                else "no margin is shown to be 90% reliable: "
+                + (
+                    f"of {result['examples']} examples {held['examples']} would be taken for it, "
+                    f"{_wilson(held)} right on {held['problems']} problems"
+                    if held["examples"]
+                    else f"none of {result['examples']} examples would be taken for it"
+                )
+            )
             + f"; probabilities by {name} are off by {best['error']:.3f} on average."
         )
 
@@ -546,8 +568,21 @@ def _calibration(title: str, models: _Models, _: Mapping[str, str]) -> Section:
         _legend_below(axes, 3)
 
     plots = [(f"Reliability: {model}", partial(reliable, model=model)) for model in models]
-    text = "From a margin to the probability that the program in front is right. " + CARRY
+    text = (
+        "From a margin to the probability that the program in front is right. Beside a margin stands the share that "
+        "is right on problems not fitted on, each problem once, with Wilson's 95% interval. " + CARRY
+    )
     return Section(title, text, findings, [_side_by_side(models, lines)], plots)
+
+
+def _margin(probability: str) -> Callable[[Mapping[str, Any]], str]:
+    def cell(result: Mapping[str, Any]) -> str:
+        margin, held = result["margin_for"][probability], result["reliable"][probability]
+        if margin is None:
+            return "-"
+        return f"{margin:.3f}; {_wilson(held) if held['examples'] else 'none'}, n={held['problems']:,}"
+
+    return cell
 
 
 def _number(*path: str) -> Callable[[Mapping[str, Any]], str]:

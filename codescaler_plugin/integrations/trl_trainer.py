@@ -298,7 +298,17 @@ class _PairCollator:
         self.renderer = Renderer(tokenizer, args.max_length)
         self.args = args
         self.kinds = kinds
-        self.epoch = 0
+        self._epoch = torch.tensor(0)
+        self._epoch.share_memory_()  # type: ignore[no-untyped-call]  # workers that outlive an epoch see it change
+
+    @property
+    def epoch(self) -> int:
+        """That the draws are of."""
+        return int(self._epoch)
+
+    @epoch.setter
+    def epoch(self, epoch: int) -> None:
+        self._epoch.fill_(epoch)
 
     def __call__(self, examples: list[dict[str, Any]]) -> dict[str, Any]:
         examples = [*self._rewritten(examples), *self._unaligned(examples)]

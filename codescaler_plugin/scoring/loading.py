@@ -19,14 +19,15 @@ def load_classifier(name: str, device: str | None = None) -> tuple[Any, Any]:
         device: torch device; None: that of `accelerate` if it is in use, else the current GPU, else the CPU.
 
     Raises:
-        ConfigError: it cannot be had, has not one label, no trained head, no fitting tokenizer or no chat template; or
-            there is no such device.
+        ConfigError: it cannot be had, is an adapter, has not one label, no trained head, no fitting tokenizer or no
+            chat template; or there is no such device.
     """
     import torch
     from safetensors import SafetensorError
     from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer
 
     name = _checked(name)
+    _refuse_adapter(Path(name))
     try:
         config = AutoConfig.from_pretrained(name)
         if config.num_labels != 1:
@@ -56,6 +57,15 @@ def load_classifier(name: str, device: str | None = None) -> tuple[Any, Any]:
         )
     _check_tokenizer(name, model, tokenizer)
     return model.to(place).eval(), tokenizer
+
+
+def _refuse_adapter(folder: Path) -> None:
+    adapter = folder / "adapter_config.json"
+    if adapter.is_file() and not (folder / "config.json").exists():
+        raise ConfigError(
+            f"{folder} holds a PEFT adapter (adapter_config.json, no config.json): expected a whole model. Make one "
+            f"of it: python recipes/trl/reward_merge.py {folder} {folder}-merged"
+        )
 
 
 def checked_handle(model: Any, tokenizer: Any) -> Any:

@@ -12,11 +12,12 @@ each on what was left out. train_rm.sh calls this.
 
 import argparse
 import json
+import sys
 from pathlib import Path
 
 from transformers import AutoTokenizer
 
-from codescaler_plugin.errors import DataError
+from codescaler_plugin.errors import CodeScalerError, DataError
 from codescaler_plugin.preference.pairs import export_pairs, read_pairs
 from codescaler_plugin.preference.preparation import prepare_preference_dataset
 
@@ -72,4 +73,7 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except CodeScalerError as error:
+        sys.exit(f"error: {error}")

@@ -205,6 +205,23 @@ def test_the_reward_recipe_trains_on_a_cpu(tmp_path, monkeypatch, capsys, enviro
     assert "'train_loss': " in capsys.readouterr().out
 
 
+@pytest.mark.parametrize(
+    ("script", "arguments"),
+    [
+        ("trl/reward_codescaler.py", ("--config", str(RECIPES / "reward_cpu_smoke.yaml"), "--pairs", "pairs.jsonl")),
+        ("openrlhf/rm_data.py", ("pairs.jsonl", "data", "--tokenizer", str(REWARD_MODEL))),
+    ],
+)
+def test_bad_pairs_end_in_one_line(script, arguments, tmp_path, monkeypatch, environment):
+    monkeypatch.chdir(tmp_path)
+    Path("pairs.jsonl").write_text('{"problem": "Add one.", "chosen": "x = 1"}\n')
+    monkeypatch.setattr(sys, "argv", [script, *arguments])
+    with pytest.raises(SystemExit) as ended:
+        runpy.run_path(str(RECIPES.parent / script), run_name="__main__")
+    assert str(ended.value).startswith("error: ")
+    assert "pairs.jsonl" in str(ended.value)
+
+
 def test_each_problem_has_one_of_the_two_rewards(grpo):
     problem = Problem("problem/0", "Add one.", (CallTest((1,), 2),), "solve")
     tests = grpo.TestsReward([problem], "single")

@@ -4,6 +4,7 @@ import logging
 import math
 import os
 import runpy
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -252,27 +253,62 @@ def test_smoothed_labels_give_the_mean_of_both_losses(tiny_rm_dir: Path, tmp_pat
     assert loss.item() == pytest.approx((0.9 * both[0] + 0.1 * both[1]).item(), rel=1e-5)
 
 
-class _Kill(TrainerCallback):
-    """Ends the run after a step, as a kill after its checkpoint would."""
+RESUMED = {"max_steps": 6, "save_strategy": "steps", "save_steps": 1, "unaligned_ratio": 0.5, "per_device_train_batch_size": 3}  # fmt: skip
 
-    def __init__(self, step: int) -> None:
-        self.step = step
+
+class Kill(TrainerCallback):
+    """Kills the process after its fifth step, before that is saved."""
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        control.should_training_stop = state.global_step >= self.step
+        if state.global_step == 5:
+            os.kill(os.getpid(), signal.SIGKILL)
 
 
-def test_resumed_run_ends_as_the_undisturbed_one(tiny_rm_dir: Path, tmp_path: Path) -> None:
-    settings = {"max_steps": 6, "save_strategy": "steps", "save_steps": 1, "unaligned_ratio": 0.5, "per_device_train_batch_size": 3}  # fmt: skip
-    whole = trainer_of(tiny_rm_dir, tmp_path / "whole", **settings)
+_KILLED = """
+import sys
+from pathlib import Path
+from tests.contract.test_trl_trainer import RESUMED, Kill, trainer_of
+
+trainer = trainer_of(Path(sys.argv[1]), Path(sys.argv[2]), **RESUMED)
+trainer.add_callback(Kill())
+trainer.train()
+"""
+
+
+def test_killed_and_resumed_run_ends_as_the_undisturbed_one(tiny_rm_dir: Path, tmp_path: Path) -> None:
+    whole = trainer_of(tiny_rm_dir, tmp_path / "whole", **RESUMED)
     whole.train()
-    first = trainer_of(tiny_rm_dir, tmp_path / "parts", **settings)
-    first.add_callback(_Kill(4))
-    first.train()
-    second = trainer_of(tiny_rm_dir, tmp_path / "parts", **settings)
-    second.train(resume_from_checkpoint=str(tmp_path / "parts" / "checkpoint-4"))
-    for one, other in zip(whole.model.parameters(), second.model.parameters(), strict=True):
+    parts = tmp_path / "parts"
+    killed = subprocess.run(
+        [sys.executable, "-c", _KILLED, str(tiny_rm_dir), str(parts)],
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=200,
+        check=False,
+    )
+    assert killed.returncode == -signal.SIGKILL, killed.stderr[-3000:]
+    assert sorted(folder.name for folder in parts.glob("checkpoint-*")) == [f"checkpoint-{n}" for n in range(1, 5)]
+    resumed = trainer_of(tiny_rm_dir, parts, **RESUMED)
+    resumed.train(resume_from_checkpoint=True)
+    for one, other in zip(whole.model.parameters(), resumed.model.parameters(), strict=True):
         torch.testing.assert_close(one, other, rtol=0, atol=1e-7)
+
+
+def test_workers_that_outlive_an_epoch_draw_anew(tiny_rm_dir: Path, tmp_path: Path) -> None:
+    losses = []
+    for workers in (0, 1):
+        trainer = trainer_of(
+            tiny_rm_dir,
+            tmp_path,
+            max_steps=8,  # four epochs
+            unaligned_ratio=0.5,
+            dataloader_num_workers=workers,
+            dataloader_persistent_workers=workers > 0,
+        )
+        trainer.train()
+        losses.append([row["loss"] for row in trainer.state.log_history if "loss" in row])
+    assert losses[0] == losses[1]
 
 
 _TWO = """

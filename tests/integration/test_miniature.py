@@ -4,6 +4,7 @@ import gzip
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from random import Random
 
@@ -154,3 +155,36 @@ def test_one_command_walks_the_whole_path(tmp_path):
     assert numbers["real_pairs"]["pairs"] == 8
     assert numbers["pairs"]["near_miss"] > 0
     assert (tmp_path / "reward_model" / "model.safetensors").exists()
+
+
+def test_the_papers_claims_are_written_from_what_the_arms_measured(tmp_path, monkeypatch):
+    import paper
+
+    small = {"VERIFIED": 8, "SYNTHETIC": 16, "ROLLED_OUT": 40, "PAIRS": 32, "MEASURED": 12}
+    for name, value in small.items():
+        monkeypatch.setattr(paper, name, value)
+    arms = {name: replace(arm, problems=min(arm.problems, 16)) for name, arm in paper.ARMS.items()}
+    monkeypatch.setattr(paper, "ARMS", arms)
+    monkeypatch.setattr(paper.quickstart, "STEPS", 1)
+    monkeypatch.setattr(paper.quickstart, "BATCH", 16)
+    paper.make_pairs(tmp_path, 0)
+    for arm in ("base", "tests", "no_extraction", "off_policy"):
+        paper.run_arm(arm, tmp_path, 0)
+    found = {
+        name: json.loads((tmp_path / f"{name}.json").read_text())
+        for name in arms
+        if (tmp_path / f"{name}.json").exists()
+    }
+    assert len(found) == 4
+    runs = paper.Runs({name: [found.get(name, found["off_policy"])] for name in arms})
+
+    numbers = paper.write(runs, tmp_path, 1.0)
+
+    rates = [sum(row) / len(row) for row in found["tests"]["passed"]]
+    assert numbers["pass_at_1"]["tests"] == [round(sum(rates) / len(rates), 4)]
+    assert numbers["oracle_8"] == round(sum(map(any, found["base"]["passed"])) / 12, 4)
+    assert set(found["tests"]["curve"]) <= {n / 16 for n in range(17)}  # a share of passes
+    page = (tmp_path / "paper.md").read_text()
+    assert page.count("| does it hold here? |") == 1
+    assert all(arm.says in page for arm in arms.values())
+    assert (tmp_path / "paper.png").stat().st_size > 10_000

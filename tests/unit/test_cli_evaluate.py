@@ -106,6 +106,13 @@ def test_published_scores_need_no_model(data: Path) -> None:
     assert done.exit_code == 0, done.output
     assert "Theirs-8B" in done.stdout
     assert summary(data / "out", "rm-bench.published")["result"]["matrix"] == [[1, 1, 0], [1, 0, 0], [1, 0, 0]]
+    command = ("evaluate", "rm-bench", data / "published.json", "--published", "Ours-8B", "--output", data / "out")
+    done = run(*command)
+    assert done.exit_code == 1
+    assert "Theirs-8B" in done.stderr
+    assert "--name" in done.stderr
+    assert summary(data / "out", "rm-bench.published")["model"] == "Theirs-8B"
+    assert run(*command, "--name", "ours").exit_code == 0
 
 
 def test_other_data_under_one_name_is_an_error_that_tells(data: Path, tiny_rm_dir: Path) -> None:

@@ -204,6 +204,56 @@ def test_a_model_of_length_is_told_to_be_one() -> None:
     assert "longer is right" in section.findings[0]
 
 
+def test_every_control_has_its_line_with_what_it_would_have_taken(tmp_path: Path) -> None:
+    pairs = [PreferencePair(f"P{n}", f"x = {n}", f"y = {n}", "rollout", str(n)) for n in range(12)]
+    page, text = write_report(
+        [kept(tmp_path / "one", "bare", {"pairs": evaluate_pairs(pairs, Known(hashed))})], tmp_path / "report.html"
+    )
+    for line in (
+        "| mean log-probability | not measured: --base-model MODEL |",
+        "| prefers the longer | not measured: no problem has two |",
+        "| prefers the rewritten | not measured: none can be rewritten |",
+        "| accuracy | not measured: --human-bugs FILE |",
+    ):
+        assert line in text.read_text()
+    shown = Page(page.read_text()).text
+    assert "not measured: --base-model MODEL" in shown
+    assert "Bugs that people made" in shown
+    both = kept(tmp_path / "two", "whole", {"pairs": measured()["pairs"]})
+    text = write_report([tmp_path / "one", both], tmp_path / "both.html")[1]
+    (line,) = (line for line in text.read_text().splitlines() if line.startswith("| accuracy | not measured"))
+    assert " to " in line.split("|")[3]
+
+
+def test_a_margin_is_called_reliable_where_enough_examples_hold_it() -> None:
+    def said(count: int, wrong: int) -> str:
+        margins = [1.0 + n / count for n in range(count)]
+        right = [float(n >= wrong) for n in range(count)]
+        (section,) = sections(
+            [Summary("calibration", "data", "m", evaluate_calibration(margins, right, range(count)))]
+        )
+        return section.findings[0]
+
+    assert "a margin of 1.00 or more is 90% reliable: 1.000 (0.912 to 1.000) right on 40 problems" in said(40, 0)
+    assert (
+        "no margin is shown to be 90% reliable: of 20 examples 20 would be taken for it, 1.000 (0.839 to 1.000) right "
+        "on 20 problems" in said(20, 0)
+    )
+    assert "no margin is shown to be 90% reliable: none of 20 examples would be taken for it" in said(20, 20)
+
+
+def test_a_summary_of_another_model_or_other_data_is_not_overwritten(tmp_path: Path) -> None:
+    first = Summary("rm-bench", "data", "one", {"rows": 1}, {"data_sha256": "a"})
+    path = write_summary(tmp_path, first)
+    write_summary(tmp_path, Summary("rm-bench", "data", "one", {"rows": 2}, {"data_sha256": "a"}))
+    before = path.read_text()
+    assert '"rows": 2' in before
+    for model, data in (("two", "a"), ("one", "b")):
+        with pytest.raises(ConfigError, match=r"rm-bench\.data\.summary\.json is of the model one .*--name"):
+            write_summary(tmp_path, Summary("rm-bench", "data", model, {}, {"data_sha256": data}))
+    assert path.read_text() == before
+
+
 def test_what_is_no_folder_of_summaries(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="evaluate"):
         write_report([tmp_path], tmp_path / "report.html")

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from codescaler_plugin.errors import ConfigError, DataError
-from codescaler_plugin.evaluation.rm_bench import bench_numbers, evaluate_rm_bench, read_rm_bench
+from codescaler_plugin.evaluation.rm_bench import STYLES, bench_numbers, evaluate_rm_bench, read_rm_bench
 from tests.stubs import Known, hashed
 
 SAMPLE = Path(__file__).parents[3] / "shared" / "data" / "rm-bench" / "code_sample.json"
@@ -37,10 +37,31 @@ def in_arrays(rows: list[dict]) -> dict[str, float]:
     }
 
 
-@pytest.mark.skipif(not SAMPLE.exists(), reason="needs the sample of RM-Bench in ../shared/data")
-def test_the_sample_to_the_last_digit(tmp_path: Path) -> None:
-    raw = json.loads(SAMPLE.read_text())
-    result = evaluate_rm_bench(read_rm_bench(SAMPLE), Known(hashed), output=tmp_path / "scores.jsonl")
+@pytest.fixture(params=["made up", "published"])
+def sample(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
+    """30 rows of code in six languages, as the benchmark has them."""
+    if request.param == "published":
+        if not SAMPLE.exists():
+            pytest.skip(f"the sample of RM-Bench is not at {SAMPLE}; the made-up one is measured all the same")
+        return SAMPLE
+    languages = ("cpp", "go", "java", "js", "python", "rust")
+    data = [
+        {
+            "id": number,
+            "prompt": f"Problem {number}",
+            **{side: [f"{side} {number}\n{style}" for style in STYLES] for side in ("chosen", "rejected")},
+            "language": languages[number % 7 % 6],  # of other sizes
+        }
+        for number in range(30)
+    ]
+    file = tmp_path / "code_sample.json"
+    file.write_text(json.dumps(data))
+    return file
+
+
+def test_a_sample_to_the_last_digit(sample: Path, tmp_path: Path) -> None:
+    raw = json.loads(sample.read_text())
+    result = evaluate_rm_bench(read_rm_bench(sample), Known(hashed), output=tmp_path / "scores.jsonl")
     scored = [
         {
             **row,

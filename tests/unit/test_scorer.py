@@ -239,6 +239,14 @@ def test_directory_that_is_no_reward_model_is_a_config_error_naming_it_and_the_r
     assert str(folder) in str(caught.value)
 
 
+def test_adapter_is_named_as_one_with_the_way_to_a_whole_model(tmp_path: Path) -> None:
+    folder = tmp_path / "adapter"
+    folder.mkdir()
+    (folder / "adapter_config.json").write_text('{"base_model_name_or_path": "some/model"}')
+    with pytest.raises(ConfigError, match=r"adapter holds a PEFT adapter .*recipes/trl/reward_merge\.py"):
+        load_scorer(str(folder)).score(ITEMS)
+
+
 @pytest.mark.parametrize("form", ["absolute", "./missing", "a/b/missing", "~/missing"])
 def test_missing_directory_is_a_config_error_naming_it(tmp_path: Path, form: str) -> None:
     name = str(tmp_path / "missing") if form == "absolute" else form
