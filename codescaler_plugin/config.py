@@ -1,5 +1,6 @@
 """Every knob, once: its default, its unit, where the default comes from, and how the environment sets it."""
 
+import math
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
@@ -93,13 +94,19 @@ class CodeScalerConfig:
         """Defaults, overridden by `CODESCALER_*` variables, overridden by keyword arguments that are not None.
 
         Raises:
-            ConfigError: an unknown `CODESCALER_*` variable or keyword, or a value that does not fit.
+            ConfigError: an unknown `CODESCALER_*` variable or keyword, one of `HookConfig` alone, or a value that does
+                not fit.
         """
         names = [setting.name for setting in fields(cls)]
         values: dict[str, Any] = {}
         for variable, text in environ.items():
             if variable.startswith(PREFIX):
                 name = variable.removeprefix(PREFIX).lower()
+                if variable in HOOK_VARIABLES and name not in names:
+                    raise ConfigError(
+                        f"{variable} is a setting of the reward files of `codescaler where` alone and has no effect "
+                        "here: unset it for this process"
+                    )
                 _known(variable, name, names, [PREFIX + n.upper() for n in names])
                 values[name] = _parsed(variable, text, name)
         for name, value in overrides.items():
@@ -107,6 +114,53 @@ class CodeScalerConfig:
             if value is not None:
                 values[name] = value
         return replace(cls(), **values)
+
+
+@dataclass(frozen=True)
+class HookConfig:
+    """Settings of the files of `codescaler where` alone, each a variable `CODESCALER_<NAME>`.
+
+    With `url`, the servers' settings hold for all else but `api_key`; without, those of `CodeScalerConfig` here.
+
+    Attributes:
+        url: codescaler servers, `http://host:port`, several divided by commas; None: the model of `CODESCALER_MODEL`
+            is loaded into each process that calls.
+        fallback: reward of a sample that cannot be scored. Default: that of invalid code.
+        patience: seconds in which a sample is tried again at servers that fail. A model of this process gets one more
+            try.
+        api_key: of the servers.
+    """
+
+    url: str | None = None
+    fallback: float = 0.0
+    patience: float = 60.0
+    api_key: str | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("fallback", "patience"):
+            if not math.isfinite(getattr(self, name)):
+                raise ConfigError(f"{name} is {getattr(self, name)}: expected a finite number")
+        if self.patience < 0:
+            raise ConfigError(f"patience is {self.patience}: expected seconds, at least 0")
+
+    @classmethod
+    def from_env(cls, environ: Mapping[str, str] = os.environ) -> Self:
+        """Defaults, overridden by variables.
+
+        Raises:
+            ConfigError: a value that does not fit.
+        """
+        values: dict[str, Any] = {}
+        for variable, name in HOOK_VARIABLES.items():
+            if variable in environ:
+                try:
+                    values[name] = environ[variable] if name in ("url", "api_key") else float(environ[variable])
+                except ValueError:
+                    raise ConfigError(f"{variable} is {environ[variable]!r}: expected a number") from None
+        return cls(**values)
+
+
+HOOK_VARIABLES = {PREFIX + setting.name.upper(): setting.name for setting in fields(HookConfig)}
 
 
 def _known(shown: str, name: str, names: list[str], choices: list[str]) -> None:

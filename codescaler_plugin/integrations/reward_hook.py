@@ -5,12 +5,11 @@ batch.
 """
 
 import logging
-import math
 import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from functools import cache
 from itertools import count
 from queue import Empty, SimpleQueue
@@ -21,7 +20,7 @@ from typing import Any, Protocol, Self
 import urllib3
 from urllib3.exceptions import HTTPError
 
-from codescaler_plugin.config import PREFIX, CodeScalerConfig
+from codescaler_plugin.config import HOOK_VARIABLES, PREFIX, CodeScalerConfig, HookConfig
 from codescaler_plugin.errors import ConfigError, DataError, ScorerError
 from codescaler_plugin.extraction.prompts import response, user_turn
 from codescaler_plugin.records import Status
@@ -35,53 +34,6 @@ _BATCH = 256  # samples of one
 _FIRST_PAUSE = 0.5  # seconds; doubles
 _CHECK_SECONDS = 10.0
 _PASSING = ("scorer:", "error:")  # failures that another try may mend
-
-
-@dataclass(frozen=True)
-class HookConfig:
-    """Settings of the hooks alone, each a variable `CODESCALER_<NAME>`.
-
-    With `url`, the servers' settings hold for all else but `api_key`; without, those of `CodeScalerConfig` here.
-
-    Attributes:
-        url: codescaler servers, `http://host:port`, several divided by commas; None: the model of `CODESCALER_MODEL`
-            is loaded into each process that calls.
-        fallback: reward of a sample that cannot be scored. Default: that of invalid code.
-        patience: seconds in which a sample is tried again at servers that fail. A model of this process gets one more
-            try.
-        api_key: of the servers.
-    """
-
-    url: str | None = None
-    fallback: float = 0.0
-    patience: float = 60.0
-    api_key: str | None = None
-
-    def __post_init__(self) -> None:
-        for name in ("fallback", "patience"):
-            if not math.isfinite(getattr(self, name)):
-                raise ConfigError(f"{name} is {getattr(self, name)}: expected a finite number")
-        if self.patience < 0:
-            raise ConfigError(f"patience is {self.patience}: expected seconds, at least 0")
-
-    @classmethod
-    def from_env(cls, environ: Mapping[str, str] = os.environ) -> Self:
-        """Defaults, overridden by variables.
-
-        Raises:
-            ConfigError: a value that does not fit.
-        """
-        values: dict[str, Any] = {}
-        for variable, name in _VARIABLES.items():
-            if variable in environ:
-                try:
-                    values[name] = environ[variable] if name in ("url", "api_key") else float(environ[variable])
-                except ValueError:
-                    raise ConfigError(f"{variable} is {environ[variable]!r}: expected a number") from None
-        return cls(**values)
-
-
-_VARIABLES = {PREFIX + field.name.upper(): field.name for field in fields(HookConfig)}
 
 
 @dataclass(frozen=True)
@@ -276,9 +228,9 @@ class RewardHook:
         """
         settings = HookConfig.from_env(environ)
         if settings.url is None:
-            rest = {name: text for name, text in environ.items() if name not in _VARIABLES}
+            rest = {name: text for name, text in environ.items() if name not in HOOK_VARIABLES}
             return cls(LocalEngine(CodeScalerConfig.from_env(rest, api_key=settings.api_key)), settings)
-        idle = sorted(name for name in environ if name.startswith(PREFIX) and name not in _VARIABLES)
+        idle = sorted(name for name in environ if name.startswith(PREFIX) and name not in HOOK_VARIABLES)
         if idle:
             raise ConfigError(
                 f"{', '.join(idle)} would have no effect with CODESCALER_URL: set it where the server is started, "

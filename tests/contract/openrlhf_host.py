@@ -4,11 +4,14 @@ python openrlhf_host.py parse MODULE FLAG...       the release's own parser and 
 python openrlhf_host.py reward RELEASE JOB         rewards through the client and the experience maker of the
                                                    release; JOB is a JSON file, its `ways` are URLs, a .py file, or
                                                    `agent FILE`
+python openrlhf_host.py ray JOB                    one rollout of 0.11.2 on a real Ray, with the engines and the dataset
+                                                   that JOB's flags describe; vLLM is what PYTHONPATH has
 """
 
 import asyncio
 import inspect
 import json
+import os
 import runpy
 import sys
 from pathlib import Path
@@ -19,7 +22,7 @@ from unittest.mock import MagicMock
 sys.path.insert(0, str(Path(__file__).parent))
 import openrlhf_stubs
 
-openrlhf_stubs.install()
+openrlhf_stubs.install(real=("ray", "vllm") if sys.argv[1:2] == ["ray"] else ())
 
 import torch  # noqa: E402
 
@@ -182,6 +185,74 @@ def by_batches_5(way: list[str], job: dict[str, Any], tokenizer: Any, args: Any)
     return {"rewards": torch.cat([one.info["reward"] for one in made]).tolist()}
 
 
+def by_ray(job: dict[str, Any]) -> list[dict[str, Any]]:
+    """One entry per micro batch of a rollout, made as `PPOTrainer` makes it, with log-probabilities of 0 for a policy.
+
+    Logical GPUs and one CPU each are what `create_vllm_engines` asks for.
+    """
+    import ray
+
+    engines = 2
+    variables = {
+        name: text for name, text in os.environ.items() if name.startswith(("CODESCALER_", "VLLM_", "PYTHON"))
+    }
+    ray.init(
+        num_cpus=engines, num_gpus=engines, include_dashboard=False, object_store_memory=100_000_000,
+        runtime_env={"env_vars": variables},
+    )  # fmt: skip
+    args = parse("openrlhf.cli.train_ppo_ray", job["flags"])
+    from openrlhf.trainer.ppo_trainer import prepare_datasets
+    from openrlhf.trainer.ppo_utils.experience_maker import RemoteExperienceMaker
+    from openrlhf.trainer.ppo_utils.kl_controller import FixedKLController
+    from openrlhf.trainer.ppo_utils.samples_generator import SamplesGenerator
+    from openrlhf.trainer.ray import create_vllm_engines
+    from openrlhf.utils import get_tokenizer
+    from torch.utils.data import DataLoader
+
+    policy = args.actor.model_name_or_path
+    tokenizer = get_tokenizer(policy, None)
+    strategy = SimpleNamespace(
+        args=args, print=print, is_rank_0=lambda: True,
+        setup_dataloader=lambda rows, size, pin, shuffle, collate, **_: DataLoader(rows, size, collate_fn=collate),
+    )  # fmt: skip
+    prompts, _, _ = prepare_datasets(strategy, tokenizer)
+    workers = create_vllm_engines(
+        args.vllm.num_engines, args.vllm.tensor_parallel_size, policy, args.train.seed, False,
+        args.vllm.enable_prefix_caching, args.vllm.enforce_eager, args.data.max_len,
+        agent_func_path=args.train.agent_func_path, remote_rm_url=args.reward.remote_url,
+    )  # fmt: skip
+    assert len(workers) == engines
+    samples, *_ = SamplesGenerator(strategy, prompts, None, tokenizer, workers).generate_samples(
+        max_len=args.data.max_len, max_new_tokens=args.rollout.max_new_tokens, temperature=args.rollout.temperature,
+        top_p=args.rollout.top_p,
+    )  # fmt: skip
+    actor = SimpleNamespace(
+        async_run_method_batch=lambda action_mask, **_: [ray.put([torch.zeros(mask.shape) for mask in action_mask])],
+        async_run_method=lambda **_: [ray.put(None)],
+    )
+    controller = FixedKLController(args.algo.kl.init_coef)
+    maker = RemoteExperienceMaker(actor, None, None, None, controller, strategy, tokenizer)
+    made = [
+        {
+            "prompts": batch.prompts,
+            "answers": [
+                tokenizer.decode(row[1:][mask.bool()])
+                for row, mask in zip(batch.sequences, batch.action_mask, strict=True)
+            ],
+            "shape": list(batch.rewards.shape),
+            "rewards": batch.rewards.flatten().tolist(),
+            "scores": batch.scores.flatten().tolist(),
+            "logged": {name: value.float().flatten().tolist() for name, value in batch.info.items()},
+            "mask": batch.action_mask.long().tolist(),
+            "advantages": batch.advantages.tolist(),
+            "returns": batch.returns.tolist(),
+        }
+        for batch in maker.make_experience_batch(samples)
+    ]
+    ray.shutdown()
+    return made
+
+
 def dataset(file: str, model: str, flags: list[str]) -> list[list[int]]:
     """Token ids of the chosen sides as train_rm reads them."""
     from datasets import load_dataset
@@ -234,6 +305,10 @@ def main() -> None:
     if sys.argv[1] == "parse":
         args = parse(sys.argv[2], sys.argv[3:])
         sys.stdout.write(json.dumps({"args": str(args)}))
+        return
+    if sys.argv[1] == "ray":
+        batches = by_ray(json.loads(Path(sys.argv[2]).read_text()))
+        sys.stdout.write(f"\n{json.dumps(batches)}\n")
         return
     if sys.argv[1] == "dataset":
         made = dataset(sys.argv[2], sys.argv[3], sys.argv[4:])

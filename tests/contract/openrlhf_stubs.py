@@ -78,8 +78,8 @@ def _fill_ray(ray: Any) -> None:
     ray.actor = importlib.import_module("ray.actor")  # some read it without an import
 
 
-def install() -> None:
-    """Stub what is not there. A module that can be had for real is left alone."""
-    missing = [name for name in NAMES if name in ("ray", "vllm", "deepspeed") or not importlib.util.find_spec(name)]
-    globals()["NAMES"] = tuple(missing)
+def install(real: tuple[str, ...] = ()) -> None:
+    """Stub what is not there. A module that can be had for real is left alone: ray, vllm and deepspeed if in `real`."""
+    always = {"ray", "vllm", "deepspeed"}.difference(real)
+    globals()["NAMES"] = tuple(name for name in NAMES if name in always or not importlib.util.find_spec(name))
     sys.meta_path.insert(0, _Finder())

@@ -119,11 +119,11 @@ def direct() -> list[Any]:
     return judgements
 
 
-def run(paths: list[Path], *arguments: str, **variables: str) -> str:
+def run(paths: list[Path], *arguments: str, python: str = sys.executable, **variables: str) -> str:
     environment = {**os.environ, **variables, "OMP_NUM_THREADS": "1"}
     environment["PYTHONPATH"] = os.pathsep.join(map(str, [*paths, ROOT]))
     done = subprocess.run(
-        [sys.executable, str(HOST), *arguments],
+        [python, str(HOST), *arguments],
         env=environment,
         capture_output=True,
         text=True,

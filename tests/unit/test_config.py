@@ -55,6 +55,12 @@ def test_unknown_variable_names_the_near_miss() -> None:
         CodeScalerConfig.from_env({"CODESCALER_MAXTOKENS": "2"})
 
 
+@pytest.mark.parametrize("variable", ["CODESCALER_URL", "CODESCALER_FALLBACK", "CODESCALER_PATIENCE"])
+def test_variable_of_the_hooks_is_named_as_theirs(variable: str) -> None:
+    with pytest.raises(ConfigError, match=rf"^{variable} is a setting of .*`codescaler where`.*unset it"):
+        CodeScalerConfig.from_env({variable: "1"})
+
+
 def test_unknown_keyword_names_the_near_miss() -> None:
     with pytest.raises(ConfigError, match=r"'shapping'.*did you mean shaping\?"):
         CodeScalerConfig.from_env({}, shapping="raw")

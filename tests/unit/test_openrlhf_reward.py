@@ -14,9 +14,10 @@ from typer.testing import CliRunner
 
 from codescaler_plugin import CodeScaler, CodeScalerConfig, ConfigError
 from codescaler_plugin.cli import app
+from codescaler_plugin.config import HookConfig
 from codescaler_plugin.extraction.prompts import stated_problem
 from codescaler_plugin.integrations import reward_hook
-from codescaler_plugin.integrations.reward_hook import HookConfig, LocalEngine, RemoteEngine, RewardHook
+from codescaler_plugin.integrations.reward_hook import LocalEngine, RemoteEngine, RewardHook
 from codescaler_plugin.serving.judging import Item, Judge, item_of
 from tests.tiny import FailingScorer, LengthScorer, fenced
 from tests.unit.test_http_scorers import serve  # noqa: F401 - a fixture
