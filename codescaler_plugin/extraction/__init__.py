@@ -105,6 +105,8 @@ class _Reader:
         return self._best(text, answer, blocks if policy == "first" else blocks[::-1])
 
     def _single(self, text: str, answer: str, blocks: list[Block]) -> _Found:
+        if len(blocks) > 1 and not (blocks[-1].closed or blocks[-1].info or blocks[-1].text.strip()):
+            blocks = blocks[:-1]  # a fence too many, at the end, opens nothing
         if len(blocks) > 1:
             lines = ", ".join(str(block.line) for block in blocks[:5]) + (", ..." if len(blocks) > 5 else "")
             sentence = f"The answer has {len(blocks)} fenced blocks (at its lines {lines}); exactly one is expected."

@@ -55,6 +55,7 @@ ROWS = [
     ("5 tildes", "~~~python\nx = 1\n~~~\n", "", "ok", "x = 1\n", {}),
     ("6 longer outer", f"{F}`md\n{PY}{F}`\n", "", "wrong_language", "", {}),
     ("7 unclosed", f"{F}python\nx = 1\n", "", "unclosed", "", {}),
+    ("7 a fence too many", f"{PY}\n{F}\n", "x = 1", "ok", "x = 1\n", {}),
     ("8 inline", f"{F}x = 1{F}", "", "no_block", "", {}),
     (
         "9 in a list",
