@@ -53,11 +53,15 @@ class Summary:
 
 @dataclass(frozen=True)
 class Table:
-    """Lines of text cells; the first cell of a line names it. A line with one cell alone is a heading."""
+    """Lines of text cells; the first cell of a line names it. A line with one cell alone is a heading.
+
+    With `prose` the cells are sentences more than numbers, and stand to the left.
+    """
 
     head: Sequence[str]
     rows: Sequence[Sequence[str]]
     caption: str = ""
+    prose: bool = False
 
 
 @dataclass(frozen=True)
@@ -794,7 +798,7 @@ def _escaped(text: str) -> str:
 def _markdown_table(table: Table) -> str:
     lines = [f"**{table.caption}**\n"] if table.caption else []
     lines.append("| " + " | ".join(map(_escaped, table.head)) + " |")
-    lines.append("|---|" + "---:|" * (len(table.head) - 1))
+    lines.append("|---|" + ("---|" if table.prose else "---:|") * (len(table.head) - 1))
     for row in table.rows:
         cells = [f"**{_escaped(row[0])}**", *[""] * (len(table.head) - 1)] if len(row) == 1 else map(_escaped, row)
         lines.append("| " + " | ".join(cells) + " |")
@@ -821,7 +825,7 @@ tr:last-child > * { border-bottom: 0; }
 th:first-child, td:first-child { text-align: left; position: sticky; left: 0; background: #fff; min-width: 6.5rem; }
 thead th, thead th:first-child { background: var(--wash); }
 tr.heading th { background: var(--wash); font-weight: 600; text-align: left; }
-table.made td { text-align: left; }
+table.made td, table.made th, table.prose td, table.prose th { text-align: left; }
 table.made td:nth-child(3) { font-family: ui-monospace, monospace; font-size: .75rem;
   min-width: 16rem; overflow-wrap: anywhere; }
 caption { text-align: left; font-weight: 600; padding: .4rem .6rem; }
@@ -869,6 +873,7 @@ def _html(title: str, found: Sequence[Section], made: Table, plots: Sequence[Seq
 
 def _html_table(table: Table, kind: str = "") -> str:
     write = html.escape
+    kind = kind or "prose" * table.prose
     lines = ['<div class="wide"><table' + (f' class="{kind}"' if kind else "") + ">"]
     if table.caption:
         lines.append(f"<caption>{write(table.caption)}</caption>")

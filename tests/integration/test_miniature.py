@@ -178,7 +178,7 @@ def test_the_papers_claims_are_written_from_what_the_arms_measured(tmp_path, mon
     assert len(found) == 4
     runs = paper.Runs({name: [found.get(name, found["off_policy"])] for name in arms})
 
-    numbers = paper.write(runs, tmp_path, 1.0)
+    numbers = paper.write(runs, tmp_path)
 
     rates = [sum(row) / len(row) for row in found["tests"]["passed"]]
     assert numbers["pass_at_1"]["tests"] == [round(sum(rates) / len(rates), 4)]
