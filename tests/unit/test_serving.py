@@ -622,6 +622,10 @@ def test_the_command_from_loading_over_a_killed_worker_to_its_end(command: Comma
         worker.kill()
         answers = [future.result() for future in futures]
     assert [answer["rewards"][0] for answer in answers] == pytest.approx(expected[1:], abs=1e-5)
+    deadline = time.monotonic() + 60  # a machine may answer all of them before the worker dies
+    while running.metric("codescaler_worker_starts_total") < 2 or running.metric("codescaler_worker_up") < 1:
+        assert time.monotonic() < deadline, "the worker was not started again"
+        time.sleep(0.05)
     assert running.metric("codescaler_worker_starts_total") == 2
     assert running.metric("codescaler_failures_total") == 0
     assert running.metric("codescaler_scorer_total") > 0
