@@ -1,6 +1,7 @@
 """The worker process: started, watched, started again. An `Engine` of `coalescing.py`."""
 
 import asyncio
+import contextlib
 import json
 import logging
 import signal
@@ -19,6 +20,7 @@ logger = logging.getLogger(__name__)
 
 WORKER = (sys.executable, "-P", "-m", "codescaler_plugin.serving.worker")
 _SHORTEST, _LONGEST = 0.2, 15.0  # seconds before the next start; doubles while none succeeds
+_ENDING = 5.0  # seconds for a process that has closed its output to end
 
 
 class Worker:
@@ -71,6 +73,10 @@ class Worker:
             self._was_ready = False
             try:
                 reason, lasting = await self._live(process)
+                self._not_ready()
+                # To kill a process while it ends is to lose its cause: asyncio may even report exit code 255.
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(process.wait(), _ENDING)
             finally:
                 self._down(process)
                 await process.wait()
@@ -133,10 +139,13 @@ class Worker:
         except (asyncio.IncompleteReadError, ConnectionError):
             return "", False
 
-    def _down(self, process: asyncio.subprocess.Process) -> None:
+    def _not_ready(self) -> None:
         self.is_ready = False
         self._ready.clear()
         self.metrics.worker_up.set(0)
+
+    def _down(self, process: asyncio.subprocess.Process) -> None:
+        self._not_ready()
         if process.returncode is None:
             process.kill()
 

@@ -1,5 +1,6 @@
 """The server over real sockets: its routes with a worker process that has no model, then `codescaler serve` itself."""
 
+import asyncio
 import base64
 import json
 import logging
@@ -28,9 +29,11 @@ from hypothesis import strategies as st
 
 from codescaler_plugin import CodeScaler, CodeScalerConfig, ConfigError, __version__, load_scorer
 from codescaler_plugin.records import Status
+from codescaler_plugin.serving import supervisor
 from codescaler_plugin.serving.app import ServingConfig, create_app
 from codescaler_plugin.serving.backend import LocalBackend
 from codescaler_plugin.serving.bodies import MAX_CHARS, MAX_ITEMS
+from codescaler_plugin.serving.metrics import Metrics
 from codescaler_plugin.serving.server import run_server
 from codescaler_plugin.shaping import shape_reward
 
@@ -594,6 +597,25 @@ def command(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Command]:
         if started.process.poll() is None:
             started.process.kill()
             started.process.wait()
+
+
+@pytest.mark.parametrize(
+    ("ending", "cause"), [("exit 3", "exit code 3"), ("kill -9 $$", "killed by SIGKILL, as when memory runs out")]
+)
+def test_the_cause_of_a_workers_end_is_its_own(ending: str, cause: str) -> None:
+    """Its output ends before it does."""
+    metrics = Metrics()
+    script = f"exec 1>&-; sleep 0.05; {ending}"
+    worker = supervisor.Worker(CONFIG, metrics, command=("/bin/sh", "-c", script))
+
+    async def die() -> None:
+        living = asyncio.create_task(worker.run())
+        while worker.state == "the model is being loaded":
+            await asyncio.sleep(0.01)
+        living.cancel()
+
+    asyncio.run(die())
+    assert worker.state == cause
 
 
 @pytest.mark.timeout(400)
