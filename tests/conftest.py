@@ -7,6 +7,7 @@ import pytest
 def pytest_configure() -> None:
     # Before any test module is imported: the hub client reads its variable once, and so do child processes.
     os.environ["HF_HUB_OFFLINE"] = "1"
+    os.environ.setdefault("OMP_NUM_THREADS", "1")  # the cores are taken by pytest-xdist
     for name in [name for name in os.environ if name.startswith("CODESCALER_")]:
         del os.environ[name]
 

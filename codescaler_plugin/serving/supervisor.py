@@ -76,7 +76,8 @@ class Worker:
                 self._not_ready()
                 # To kill a process while it ends is to lose its cause: asyncio may even report exit code 255.
                 with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(process.wait(), _ENDING)
+                    async with asyncio.timeout(_ENDING):  # `wait_for` loses a cancellation in Python 3.11
+                        await process.wait()
             finally:
                 self._down(process)
                 await process.wait()

@@ -14,6 +14,7 @@ RUN = "import sys; from schemathesis.cli import schemathesis; sys.argv[0] = 'sch
 CHECKS = "not_a_server_error,status_code_conformance,content_type_conformance,response_schema_conformance"
 
 
+@pytest.mark.network
 @pytest.mark.timeout(400)
 def test_every_route_keeps_its_document_and_none_fails_or_hangs(tmp_path: Path) -> None:
     pip = (

@@ -44,7 +44,7 @@ ANSWERS = [
     fenced("def solve(xs):\n    return 0"),
 ]
 LABELS = ["", "7", {"tests": [1]}, json.dumps({"problem": PROBLEMS[1]})]
-pytestmark = pytest.mark.timeout(900)
+pytestmark = [pytest.mark.network, pytest.mark.timeout(900)]
 
 
 def pip(*arguments: str) -> subprocess.CompletedProcess[str]:

@@ -30,6 +30,8 @@ RECIPE = ROOT / "recipes" / "verl" / "grpo.sh"
 HOOK = Path(integrations.__path__[0]) / "verl_reward.py"
 VERSION = "0.9.1"
 
+pytestmark = pytest.mark.network
+
 
 @pytest.fixture(scope="session")
 def verl(tmp_path_factory: pytest.TempPathFactory) -> Path:

@@ -2,8 +2,8 @@
 # A real Ray with OpenRLHF, in a virtual environment of its own (1.8 GB, one to three minutes); from the repository:
 #
 #   tests/engines/install_openrlhf.sh ~/openrlhf
-#   OPENRLHF_PYTHON=~/openrlhf/bin/python pytest -m engine tests/engines/test_openrlhf_ray.py
-#   RAY_PYTHON=~/openrlhf/bin/python pytest -m engine tests/engines/test_ray.py
+#   OPENRLHF_PYTHON=~/openrlhf/bin/python pytest -n 0 --no-cov -m engine tests/engines/test_openrlhf_ray.py
+#   RAY_PYTHON=~/openrlhf/bin/python pytest -n 0 --no-cov -m engine tests/engines/test_ray.py
 set -euo pipefail
 venv=$1
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)

@@ -2,7 +2,7 @@
 # A real vLLM on a CPU, in a virtual environment of its own (3.4 GB, about 6 minutes):
 #
 #   tests/engines/install_vllm.sh ~/vllm
-#   VLLM_PYTHON=~/vllm/bin/python pytest -m engine tests/engines/test_vllm.py
+#   VLLM_PYTHON=~/vllm/bin/python pytest -n 0 --no-cov -m engine tests/engines/test_vllm.py
 set -euo pipefail
 venv=$1
 python3 -m venv "$venv"

@@ -1,5 +1,5 @@
 """The routes on a real Ray Serve: `python -m venv ray && ray/bin/pip install -e ".[serve]" "ray[serve]==2.60.0"`, then
-`RAY_PYTHON=ray/bin/python pytest -m engine tests/engines/test_ray.py`. Ray 2.55, which OpenRLHF pins, does too:
+`RAY_PYTHON=ray/bin/python pytest -n 0 --no-cov -m engine tests/engines/test_ray.py`. Ray 2.55, which OpenRLHF pins, does too:
 `install_openrlhf.sh`."""
 
 import json

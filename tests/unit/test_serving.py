@@ -6,6 +6,7 @@ import json
 import logging
 import math
 import os
+import random
 import re
 import signal
 import socket
@@ -616,6 +617,23 @@ def test_the_cause_of_a_workers_end_is_its_own(ending: str, cause: str) -> None:
 
     asyncio.run(die())
     assert worker.state == cause
+
+
+def test_a_worker_that_dies_while_it_is_stopped_is_not_started_again() -> None:
+    async def stopped() -> bool:
+        worker = supervisor.Worker(CONFIG, Metrics(), command=("/bin/sh", "-c", "exec sleep 30"))
+        living = asyncio.create_task(worker.run())
+        await asyncio.sleep(0.02)
+        worker.kill("it hangs")
+        await asyncio.sleep(random.random() * 0.004)
+        living.cancel()
+        await asyncio.wait([living], timeout=5)
+        return living.cancelled()
+
+    async def all_stopped() -> list[bool]:
+        return [await stopped() for _ in range(100)]
+
+    assert all(asyncio.run(all_stopped()))
 
 
 @pytest.mark.timeout(400)
