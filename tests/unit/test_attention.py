@@ -1,3 +1,5 @@
+from itertools import pairwise
+
 import pytest
 import torch
 from transformers import (
@@ -95,9 +97,9 @@ def test_kernel_that_fails_its_probe_is_not_used(broken: Exception, monkeypatch:
 
 
 def test_kernel_that_gives_other_numbers_is_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
-    def kernel(q, k, v, causal, scale):
-        out, lse = attention._PLAIN.forward(q, k, v, causal, scale)
-        return out, lse + 1
+    def kernel(*given):
+        for rows, out, lse in attention._PLAIN.forward(*given):
+            yield rows, out, lse + 1
 
     monkeypatch.setitem(attention._FLASH, "cpu", attention._FLASH["cpu"]._replace(forward=kernel))
     attention._kernel.cache_clear()
@@ -109,8 +111,8 @@ def test_kernel_that_gives_other_numbers_is_not_used(monkeypatch: pytest.MonkeyP
 
 def test_kernel_with_other_gradients_is_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
     def kernel(*given):
-        dq, dk, dv = attention._PLAIN.backward(*given)
-        return dq, 2 * dk, dv
+        for rows, keys, (dq, dk, dv) in attention._PLAIN.backward(*given):
+            yield rows, keys, (dq, 2 * dk, dv)
 
     monkeypatch.setitem(attention._FLASH, "cpu", attention._FLASH["cpu"]._replace(backward=kernel))
     attention._kernel.cache_clear()
@@ -118,6 +120,69 @@ def test_kernel_with_other_gradients_is_not_used(monkeypatch: pytest.MonkeyPatch
         assert attention._kernel("cpu", "float32") is attention._PLAIN
     finally:
         attention._kernel.cache_clear()
+
+
+def sequences(ends: torch.Tensor) -> list[slice]:
+    return [slice(start, end) for start, end in pairwise(ends.tolist())]
+
+
+def varlen(q, k, v, row_ends, key_ends, most_rows, most_keys, dropout, causal, debug, *, scale):
+    """What the kernel for sequences of varying length computes, in plain products."""
+    assert most_rows == int(row_ends.diff().max())
+    assert most_keys == int(key_ends.diff().max())
+    k, v = (one.repeat_interleave(q.shape[1] // one.shape[1], 1) for one in (k, v))
+    out, lse = torch.empty_like(q), torch.empty(q.shape[1], q.shape[0])
+    for rows, keys in zip(sequences(row_ends), sequences(key_ends), strict=True):
+        heads = (one.transpose(0, 1)[None] for one in (q[rows], k[keys], v[keys]))
+        one, lse[:, rows] = (part[0] for part in attention._plain_forward(*heads, causal, scale))
+        out[rows] = one.transpose(0, 1)
+    return out, lse, None, None, None
+
+
+def varlen_backward(grad, q, k, v, out, lse, row_ends, key_ends, most_rows, most_keys, dropout, causal, *_, scale):
+    shared = q.shape[1] // k.shape[1]
+    dq, dk, dv = torch.empty_like(q), torch.empty_like(k), torch.empty_like(v)
+    k, v = (one.repeat_interleave(shared, 1) for one in (k, v))
+    for rows, keys in zip(sequences(row_ends), sequences(key_ends), strict=True):
+        parts = (one.transpose(0, 1)[None] for one in (grad[rows], q[rows], k[keys], v[keys], out[rows]))
+        shares = attention._plain_backward(*parts, lse[None, :, rows], causal, scale)
+        dq[rows], wide_dk, wide_dv = (share[0].transpose(0, 1) for share in shares)
+        dk[keys], dv[keys] = (one.unflatten(1, (-1, shared)).sum(2) for one in (wide_dk, wide_dv))
+    return dq, dk, dv
+
+
+def test_levels_given_to_a_kernel_for_varying_lengths_are_those_of_the_tree(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The kernel of CUDA in half precision; what it is called with is checked here, its numbers on a GPU."""
+    calls = []
+
+    def counted(*given, **options):
+        calls.append(given[8])
+        return varlen(*given, **options)
+
+    monkeypatch.setattr(torch.ops.aten, "_flash_attention_forward", counted)
+    monkeypatch.setattr(torch.ops.aten, "_flash_attention_backward", varlen_backward)
+    (row,) = plan_rows(items(), max_tokens=10_000)
+    tree = attention.segments(row.nodes)
+    generator = torch.Generator().manual_seed(0)
+    q, k, v, grad = (torch.randn(2, heads, len(row.tokens), 16, generator=generator) for heads in (3, 1, 1, 3))
+    expected = out, lse = attention._forward(q, k, v, tree, 0.3, attention._PLAIN)
+    torch.testing.assert_close(attention._forward(q, k, v, tree, 0.3, attention._FLASH["cuda"]), expected)
+    assert calls == [True, False, False], "one call for all nodes, and one for each depth with something below"
+    given = (grad, q, k, v, out, lse, tree, 0.3)
+    shares = (attention._backward(*given, attention._FLASH["cuda"]), attention._backward(*given, attention._PLAIN))
+    torch.testing.assert_close(*shares, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])
+def test_kernels_of_cuda_take_the_arguments_and_give_the_shapes(dtype: torch.dtype) -> None:
+    """By torch's own description of them, on tensors without numbers."""
+    kernel = attention._FLASH["cuda"] if dtype == torch.bfloat16 else attention._EFFICIENT["cuda"]
+    tree = attention.segments(attention._PROBE)
+    q, k, v, grad = (torch.empty(2, heads, 30, 16, device="meta", dtype=dtype) for heads in (2, 1, 1, 2))
+    out, lse = attention._forward(q, k, v, tree, 0.3, kernel)
+    assert (out.shape, out.dtype, lse.shape, lse.dtype) == (q.shape, dtype, (2, 2, 30), torch.float32)
+    shares = attention._backward(grad, q, k, v, out, lse, tree, 0.3, kernel)
+    assert [share.shape for share in shares] == [q.shape, k.shape, v.shape]
 
 
 @pytest.mark.parametrize("kernel", ["flash", "plain"])

@@ -226,7 +226,7 @@ def test_sharing_is_checked_even_if_one_sample_comes_first(
     tiny_rm_dir: Path, expected: list[float], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     segments = forward.attention.segments
-    monkeypatch.setattr(forward.attention, "segments", lambda nodes: (segments(nodes)[0], []))  # blind to prefixes
+    monkeypatch.setattr(forward.attention, "segments", lambda nodes: segments(nodes)[:1])  # blind to prefixes
     scorer = TransformersScorer(str(tiny_rm_dir))
     with caplog.at_level(logging.WARNING, logger="codescaler_plugin"):
         scorer.score(ITEMS[:1])
