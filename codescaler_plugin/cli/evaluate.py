@@ -144,6 +144,8 @@ def rm_bench(
     with reported():
         from codescaler_plugin.evaluation.rm_bench import evaluate_rm_bench, read_rm_bench
 
+        if published and answers != "raw":
+            raise ConfigError(f"--answers {answers} with --published: nothing is scored, the scores are as published")
         run = _Run("rm-bench", data, published or model, output, name, max_tokens)
         rows = read_rm_bench(data)
         with rate_bar("scoring rows", len(rows)) as advance:

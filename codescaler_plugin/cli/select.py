@@ -344,6 +344,8 @@ class _Reader:
 
         first = rows[0]
         if self.generate:
+            if given := [name for name in ("completions", "completion") if name in first]:
+                raise DataError(f"`{given[0]}` is there already, and --generate would replace it: leave one out")
             return first
         if "completions" in first:
             found = first

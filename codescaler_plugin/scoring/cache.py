@@ -38,26 +38,25 @@ class ScoreCache:
     def __init__(self, size: int, folder: str | None = None) -> None:
         self._recent: LRUCache[bytes, float] = LRUCache(size)
         self._folder = None if folder is None else str(Path(folder).expanduser().resolve())
-        self._full = False
+        self._failed = False
         if self._folder is not None:
             _opened(self._folder, os.getpid())
 
     def get(self, key: bytes) -> float | None:
-        """The score of a key, None if it is not known."""
+        """The score of a key, None if it is not known or the file cannot be read."""
         score = self._recent.get(key)
         if score is None and self._folder is not None:
-            with _opened(self._folder, os.getpid()).begin() as transaction:
-                packed = transaction.get(key)
+            packed = self._read(self._folder, key)
             if packed is not None:
                 (score,) = struct.unpack("<d", packed)
                 self._keep(key, score)
         return score
 
     def put(self, scores: dict[bytes, float]) -> None:
-        """Remember scores. A full file is reported once and then only read."""
+        """Remember scores. A file that takes no more, or fails, is reported once and then only read."""
         for key, score in scores.items():
             self._keep(key, score)
-        if self._folder is None or self._full or not scores:
+        if self._folder is None or self._failed or not scores:
             return
         import lmdb
 
@@ -66,8 +65,24 @@ class ScoreCache:
                 for key, score in scores.items():
                     transaction.put(key, struct.pack("<d", score))
         except lmdb.MapFullError:
-            self._full = True
+            self._failed = True
             logger.warning("the score cache in %s is full (%d bytes): no score is added", self._folder, DISK_BYTES)
+        except lmdb.Error as error:  # a full disk, as a rule
+            self._failed = True
+            logger.warning("the score cache in %s fails (%s): no score is added", self._folder, error)
+
+    def _read(self, folder: str, key: bytes) -> bytes | None:
+        import lmdb
+
+        try:
+            with _opened(folder, os.getpid()).begin() as transaction:
+                packed: bytes | None = transaction.get(key)
+                return packed
+        except lmdb.Error as error:
+            if not self._failed:
+                logger.warning("the score cache in %s cannot be read (%s): its scores are made anew", folder, error)
+            self._failed = True
+            return None
 
     def clear(self) -> None:
         """Forget what is in memory; the file stays."""

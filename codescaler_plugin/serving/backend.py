@@ -7,7 +7,7 @@ from typing import Any, Protocol
 
 from codescaler_plugin.config import CodeScalerConfig
 from codescaler_plugin.errors import ConfigError
-from codescaler_plugin.serving.coalescing import Coalescer
+from codescaler_plugin.serving.coalescing import MAX_TOKENS, Coalescer
 from codescaler_plugin.serving.judging import Answer, Item
 from codescaler_plugin.serving.metrics import Metrics
 from codescaler_plugin.serving.supervisor import WORKER, Worker
@@ -72,6 +72,7 @@ class LocalBackend:
             self.worker,
             self.metrics,
             max_wait=max_wait,
+            max_tokens=config.max_tokens or MAX_TOKENS,
             max_queue=max_queue,
             timeout=timeout,
             slots=_SLOTS_OF_SERVERS if "://" in config.model else _SLOTS,

@@ -15,6 +15,7 @@ from codescaler_plugin.serving.metrics import Metrics
 
 logger = logging.getLogger(__name__)
 
+MAX_TOKENS = 16_384  # as a forward pass at most
 CHARS_PER_TOKEN = 3  # of code; a batch is bounded before it is tokenised
 _KEY_CHARS = 256
 
@@ -86,7 +87,7 @@ class Coalescer:
         metrics: Metrics,
         *,
         max_wait: float = 0.005,
-        max_tokens: int = 16_384,
+        max_tokens: int = MAX_TOKENS,
         max_queue: int = 10_000,
         slots: int = 2,
         timeout: float = 110.0,

@@ -13,12 +13,13 @@ is `CODESCALER_OFFSET` and `CODESCALER_TEMPERATURE`, which are printed. Nothing 
 
 import argparse
 import json
+import sys
 from pathlib import Path
 
 from safetensors.torch import load_file, save_file
 from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer
 
-from codescaler_plugin.errors import ConfigError
+from codescaler_plugin.errors import CodeScalerError, ConfigError
 
 
 def convert(source: Path, target: Path, head: str | None = None) -> dict[str, float]:
@@ -79,4 +80,7 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except (CodeScalerError, OSError) as error:  # OSError: how transformers says that there is no such model
+        sys.exit(f"error: {error}")

@@ -75,5 +75,5 @@ def main() -> None:
 if __name__ == "__main__":
     try:
         main()
-    except CodeScalerError as error:
+    except (CodeScalerError, OSError) as error:  # OSError: how transformers says that there is no such model
         sys.exit(f"error: {error}")

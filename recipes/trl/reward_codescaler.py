@@ -91,5 +91,5 @@ def rows_of(pairs: list[PreferencePair], kind: str) -> Dataset:
 if __name__ == "__main__":
     try:
         main()
-    except CodeScalerError as error:
+    except (CodeScalerError, OSError) as error:  # OSError: how transformers says that there is no such model
         sys.exit(f"error: {error}")

@@ -275,7 +275,6 @@ def test_confidence_decides_whether_tests_run_or_a_choice_is_made(tmp_path: Path
         (["--budget", "1", "--generated-tests"], "--budget, --generated-tests without --tests"),
         (["--tests", "x.jsonl", "--target", "0.5"], "--target without --calibration"),
         (["--costs", "1,nan,3"], "finite costs"),
-        (["--generate", "localhost:1"], "no server's address"),
         (["--show", "2"], "no problem 2"),
     ],
 )
@@ -284,6 +283,12 @@ def test_wrong_setting_is_one_message(arguments: list[str], said: str) -> None:
     assert result.exit_code == 1, result.output
     assert said in result.stderr
     assert "Traceback" not in result.output
+
+
+def test_address_that_is_none_is_one_message() -> None:
+    result = select("--generate", "localhost:1", rows=[{"problem": PROBLEM}])
+    assert result.exit_code == 1, result.output
+    assert "no server's address" in result.stderr
 
 
 # A table of one problem
@@ -339,6 +344,16 @@ def serve(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[Answer], Double
     for double in doubles:
         double.server.shutdown()
         double.server.server_close()
+
+
+@pytest.mark.parametrize("given", [{"completions": [RIGHT]}, {"completion": RIGHT}])
+def test_candidates_that_are_there_are_not_replaced(given: dict[str, Any]) -> None:
+    result = select("--generate", "http://localhost:1", rows=[{"problem": PROBLEM, **given}])
+    assert result.exit_code == 3, result.output
+    assert f"`{next(iter(given))}` is there already, and --generate would replace it" in result.stderr.replace(
+        "\n", " "
+    )
+    assert read(result) == []
 
 
 @pytest.mark.parametrize("suffix", ["", "/v1", "/v1/"])

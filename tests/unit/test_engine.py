@@ -428,6 +428,26 @@ def test_full_file_is_reported_once_and_still_read(
     assert cache.get(keys[0]) == 1.5
 
 
+def test_file_that_fails_is_reported_once_and_scoring_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    import lmdb
+
+    class Full:
+        def begin(self, **_: object) -> None:
+            raise lmdb.DiskError("no space left on device")
+
+    key = content_key(b"", [1])
+    cache = ScoreCache(10, str(tmp_path / "cache"))
+    monkeypatch.setattr("codescaler_plugin.scoring.cache._opened", lambda *_: Full())
+    with caplog.at_level(logging.WARNING, logger="codescaler_plugin"):
+        assert cache.get(key) is None
+        for _ in range(2):
+            cache.put({key: 1.5})
+    assert caplog.text.count("no space left on device") == 1
+    assert cache.get(key) == 1.5
+
+
 def test_folder_that_cannot_be_made_is_a_config_error(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(ConfigError, match="cache_dir"):
