@@ -35,6 +35,7 @@ import psutil
 import torch
 from transformers import Qwen3Config, Qwen3ForSequenceClassification
 
+sys.path.insert(0, str(Path(__file__).parents[1]))
 from tests import tiny
 
 GROUP, PROMPT, COMPLETION = 16, 512, 128
@@ -197,7 +198,7 @@ def load(server: Server, samples: Path, python: str = sys.executable, **settings
         process.stdin = None
         yield outcome
         text, _ = process.communicate()
-    outcome.update(json.loads(text))
+    outcome.update(json.loads(text.splitlines()[-1]))  # OpenRLHF's client logs to stdout
     results = outcome.pop("results")
     outcome["samples"] = len(results)
     outcome["lost"] = sum(result["reward"] is None for result in results)

@@ -53,13 +53,13 @@ class Engine(Protocol):
 class _Waiting:
     """A sample between its arrival and its answer."""
 
-    __slots__ = ("answer", "arrived", "item", "key", "replayed")
+    __slots__ = ("answer", "arrived", "deaths", "item", "key")
 
     def __init__(self, item: Item, now: float, answer: "asyncio.Future[Answer]") -> None:
         self.item = item
         self.arrived = now
         self.answer = answer
-        self.replayed = False
+        self.deaths = 0  # of the engine with this sample alone
         self.key = item.problem or item.text[:_KEY_CHARS]  # samples of one problem, whatever form it has
 
 
@@ -68,8 +68,9 @@ class Coalescer:
 
     A sample waits up to `max_wait` for others of its problem, less when none has come for a third of it; while all
     slots of the engine are taken the wait costs nothing. A batch holds whole problems, oldest first, up to
-    `max_tokens`. When the engine dies with a batch, its samples are sent once more, each alone, so that the one that
-    killed it takes no other along; a sample that an engine dies with twice fails.
+    `max_tokens`. When the engine dies with a batch, its samples are sent again, each alone, so that the one that
+    killed it takes no other along. One that it dies with alone goes to the end of these, and fails when it does so
+    again: an engine that is killed from outside, even several times, costs no sample its answer.
 
     Args:
         engine: judges batches.
@@ -240,7 +241,7 @@ class Coalescer:
             self.engine.kill(f"no answer to {len(batch)} samples within {self.timeout / 2:g} s; see --timeout")
             self._again(batch)
         except EngineDiedError as error:
-            logger.warning("%s; %d samples are sent once more", error, len(batch))
+            logger.warning("%s; %d samples are sent again", error, len(batch))
             self._again(batch)
         else:
             for sample, answer in zip(batch, found, strict=True):
@@ -250,10 +251,10 @@ class Coalescer:
 
     def _again(self, batch: list[_Waiting]) -> None:
         for sample in batch:
-            if sample.replayed:
-                _give(sample, Answer(failure="worker: the scoring worker died twice with this sample"))
+            sample.deaths += len(batch) == 1
+            if sample.deaths == 2:
+                _give(sample, Answer(failure="worker: the scoring worker died twice with this sample alone"))
             elif not sample.answer.done():
-                sample.replayed = True
                 self._suspects[id(sample)] = sample
                 self._counted(1)
         self._changed.set()

@@ -112,12 +112,12 @@ def test_every_sample_gets_its_own_answer_once(
     for call, answers in zip(calls, answered, strict=True):
         for (_, size), answer in zip(call, answers, strict=True):
             if size in deaths:
-                assert answer.failure == "worker: the scoring worker died twice with this sample"
+                assert answer.failure == "worker: the scoring worker died twice with this sample alone"
             else:
                 assert answer == Answer(float(size), "ok")
     lethal = sum(size in deaths for call in calls for _, size in call)
-    assert sum(len(batch) for batch in engine.batches) <= 2 * sum(map(len, calls))
-    assert sum(any(len(item.text) in deaths for item in batch) for batch in engine.batches) <= 2 * lethal
+    assert sum(len(batch) for batch in engine.batches) <= 2 * sum(map(len, calls)) + lethal
+    assert sum(any(len(item.text) in deaths for item in batch) for batch in engine.batches) <= 3 * lethal
 
 
 def test_lonely_sample_waits_a_third_and_a_stream_the_whole_of_max_wait() -> None:
@@ -230,7 +230,7 @@ def test_full_queue_takes_nothing_of_a_call() -> None:
     run(engine, work, max_wait=0.001, max_queue=4, slots=1)
 
 
-def test_samples_of_a_dead_engine_are_sent_once_more_each_alone() -> None:
+def test_samples_of_a_dead_engine_are_sent_again_each_alone() -> None:
     engine = Engine()
     engine.dies_of = lambda item: item.problem == "poison"
 
@@ -239,8 +239,26 @@ def test_samples_of_a_dead_engine_are_sent_once_more_each_alone() -> None:
 
     answers = run(engine, work)
     assert scores(answers) == [6.0, 2.0, None, 3.0]
-    assert answers[2].failure == "worker: the scoring worker died twice with this sample"
-    assert [len(batch) for batch in engine.batches] == [4, 1, 1, 1, 1]
+    assert answers[2].failure == "worker: the scoring worker died twice with this sample alone"
+    assert [[item.problem for item in batch] for batch in engine.batches[1:]] == [
+        ["p"],
+        ["p"],
+        ["poison"],
+        ["q"],
+        ["poison"],
+    ]
+
+
+def test_an_engine_killed_from_outside_again_and_again_costs_no_sample_its_answer() -> None:
+    engine = Engine()
+    kills = iter([True, *[False, False, False, True] * 4])  # the first batch and every fourth, whatever is in it
+    engine.dies_of = lambda item: next(kills, False)
+
+    async def work(coalescer: Coalescer) -> list[Answer]:
+        return await coalescer.submit([code("p", "x" * size) for size in range(1, 9)])
+
+    assert scores(run(engine, work)) == [float(size) for size in range(1, 9)]
+    assert [len(batch[0].text) for batch in engine.batches] == [1, 1, 2, 3, 4, 5, 6, 7, 8, 4, 8]
 
 
 def test_nothing_is_sent_to_an_engine_that_is_not_ready() -> None:
