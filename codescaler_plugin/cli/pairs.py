@@ -332,15 +332,13 @@ def _finish(
     model: str | None,
 ) -> None:
     """The report beside the pairs, and the card if one is asked for."""
+    reports = [*reports[:-1], {"command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]), **reports[-1]}]
     _report_file(output).write_text(json.dumps(reports, indent=2) + "\n", encoding="utf-8")
     written = [str(file) for file in files]
     if card is not None:
         from codescaler_plugin.preference.data_card import write_data_card
 
-        command = shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])
-        page = write_data_card(
-            pairs, card, reports=reports, inputs=[*map(Path, inputs)], outputs=files, command=command, model=model
-        )
+        page = write_data_card(pairs, card, reports=reports, inputs=[*map(Path, inputs)], outputs=files, model=model)
         written.append(str(page))
     errors.print(f"wrote {', '.join(written)}", markup=False, highlight=False, soft_wrap=True)
 

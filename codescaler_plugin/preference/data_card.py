@@ -31,7 +31,6 @@ def write_data_card(
     reports: Sequence[Mapping[str, Any]] = (),
     inputs: Sequence[Path] = (),
     outputs: Sequence[Path] = (),
-    command: str = "",
     model: str | None = None,
 ) -> Path:
     """Write `README.md`, `data_card.json` and `data_card.png` into a folder, and return the first.
@@ -40,10 +39,10 @@ def write_data_card(
         pairs: n pairs.
         folder: is made if it is not there.
         title: of the page.
-        reports: what the stages said of their work, in their order (`MiningReport`, `AugmentationReport` as dicts).
+        reports: what the stages said of their work, in their order (`MiningReport`, `AugmentationReport` as dicts),
+            each with the `command` that ran it, as typed, where it is known.
         inputs: files that the pairs were made of; the card holds their names and SHA-256.
         outputs: files that hold the pairs.
-        command: the line that made them, as typed.
         model: causal language model whose log-probability is measured as a predictor; None: left out.
 
     Raises:
@@ -56,7 +55,7 @@ def write_data_card(
         )
     if not pairs:
         raise ConfigError("no pairs: there is nothing to describe in a data card")
-    facts = card_facts(pairs, reports=reports, inputs=inputs, outputs=outputs, command=command, model=model)
+    facts = card_facts(pairs, reports=reports, inputs=inputs, outputs=outputs, model=model)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "data_card.json").write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
@@ -74,7 +73,6 @@ def card_facts(
     reports: Sequence[Mapping[str, Any]] = (),
     inputs: Sequence[Path] = (),
     outputs: Sequence[Path] = (),
-    command: str = "",
     model: str | None = None,
 ) -> dict[str, Any]:
     """All that the card says, as JSON's types; for the arguments see `write_data_card`."""
@@ -95,7 +93,7 @@ def card_facts(
     }
     return {
         "version": __version__,
-        "command": command,
+        "commands": [report["command"] for report in reports if report.get("command")],
         "inputs": [_file(path) for path in inputs],
         "outputs": [_file(path) for path in outputs],
         "pairs": len(pairs),
@@ -171,7 +169,7 @@ def _markdown(title: str, facts: Mapping[str, Any]) -> str:
         f"{total:,} pairs of a right and a wrong program over {facts['problems']:,} problems; "
         f"{_percent(rates['near_misses'], known)} of the wrong sides of known rate pass at least half of their tests. "
         f"Made by codescaler-plugin {facts['version']}"
-        + (f":\n\n```bash\n{facts['command']}\n```\n" if facts["command"] else ".\n"),
+        + (":\n\n```bash\n" + "\n".join(facts["commands"]) + "\n```\n" if facts["commands"] else ".\n"),
         "![Overview](data_card.png)\n",
         "## Kinds and splits\n",
         "`rollout`: both programs are a policy's. What the other kinds are: `codescaler augment --help`.\n",

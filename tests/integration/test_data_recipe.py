@@ -82,6 +82,8 @@ def test_the_card_is_a_page_with_a_picture(output):
     assert f"{result['pairs']:,} pairs" in page
     assert "Contamination: 1 problems removed, checked against bench" in page
     assert (folder / "card" / "data_card.png").stat().st_size > 10_000
+    commands = json.loads((folder / "card" / "data_card.json").read_text())["commands"]
+    assert [command.split()[1] for command in commands] == ["mine", "augment"]
 
 
 def test_a_pair_that_does_not_hold_is_told(output, tmp_path):

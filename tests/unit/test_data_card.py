@@ -158,10 +158,12 @@ def test_the_card_holds_the_counts_hashes_and_stages(tmp_path: Path) -> None:
     page = write_data_card(
         pairs,
         tmp_path / "card",
-        reports=[asdict(mined), asdict(augmented)],
+        reports=[
+            {"command": "codescaler mine x", **asdict(mined)},
+            {"command": "codescaler augment y", **asdict(augmented)},
+        ],
         inputs=[data, Path("owner/name")],
         outputs=[data],
-        command="codescaler mine x",
     )
     facts = json.loads((tmp_path / "card" / "data_card.json").read_text())
     assert (facts["pairs"], facts["problems"]) == (58, 29)
@@ -176,7 +178,7 @@ def test_the_card_holds_the_counts_hashes_and_stages(tmp_path: Path) -> None:
     text = page.read_text()
     for words in (
         "58 pairs of a right and a wrong program over 29 problems; 50.0% of the wrong sides",
-        "codescaler mine x",
+        "```bash\ncodescaler mine x\ncodescaler augment y\n```",
         "Contamination: 1 problems removed, checked against bench (1 problems).",
         "| run | 1 to 29 (29 steps) | 58 |",
         "| stub | 3 | 2 | 1 |",
