@@ -458,10 +458,12 @@ def main() -> None:
         if arguments.quick:
             given = {"throughput": (1, 4), "lonely": (16,), "worker_kills": (1, 2)}
             chosen = list(given)
-        for name in chosen:
-            report[name] = getattr(bench, name)(*given.get(name, ()))
-            print(name, json.dumps(report[name]), file=sys.stderr, flush=True)
-        report["exit_code_after_sigterm"] = bench.server.stop()
+        try:
+            for name in chosen:
+                report[name] = getattr(bench, name)(*given.get(name, ()))
+                print(name, json.dumps(report[name]), file=sys.stderr, flush=True)
+        finally:
+            report["exit_code_after_sigterm"] = bench.server.stop()
     report["load_average_after"] = os.getloadavg()
     print(json.dumps(report))
     sys.exit(not all(report[name]["ok"] for name in chosen))

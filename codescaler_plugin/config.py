@@ -61,7 +61,7 @@ class CodeScalerConfig:
     floor: float = 0.0
     max_length: int | None = None
     max_tokens: int | None = None
-    cache_size: int = 65_536
+    cache_size: int = 16_384
     cache_dir: str | None = None
     offload: bool = False
     problem_wrapper: str | None = None

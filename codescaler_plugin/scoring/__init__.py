@@ -24,7 +24,7 @@ def load_scorer(
     max_length: int | None = None,
     max_tokens: int | None = None,
     device: str | None = None,
-    cache_size: int = 65_536,
+    cache_size: int = 16_384,
     cache_dir: str | None = None,
     offload: bool = False,
     tokenizer: str | None = None,

@@ -31,7 +31,7 @@ from codescaler_plugin.scoring.rendering import Renderer, Unscorable
 
 logger = logging.getLogger(__name__)
 
-CACHE_SIZE = 65_536
+CACHE_SIZE = 16_384
 """Scores kept in memory: 10 MB."""
 _CHUNK = 128  # items rendered and tokenised while the chunk before is in the model
 _TOLERANCE = {"float32": 1e-4, "float16": 0.05, "bfloat16": 0.1}  # of the self-check, relative above 1

@@ -47,7 +47,7 @@ class VllmScorer:
         model: str | None = None,
         tokenizer: str | None = None,
         max_length: int | None = None,
-        cache_size: int = 65_536,
+        cache_size: int = 16_384,
         api_key: str | None = None,
     ) -> None:
         self.urls = urls

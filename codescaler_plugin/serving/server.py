@@ -11,6 +11,7 @@ from codescaler_plugin.config import CodeScalerConfig
 from codescaler_plugin.errors import ConfigError
 from codescaler_plugin.serving.app import ServingConfig, create_app
 from codescaler_plugin.serving.backend import LocalBackend
+from codescaler_plugin.serving.worker import keep_one_heap
 
 _DRAIN_SECONDS = 5.0  # above the time within which every sample is answered
 _BACKLOG = 2048
@@ -44,6 +45,7 @@ def run_server(
         raise ConfigError(
             f"{host} can be reached from other machines: give --api-key, or --insecure if the network is yours alone"
         )
+    keep_one_heap()
     failure: list[ConfigError] = []
 
     def fatal(error: ConfigError) -> None:

@@ -164,8 +164,8 @@ def drop_privileges(uid: int) -> None:
         except OSError:  # a user namespace that maps one user; its capabilities go below
             pass
     if sys.platform == "linux":
-        for capability in range(64):
-            with contextlib.suppress(OSError):
+        with contextlib.suppress(OSError):  # at the first that the kernel does not know
+            for capability in range(64):
                 prctl(_CAPBSET_DROP, capability)
         _call("capset", struct.pack("Ii", 0x20080522, 0), bytes(24))
         prctl(_NO_NEW_PRIVS, 1)
@@ -207,6 +207,8 @@ _DENIED = {
     "move_mount": (429, 429),
     "open_tree": (428, 428),
 }
+_Instruction = tuple[int, int, int, int]
+_INSTRUCTION = struct.Struct("HBBI")
 _SOCKET, _SOCKETPAIR, _KILL_CALL, _TKILL, _TGKILL = (41, 198), (53, 199), (62, 129), (200, 130), (234, 131)
 _CLONE, _CLONE3 = (56, 220), (435, 435)
 
@@ -217,11 +219,37 @@ def filter_calls(own_kills_only: bool) -> bool:
     Args:
         own_kills_only: also refuse signals to any process but this one, where there is no process namespace.
     """
+    if not _REFUSALS:
+        return False
+    column = _ARCHITECTURES[os.uname().machine][1]
+    last: list[_Instruction] = []
+    if own_kills_only:
+        for call in (_KILL_CALL, _TGKILL):
+            last += _only_if(call[column], os.getpid())
+        last += [(_EQUAL, 0, 1, _TKILL[column]), (_RETURN, 0, 0, _ERRNO_EPERM)]
+    last.append((_RETURN, 0, 0, _ALLOW))
+    program = _REFUSALS + _packed(last)
+    code = ctypes.create_string_buffer(program)
+    header = struct.pack("HxxxxxxQ", len(program) // _INSTRUCTION.size, ctypes.addressof(code))
+    pointer = ctypes.create_string_buffer(header)
+    try:
+        _call("prctl", _SET_SECCOMP, ctypes.c_ulong(2), ctypes.byref(pointer), 0, 0)
+    except OSError:
+        return False
+    return True
+
+
+def _packed(program: list[_Instruction]) -> bytes:
+    return b"".join(_INSTRUCTION.pack(*part) for part in program)
+
+
+def _refusals() -> bytes:
+    """What is refused to every candidate; empty where there is no filter."""
     machine = os.uname().machine
     if sys.platform != "linux" or machine not in _ARCHITECTURES:
-        return False
+        return b""
     architecture, column = _ARCHITECTURES[machine]
-    program: list[tuple[int, int, int, int]] = [
+    program: list[_Instruction] = [
         (_LOAD, 0, 0, 4),
         (_EQUAL, 1, 0, architecture),
         (_RETURN, 0, 0, _KILL),
@@ -248,22 +276,10 @@ def filter_calls(own_kills_only: bool) -> bool:
     ]
     for call in (_SOCKET, _SOCKETPAIR):
         program += _only_if(call[column], _AF_UNIX)
-    if own_kills_only:
-        for call in (_KILL_CALL, _TGKILL):
-            program += _only_if(call[column], os.getpid())
-        program += [(_EQUAL, 0, 1, _TKILL[column]), (_RETURN, 0, 0, _ERRNO_EPERM)]
-    program.append((_RETURN, 0, 0, _ALLOW))
-    code = ctypes.create_string_buffer(b"".join(struct.pack("HBBI", *part) for part in program))
-    header = struct.pack("HxxxxxxQ", len(program), ctypes.addressof(code))
-    pointer = ctypes.create_string_buffer(header)
-    try:
-        _call("prctl", _SET_SECCOMP, ctypes.c_ulong(2), ctypes.byref(pointer), 0, 0)
-    except OSError:
-        return False
-    return True
+    return _packed(program)
 
 
-def _only_if(call: int, first_argument: int) -> list[tuple[int, int, int, int]]:
+def _only_if(call: int, first_argument: int) -> list[_Instruction]:
     return [
         (_EQUAL, 0, 4, call),
         (_LOAD, 0, 0, 16),
@@ -271,3 +287,6 @@ def _only_if(call: int, first_argument: int) -> list[tuple[int, int, int, int]]:
         (_RETURN, 0, 0, _ERRNO_EPERM),
         (_LOAD, 0, 0, 0),
     ]
+
+
+_REFUSALS = _refusals()  # made once, before candidates are forked
