@@ -4,7 +4,6 @@ import _sitebuiltins
 import atexit
 import builtins
 import os
-import random
 import socket
 import sys
 import threading
@@ -60,10 +59,9 @@ def run_program(job: dict[str, str], on_error: Callable[[dict[str, Any]], None])
     return code & 0xFF
 
 
-def prepare(seed: int) -> None:
-    """What a fresh interpreter would have, and the same random numbers each time."""
+def prepare() -> None:
+    """What a fresh interpreter would have, and no environment; inherited by the processes of candidates."""
     os.environ.clear()
-    random.seed(seed)
     for name in ("exit", "quit"):  # programs use them; they come from the site module, which is not loaded here
         setattr(builtins, name, _sitebuiltins.Quitter(name, "Ctrl-D"))
 

@@ -7,6 +7,7 @@ outcome goes into a file behind a token that is read last, so that nobody who ra
 import contextlib
 import json
 import os
+import random
 import shutil
 import signal
 import socket
@@ -157,9 +158,11 @@ def _confine(settings: dict[str, Any], folder: str, streams: tuple[int, ...]) ->
     os.chdir(folder)
     root = os.geteuid() == 0  # else the kernel counts all processes of the service's user together
     namespaces.limit(settings["timeout"], settings["memory_mb"], OUTPUT_BYTES, namespaces.PROCESSES if root else -1)
+    namespaces.forbid_gains()
     namespaces.drop_privileges(uid)
     namespaces.filter_calls(own_kills_only=True)
-    candidate.prepare(settings["seed"])
+    candidate.prepare()
+    random.seed(settings["seed"])
 
 
 def _job(settings: dict[str, Any]) -> dict[str, Any]:

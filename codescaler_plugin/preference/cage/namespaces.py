@@ -154,8 +154,16 @@ def limit(timeout: float, memory_mb: int, file_bytes: int, processes: int) -> No
             resource.setrlimit(kind, (value, value))
 
 
+def forbid_gains() -> None:
+    """Let no program that this process or its descendants start bring a capability; those at hand stay."""
+    if sys.platform == "linux":
+        with contextlib.suppress(OSError):  # at the first that the kernel does not know
+            for capability in range(64):
+                prctl(_CAPBSET_DROP, capability)
+
+
 def drop_privileges(uid: int) -> None:
-    """Become `uid` where that is allowed, give up every capability, and never gain one again."""
+    """Become `uid` where that is allowed, give up every capability, and never gain one again; see `forbid_gains`."""
     if os.geteuid() == 0:
         try:
             os.setgroups([])
@@ -164,9 +172,6 @@ def drop_privileges(uid: int) -> None:
         except OSError:  # a user namespace that maps one user; its capabilities go below
             pass
     if sys.platform == "linux":
-        with contextlib.suppress(OSError):  # at the first that the kernel does not know
-            for capability in range(64):
-                prctl(_CAPBSET_DROP, capability)
         _call("capset", struct.pack("Ii", 0x20080522, 0), bytes(24))
         prctl(_NO_NEW_PRIVS, 1)
         prctl(_SET_PDEATHSIG, signal.SIGKILL)

@@ -8,6 +8,7 @@ import contextlib
 import gc
 import json
 import os
+import random
 import shutil
 import signal
 import socket
@@ -35,6 +36,7 @@ def main() -> None:
             wire.send(socket.socket(fileno=os.dup(0)), {"error": str(error)})
             return
     namespaces.hide_memory()  # not before: a hidden process may not map its user
+    namespaces.forbid_gains()
     control = socket.socket(fileno=os.dup(0))
     null = os.open(os.devnull, os.O_RDWR)
     for stream in (0, 1, 2):
@@ -42,6 +44,7 @@ def main() -> None:
     sys.path.extend(settings["import_from"])
     for module in [*_WARM.split(), *settings["packages"]]:
         __import__(module)
+    candidate.prepare()
     zygote = _Zygote(control, settings)
     wire.send(control, {"enforced": zygote.enforced()})
     try:
@@ -130,7 +133,7 @@ class _Zygote:
             os.dup2(descriptors[2], 1)
         channels = [socket.socket(fileno=descriptor) for descriptor in descriptors if role != "program"]
         self._confine(request)
-        candidate.prepare(request["seed"])
+        random.seed(request["seed"])
         try:
             if role == "program":
                 channel = socket.socket(fileno=descriptors[0])
