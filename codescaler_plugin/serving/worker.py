@@ -12,6 +12,7 @@ import select
 import signal
 import struct
 import sys
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, is_dataclass
@@ -26,6 +27,7 @@ LENGTH = struct.Struct(">I")
 THREADS = 8  # batches at a time; the parent sends as many as the engine takes
 _PR_SET_PDEATHSIG = 1
 _M_ARENA_MAX = -8
+_TRIM_SECONDS = 30.0  # between two returns of free memory, each of which makes the next batch a little slower
 
 
 def keep_one_heap() -> None:
@@ -35,6 +37,12 @@ def keep_one_heap() -> None:
     """
     if sys.platform == "linux" and hasattr(library := ctypes.CDLL(None), "mallopt"):
         library.mallopt(_M_ARENA_MAX, 1)
+
+
+def give_memory_back() -> None:
+    """Return what is free to the system, which the greatest batch so far has left; with glibc, else nothing."""
+    if sys.platform == "linux" and hasattr(library := ctypes.CDLL(None), "malloc_trim"):
+        library.malloc_trim(0)
 
 
 def frame(message: Any) -> bytes:
@@ -70,6 +78,7 @@ def main(make_judge: Callable[[CodeScalerConfig], Judge] = Judge) -> None:
     if settings is None:
         return
     lock = Lock()
+    trimmed = time.monotonic()
 
     def send(message: Any) -> None:
         with lock:
@@ -85,6 +94,7 @@ def main(make_judge: Callable[[CodeScalerConfig], Judge] = Judge) -> None:
     send({"ready": True})
 
     def answer(request: dict[str, Any]) -> None:
+        nonlocal trimmed
         answers = judge.judge([Item(*fields) for fields in request["items"]])
         stats = getattr(judge.scaler.scorer, "stats", None)
         send(
@@ -94,6 +104,9 @@ def main(make_judge: Callable[[CodeScalerConfig], Judge] = Judge) -> None:
                 "stats": asdict(stats) if is_dataclass(stats) and not isinstance(stats, type) else {},
             }
         )
+        if time.monotonic() - trimmed > _TRIM_SECONDS:
+            trimmed = time.monotonic()
+            give_memory_back()
 
     def guarded(request: dict[str, Any]) -> None:
         try:
