@@ -10,6 +10,7 @@ from typing import Any, Self
 from codescaler_plugin.errors import ConfigError
 from codescaler_plugin.extraction import POLICIES
 from codescaler_plugin.extraction.languages import checked_language
+from codescaler_plugin.scoring.cache import CACHE_SIZE
 from codescaler_plugin.scoring.rendering import wrapper_pattern
 from codescaler_plugin.shaping import Shaping
 
@@ -61,7 +62,7 @@ class CodeScalerConfig:
     floor: float = 0.0
     max_length: int | None = None
     max_tokens: int | None = None
-    cache_size: int = 16_384
+    cache_size: int = CACHE_SIZE
     cache_dir: str | None = None
     offload: bool = False
     problem_wrapper: str | None = None

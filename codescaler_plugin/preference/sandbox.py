@@ -156,7 +156,7 @@ class Sandbox:
             _say(self.missing)
             while len(self._slots) < (workers or os.cpu_count() or 1):
                 self._slots.append(_Slot(self.cage, seed, found))
-        except BaseException:
+        except BaseException:  # Ctrl-C too must leave no process behind
             self.close()
             raise
         for slot in self._slots:

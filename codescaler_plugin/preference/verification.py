@@ -338,7 +338,7 @@ class _Output:
         try:
             self._lock()
             self._check()
-        except BaseException:
+        except BaseException:  # `__exit__` is not called for what `__enter__` raises
             file.close()
             raise
         return file

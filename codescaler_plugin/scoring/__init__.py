@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from codescaler_plugin.errors import ConfigError
+from codescaler_plugin.scoring.cache import CACHE_SIZE
 
 
 class Scorer(Protocol):
@@ -24,7 +25,7 @@ def load_scorer(
     max_length: int | None = None,
     max_tokens: int | None = None,
     device: str | None = None,
-    cache_size: int = 16_384,
+    cache_size: int = CACHE_SIZE,
     cache_dir: str | None = None,
     offload: bool = False,
     tokenizer: str | None = None,

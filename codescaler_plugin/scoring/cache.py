@@ -19,6 +19,8 @@ from codescaler_plugin.errors import ConfigError, MissingExtraError
 
 logger = logging.getLogger(__name__)
 
+CACHE_SIZE = 16_384
+"""Scores kept in memory unless a caller says otherwise: 5 MB."""
 DISK_BYTES = 1 << 30
 """Most bytes of the file: about eight million scores. It holds no more than that; it never drops old ones."""
 

@@ -17,7 +17,7 @@ from typing import Any
 
 from codescaler_plugin.ahead import ahead, grouped_chunks
 from codescaler_plugin.errors import ConfigError, ScorerError
-from codescaler_plugin.scoring.cache import ScoreCache, content_key, fingerprint
+from codescaler_plugin.scoring.cache import CACHE_SIZE, ScoreCache, content_key, fingerprint
 from codescaler_plugin.scoring.forward import (
     Pass,
     can_share_prefixes,
@@ -31,8 +31,6 @@ from codescaler_plugin.scoring.rendering import Renderer, Unscorable
 
 logger = logging.getLogger(__name__)
 
-CACHE_SIZE = 16_384
-"""Scores kept in memory: 10 MB."""
 _CHUNK = 128  # items rendered and tokenised while the chunk before is in the model
 _TOLERANCE = {"float32": 1e-4, "float16": 0.05, "bfloat16": 0.1}  # of the self-check, relative above 1
 _GIVEN_UP = "padded batches are used instead. Please report the model and the versions of torch and transformers."

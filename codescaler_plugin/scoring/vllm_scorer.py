@@ -14,7 +14,7 @@ from typing import Any
 
 from codescaler_plugin.ahead import grouped_chunks
 from codescaler_plugin.errors import ConfigError, ScorerError
-from codescaler_plugin.scoring.cache import ScoreCache, content_key
+from codescaler_plugin.scoring.cache import CACHE_SIZE, ScoreCache, content_key
 from codescaler_plugin.scoring.fan_out import fan_out
 from codescaler_plugin.scoring.http_pool import HttpPool, RefusedError
 from codescaler_plugin.scoring.rendering import Renderer, Unscorable
@@ -47,7 +47,7 @@ class VllmScorer:
         model: str | None = None,
         tokenizer: str | None = None,
         max_length: int | None = None,
-        cache_size: int = 16_384,
+        cache_size: int = CACHE_SIZE,
         api_key: str | None = None,
     ) -> None:
         self.urls = urls

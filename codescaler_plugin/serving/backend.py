@@ -7,7 +7,8 @@ from typing import Any, Protocol
 
 from codescaler_plugin.config import CodeScalerConfig
 from codescaler_plugin.errors import ConfigError
-from codescaler_plugin.serving.coalescing import MAX_TOKENS, Coalescer
+from codescaler_plugin.scoring.forward import MAX_TOKENS
+from codescaler_plugin.serving.coalescing import Coalescer
 from codescaler_plugin.serving.judging import Answer, Item
 from codescaler_plugin.serving.metrics import Metrics
 from codescaler_plugin.serving.supervisor import WORKER, Worker

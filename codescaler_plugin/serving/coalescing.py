@@ -10,12 +10,12 @@ from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from codescaler_plugin.errors import CodeScalerError
+from codescaler_plugin.scoring.forward import MAX_TOKENS
 from codescaler_plugin.serving.judging import Answer, Item
 from codescaler_plugin.serving.metrics import Metrics
 
 logger = logging.getLogger(__name__)
 
-MAX_TOKENS = 16_384  # as a forward pass at most
 CHARS_PER_TOKEN = 3  # of code; a batch is bounded before it is tokenised
 _KEY_CHARS = 256
 

@@ -33,7 +33,7 @@ _TRIM_SECONDS = 30.0  # between two returns of free memory, each of which makes 
 def keep_one_heap() -> None:
     """Let all threads of this process share one heap, before any has a heap of its own; with glibc, else nothing.
 
-    With a heap for each thread, what long texts leave behind in each keeps growing for hours.
+    With a heap for each thread, what long texts leave behind adds up over all of them.
     """
     if sys.platform == "linux" and hasattr(library := ctypes.CDLL(None), "mallopt"):
         library.mallopt(_M_ARENA_MAX, 1)

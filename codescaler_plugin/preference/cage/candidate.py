@@ -51,7 +51,7 @@ def run_program(job: dict[str, str], on_error: Callable[[dict[str, Any]], None])
         threading._shutdown()  # type: ignore[attr-defined]
     except SystemExit as error:
         code = error.code if isinstance(error.code, int) else int(error.code is not None)
-    except BaseException as error:
+    except BaseException as error:  # whatever it raises is its verdict
         on_error(_error(error))
         code = 1
     atexit._run_exitfuncs()
@@ -70,7 +70,7 @@ def _load(job: dict[str, str], namespace: Namespace) -> dict[str, Any]:
     try:
         exec(compile(job["preamble"], "<preamble>", "exec", dont_inherit=True), namespace)
         exec(compile(job["code"], "<candidate>", "exec", dont_inherit=True), namespace)
-    except BaseException as error:
+    except BaseException as error:  # as above
         return _error(error)
     return {}
 
