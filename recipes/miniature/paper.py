@@ -6,10 +6,11 @@ Hardware: 2 CPU cores, 3 GB of memory, no network; under 60 minutes a seed. Vers
     bash recipes/miniature/run.sh                       # seed 0
     bash recipes/miniature/run.sh --seeds 0 1 2         # all three, under 3 hours
 
-Every arm trains the embedded policy with the quickstart's settings from the same start, and is measured by running the
-hidden tests of held-out compositions. The embedded reward model was made by `run.py`; the arms that change how a
-reward model is made train one each, from equally many pairs, fewer than the embedded one's: compare with `small`.
-Each arm is a process with one thread, `--jobs` at a time; what is done is not done again in the same output folder.
+Every arm trains the embedded policy from the same start with the quickstart's settings, for more steps, and is
+measured by running the hidden tests of held-out compositions. The embedded reward model was made by `run.py`; the arms
+that change how a reward model is made train one each, from equally many pairs, fewer than the embedded one's: compare
+with `small`. Each arm is a process with one thread, `--jobs` at a time; what is done is not done again in the same
+output folder, which holds to the constants below that it was begun with (`constants.json`).
 
 Writes `<seed>/<arm>.json`, `paper.html` with `paper.md`, `paper.png`, and prints one line of JSON. The column `the
 paper` cites arXiv 2602.17684; nothing in this file reproduces its numbers.
@@ -57,6 +58,7 @@ SYNTHETIC = 4 * VERIFIED
 ROLLED_OUT = 1250  # problems whose rollouts give the pairs of the arms' own reward models
 PAIRS = 4200  # of each of those, before unaligned ones
 MEASURED = 128
+STEPS = 160  # of every arm: what choose_steps.py found best on training compositions, seeds 100 and 101
 N = COMPLETIONS_PER_PROBLEM
 SELECTED = ("chosen", "reward_model_seconds", "tests_seconds", "cascade_seconds", "tests_run", "cascade_run")
 
@@ -176,7 +178,7 @@ def run_arm(arm: str, folder: Path, seed: int) -> None:
             policy,
             tokenizer,
             reward_of(arm, folder, seed, problems),
-            steps=quickstart.STEPS,
+            steps=STEPS,
             seed=seed,
             folder=folder / f"{arm}_trainer",
             on_step=lambda logs: found["curve"].append(logs["reward"]),
@@ -466,7 +468,7 @@ def sections(runs: Runs) -> list[Section]:
         ),
         Section(
             "Training",
-            f"{quickstart.STEPS} steps of {quickstart.BATCH} answers from one start, the quickstart's settings.",
+            f"{STEPS} steps of {quickstart.BATCH} answers from one start, else the quickstart's settings.",
             [],
             [trained],
             [("pass@1 by arm", partial(draw_rates, runs)), ("reward while training", partial(draw_curves, runs))],
@@ -538,6 +540,7 @@ def main() -> None:
             make_pairs(folder, arguments.seeds[0])
         run_arm(arguments.arm, folder, arguments.seeds[0])
         return
+    hold_to_constants(arguments.output)
     first = ["base", "small"]  # the other arms read what these write
     for names in (first[:1], first[1:], [name for name in ARMS if name not in first]):
         jobs = [(name, seed) for seed in arguments.seeds for name in names]
@@ -553,6 +556,25 @@ def main() -> None:
         }
     )
     print(json.dumps(write(runs, arguments.output)))
+
+
+def hold_to_constants(output: Path) -> None:
+    """Arms of other constants do not belong on one page."""
+    now = {
+        "VERIFIED": VERIFIED,
+        "SYNTHETIC": SYNTHETIC,
+        "ROLLED_OUT": ROLLED_OUT,
+        "PAIRS": PAIRS,
+        "MEASURED": MEASURED,
+        "STEPS": STEPS,
+        "N": N,
+    }
+    output.mkdir(parents=True, exist_ok=True)
+    file = output / "constants.json"
+    if not file.exists():
+        file.write_text(json.dumps(now) + "\n", encoding="utf-8")
+    elif (then := json.loads(file.read_text(encoding="utf-8"))) != now:
+        raise SystemExit(f"{output} was begun with {then}, this file has {now}: give another --output")
 
 
 def in_its_own_process(output: Path, arm: str, seed: int) -> None:

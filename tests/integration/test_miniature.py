@@ -160,12 +160,11 @@ def test_one_command_walks_the_whole_path(tmp_path):
 def test_the_papers_claims_are_written_from_what_the_arms_measured(tmp_path, monkeypatch):
     import paper
 
-    small = {"VERIFIED": 8, "SYNTHETIC": 16, "ROLLED_OUT": 40, "PAIRS": 32, "MEASURED": 12}
+    small = {"VERIFIED": 8, "SYNTHETIC": 16, "ROLLED_OUT": 40, "PAIRS": 32, "MEASURED": 12, "STEPS": 1}
     for name, value in small.items():
         monkeypatch.setattr(paper, name, value)
     arms = {name: replace(arm, problems=min(arm.problems, 16)) for name, arm in paper.ARMS.items()}
     monkeypatch.setattr(paper, "ARMS", arms)
-    monkeypatch.setattr(paper.quickstart, "STEPS", 1)
     monkeypatch.setattr(paper.quickstart, "BATCH", 16)
     paper.make_pairs(tmp_path, 0)
     for arm in ("base", "tests", "no_extraction", "off_policy"):
@@ -188,3 +187,13 @@ def test_the_papers_claims_are_written_from_what_the_arms_measured(tmp_path, mon
     assert page.count("| does it hold here? |") == 1
     assert all(arm.says in page for arm in arms.values())
     assert (tmp_path / "paper.png").stat().st_size > 10_000
+
+
+def test_arms_of_other_constants_are_not_put_on_one_page(tmp_path, monkeypatch):
+    import paper
+
+    paper.hold_to_constants(tmp_path)
+    paper.hold_to_constants(tmp_path)
+    monkeypatch.setattr(paper, "STEPS", paper.STEPS + 1)
+    with pytest.raises(SystemExit, match="give another --output"):
+        paper.hold_to_constants(tmp_path)
