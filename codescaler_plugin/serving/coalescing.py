@@ -59,7 +59,7 @@ class _Waiting:
         self.item = item
         self.arrived = now
         self.answer = answer
-        self.deaths = 0  # of the engine with this sample alone
+        self.deaths = 0  # of the engine with this sample and nothing else
         self.key = item.problem or item.text[:_KEY_CHARS]  # samples of one problem, whatever form it has
 
 
@@ -177,18 +177,20 @@ class Coalescer:
                 continue
             if self._suspects:  # alone: if it dies again, it is known of what
                 if not self._under_way:
-                    self._send([self._suspects.pop(next(iter(self._suspects)))])
+                    self._send([self._suspects.pop(next(iter(self._suspects)))], alone=True)
+                    await self._until(lambda: not self._under_way)
             elif batch := self._batch():
                 self._send(batch)
 
-    def _send(self, batch: list[_Waiting]) -> None:
+    def _send(self, batch: list[_Waiting], *, alone: bool = False) -> None:
         self._counted(-len(batch))
         now = asyncio.get_running_loop().time()
         for sample in batch:
             self.metrics.wait_seconds.observe(now - sample.arrived)
         self.metrics.batch_items.observe(len(batch))
         self.metrics.under_way.inc(len(batch))
-        task = asyncio.create_task(self._receive(batch, self.engine.send([sample.item for sample in batch])))
+        answers = self.engine.send([sample.item for sample in batch])
+        task = asyncio.create_task(self._receive(batch, answers, alone=alone))
         self._under_way.add(task)
         task.add_done_callback(self._finished)
 
@@ -233,25 +235,25 @@ class Coalescer:
             del self._groups[key]
         return batch
 
-    async def _receive(self, batch: list[_Waiting], answers: "asyncio.Future[list[Answer]]") -> None:
+    async def _receive(self, batch: list[_Waiting], answers: "asyncio.Future[list[Answer]]", *, alone: bool) -> None:
         try:
             with self.metrics.batch_seconds.time():
                 found = await asyncio.wait_for(answers, self.timeout / 2)
         except TimeoutError:
             self.engine.kill(f"no answer to {len(batch)} samples within {self.timeout / 2:g} s; see --timeout")
-            self._again(batch)
+            self._again(batch, alone=alone)
         except EngineDiedError as error:
             logger.warning("%s; %d samples are sent again", error, len(batch))
-            self._again(batch)
+            self._again(batch, alone=alone)
         else:
             for sample, answer in zip(batch, found, strict=True):
                 _give(sample, answer)
         finally:
             self.metrics.under_way.dec(len(batch))
 
-    def _again(self, batch: list[_Waiting]) -> None:
+    def _again(self, batch: list[_Waiting], *, alone: bool) -> None:
         for sample in batch:
-            sample.deaths += len(batch) == 1
+            sample.deaths += alone
             if sample.deaths == 2:
                 _give(sample, Answer(failure="worker: the scoring worker died twice with this sample alone"))
             elif not sample.answer.done():

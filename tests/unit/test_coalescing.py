@@ -261,6 +261,38 @@ def test_an_engine_killed_from_outside_again_and_again_costs_no_sample_its_answe
     assert [len(batch[0].text) for batch in engine.batches] == [1, 1, 2, 3, 4, 5, 6, 7, 8, 4, 8]
 
 
+def test_a_death_beside_another_batch_is_not_held_against_a_sample() -> None:
+    engine = Engine(seconds=None)
+
+    def die() -> None:
+        for future in engine.futures:
+            if not future.done():
+                future.set_exception(EngineDiedError("killed by SIGKILL"))
+
+    async def until(count: int) -> None:
+        while len(engine.batches) < count:
+            await asyncio.sleep(0.001)
+
+    async def work(coalescer: Coalescer) -> list[Answer]:
+        good = asyncio.create_task(coalescer.submit([code("p")]))
+        await until(1)
+        other = asyncio.create_task(coalescer.submit([code("poison")]))
+        await until(2)  # both are under way, each a batch of its own
+        die()
+        await until(3)
+        late = asyncio.create_task(coalescer.submit([code("q")]))
+        await asyncio.sleep(0.05)
+        assert len(engine.batches) == 3  # nothing is sent beside a sample that is tried alone
+        die()
+        engine.seconds = 0.0
+        await until(4)
+        engine.finish(3)
+        return [answer for call in (good, other, late) for answer in await call]
+
+    assert scores(run(engine, work, max_wait=0.001, slots=2)) == [6.0, 6.0, 6.0]
+    assert [batch[0].problem for batch in engine.batches] == ["p", "poison", "p", "poison", "p", "q"]
+
+
 def test_nothing_is_sent_to_an_engine_that_is_not_ready() -> None:
     engine = Engine()
     engine.is_ready = False
