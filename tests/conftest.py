@@ -1,7 +1,12 @@
 import os
+from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
+
+if TYPE_CHECKING:
+    from tests.doubles import Answer, Double, Serve
 
 
 def pytest_configure() -> None:
@@ -33,3 +38,21 @@ def tiny_rm_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from tests import tiny
 
     return tiny.save_reward_model(tmp_path_factory.mktemp("reward-model"))
+
+
+@pytest.fixture
+def serve(monkeypatch: pytest.MonkeyPatch) -> "Iterator[Serve]":
+    """Starts doubles of servers, which are asked again without delay, and ends them."""
+    from codescaler_plugin.scoring import http_pool
+    from tests.doubles import Double
+
+    monkeypatch.setattr(http_pool, "_BACK_OFF", 0.01)
+    doubles: list[Double] = []
+
+    def start(answer: "Answer") -> "Double":
+        doubles.append(Double(answer))
+        return doubles[-1]
+
+    yield start
+    for double in doubles:
+        double.close()

@@ -8,14 +8,13 @@ import shutil
 import socket
 import subprocess
 import sys
-import threading
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
 
 from codescaler_plugin.builtin import REWARD_MODEL
 from codescaler_plugin.extraction.blocks import find_blocks
+from tests.doubles import chat
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -62,38 +61,8 @@ def slice_of(name, count):
     return [row for row in rows if row["task_id"] in tasks]
 
 
-@pytest.fixture
-def policy():
-    """A server as vLLM's, as far as the completions of one chat go."""
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self):
-            self.answer({"data": [{"id": "policy"}]})
-
-        def do_POST(self):
-            body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-            self.answer({"choices": [{"message": {"content": ANSWER}}] * body["n"]})
-
-        def answer(self, body):
-            data = json.dumps(body).encode()
-            self.send_response(200)
-            self.send_header("Content-Length", str(len(data)))
-            self.end_headers()
-            self.wfile.write(data)
-
-        def log_message(self, *_):
-            pass
-
-    running = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=running.serve_forever)
-    thread.start()
-    yield f"http://localhost:{running.server_port}"
-    running.shutdown()
-    thread.join()
-    running.server_close()
-
-
-def test_scoring_choosing_and_generation(tmp_path, policy):
+def test_scoring_choosing_and_generation(tmp_path, serve):
+    policy = serve(chat(lambda _: ANSWER)).url
     problem = {"problem": "Read n, print n + 1.", "tests": [{"input": "1", "output": "2"}], "problem_id": "plus"}
     wrong = "```python\nprint(int(input()) + 2)\n```"
     write(tmp_path / "answers.jsonl", *({**problem, "completion": text} for text in (ANSWER, wrong, "no code")))

@@ -10,8 +10,8 @@ from typer.testing import CliRunner
 
 from codescaler_plugin.cli import app
 from codescaler_plugin.preference.pairs import read_pairs
+from tests.doubles import Double
 from tests.unit.test_augmentation import world
-from tests.unit.test_http_scorers import Double
 from tests.unit.test_remote_sandbox import run_code
 
 
@@ -201,8 +201,7 @@ def test_augment_runs_programs_on_a_service_and_reads_a_named_form(tmp_path: Pat
     double = Double(run_code)
     given = ["augment", pairs, "--problems", problems, "--output", tmp_path / "o.jsonl", "--kind", "stub=0.5"]
     result = run(*given, "--executor", double.url, "--workers", 2, "--timeout", 10, "--problem-format", "pairs")
-    double.server.shutdown()
-    double.server.server_close()
+    double.close()
     assert result.exit_code == 0, result.output
     assert [pair.kind for pair in read_pairs(tmp_path / "o.jsonl")].count("stub") == 2
     assert len(double.asked) > 3  # the probes

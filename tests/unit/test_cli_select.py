@@ -1,7 +1,6 @@
 """`codescaler select` from the command line, with a real server of /v1/chat/completions in this process."""
 
 import json
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +11,8 @@ from typer.testing import CliRunner
 from codescaler_plugin import load_scorer
 from codescaler_plugin.cli import app
 from codescaler_plugin.evaluation.calibration import Calibration, read_calibration
-from codescaler_plugin.scoring import http_pool
+from tests.doubles import Answer, Serve, chat
 from tests.tiny import fenced
-from tests.unit.test_http_scorers import Answer, Double
 
 PROBLEM = "Write solve(xs). From a list xs of integers, return the sum."
 RIGHT = "def solve(xs):\n    return sum(xs)"
@@ -319,33 +317,6 @@ def test_table_of_a_problem_reads_nothing_beyond_it() -> None:
 # A server that writes candidates
 
 
-def chat(answers: Callable[[int], str], models: tuple[str, ...] = ("writer",)) -> Answer:
-    made = iter(range(10**6))
-
-    def answer(path: str, body: dict[str, Any]) -> tuple[int, Any]:
-        if path == "/v1/models":
-            return 200, {"data": [{"id": name} for name in models]}
-        choices = [{"message": {"role": "assistant", "content": answers(next(made))}} for _ in range(body["n"])]
-        return 200, {"choices": choices}
-
-    return answer
-
-
-@pytest.fixture
-def serve(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[Answer], Double]]:
-    monkeypatch.setattr(http_pool, "_BACK_OFF", 0.01)
-    doubles: list[Double] = []
-
-    def start(answer: Answer) -> Double:
-        doubles.append(Double(answer))
-        return doubles[-1]
-
-    yield start
-    for double in doubles:
-        double.server.shutdown()
-        double.server.server_close()
-
-
 @pytest.mark.parametrize("given", [{"completions": [RIGHT]}, {"completion": RIGHT}])
 def test_candidates_that_are_there_are_not_replaced(given: dict[str, Any]) -> None:
     result = select("--generate", "http://localhost:1", rows=[{"problem": PROBLEM, **given}])
@@ -357,7 +328,7 @@ def test_candidates_that_are_there_are_not_replaced(given: dict[str, Any]) -> No
 
 
 @pytest.mark.parametrize("suffix", ["", "/v1", "/v1/"])
-def test_candidates_come_from_a_server(serve: Callable[[Answer], Double], suffix: str) -> None:
+def test_candidates_come_from_a_server(serve: Serve, suffix: str) -> None:
     double = serve(chat(lambda number: fenced(RIGHT if number == 2 else WRONG)))
     settings = ["--temperature", "0.7", "--max-tokens", "99", "--api-key", "secret", "-n", "6"]
     result = select("--generate", double.url + suffix, *settings, rows=[{"problem": PROBLEM, "id": 1}])
@@ -378,7 +349,7 @@ def test_candidates_come_from_a_server(serve: Callable[[Answer], Double], suffix
     assert {headers["Authorization"] for headers in double.headers} == {"Bearer secret"}
 
 
-def test_server_is_asked_no_further_where_one_more_is_not_worth_it(serve: Callable[[Answer], Double]) -> None:
+def test_server_is_asked_no_further_where_one_more_is_not_worth_it(serve: Serve) -> None:
     double = serve(chat(lambda number: fenced(RIGHT)))
     problems = [{"problem": f"{PROBLEM} {number}"} for number in range(3)]
     result = select("--generate", double.url, "--generator", "writer", "-n", "64", "--cost", "0.01", rows=problems)
@@ -387,13 +358,13 @@ def test_server_is_asked_no_further_where_one_more_is_not_worth_it(serve: Callab
     assert [path for path, _ in double.asked] == ["/v1/chat/completions"] * 3
 
 
-def test_answers_of_a_server_are_tested(serve: Callable[[Answer], Double], tests_file: Path) -> None:
+def test_answers_of_a_server_are_tested(serve: Serve, tests_file: Path) -> None:
     double = serve(chat(lambda number: fenced(RIGHT if number == 7 else WRONG)))
     result = select("--generate", double.url, "--tests", str(tests_file), rows=[{"problem": PROBLEM}])
     assert read(result)[0]["best"] == 7, result.output
 
 
-def test_answers_of_a_server_are_tested_as_given(serve: Callable[[Answer], Double], tests_file: Path) -> None:
+def test_answers_of_a_server_are_tested_as_given(serve: Serve, tests_file: Path) -> None:
     double = serve(chat(lambda number: fenced(RIGHT if number == 2 else f"{WRONG} + {number}")))
     arguments = ["--generate", double.url, "-n", "4", "--tests", str(tests_file), "--as-given"]
     (row,) = read(select(*arguments, rows=[{"problem": PROBLEM}]))
@@ -409,9 +380,7 @@ def test_answers_of_a_server_are_tested_as_given(serve: Callable[[Answer], Doubl
         (lambda path, body: (500, "down"), "answered 500"),
     ],
 )
-def test_failing_server_is_one_message_that_names_it(
-    serve: Callable[[Answer], Double], answer: Answer, said: str
-) -> None:
+def test_failing_server_is_one_message_that_names_it(serve: Serve, answer: Answer, said: str) -> None:
     double = serve(answer)
     result = select("--generate", double.url, "--generator", "writer", rows=[{"problem": PROBLEM}])
     assert result.exit_code == 1
@@ -421,7 +390,7 @@ def test_failing_server_is_one_message_that_names_it(
 
 
 def test_problem_that_the_server_refuses_is_skipped_and_the_others_are_not_lost(
-    serve: Callable[[Answer], Double],
+    serve: Serve,
 ) -> None:
     good = chat(lambda number: fenced(RIGHT))
 
@@ -440,14 +409,14 @@ def test_problem_that_the_server_refuses_is_skipped_and_the_others_are_not_lost(
     assert (strict.exit_code, strict.stdout) == (1, "")
 
 
-def test_server_of_several_models_wants_a_name(serve: Callable[[Answer], Double]) -> None:
+def test_server_of_several_models_wants_a_name(serve: Serve) -> None:
     double = serve(chat(lambda number: "", ("one", "two")))
     result = select("--generate", double.url, rows=[{"problem": PROBLEM}])
     assert result.exit_code == 1
     assert "serves one, two" in result.stderr
 
 
-def test_answer_without_content_is_a_candidate_without_code(serve: Callable[[Answer], Double]) -> None:
+def test_answer_without_content_is_a_candidate_without_code(serve: Serve) -> None:
     double = serve(lambda path, body: (200, {"choices": [{"message": {"content": None}}] * body["n"]}))
     result = select("--generate", double.url, "--generator", "writer", "-n", "4", rows=[{"problem": PROBLEM}])
     assert result.exit_code == 3

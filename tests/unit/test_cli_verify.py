@@ -16,7 +16,7 @@ from click.testing import Result
 from typer.testing import CliRunner
 
 from codescaler_plugin.cli import app
-from tests.unit.test_http_scorers import Double
+from tests.doubles import Double
 from tests.unit.test_remote_sandbox import run_code
 from tests.unit.test_sandbox import offspring, running, wait_until
 from tests.unit.test_verification import COLUMNS, but_for_timings
@@ -95,8 +95,7 @@ def test_a_service_runs_the_programs(tmp_path: Path) -> None:
         write(tmp_path / "r.jsonl", *ROLLOUTS), "--problems", write(tmp_path / "p.jsonl", PROBLEM, OTHER),
         "--output", tmp_path / "v.jsonl", "--executor", double.url, "--workers", 2, "--timeout", 10,
     )  # fmt: skip
-    double.server.shutdown()
-    double.server.server_close()
+    double.close()
     assert result.exit_code == 0, result.output
     assert [row["passed"] for row in rows(tmp_path / "v.jsonl")] == [True, False, True, False]
     assert len(double.asked) == 3 + 3 + 3 + 2  # two times three probes, three programs, two of them twice

@@ -3,9 +3,7 @@
 import base64
 import json
 import pickle
-import threading
 import zlib
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from itertools import combinations
 from pathlib import Path
 from statistics import fmean
@@ -28,6 +26,7 @@ from codescaler_plugin.evaluation.generation import (
 from codescaler_plugin.preference.problems import read_problems
 from codescaler_plugin.preference.sandbox import run_tests
 from codescaler_plugin.records import CallTest, Problem, StdioTest
+from tests.doubles import Double, Serve, chat
 from tests.tiny import fenced
 
 ADD = Problem("add", "Add one to n.", (CallTest((1,), 2),), "solve")
@@ -127,54 +126,27 @@ def test_settings_out_of_range():
 
 
 @pytest.fixture
-def server():
-    asked: list[dict[str, Any]] = []
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            self.answer({"data": [{"id": "policy-7b"}]})
-
-        def do_POST(self) -> None:
-            asked.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
-            count = min(asked[-1]["n"], 2)  # as servers that bound n
-            self.answer({"choices": [{"message": {"content": RIGHT}}] * count})
-
-        def answer(self, body: Any) -> None:
-            data = json.dumps(body).encode()
-            self.send_response(200)
-            self.send_header("Content-Length", str(len(data)))
-            self.end_headers()
-            self.wfile.write(data)
-
-        def log_message(self, *_: Any) -> None:
-            pass
-
-    running = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=running.serve_forever)
-    thread.start()
-    yield f"http://127.0.0.1:{running.server_port}/v1", asked
-    running.shutdown()
-    thread.join()
-    running.server_close()
+def server(serve: Serve) -> Double:
+    return serve(chat(lambda _: RIGHT, ("policy-7b",), most=2))  # as servers that bound n
 
 
 def test_a_server_is_asked_until_there_are_n(server):
-    url, asked = server
-    complete, name = server_completer(url, Sampling(top_k=20))
+    complete, name = server_completer(server.url, Sampling(top_k=20))
     assert name == "policy-7b"
     assert complete("Add.", 3) == [RIGHT] * 3
-    assert [(body["n"], body["top_k"], body["top_p"], body["max_tokens"]) for body in asked] == [
+    bodies = [body for path, body in server.asked if path != "/v1/models"]
+    assert [(body["n"], body["top_k"], body["top_p"], body["max_tokens"]) for body in bodies] == [
         (3, 20, 0.95, 16384),
         (1, 20, 0.95, 16384),
     ]
 
 
 def test_the_command_over_a_server(server, tmp_path):
-    url, asked = server
     file = tmp_path / "adds.jsonl"
     lines = [{"problem": f"Problem {n}: add one.", "tests": [[1, 2 + (n == 2)]]} for n in range(3)]
     file.write_text("".join(json.dumps(line) + "\n" for line in lines))
-    arguments = ["evaluate", "generation", str(file), "--server", url, "-n", "2", "--output", str(tmp_path / "out")]
+    arguments = ["evaluate", "generation", str(file), "--server", f"{server.url}/v1", "-n", "2"]
+    arguments += ["--output", str(tmp_path / "out")]
     result = CliRunner().invoke(app, arguments)
 
     assert result.exit_code == 0, result.output
@@ -184,10 +156,10 @@ def test_the_command_over_a_server(server, tmp_path):
     assert measured["pass_at"]["2"]["value"] == pytest.approx(2 / 3)
     assert report["model"] == "policy-7b"
     assert max(map(len, result.stdout.splitlines()[:-1])) <= 80
-    count = len(asked)
+    count = sum(path != "/v1/models" for path, _ in server.asked)
     again = CliRunner().invoke(app, arguments)
     assert json.loads(again.stdout.splitlines()[-1]) == report
-    assert len(asked) == count
+    assert sum(path != "/v1/models" for path, _ in server.asked) == count
 
 
 def test_the_command_over_the_embedded_policy(tmp_path):

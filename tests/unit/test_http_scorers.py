@@ -1,11 +1,7 @@
 """The scorers over HTTP against a server in this process that answers what each test wants."""
 
-import json
 import pickle
-import threading
 import time
-from collections.abc import Callable, Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -16,67 +12,9 @@ from codescaler_plugin.scoring import http_pool
 from codescaler_plugin.scoring.remote_scorer import RemoteScorer
 from codescaler_plugin.scoring.vllm_scorer import VllmScorer
 from tests import tiny
+from tests.doubles import Answer
 
 ITEMS = [("p", "x = 1\n"), ("q", "y = 22\n"), ("p", "z = 333\n"), ("p", "x = 1\n")]
-Answer = Callable[[str, dict[str, Any]], tuple[int, Any]]
-
-
-class Double:
-    """A server whose `answer(path, body) -> (status, JSON or raw text)` a test may change; keeps what it was asked."""
-
-    def __init__(self, answer: Answer) -> None:
-        self.answer = answer
-        self.asked: list[tuple[str, dict[str, Any]]] = []
-        self.headers: list[dict[str, str]] = []
-        self.retry_after = ""
-        double = self
-
-        class Handler(BaseHTTPRequestHandler):
-            protocol_version = "HTTP/1.1"
-
-            def do_POST(self) -> None:
-                body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-                self.reply(body)
-
-            def do_GET(self) -> None:
-                self.reply({})
-
-            def reply(self, body: dict[str, Any]) -> None:
-                double.asked.append((self.path, body))
-                double.headers.append(dict(self.headers))
-                status, answer = double.answer(self.path, body)
-                data = (answer if isinstance(answer, str) else json.dumps(answer)).encode()
-                try:
-                    self.send_response(status)
-                    self.send_header("Content-Length", str(len(data)))
-                    if double.retry_after:
-                        self.send_header("Retry-After", double.retry_after)
-                    self.end_headers()
-                    self.wfile.write(data)
-                except BrokenPipeError:  # the client has given up waiting
-                    pass
-
-            def log_message(self, *_: object) -> None:
-                pass
-
-        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.url = f"http://127.0.0.1:{self.server.server_address[1]}"
-        threading.Thread(target=self.server.serve_forever, args=(0.01,), daemon=True).start()
-
-
-@pytest.fixture
-def serve(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[Answer], Double]]:
-    monkeypatch.setattr(http_pool, "_BACK_OFF", 0.01)
-    doubles: list[Double] = []
-
-    def start(answer: Answer) -> Double:
-        doubles.append(Double(answer))
-        return doubles[-1]
-
-    yield start
-    for double in doubles:
-        double.server.shutdown()
-        double.server.server_close()
 
 
 def codescaler(path: str, body: dict[str, Any]) -> tuple[int, Any]:

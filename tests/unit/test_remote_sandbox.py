@@ -5,7 +5,7 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from codescaler_plugin.preference.remote_sandbox import RemoteSandbox
 from codescaler_plugin.preference.sandbox import Sandbox
 from codescaler_plugin.records import Problem
 from codescaler_plugin.scoring import http_pool
-from tests.unit.test_http_scorers import Double
+from tests.doubles import Double, Serve
 from tests.unit.test_sandbox import CHECK, HONEST, HOSTILE, calls, program, result, script
 
 
@@ -58,15 +58,11 @@ def run_code(path: str, body: dict[str, Any]) -> tuple[int, Any]:
     return 200, answer | {"files": found}
 
 
-Serve = Callable[[Callable[[str, dict[str, Any]], tuple[int, Any]]], Double]
-
-
 @pytest.fixture(scope="module")
 def service() -> Iterator[Double]:
     double = Double(run_code)
     yield double
-    double.server.shutdown()
-    double.server.server_close()
+    double.close()
 
 
 @pytest.fixture(scope="module")
@@ -74,20 +70,10 @@ def remote(service: Double) -> RemoteSandbox:
     return RemoteSandbox(service.url, timeout=2.0, memory_mb=512, workers=2)
 
 
-@pytest.fixture
-def serve(monkeypatch: pytest.MonkeyPatch) -> Iterator[Serve]:
-    monkeypatch.setattr(http_pool, "_BACK_OFF", 0.01)
+@pytest.fixture(autouse=True)
+def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No test waits before it asks again."""
     monkeypatch.setattr(remote_sandbox, "_BACK_OFF", 0.01)
-    doubles: list[Double] = []
-
-    def start(answer: Callable[[str, dict[str, Any]], tuple[int, Any]]) -> Double:
-        doubles.append(Double(answer))
-        return doubles[-1]
-
-    yield start
-    for double in doubles:
-        double.server.shutdown()
-        double.server.server_close()
 
 
 JOBS: dict[str, tuple[str, Problem]] = {
