@@ -4,6 +4,7 @@ import hashlib
 import re
 import shlex
 import sys
+from collections import Counter
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from time import perf_counter
@@ -289,7 +290,15 @@ def robustness(
 def _pairs(data: str, split: str | None) -> "list[PreferencePair]":
     from codescaler_plugin.preference.pairs import read_pairs
 
-    found = [pair for pair in read_pairs(data) if split in (None, pair.split)]
+    pairs = list(read_pairs(data))
+    found = [pair for pair in pairs if split in (None, pair.split)]
+    if split is None and "held_out" in (sizes := Counter(pair.split for pair in pairs)) and len(sizes) > 1:
+        counts = ", ".join(f"{count} of {name}" for name, count in sizes.items())
+        errors.print(
+            f"all splits are measured together ({counts}); --split held_out leaves out what a model trained on",
+            markup=False,
+            highlight=False,
+        )
     if not found:
         raise ConfigError(f"{data} holds no pairs" + (f" of the split {split!r}" if split else ""))
     return found

@@ -120,9 +120,12 @@ def test_published_scores_need_no_model(data: Path) -> None:
 
 def test_other_data_under_one_name_is_an_error_that_tells(data: Path, tiny_rm_dir: Path) -> None:
     model = ("--model", str(tiny_rm_dir), "--output", str(data / "out"))
-    assert run("evaluate", "pairs", data / "pairs.jsonl", *model).exit_code == 0
+    done = run("evaluate", "pairs", data / "pairs.jsonl", *model)
+    assert done.exit_code == 0
+    assert "measured together (8 of held_out, 8 of train); --split" in " ".join(done.stderr.split())
     done = run("evaluate", "pairs", data / "pairs.jsonl", "--split", "held_out", *model)
     assert done.exit_code == 1
+    assert "together" not in done.stderr
     assert "--name" in done.stderr
     assert run("evaluate", "pairs", data / "pairs.jsonl", "--split", "held_out", "--name", "h", *model).exit_code == 0
 
