@@ -361,8 +361,8 @@ class Bench:
     def worker_kills(self, kills: int = 10, groups: int = 64) -> dict[str, Any]:
         """SIGKILL of the scoring worker under load, again as soon as it scores again.
 
-        What was under way is sent again, each sample alone; only one that the worker died twice with alone gets the
-        fallback.
+        What was under way is sent again, each sample alone; only one that the worker died three times with alone gets
+        the fallback.
         """
         before = failures(self.server.metrics())
         killed: set[int] = set()

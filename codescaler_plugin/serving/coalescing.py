@@ -18,6 +18,7 @@ logger = logging.getLogger(__name__)
 
 CHARS_PER_TOKEN = 3  # of code; a batch is bounded before it is tokenised
 _KEY_CHARS = 256
+_DEATHS = 3  # of two, one run in three had an innocent victim: ten random kills among a hundred samples
 
 
 class EngineDiedError(CodeScalerError, RuntimeError):
@@ -69,8 +70,8 @@ class Coalescer:
     A sample waits up to `max_wait` for others of its problem, less when none has come for a third of it; while all
     slots of the engine are taken the wait costs nothing. A batch holds whole problems, oldest first, up to
     `max_tokens`. When the engine dies with a batch, its samples are sent again, each alone, so that the one that
-    killed it takes no other along. One that it dies with alone goes to the end of these, and fails when it does so
-    again: an engine that is killed from outside, even several times, costs no sample its answer.
+    killed it takes no other along. One that it dies with alone goes to the end of these, and fails when it has done
+    so three times: an engine that is killed from outside again and again costs no sample its answer.
 
     Args:
         engine: judges batches.
@@ -254,8 +255,9 @@ class Coalescer:
     def _again(self, batch: list[_Waiting], *, alone: bool) -> None:
         for sample in batch:
             sample.deaths += alone
-            if sample.deaths == 2:
-                _give(sample, Answer(failure="worker: the scoring worker died twice with this sample alone"))
+            if sample.deaths == _DEATHS:
+                failure = f"worker: the scoring worker died {_DEATHS} times with this sample alone"
+                _give(sample, Answer(failure=failure))
             elif not sample.answer.done():
                 self._suspects[id(sample)] = sample
                 self._counted(1)

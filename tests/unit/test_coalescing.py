@@ -112,12 +112,12 @@ def test_every_sample_gets_its_own_answer_once(
     for call, answers in zip(calls, answered, strict=True):
         for (_, size), answer in zip(call, answers, strict=True):
             if size in deaths:
-                assert answer.failure == "worker: the scoring worker died twice with this sample alone"
+                assert answer.failure == "worker: the scoring worker died 3 times with this sample alone"
             else:
                 assert answer == Answer(float(size), "ok")
     lethal = sum(size in deaths for call in calls for _, size in call)
     assert sum(len(batch) for batch in engine.batches) <= 2 * sum(map(len, calls)) + lethal
-    assert sum(any(len(item.text) in deaths for item in batch) for batch in engine.batches) <= 3 * lethal
+    assert sum(any(len(item.text) in deaths for item in batch) for batch in engine.batches) <= 4 * lethal
 
 
 def test_lonely_sample_waits_a_third_and_a_stream_the_whole_of_max_wait() -> None:
@@ -239,12 +239,13 @@ def test_samples_of_a_dead_engine_are_sent_again_each_alone() -> None:
 
     answers = run(engine, work)
     assert scores(answers) == [6.0, 2.0, None, 3.0]
-    assert answers[2].failure == "worker: the scoring worker died twice with this sample alone"
+    assert answers[2].failure == "worker: the scoring worker died 3 times with this sample alone"
     assert [[item.problem for item in batch] for batch in engine.batches[1:]] == [
         ["p"],
         ["p"],
         ["poison"],
         ["q"],
+        ["poison"],
         ["poison"],
     ]
 

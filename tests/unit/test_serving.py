@@ -306,7 +306,9 @@ def test_worker_that_dies_under_load_is_started_again_and_nothing_is_lost(server
     assert server.metric("codescaler_failures_total") == lost
 
 
-def test_sample_that_kills_the_worker_twice_gets_the_fallback_and_costs_no_other_its_reward(server: Running) -> None:
+def test_sample_that_kills_the_worker_again_and_again_gets_the_fallback_and_costs_no_other_its_reward(
+    server: Running,
+) -> None:
     codes = ["die = 1\n", *(f"y = {number}\n" for number in range(8))]
     body = {"query": [query_of(code) for code in codes]}
     assert server.json("/get_reward", body)["rewards"] == [
