@@ -1,5 +1,6 @@
 """CodeScalerRewardTrainer on the real TRL, on CPU, with tiny random models."""
 
+import json
 import logging
 import math
 import os
@@ -312,6 +313,7 @@ def test_workers_that_outlive_an_epoch_draw_anew(tiny_rm_dir: Path, tmp_path: Pa
 
 
 _TWO = """
+import json
 import sys
 from pathlib import Path
 from tests.contract.test_trl_trainer import PAIRS, trainer_of
@@ -325,7 +327,8 @@ trainer.train()
 sizes = [len(batch["kinds"]) for batch in counts]
 logged = trainer.state.log_history[0]
 weight = trainer.model.score.weight.sum().item()
-print("|", trainer.accelerator.process_index, sizes, weight, logged["accuracy"], logged["max_reward"])
+seen = {"sizes": sizes, "same": [weight, logged["accuracy"], logged["max_reward"]]}
+Path(sys.argv[2], f"rank{trainer.accelerator.process_index}.json").write_text(json.dumps(seen))
 """
 
 
@@ -343,10 +346,9 @@ def test_processes_that_draw_other_numbers_of_unaligned_pairs_train_one_model(
         check=False,
     )
     assert done.returncode == 0, done.stderr[-3000:]
-    first, second = sorted(line.split(" ", 2)[2] for line in done.stdout.splitlines() if line.startswith("|"))
-    sizes = [line[: line.index("]") + 1] for line in (first, second)]
-    assert sizes[0] != sizes[1]
-    assert first.removeprefix(sizes[0]) == second.removeprefix(sizes[1])  # weights and metrics
+    first, second = (json.loads((tmp_path / f"rank{rank}.json").read_text()) for rank in (0, 1))
+    assert first["sizes"] != second["sizes"]
+    assert first["same"] == second["same"]  # weights and metrics
 
 
 def test_model_that_cannot_share_prefixes_is_trained_in_padded_batches(tmp_path: Path) -> None:

@@ -20,7 +20,6 @@ from codescaler_plugin.integrations import reward_hook
 from codescaler_plugin.integrations.reward_hook import LocalEngine, RemoteEngine, RewardHook
 from codescaler_plugin.serving.judging import Item, Judge, item_of
 from tests.tiny import FailingScorer, LengthScorer, fenced
-from tests.unit.test_http_scorers import serve  # noqa: F401 - a fixture
 
 CODE = fenced("x = 1")
 PROMPT = "<|im_start|>user\nWrite one.<|im_end|>\n<|im_start|>assistant\n"
@@ -173,7 +172,7 @@ def test_concurrent_calls_share_batches_and_get_their_own_rewards():
     assert len(scorer.calls) < 32
 
 
-def test_calls_to_servers_go_on_side_by_side(serve):  # noqa: F811
+def test_calls_to_servers_go_on_side_by_side(serve):
     busy, most, lock = [0], [0], threading.Lock()
 
     def answer(path, body):
@@ -195,14 +194,14 @@ def test_calls_to_servers_go_on_side_by_side(serve):  # noqa: F811
 # Servers
 
 
-def test_the_prompt_is_taken_apart_before_it_is_sent(serve):  # noqa: F811
+def test_the_prompt_is_taken_apart_before_it_is_sent(serve):
     double = serve(lambda path, body: (200, judged(body)))
     RemoteEngine(double.url, "key").judge([item_of(PROMPT + CODE, PROMPT)])
     assert double.asked == [("/v1/score", {"items": [{"problem": "Write one.", "completion": CODE}]})]
     assert double.headers[0]["Authorization"] == "Bearer key"
 
 
-def test_a_server_that_comes_back_in_time_costs_no_sample(serve, monkeypatch):  # noqa: F811
+def test_a_server_that_comes_back_in_time_costs_no_sample(serve, monkeypatch):
     monkeypatch.setattr(reward_hook, "_FIRST_PAUSE", 0.01)
     answers = iter([(503, {}), (500, {}), (200, None), (200, judged)])
 
@@ -215,7 +214,7 @@ def test_a_server_that_comes_back_in_time_costs_no_sample(serve, monkeypatch):  
     assert (one.reward, one.is_fallback) == (float(len(CODE)), False)
 
 
-def test_patience_ends(serve):  # noqa: F811
+def test_patience_ends(serve):
     double = serve(lambda path, body: (503, {"detail": "no room"}))
     hook = RewardHook(RemoteEngine(double.url), HookConfig(url="-", patience=0.6))
     started = time.monotonic()
@@ -225,7 +224,7 @@ def test_patience_ends(serve):  # noqa: F811
     assert len(double.asked) == 3
 
 
-def test_a_refused_sample_costs_no_other_its_reward(serve):  # noqa: F811
+def test_a_refused_sample_costs_no_other_its_reward(serve):
     def answer(path, body):
         bad = any("bad" in item["completion"] for item in body["items"])
         return (422, {"detail": "too long"}) if bad else (200, judged(body))
@@ -236,7 +235,7 @@ def test_a_refused_sample_costs_no_other_its_reward(serve):  # noqa: F811
     assert hook.fallbacks == {"data": 1}
 
 
-def test_what_a_server_says_of_a_sample_is_final(serve):  # noqa: F811
+def test_what_a_server_says_of_a_sample_is_final(serve):
     double = serve(
         lambda path, body: (200, {"scores": [None], "judgements": [None], "failures": ["no_score: too long"]})
     )
@@ -270,14 +269,14 @@ def test_wrong_settings(variables, message):
 @pytest.mark.parametrize(
     ("status", "message"), [(401, "wants a key"), (404, "answered 404 to /v1/score"), (None, "cannot be reached")]
 )
-def test_loading_the_file_reaches_the_server(serve, monkeypatch, name, status, message):  # noqa: F811
+def test_loading_the_file_reaches_the_server(serve, monkeypatch, name, status, message):
     url = serve(lambda path, body: (status, {})).url if status else "http://127.0.0.1:9"
     monkeypatch.setenv("CODESCALER_URL", url)
     with pytest.raises(ConfigError, match=message):
         loaded(name)
 
 
-def test_a_server_that_loads_its_model_is_accepted(serve, monkeypatch):  # noqa: F811
+def test_a_server_that_loads_its_model_is_accepted(serve, monkeypatch):
     monkeypatch.setenv("CODESCALER_URL", serve(lambda path, body: (503, {"detail": "loading"})).url)
     loaded("openrlhf")
 
@@ -306,7 +305,7 @@ def test_reward_func_with_a_model_of_this_process(tiny_rm_dir: Path, monkeypatch
 @pytest.mark.parametrize(
     ("release", "is_tensor"), [("0.5.9", True), ("0.7.5", True), ("0.8.0", False), ("0.11.2", False)]
 )
-def test_form_of_the_answer_follows_the_release(serve, monkeypatch, release, is_tensor):  # noqa: F811
+def test_form_of_the_answer_follows_the_release(serve, monkeypatch, release, is_tensor):
     monkeypatch.setenv("CODESCALER_URL", serve(lambda path, body: (200, judged(body))).url)
     module = loaded("openrlhf")
     monkeypatch.setattr(module, "version", lambda name: release)

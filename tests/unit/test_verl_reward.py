@@ -9,7 +9,6 @@ import pytest
 from codescaler_plugin import CodeScaler, CodeScalerConfig, DataError
 from codescaler_plugin.integrations import reward_hook
 from tests.tiny import fenced
-from tests.unit.test_http_scorers import serve  # noqa: F401 - a fixture
 from tests.unit.test_openrlhf_reward import judged, loaded
 
 CODE = fenced("x = 1")
@@ -45,7 +44,7 @@ def test_score_equals_direct_scoring_and_keys_never_change(tiny_rm_dir, monkeypa
     assert bad == dict.fromkeys(KEYS, 0.0)
 
 
-def test_coroutine_is_recognised_and_many_run_at_once(serve, monkeypatch):  # noqa: F811
+def test_coroutine_is_recognised_and_many_run_at_once(serve, monkeypatch):
     monkeypatch.setenv("CODESCALER_URL", serve(lambda path, body: (200, judged(body))).url)
     module = loaded("verl")
     assert inspect.iscoroutinefunction(module.compute_score_async)
@@ -59,14 +58,14 @@ def test_coroutine_is_recognised_and_many_run_at_once(serve, monkeypatch):  # no
 
 
 @pytest.mark.parametrize("extra_info", [None, {}, {"index": 3, "prompt": "x"}])
-def test_a_row_without_a_problem_is_named(serve, monkeypatch, extra_info):  # noqa: F811
+def test_a_row_without_a_problem_is_named(serve, monkeypatch, extra_info):
     monkeypatch.setenv("CODESCALER_URL", serve(lambda path, body: (200, judged(body))).url)
     module = loaded("verl")
     with pytest.raises(DataError, match=r"'deepcoder' has no problem.*extra_info"):
         module.compute_score(**arguments(CODE, extra_info))
 
 
-def test_a_server_that_fails_is_a_fallback_with_the_same_keys(serve, monkeypatch):  # noqa: F811
+def test_a_server_that_fails_is_a_fallback_with_the_same_keys(serve, monkeypatch):
     answers = iter([200])  # the check
     monkeypatch.setenv("CODESCALER_URL", serve(lambda path, body: (next(answers, 503), {})).url)
     monkeypatch.setenv("CODESCALER_PATIENCE", "0")
