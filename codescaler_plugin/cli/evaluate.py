@@ -292,7 +292,8 @@ def _pairs(data: str, split: str | None) -> "list[PreferencePair]":
 
     pairs = list(read_pairs(data))
     found = [pair for pair in pairs if split in (None, pair.split)]
-    if split is None and "held_out" in (sizes := Counter(pair.split for pair in pairs)) and len(sizes) > 1:
+    sizes = Counter(pair.split for pair in found)
+    if {"train", "held_out"} <= sizes.keys():
         counts = ", ".join(f"{count} of {name}" for name, count in sizes.items())
         errors.print(
             f"all splits are measured together ({counts}); --split held_out leaves out what a model trained on",
