@@ -22,6 +22,7 @@ _NUMBERS: dict[str, tuple[type[int] | type[float], str]] = {
     "temperature": (float, "a number"),
     "offset": (float, "a number"),
     "floor": (float, "a number"),
+    "max_unscored": (float, "a number"),
 }
 
 
@@ -51,6 +52,8 @@ class CodeScalerConfig:
         tokenizer: of a vLLM server's model, a directory or hub id. None: where the server has the model from.
         api_key: of a codescaler or vLLM server.
         problem_column: dataset column that holds the problem. None: the last user turn of the prompt.
+        max_unscored: share of a call's valid programs that may stay without a score in TRL's trainers. Three calls
+            in a row above it end the training with an error; 1: never.
     """
 
     model: str = "LARK-Lab/CodeScaler-8B"
@@ -70,6 +73,7 @@ class CodeScalerConfig:
     tokenizer: str | None = None
     api_key: str | None = field(default=None, repr=False)
     problem_column: str | None = None
+    max_unscored: float = 0.5
 
     def __post_init__(self) -> None:
         checked_language(self.language)
@@ -83,6 +87,8 @@ class CodeScalerConfig:
         _whole("cache_size", self.cache_size, 0)
         if not isinstance(self.offload, bool):
             raise ConfigError(f"offload is {self.offload!r}: expected True or False")
+        if not 0 <= self.max_unscored <= 1:
+            raise ConfigError(f"max_unscored is {self.max_unscored}: expected a share in [0, 1]")
         if not self.model:
             raise ConfigError("model is empty: give a hub id, a directory, or 'builtin'")
 
@@ -110,6 +116,12 @@ class CodeScalerConfig:
                     )
                 _known(variable, name, names, [PREFIX + n.upper() for n in names])
                 values[name] = _parsed(variable, text, name)
+                try:
+                    cls(**{name: values[name]})
+                except ConfigError as error:
+                    raise ConfigError(f"{variable}: {error}") from error
+                if not text.strip():
+                    raise ConfigError(f"{variable} is empty: give it a value, or unset it")
         for name, value in overrides.items():
             _known(name, name, names, names)
             if value is not None:
@@ -154,6 +166,8 @@ class HookConfig:
         values: dict[str, Any] = {}
         for variable, name in HOOK_VARIABLES.items():
             if variable in environ:
+                if not environ[variable].strip():
+                    raise ConfigError(f"{variable} is empty: give it a value, or unset it")
                 try:
                     values[name] = environ[variable] if name in ("url", "api_key") else float(environ[variable])
                 except ValueError:

@@ -1,6 +1,6 @@
 """Is this model fit to be a reward? A checkup of what goes wrong in silence: head, tokens, limits, order, speed."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from time import perf_counter
 from typing import Any, Literal
@@ -36,6 +36,7 @@ def count_sublists(numbers, k):
 
 _LEAST_LENGTH = 2048
 _SPEED_GROUP = 8
+_REAL_MODEL = "for other problems take LARK-Lab/CodeScaler-1.7B, or another reward model of the hub"
 _NEXT_MODEL = "give another model, or model='builtin' for the small embedded one"
 
 
@@ -76,9 +77,15 @@ def examine(model: str, *, max_length: int | None = None, device: str | None = N
         yield from _speed(scorer)
         return
     from codescaler_plugin.builtin import REWARD_MODEL
-    from codescaler_plugin.scoring.loading import load_classifier
+    from codescaler_plugin.scoring.loading import device_of, load_classifier
     from codescaler_plugin.scoring.transformers_scorer import TransformersScorer
 
+    try:
+        place = device_of(device)
+    except CodeScalerError as error:
+        reason, _, advice = str(error).partition("; ")
+        yield Check("device", "failed", reason, advice)
+        return
     try:
         loaded, tokenizer = load_classifier(str(REWARD_MODEL) if model == "builtin" else model, device)
     except CodeScalerError as error:
@@ -87,6 +94,9 @@ def examine(model: str, *, max_length: int | None = None, device: str | None = N
         return
     parameters = sum(weight.numel() for weight in loaded.parameters())
     yield Check("labels and head", "ok", f"{type(loaded).__name__}, {parameters / 1e6:,.1f}M parameters, one label")
+    if model == "builtin":
+        yield Check("purpose", "ok", f"the quickstart's small problems; {_REAL_MODEL}")
+    yield _device(place)
     yield _head(loaded)
     yield _pad(loaded, tokenizer)
     yield from _template(tokenizer)
@@ -95,6 +105,32 @@ def examine(model: str, *, max_length: int | None = None, device: str | None = N
     yield from _order(local)
     yield _shared(loaded, local)
     yield from _speed(local)
+
+
+def _device(place: Any) -> Check:
+    import torch
+
+    if place.type == "cuda":
+        return Check("device", "ok", f"{place}, {torch.cuda.get_device_name(place)}")
+    if place.type == "cpu" and torch.version.cuda is not None and not torch.cuda.is_available():
+        advice = "torch is built for CUDA and finds no GPU: is the driver there, and CUDA_VISIBLE_DEVICES right?"
+        return Check("device", "warning", str(place), advice)
+    return Check("device", "ok", str(place))
+
+
+def verdict(checks: Sequence[Check]) -> str:
+    """One sentence over all checks: what the model may be used for, and which of them say so."""
+    failed = [check.name for check in checks if check.state == "failed"]
+    warned = [check.name for check in checks if check.state == "warning"]
+    if failed == ["device"]:
+        return "Not checked: the device cannot be used."
+    if failed:
+        return (
+            f"Not fit to be a reward: {', '.join(failed)} failed. Do what stands behind `next`, then run this again."
+        )
+    if warned:
+        return f"Usable as a reward, with care: see {', '.join(warned)}."
+    return "Fit to be a reward. How good it is: codescaler evaluate."
 
 
 def _head(model: Any) -> Check:

@@ -5,6 +5,7 @@
     │   └── MissingExtraError            an optional dependency is not installed
     ├── DataError (ValueError)           a prompt, completion or file row that is not what it must be
     ├── ScorerError (RuntimeError)       the reward model failed while scoring
+    │   └── RefusedError                 a server will not take these data, now or later
     ├── GenerationError (RuntimeError)   the server that writes candidates failed
     └── SandboxError (RuntimeError)      the process that runs tests broke (not: a candidate failed)
 
@@ -41,6 +42,10 @@ class ScorerError(CodeScalerError, RuntimeError):
     def __init__(self, message: str, scores: Sequence[float | None] = ()) -> None:
         super().__init__(message)
         self.scores = tuple(scores)
+
+
+class RefusedError(ScorerError):
+    """A server answered 400, 413 or 422: the fault is in what was sent, and another try would change nothing."""
 
 
 class GenerationError(CodeScalerError, RuntimeError):

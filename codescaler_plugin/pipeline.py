@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from codescaler_plugin.ahead import ahead, grouped_chunks
 from codescaler_plugin.config import CodeScalerConfig
-from codescaler_plugin.errors import DataError, ScorerError
+from codescaler_plugin.errors import ConfigError, DataError, ScorerError
 from codescaler_plugin.extraction import extract_all
 from codescaler_plugin.records import Extraction, Judgement, Status
 from codescaler_plugin.scoring import Scorer, load_scorer
@@ -29,9 +29,21 @@ class CodeScaler:
     Args:
         scorer: gives raw logits; None: the model that `config` names.
         config: settings; None: defaults and `CODESCALER_*` variables.
+
+    Raises:
+        ConfigError: `scorer` has no method `score`, such as a model's name; a setting that cannot be used.
+
+    Example:
+        >>> scaler = CodeScaler(load_scorer("builtin"))
+        >>> [judgement] = scaler.judge(["Write solve(n)."], ["I cannot."])
+        >>> judgement.reward
+        0.0
     """
 
     def __init__(self, scorer: Scorer | None = None, *, config: CodeScalerConfig | None = None) -> None:
+        if scorer is not None and not callable(getattr(scorer, "score", None)):
+            way = f"CodeScaler(load_scorer({scorer!r}))" if isinstance(scorer, str) else "load_scorer(model)"
+            raise ConfigError(f"scorer is {scorer!r}, a {type(scorer).__name__} without a method score: give {way}")
         self.config = config or CodeScalerConfig.from_env()
         settings = self.config
         self.scorer = scorer or load_scorer(
@@ -52,6 +64,7 @@ class CodeScaler:
         completions: Sequence[Text],
         *,
         on_scorer_error: Literal["raise", "none"] = "raise",
+        failures: list[ScorerError] | None = None,
     ) -> list[Judgement]:
         """Judge completions, each against its own problem; same length, same order.
 
@@ -61,11 +74,16 @@ class CodeScaler:
             problems: n problems. In a message list the problem is the last user turn; a system turn never is.
             completions: n completions. In a message list the completion is the last assistant turn with content.
             on_scorer_error: `raise`, or `none`: retry once what has no score, log the errors, and leave the rest None.
+            failures: with `none`, gets the errors that were left after the retries.
 
         Raises:
-            DataError: lengths differ, or a row is neither a string nor messages; the row is named.
+            DataError: a string in place of a list, lengths differ, or a row is neither a string nor messages; the row
+                is named.
             ScorerError: the model failed and `on_scorer_error` is `raise`.
         """
+        for name, given in (("problems", problems), ("completions", completions)):
+            if isinstance(given, str):
+                raise DataError(f"{name} is one string: expected a list of them, such as [{given[:20]!r}]")
         if len(problems) != len(completions):
             raise DataError(f"{len(problems)} problems for {len(completions)} completions: expected one each")
         texts = [problem_text(problem, f"problem {row}") for row, problem in enumerate(problems)]
@@ -85,7 +103,7 @@ class CodeScaler:
             extractions.update(found)
             usable = [(row, extraction.code) for row, extraction in found if extraction.status is Status.OK]
             items = [(texts[row], code) for row, code in usable]
-            for (row, _), score in zip(usable, self._score(items, on_scorer_error), strict=True):
+            for (row, _), score in zip(usable, self._score(items, on_scorer_error, failures), strict=True):
                 scores[row] = score
         rewards = self.config.shape().rewards(scores, [extractions[row].status for row in range(len(texts))], texts)
         return [
@@ -93,27 +111,32 @@ class CodeScaler:
             for row in range(len(texts))
         ]
 
-    def _score(self, items: list[tuple[str, str]], on_error: str) -> list[float | None]:
+    def _score(
+        self, items: list[tuple[str, str]], on_error: str, failures: list[ScorerError] | None
+    ) -> list[float | None]:
         if not items:
             return []
         if on_error == "raise":
             return self.scorer.score(items)
         scores: list[float | None] = [None] * len(items)
         left = list(range(len(items)))
+        last: ScorerError | None = None
         for attempt in (1, 2):
             try:
                 answer: Sequence[float | None] = self.scorer.score([items[place] for place in left])
             except ScorerError as error:
                 logger.exception("scoring %d samples failed, attempt %d of 2", len(left), attempt)
                 answer = error.scores or [None] * len(left)
-                failed = True
+                last = error
             else:
-                failed = False
+                last = None
             for place, score in zip(left, answer, strict=True):
                 scores[place] = score
-            if not failed:
+            if last is None:
                 break
             left = [place for place in left if scores[place] is None]
+        if last is not None and failures is not None:
+            failures.append(last)
         return scores
 
 

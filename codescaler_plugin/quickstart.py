@@ -10,7 +10,6 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from importlib.util import find_spec
 from itertools import islice
 from pathlib import Path
 from time import perf_counter
@@ -21,14 +20,17 @@ from rich.panel import Panel
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.syntax import Syntax
 from rich.table import Table
+from rich.text import Text
 
 from codescaler_plugin.builtin import HELD_OUT_PROBLEMS, POLICY, TRAIN_PROBLEMS
-from codescaler_plugin.errors import ConfigError, MissingExtraError
+from codescaler_plugin.data.outputs import check_folder, write_text
 from codescaler_plugin.evaluation.generation import Measurement, measure_policy
+from codescaler_plugin.extras import require
 from codescaler_plugin.integrations.trl_reward import CodeScalerReward
 from codescaler_plugin.preference.problems import read_problems
 from codescaler_plugin.preference.rollouts import rows_of
-from codescaler_plugin.records import Problem
+from codescaler_plugin.records import Judgement, Problem, Status
+from codescaler_plugin.threads import fitting_threads
 
 if TYPE_CHECKING:
     from codescaler_plugin.integrations.trl_monitor import RewardHackingMonitor
@@ -66,7 +68,12 @@ class QuickstartReport:
 
 
 def run_quickstart(
-    *, steps: int | None = None, seed: int = 0, output: Path, console: Console | None = None
+    *,
+    steps: int | None = None,
+    seed: int = 0,
+    output: Path,
+    console: Console | None = None,
+    results: Console | None = None,
 ) -> QuickstartReport:
     """Measure, train with GRPO, measure again; print a table and write everything under `output`.
 
@@ -77,30 +84,32 @@ def run_quickstart(
         steps: GRPO steps; None: `STEPS`, which was fixed on other seeds than the ones reported.
         seed: of sampling and training order. Equal seeds give equal results on equal machines.
         output: folder, made if absent.
-        console: where to print; None: stderr.
+        console: where progress is printed; None: stderr.
+        results: where the table and the example are printed; None: stdout.
 
     Raises:
         MissingExtraError: trl or matplotlib is not installed.
-        ConfigError: `output` is a file.
+        ConfigError: `output` is a file, or cannot be written.
         KeyboardInterrupt: passed on after what was written has been named.
+
+    Example:
+        >>> report = run_quickstart(steps=2, output=Path("codescaler-quickstart"))
+        >>> report.steps
+        2
     """
-    for package in ("trl", "matplotlib"):
-        if find_spec(package) is None:
-            raise MissingExtraError(f'quickstart needs {package}. Install with: pip install "codescaler-plugin[trl]"')
-    if output.exists() and not output.is_dir():
-        raise ConfigError(f"output {output} is a file: give a folder")
-    output.mkdir(parents=True, exist_ok=True)
+    require("quickstart", "trl", "trl", "matplotlib")
+    check_folder(output)
     console = console or Console(stderr=True)
     try:
         with _quiet():
-            return _run(steps or STEPS, seed, output, console)
+            return _run(steps or STEPS, seed, output, console, results or Console())
     except KeyboardInterrupt:
         written = sorted(path.name for path in output.iterdir())
         console.print(f"\nStopped. Written so far in {output}: {', '.join(written) or 'nothing'}", style="yellow")
         raise
 
 
-def _run(steps: int, seed: int, output: Path, console: Console) -> QuickstartReport:
+def _run(steps: int, seed: int, output: Path, console: Console, results: Console) -> QuickstartReport:
     start = perf_counter()
     with _bar(console, "loading TRL and the embedded models", total=1) as advance:
         import torch
@@ -161,8 +170,8 @@ def _run(steps: int, seed: int, output: Path, console: Console) -> QuickstartRep
         seconds=round(perf_counter() - start, 1),
         output=str(output),
     )
-    (output / "report.json").write_text(json.dumps(asdict(report), indent=2) + "\n", encoding="utf-8")
-    _show(console, report, problems[0].text, after)
+    write_text(output / "report.json", json.dumps(asdict(report), indent=2) + "\n")
+    _show(results, report, problems, after)
     return report
 
 
@@ -243,7 +252,8 @@ def train_grpo(
         callbacks=[Reporter(), *([] if monitor is None else [monitor])],
     )
     trainer.remove_callback(PrinterCallback)  # it would print every log over the progress bar
-    trainer.train()
+    with fitting_threads(policy):
+        trainer.train()
     policy.eval()
 
 
@@ -281,8 +291,8 @@ def _plot(path: Path, history: list[dict[str, float]], before: Measurement, afte
     figure.savefig(path, dpi=120)
 
 
-def _show(console: Console, report: QuickstartReport, problem: str, after: Measurement) -> None:
-    table = Table(title=f"{MEASURED_PROBLEMS} held-out problems, {GROUP} samples each, temperature 1")
+def _show(console: Console, report: QuickstartReport, problems: Sequence[Problem], after: Measurement) -> None:
+    table = Table(title=f"{len(problems)} held-out problems, {GROUP} samples each, temperature 1")
     for heading in ("", "before", "after"):
         table.add_column(heading, justify="left" if not heading else "right")
     rows = (
@@ -295,15 +305,43 @@ def _show(console: Console, report: QuickstartReport, problem: str, after: Measu
     for label, first, second in rows:
         table.add_row(label, f"{first:.3f}", f"{second:.3f}")
     console.print(table)
-    judgement, passed = after.judgements[0][0], after.sampled.passed[0][0]
-    console.print(Panel(problem, title="a held-out problem", title_align="left"))
-    console.print(Panel(Syntax(after.sampled.completions[0][0], "markdown"), title="a completion", title_align="left"))
-    score = "none" if judgement.score is None else f"{judgement.score:.2f}"
-    reward = "none" if judgement.reward is None else f"{judgement.reward:.2f}"
-    console.print(f"its Judgement: status {judgement.status}, score {score}, reward {reward}")
-    console.print(f"its hidden tests: {'all pass' if passed else 'at least one fails'}")
-    console.print(f"{report.seconds:.0f} s. Written to {report.output}: report.json, curve.png, history.jsonl,")
+    if (found := _example(problems, after)) is not None:
+        problem, right, wrong = found
+        console.print(Panel(Text(problem.text), title="a held-out problem", title_align="left"))
+        for label, judgement in (("right: passes its hidden tests", right), ("wrong: fails a hidden test", wrong)):
+            code = Syntax(judgement.code.rstrip(), "python", theme="ansi_dark", word_wrap=True)
+            title = f"{label}; score {judgement.score:.2f}, reward {judgement.reward:.2f}"
+            console.print(Panel(code, title=title, title_align="left"))
+        if (right.reward or 0) <= (wrong.reward or 0):
+            console.print("Here the reward model errs: it prefers the wrong program.")
+    console.print(f"{report.seconds:.0f} s. Written to {report.output}/: report.json, curve.png, history.jsonl,")
     console.print("samples_before.jsonl, samples_after.jsonl, policy/")
+    console.print("\nNext:", style="bold")
+    for line in _NEXT:
+        console.print(f"  {line.format(output=report.output)}", markup=False, highlight=False, soft_wrap=True)
+
+
+_NEXT = (
+    "in your TRL script   reward_funcs=[CodeScalerReward()]",
+    "score a file         codescaler score {output}/samples_after.jsonl --model builtin",
+    "your own model       codescaler verify, mine, augment; then CodeScalerRewardTrainer",
+    "everything else      codescaler --help, and the README",
+)
+
+
+def _example(problems: Sequence[Problem], after: Measurement) -> tuple[Problem, Judgement, Judgement] | None:
+    """The first problem with a valid program that passes and one that fails, and the first of each."""
+    for problem, verdicts, judgements in zip(problems, after.sampled.passed, after.judgements, strict=True):
+        scored = [
+            (passed, judgement)
+            for passed, judgement in zip(verdicts, judgements, strict=True)
+            if judgement.status is Status.OK and judgement.score is not None
+        ]
+        right = next((judgement for passed, judgement in scored if passed), None)
+        wrong = next((judgement for passed, judgement in scored if not passed), None)
+        if right is not None and wrong is not None:
+            return problem, right, wrong
+    return None
 
 
 @contextmanager

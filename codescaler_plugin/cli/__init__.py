@@ -17,7 +17,12 @@ from codescaler_plugin.cli.select import select
 from codescaler_plugin.cli.serve import serve
 from codescaler_plugin.cli.where import where
 
-app = typer.Typer(no_args_is_help=True, add_completion=False, help="An execution-free reward for code.")
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help="An execution-free reward for code.",
+)
 
 
 def _version(wanted: bool) -> None:

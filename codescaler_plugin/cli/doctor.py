@@ -21,7 +21,7 @@ def doctor(
 ) -> None:
     """Check that a model is fit to be a reward, and say what to do if not.
 
-    Labels, head, pad token, chat template, max length, a right program against
+    Device, labels, head, pad token, chat template, max length, a right program against
     a wrong one, shared prefixes, speed.
 
     Exit code: 0 nothing failed (warnings may be there); 1 something did.
@@ -31,7 +31,7 @@ def doctor(
     from transformers.utils.logging import disable_progress_bar
 
     from codescaler_plugin.config import CodeScalerConfig
-    from codescaler_plugin.doctor import examine
+    from codescaler_plugin.doctor import examine, verdict
 
     disable_progress_bar()
     console = Console(highlight=False)
@@ -46,5 +46,7 @@ def doctor(
             found.append(f"\nnext: {check.advice}", style=colours[check.state])
         table.add_row(Text(check.state, style=colours[check.state]), check.name, found)
     console.print(table)
+    worst = max((check.state for check in checks), key=list(colours).index, default="ok")
+    console.print(f"\n{verdict(checks)}", style=f"bold {colours[worst]}", markup=False)
     if any(check.state == "failed" for check in checks):
         raise typer.Exit(1)

@@ -14,7 +14,9 @@ import typer
 from rich.console import Console
 
 from codescaler_plugin.cli.terminal import errors, rate_bar, reported
+from codescaler_plugin.data.outputs import check_folder, check_output, write_text
 from codescaler_plugin.errors import ConfigError
+from codescaler_plugin.extras import require
 
 if TYPE_CHECKING:
     from codescaler_plugin.evaluation.report import Section
@@ -35,6 +37,14 @@ _Tokens = Annotated[int | None, typer.Option(min=1, help="Tokens per forward pas
 _Seed = Annotated[int, typer.Option(help="Of draws and intervals.")]
 _Split = Annotated[str | None, typer.Option(help="Only pairs of this split, such as held_out.")]
 
+_MODULES = {  # what the numbers need, asked for before anything is scored
+    "pairs": ("scipy",),
+    "rm-bench": (),
+    "candidates": ("scipy",),
+    "calibration": ("scipy", "sklearn"),
+    "robustness": ("scipy",),
+}
+
 Tick = Callable[[int], None]
 
 
@@ -53,6 +63,10 @@ class _Run:
         self.folder = output or Path("evaluation") / _slug(Path(self.model).name or self.model)
         self.name = _slug(name or re.sub(r"\.(jsonl|json|parquet)(\.gz)?$", "", Path(data).name))
         self.started = perf_counter()
+        require(f"evaluate {evaluation}", "report", *_MODULES[evaluation])
+        check_folder(self.folder)
+        for file in (self.scores(), self.summary):
+            check_output(file, [data])
 
     def scorer(self) -> "Scorer":
         from transformers.utils.logging import disable_progress_bar
@@ -61,6 +75,10 @@ class _Run:
 
         disable_progress_bar()  # of loading weights: ours is of scoring
         return CodeScaler(config=self.config).scorer
+
+    @property
+    def summary(self) -> Path:
+        return self.folder / f"{self.evaluation}.{self.name}.summary.json"
 
     def scores(self, of: str | None = None) -> Path:
         return self.folder / f"{of or self.evaluation}.{self.name}.jsonl"
@@ -248,7 +266,7 @@ def calibration(
         run.finish({**result, **across})
         for method in METHODS:
             path = run.folder / f"calibration.{run.name}.{method}.json"
-            path.write_text(fit_calibration(margins, right, method=method, model=run.model).to_json() + "\n")
+            write_text(path, fit_calibration(margins, right, method=method, model=run.model).to_json() + "\n")
             errors.print(f"wrote {path}", markup=False, highlight=False, soft_wrap=True)
         errors.print(f"note: {CARRY}", style="yellow", markup=False, highlight=False)
 
@@ -332,7 +350,9 @@ def _print(section: "Section") -> None:
 
     console = Console(highlight=False)
     console.print(section.title, style="bold", markup=False)
-    for one in section.tables:
+    for number, one in enumerate(section.tables):
+        if number:
+            console.print()
         table = Table(*one.head, box=None, title=one.caption or None, title_justify="left", padding=(0, 2, 0, 0))
         for column in table.columns[1:]:
             column.justify = "right"

@@ -9,7 +9,9 @@ import typer
 from rich.console import Console
 
 from codescaler_plugin.cli.terminal import errors, rate_bar, reported
+from codescaler_plugin.data.outputs import check_folder, check_output, write_text
 from codescaler_plugin.errors import ConfigError, DataError
+from codescaler_plugin.extras import require
 
 if TYPE_CHECKING:
     from codescaler_plugin.evaluation.generation import Benchmark
@@ -83,6 +85,12 @@ def generation(
     with reported():
         if (server is None) == (policy is None):
             raise ConfigError("give either --server URL or --policy MODEL")
+        require("evaluate generation", "report", "scipy")
+        check_folder(output)
+        verdicts = output / f"verdicts.{extraction}.jsonl"
+        report_file = output / "report.json"
+        for file in (output / "generations.jsonl", verdicts, report_file):
+            check_output(file, problems)
         ks = sorted(set(k or (1, n)))
         if ks[-1] > n:
             raise ConfigError(f"pass@{ks[-1]} needs as many completions: -n is {n}")
@@ -110,7 +118,6 @@ def generation(
                 threads=threads,
                 progress=advance,
             )
-        verdicts = output / f"verdicts.{extraction}.jsonl"
         limits = {"timeout": timeout, "memory_mb": memory}
         known = [problem for given in benchmarks.values() for problem in given]
         with (
@@ -140,9 +147,9 @@ def generation(
             "sampling": asdict(sampling),
             "benchmarks": {name: asdict(one) for name, one in measured.items()},
         }
-        (output / "report.json").write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+        write_text(report_file, json.dumps(report, indent=2) + "\n")
     Console(highlight=False).print(_table(measured, called, ks))
-    errors.print(f"wrote {output}/report.json", markup=False, highlight=False, soft_wrap=True)
+    errors.print(f"wrote {report_file}", markup=False, highlight=False, soft_wrap=True)
     typer.echo(json.dumps(report))
 
 

@@ -31,7 +31,7 @@ def score(
     from codescaler_plugin.pipeline import CodeScaler
 
     disable_progress_bar()  # of loading weights: ours is of lines
-    with reported(), open_output(output) as sink:
+    with reported(), open_output(output, [source]) as sink:
         scaler = CodeScaler(config=CodeScalerConfig.from_env(model=model, max_tokens=max_tokens))
         complete = True
         for rows, count in chunks(source, ("problem", "completion"), "scoring", strict=strict):
@@ -64,7 +64,7 @@ def extract(
     from codescaler_plugin.extraction import extract_all, extract_code
     from codescaler_plugin.pipeline import completion_text
 
-    with reported(), open_output(output) as sink:
+    with reported(), open_output(output, [source]) as sink:
         if text:
             completion = source.read()
             try:

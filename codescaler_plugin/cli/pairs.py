@@ -13,6 +13,7 @@ from typing import Annotated, Any
 import typer
 
 from codescaler_plugin.cli.terminal import errors, print_counts, progress_bar, rate_bar, reported
+from codescaler_plugin.data.outputs import check_output, write_text
 from codescaler_plugin.errors import ConfigError, DataError
 
 _Seed = Annotated[int, typer.Option(help="The same input and seed give the same pairs.")]
@@ -87,6 +88,7 @@ def verify(
     if executor is not None:
         settings["executor"] = "service"  # not its address, which may be another one tomorrow
     with reported():
+        check_output(output, [source, *problems])
         given = [problem for path in problems for problem in read_problems(path, problem_format)]
         with (
             executors(
@@ -135,6 +137,9 @@ def mine(
     ] = None,
     max_pairs: Annotated[int | None, typer.Option(min=1, help="Pairs at most.")] = None,
     held_out: Annotated[float, typer.Option(min=0, max=0.99, help="Share of problems that are held out.")] = 0.0,
+    held_out_output: Annotated[
+        Path | None, typer.Option(help="File of the held-out pairs; else they share --output, told by `split`.")
+    ] = None,
     decontaminate: Annotated[
         list[str] | None, typer.Option(metavar="FILE", help="Evaluation set whose problems are removed; repeatable.")
     ] = None,
@@ -147,14 +152,14 @@ def mine(
 
     FILE holds what `codescaler verify` wrote; or pairs, such as
     CodeScalerPair-51K, which are then deduplicated, checked, capped and split
-    in the same way. Formats without a column for the split get the held-out
-    pairs in a second file. Beside the pairs stands NAME.report.json, which
-    `codescaler augment` and the card read.
+    in the same way. With --held-out-output, training and held-out pairs go to
+    two files; formats without a column for the split always get two. The report
+    is in NAME.report.json, which `codescaler augment` and the card read.
 
     Exit code: 0 done; 1 an error, or no pairs; 3 some rows were skipped.
     """
     from codescaler_plugin.preference.mining import mine_pairs, refine_pairs
-    from codescaler_plugin.preference.pairs import check_output, is_pair, write_pairs
+    from codescaler_plugin.preference.pairs import is_pair, write_pairs
     from codescaler_plugin.preference.rollouts import read_problem_texts
 
     skipped: list[str] = []
@@ -164,7 +169,9 @@ def mine(
         errors.print(f"skipped {message}", style="yellow", markup=False, highlight=False, soft_wrap=True)
 
     with reported():
-        check_output(output, columns, [*sources, *(decontaminate or ())])
+        if held_out_output is not None and not held_out:
+            raise ConfigError(f"{held_out_output} would stay empty: give --held-out SHARE, such as 0.02")
+        _check_outputs(output, columns, [*sources, *(decontaminate or ())], card, model, held_out_output)
         evaluation: dict[str, list[str]] = {}
         for path in decontaminate or ():
             evaluation.setdefault(_stem(path), []).extend(read_problem_texts(path))
@@ -199,8 +206,8 @@ def mine(
         summary["near misses among the pairs"] = report.near_misses
         print_counts(f"{report.rows:,} rows gave {len(made):,} pairs", summary)
         if not made:
-            raise DataError("no pairs: a pair needs a problem with a program that passes and one that fails")
-        files = write_pairs(made, output, columns)
+            raise DataError(f"no pairs: {report.why_no_pairs()}")
+        files = write_pairs(made, output, columns, held_out=held_out_output)
         _finish(made, output, files, [asdict(report)], sources, card, model)
     if skipped:
         raise typer.Exit(3)
@@ -248,13 +255,13 @@ def augment(
     Exit code: 0 done; 1 an error; 3 some kinds have fewer pairs than wanted.
     """
     from codescaler_plugin.preference.augmentation import DEFAULT_KINDS, augment_pairs, checked_kinds
-    from codescaler_plugin.preference.pairs import check_output, read_pairs, write_pairs
+    from codescaler_plugin.preference.pairs import read_pairs, write_pairs
     from codescaler_plugin.preference.problems import read_problems
     from codescaler_plugin.preference.verification import executors
 
     with reported():
         kinds = checked_kinds(dict(map(_share, kind)) if kind else DEFAULT_KINDS)
-        check_output(output, columns, [source, *(problems or ())])
+        _check_outputs(output, columns, [source, *(problems or ())], card, model)
         pairs = list(read_pairs(source))
         tested = [problem for path in problems or () for problem in read_problems(path, problem_format)]
         with (
@@ -322,6 +329,27 @@ def _report_file(pairs: Path) -> Path:
     return pairs.with_name(f"{_stem(pairs.name)}.report.json")
 
 
+def _check_outputs(
+    output: Path,
+    columns: str,
+    inputs: Sequence[str],
+    card: Path | None,
+    model: str | None,
+    held_out: Path | None = None,
+) -> None:
+    """What could not be written after the work, or measured for the card; and that no input is written over."""
+    from codescaler_plugin.preference.data_card import check_card
+    from codescaler_plugin.preference.pairs import output_files
+    from codescaler_plugin.preference.surface import check_causal_model
+
+    for file in [*output_files(output, columns, held_out), _report_file(output)]:
+        check_output(file, inputs)
+    if card is not None:
+        check_card(card)
+        if model is not None:
+            check_causal_model(model)
+
+
 def _finish(
     pairs: Sequence[Any],
     output: Path,
@@ -333,7 +361,7 @@ def _finish(
 ) -> None:
     """The report beside the pairs, and the card if one is asked for."""
     reports = [*reports[:-1], {"command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]), **reports[-1]}]
-    _report_file(output).write_text(json.dumps(reports, indent=2) + "\n", encoding="utf-8")
+    write_text(_report_file(output), json.dumps(reports, indent=2) + "\n")
     written = [str(file) for file in files]
     if card is not None:
         from codescaler_plugin.preference.data_card import write_data_card

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.console import Console
 
 from codescaler_plugin.cli.terminal import reported
 
@@ -14,12 +15,16 @@ def quickstart(
     steps: Annotated[int | None, typer.Option(min=1, help="GRPO steps; the model card tells the default.")] = None,
     seed: Annotated[int, typer.Option(help="Seed of sampling and of the training order.")] = 0,
     output: Annotated[Path, typer.Option(help="Folder for all that is written.")] = Path("codescaler-quickstart"),
-    as_json: Annotated[bool, typer.Option("--json", help="End with one line of JSON.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="One line of JSON on stdout; all else on stderr.")] = False,
 ) -> None:
-    """Watch GRPO improve a small policy with a reward that runs no tests. Offline, on a CPU, in minutes."""
+    """Watch GRPO improve a small policy with a reward that runs no tests. Offline, on a CPU, in minutes.
+
+    Prints pass@1 on held-out problems before and after, and a right and a wrong
+    program with their rewards.
+    """
     from codescaler_plugin.quickstart import run_quickstart
 
     with reported():
-        report = run_quickstart(steps=steps, seed=seed, output=output)
+        report = run_quickstart(steps=steps, seed=seed, output=output, results=Console(stderr=as_json))
     if as_json:
         typer.echo(json.dumps(asdict(report)))

@@ -14,7 +14,9 @@ import typer
 
 from codescaler_plugin.cli.rows import Model, Output, Source, Strict, chunks, skipped, write
 from codescaler_plugin.cli.terminal import errors, open_output, reported
-from codescaler_plugin.errors import ConfigError, DataError, GenerationError
+from codescaler_plugin.data.outputs import check_output, write_text
+from codescaler_plugin.errors import ConfigError, DataError, GenerationError, RefusedError
+from codescaler_plugin.extras import require
 from codescaler_plugin.records import Outcome, Problem, Ranked, Selection
 
 _GROUPS = 32  # problems at a time: tests of all of them run together
@@ -139,7 +141,7 @@ def select(
     disable_progress_bar()  # of loading weights
     known = calibrate is not None or (costs is not None and not tests)
     way = "tests" if tests_alone else "cascade" if tests else "rm"
-    with reported(), open_output(output) as sink:
+    with reported(), open_output(output, [source, *(tests or ())]) as sink:
         if known and (tests or generate is not None or show is not None or abstain_below is not None):
             raise ConfigError(
                 "--calibrate, and --costs without --tests, read `passed`: leave out --tests, --generate, --show and "
@@ -152,6 +154,10 @@ def select(
         _wanted(context, "--generate", generate, "generator", "n", "cost", "temperature", "max_tokens")
         if tests_alone:
             _unwanted(context, "--as-given asks no reward model", "agreement", "calibration", "costs", "cost")
+        if calibrate is not None:
+            check_output(calibrate, [source, *([output] if output is not None else ())])
+        if known:
+            require("--calibrate and --costs", "report", "sklearn")
         price = None if costs is None else _costs(costs)
         scaler = CodeScaler(config=CodeScalerConfig.from_env(model=model))
         holds_for = f"first of N by {scaler.config.model}, agreement {agreement:g}"
@@ -268,7 +274,6 @@ async def _sampled(
 
     None for a problem that the server refuses, which is reported, or raised with `strict`.
     """
-    from codescaler_plugin.scoring.http_pool import RefusedError
     from codescaler_plugin.selection.sampling import sample_adaptively
 
     async def sampled(row: Row) -> Selection | None:
@@ -498,8 +503,7 @@ def _learn(labelled: Sequence[tuple[Selection, list[bool]]], holds_for: str, out
     plans = measured_ways(labelled)
     if output is not None:
         fitted = fit_margins(labelled, model=holds_for)
-        with open_output(output) as sink:
-            print(with_plans(fitted, plans), file=sink)
+        write_text(output, with_plans(fitted, plans) + "\n")
         share = f"{fitted.right:g} of {fitted.examples} first programs are right"
         _say(f"wrote {output}: {share}")
     if costs is not None:

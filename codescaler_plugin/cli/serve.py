@@ -5,7 +5,8 @@ from typing import Annotated
 import typer
 
 from codescaler_plugin.cli.terminal import reported
-from codescaler_plugin.errors import ConfigError, MissingExtraError
+from codescaler_plugin.errors import ConfigError
+from codescaler_plugin.extras import require
 
 
 def serve(
@@ -54,12 +55,11 @@ def serve(
 
     logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s: %(message)s", level=logging.INFO)
     with reported():
-        try:
-            from codescaler_plugin.serving.app import ServingConfig
-            from codescaler_plugin.serving.backend import LocalBackend
-            from codescaler_plugin.serving.server import run_server
-        except ImportError as error:
-            raise MissingExtraError(f"serving needs {error.name}: pip install 'codescaler-plugin[serve]'") from error
+        require("serving", "serve", "fastapi", "fastapi_offline", "prometheus_client", "uvicorn")
+        from codescaler_plugin.serving.app import ServingConfig
+        from codescaler_plugin.serving.backend import LocalBackend
+        from codescaler_plugin.serving.server import run_server
+
         if backend is not None and "://" not in backend:
             raise ConfigError(f"--backend is {backend!r}: expected an address such as vllm+http://host:8000")
         name = model if backend is None else backend + (f"#{model}" if model else "")

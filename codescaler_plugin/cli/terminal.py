@@ -1,14 +1,17 @@
 """What the commands share at a terminal: errors, progress, tables."""
 
+import os
+import stat
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TextIO
+from typing import TextIO, cast
 
 import typer
 from rich.console import Console
 
+from codescaler_plugin.data.outputs import Input, write_output
 from codescaler_plugin.errors import CodeScalerError, ConfigError
 
 errors = Console(stderr=True)
@@ -21,9 +24,16 @@ def reported() -> Iterator[None]:
         yield
     except CodeScalerError as error:
         errors.print(f"error: {error}", style="red", markup=False, highlight=False, soft_wrap=True)
+        _print_notes(error)
         raise typer.Exit(1) from error
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as interrupt:
+        _print_notes(interrupt)
         raise typer.Exit(130) from None
+
+
+def _print_notes(error: BaseException) -> None:
+    for note in getattr(error, "__notes__", ()):
+        errors.print(note, markup=False, highlight=False, soft_wrap=True)
 
 
 @contextmanager
@@ -88,14 +98,21 @@ def print_counts(title: str, counts: Mapping[str, int]) -> None:
 
 
 @contextmanager
-def open_output(output: Path | None) -> Iterator[TextIO]:
-    """The file to write, or stdout."""
-    if output is None:
-        yield sys.stdout
+def open_output(output: Path | None, inputs: Sequence[Input] = ()) -> Iterator[TextIO]:
+    """The file to write, or stdout; neither may be an input. See `write_output`."""
+    if output is not None:
+        with write_output(output, inputs, keep_part=True) as file:
+            yield cast(TextIO, file)
         return
+    if any(map(_is_stdout, inputs)):
+        raise ConfigError("stdout is redirected into the file that is read: give another file")
+    yield sys.stdout
+
+
+def _is_stdout(given: Input) -> bool:
     try:
-        file = output.open("w", encoding="utf-8")
-    except OSError as error:
-        raise ConfigError(f"cannot write {output}: {error.strerror}") from error
-    with file:
-        yield file
+        here = os.fstat(sys.stdout.fileno())
+        there = os.stat(given if isinstance(given, str | Path) else given.fileno())  # noqa: PTH116 - a path or a number
+    except (OSError, ValueError, AttributeError):  # no such file, or a stream without a descriptor, as in tests
+        return False
+    return stat.S_ISREG(here.st_mode) and os.path.samestat(here, there)

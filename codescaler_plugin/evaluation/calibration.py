@@ -13,7 +13,8 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal
 
-from codescaler_plugin.errors import ConfigError, DataError, MissingExtraError
+from codescaler_plugin.errors import ConfigError, DataError
+from codescaler_plugin.extras import require
 from codescaler_plugin.preference.surface import accuracy
 
 Method = Literal["isotonic", "platt"]
@@ -118,13 +119,10 @@ def fit_calibration(
     if not np.isfinite(at).all() or not ((outcome >= 0) & (outcome <= 1)).all():
         raise DataError("a margin is no finite number, or an outcome is not in [0, 1]")
     count, total = len(at), float(outcome.sum())
-    try:
-        from sklearn.isotonic import IsotonicRegression  # type: ignore[import-untyped]
-        from sklearn.linear_model import LogisticRegression  # type: ignore[import-untyped]
-    except ImportError as error:
-        raise MissingExtraError(
-            f'fitting a calibration needs {error.name}. Install with: pip install "codescaler-plugin[report]"'
-        ) from error
+    require("fitting a calibration", "report", "sklearn")
+    from sklearn.isotonic import IsotonicRegression  # type: ignore[import-untyped]
+    from sklearn.linear_model import LogisticRegression  # type: ignore[import-untyped]
+
     if method == "isotonic":
         least = 1 / (count + 2)
         fitted = IsotonicRegression(y_min=least, y_max=1 - least, out_of_bounds="clip").fit(at, outcome)

@@ -18,7 +18,8 @@ from codescaler_plugin.scoring import Scorer
 
 MOST = 64
 SHOWN = (1, 2, 4, 8, 16, 32, 64)
-CHOICES = ("model", "random", "shortest", "longest", "oracle")
+CONTROLS = ("random", "shortest", "longest")  # they need no reward model
+CHOICES = ("model", *CONTROLS, "oracle")
 
 
 @dataclass(frozen=True)
@@ -175,7 +176,8 @@ def evaluate_candidates(
 ) -> dict[str, Any]:
     """Share of problems solved by each way to choose among N = 1 to `most` candidates, as JSON's types.
 
-    `random` is the share of passing candidates, `oracle` picks a passing one if there is any. A candidate without
+    `random` is the share of passing candidates, `oracle` picks a passing one if there is any. `strongest` is the one
+    of `CONTROLS` that solves most at the largest N. A candidate without
     usable code, or without a score, is chosen only where there is no other. `pair_accuracy` is the macro accuracy over
     right-against-wrong candidates of the problems that have both.
 
@@ -249,20 +251,22 @@ def evaluate_candidates(
                 for choice, rows_ in curves.items()
             }
             | {
-                "model above random": asdict(
+                f"model above {control}": asdict(
                     mean_of(
                         [
                             one[count - 1] - two[count - 1]
-                            for one, two in zip(curves["model"], curves["random"], strict=True)
+                            for one, two in zip(curves["model"], curves[control], strict=True)
                         ],
                         names,
                         seed=seed,
                         bounds=(-1, 1),
                     )
                 )
+                for control in CONTROLS
             }
             for count in shown
         },
+        "strongest": max(CONTROLS, key=lambda control: sum(row[most - 1] for row in curves[control])),
         "pair_accuracy": (
             asdict(mean_of(list(accuracies.values()), list(accuracies), seed=seed)) if accuracies else None
         ),

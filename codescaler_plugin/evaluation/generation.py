@@ -15,6 +15,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
+from codescaler_plugin.data.outputs import check_folder, write_text
 from codescaler_plugin.errors import ConfigError, DataError
 from codescaler_plugin.evaluation.intervals import Mean, mean_of
 from codescaler_plugin.extraction import extract_code
@@ -22,6 +23,7 @@ from codescaler_plugin.pipeline import CodeScaler
 from codescaler_plugin.preference.sandbox import run_tests
 from codescaler_plugin.records import Judgement, Problem, Status
 from codescaler_plugin.selection.sampling import completions_of, served_model, server_pool
+from codescaler_plugin.threads import fitting_threads
 
 BATCH_SIZE = 256
 
@@ -142,7 +144,7 @@ def sample_completions(
         ids = torch.tensor(padded, device=policy.device)
         lengths = torch.tensor([len(rows[index]) for index in batch], device=policy.device)
         mask = (torch.arange(width, device=policy.device) >= width - lengths[:, None]).long()
-        with torch.inference_mode():
+        with torch.inference_mode(), fitting_threads(policy):
             output = policy.generate(
                 input_ids=ids,
                 attention_mask=mask,
@@ -314,7 +316,7 @@ def generate(
         DataError: two problems with one id; or a line of the file that is none.
         GenerationError: the server failed. What has been written stays.
     """
-    folder.mkdir(parents=True, exist_ok=True)
+    check_folder(folder)
     _check_settings(folder / "sampling.json", {"model": model, **asdict(sampling)})
     path = folder / "generations.jsonl"
     there = Counter(row["problem_id"] for row in _lines(path))
@@ -357,7 +359,7 @@ def _check_settings(path: Path, settings: dict[str, Any]) -> None:
                 f"{path.parent} holds completions with {name} {before.get(name)!r}, not {settings[name]!r}: "
                 "give another output"
             )
-    path.write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
+    write_text(path, json.dumps(settings, indent=2) + "\n")
 
 
 def _lines(path: Path) -> list[dict[str, Any]]:

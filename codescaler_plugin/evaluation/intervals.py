@@ -3,7 +3,8 @@
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 
-from codescaler_plugin.errors import DataError, MissingExtraError
+from codescaler_plugin.errors import DataError
+from codescaler_plugin.extras import require
 
 RESAMPLES = 2000
 
@@ -50,12 +51,9 @@ def mean_of(
     """
     import numpy as np
 
-    try:
-        from scipy.stats import bootstrap  # type: ignore[import-untyped]
-    except ImportError as error:
-        raise MissingExtraError(
-            f'intervals need {error.name}. Install with: pip install "codescaler-plugin[report]"'
-        ) from error
+    require("an interval", "report", "scipy")
+    from scipy.stats import bootstrap  # type: ignore[import-untyped]
+
     if len(values) != len(problems) or not values:
         raise DataError(f"{len(values)} values of {len(problems)} problems: expected as many, and at least one")
     numbers = {problem: number for number, problem in enumerate(dict.fromkeys(problems))}

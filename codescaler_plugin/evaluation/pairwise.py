@@ -18,7 +18,7 @@ from codescaler_plugin.evaluation.intervals import mean_of, win
 from codescaler_plugin.evaluation.scored import Row, score_rows
 from codescaler_plugin.preference.rewrites import normal
 from codescaler_plugin.preference.rollouts import rows_of
-from codescaler_plugin.preference.surface import log_probability_accuracy, surface_accuracies
+from codescaler_plugin.preference.surface import check_causal_model, log_probability_wins, surface_wins
 from codescaler_plugin.records import PreferencePair
 from codescaler_plugin.scoring import Scorer
 
@@ -95,7 +95,8 @@ def evaluate_pairs(
     """Pair accuracy overall, in parts, and beside its controls, as JSON's types.
 
     A tie counts one half. Intervals are 95%, from a bootstrap over problems. `macro` counts each problem once.
-    `above` holds, pair by pair, the accuracy minus that of a length rule: what the model is worth beyond it. In the
+    `above` holds, pair by pair, the accuracy minus that of each control: what the model is worth beyond it;
+    `strongest` names the control over which that is least, each problem once. In the
     control `two right programs` 0.5 is wanted: `prefers rewritten` is against the same program through `ast.unparse`,
     `prefers longer` is between the shortest and the longest right program of a problem.
 
@@ -104,7 +105,7 @@ def evaluate_pairs(
         scorer: gives raw logits.
         human_bugs: pairs whose wrong side a person broke, see `read_human_bugs`.
         base_model: causal language model for the control by log-probability; None: left out.
-        base_pairs: pairs drawn for that control; `log-probability` holds the accuracy of both on the same draw.
+        base_pairs: pairs drawn for that control; `log_probability` holds the accuracy of both on the same draw.
         output: JSON lines of the pairs' scores; the controls' are kept beside it, as `*.controls.jsonl`.
         model: name of the model behind the scorer.
         seed: of the draws.
@@ -115,6 +116,8 @@ def evaluate_pairs(
         ConfigError, ScorerError: see `score_rows`.
         MissingExtraError: scipy is not installed.
     """
+    if base_model is not None:
+        check_causal_model(base_model)
     scored = score_pairs(pairs, scorer, output=output, model=model, progress=progress)
     wins = [win(one.gap, 0.0) for one in scored]
     problems = [one.problem for one in scored]
@@ -133,26 +136,36 @@ def evaluate_pairs(
             for name, rows in members.items()
         }
 
-    def above(other: Sequence[float]) -> dict[str, Any]:
-        gains = [one - two for one, two in zip(wins, other, strict=True)]
+    def both(values: Sequence[float], of: Sequence[str], bounds: tuple[float, float] = (0, 1)) -> dict[str, Any]:
         return {
-            "all": measured(gains, bounds=(-1, 1)),
-            "macro": measured(gains, macro=True, bounds=(-1, 1)),
+            name: asdict(mean_of(values, of, macro=name == "macro", seed=seed, bounds=bounds))
+            for name in ("all", "macro")
         }
 
-    controls: dict[str, Any] = {
-        "longer": {"all": measured(longer), "macro": measured(longer, macro=True)},
-        "shorter": {"all": measured(shorter), "macro": measured(shorter, macro=True)},
-        "surface": asdict(surface_accuracies([one.pair for one in scored])["all"]),
+    rules = {"longer": longer, "shorter": shorter, "surface": surface_wins([one.pair for one in scored])}
+    controls: dict[str, Any] = {name: both(values, problems) for name, values in rules.items()}
+    above = {
+        name: both([one - two for one, two in zip(wins, values, strict=True)], problems, (-1, 1))
+        for name, values in rules.items()
     }
     controls |= _both_right(scored, scorer, output, model, seed, progress)
     if human_bugs:
         controls["human_bugs"] = _human_bugs(human_bugs, scorer, output, model, seed, progress)
     if base_model is not None:
         drawn = Random(seed).sample(scored, min(base_pairs, len(scored)))
-        of_base = log_probability_accuracy([one.pair for one in drawn], base_model, limit=base_pairs, seed=seed)
-        of_model = mean_of([win(one.gap, 0.0) for one in drawn], [one.problem for one in drawn], seed=seed)
-        controls["log_probability"] = {"base": base_model, **asdict(of_base), "model": asdict(of_model)}
+        likely = log_probability_wins([one.pair for one in drawn], base_model)
+        held = [(one, other) for one, other in zip(drawn, likely, strict=True) if other is not None]
+        if held:
+            names = [one.problem for one, _ in held]
+            ours, theirs = [win(one.gap, 0.0) for one, _ in held], [other for _, other in held]
+            controls["log_probability"] = {
+                "base": base_model,
+                "pairs": len(held),
+                **both(theirs, names),
+                "model": asdict(mean_of(ours, names, macro=True, seed=seed)),
+            }
+            gains = [one - two for one, two in zip(ours, theirs, strict=True)]
+            above["log_probability"] = both(gains, names, (-1, 1))
     kinds = parts([one.pair.kind for one in scored])
     return {
         "pairs": len(pairs),
@@ -164,7 +177,8 @@ def evaluate_pairs(
         "pass_rate_gap": _in_order(parts([_bin(one.pair.margin, RATE_GAPS) for one in scored]), RATE_GAPS),
         "score_gap": _in_order(parts([_bin(abs(one.gap), SCORE_GAPS) for one in scored]), SCORE_GAPS),
         "controls": controls,
-        "above": {"longer": above(longer), "shorter": above(shorter)},
+        "above": above,
+        "strongest": min(above, key=lambda name: above[name]["macro"]["value"]),
     }
 
 

@@ -17,7 +17,9 @@ from pathlib import Path
 from typing import Any
 
 from codescaler_plugin import __version__
-from codescaler_plugin.errors import ConfigError, DataError, MissingExtraError
+from codescaler_plugin.data.outputs import check_folder, check_output, write_output, write_text
+from codescaler_plugin.errors import ConfigError, DataError
+from codescaler_plugin.extras import require
 
 EVALUATIONS = {
     "pairs": "Pairs",
@@ -27,6 +29,7 @@ EVALUATIONS = {
     "robustness": "Robustness",
     "latency": "Latency",
 }
+_STRONGEST = ("pairs", "candidates")  # their results name the control to compare with
 CARRY = (
     "A margin compares two programs of one problem. Scores have no common zero across problems, so a fixed threshold "
     "on a single score does not carry from one problem to the next."
@@ -35,6 +38,12 @@ CARRY = (
 _COLOURS = ("#1f6feb", "#d1582b", "#2a8f5d", "#8957b0", "#b08a00", "#c2427c", "#4a7a8c", "#6b6b6b")
 _SHADE = "#9aa0a6"
 _STYLES = ("concise", "detailed", "markdown")
+_CONTROLS = {
+    "longer": "“the longer is right”",
+    "shorter": "“the shorter is right”",
+    "surface": "length and style, fitted",
+    "log_probability": "mean log-probability",
+}
 
 
 _Models = Mapping[str, Mapping[str, Any]]  # label -> result
@@ -98,11 +107,8 @@ def write_summary(folder: Path, summary: Summary) -> Path:
         **summary.facts,
         "result": summary.result,
     }
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(row, indent=1, allow_nan=False) + "\n", encoding="utf-8")
-    except OSError as error:
-        raise ConfigError(f"cannot write {path}: {error.strerror}") from error
+    check_folder(folder)
+    write_text(path, json.dumps(row, indent=1, allow_nan=False) + "\n")
     return path
 
 
@@ -130,6 +136,8 @@ def _read_summary(file: Path) -> Summary:
         raise DataError(f"{file} is no summary of `codescaler evaluate`: {error}") from error
     if evaluation not in EVALUATIONS or not isinstance(result, dict):
         raise DataError(f"{file} is no summary of `codescaler evaluate`: evaluation {evaluation!r}")
+    if evaluation in _STRONGEST and "strongest" not in result:
+        raise DataError(f"{file} is of an older version and names no strongest control: run its command again")
     return Summary(evaluation, name, model, result, row)
 
 
@@ -141,6 +149,7 @@ def write_report(folders: Sequence[Path], output: Path, *, title: str = "Reward 
         DataError: a summary that cannot be read, or two of one model under one name.
         MissingExtraError: matplotlib is not installed.
     """
+    check_page(output)
     summaries = read_summaries(folders)
     return write_page(output, title, sections(summaries), Table(_MADE, list(_made(summaries))))
 
@@ -158,28 +167,40 @@ def write_page(output: Path, title: str, found: Sequence[Section], made: Table) 
         ConfigError: a path that cannot be written.
         MissingExtraError: matplotlib is not installed.
     """
-    try:
-        import matplotlib  # noqa: F401
-    except ImportError as error:
-        raise MissingExtraError(
-            f'the report needs {error.name}. Install with: pip install "codescaler-plugin[report]"'
-        ) from error
-    page, text = output.with_suffix(".html"), output.with_suffix(".md")
+    check_page(output)
+    page, text = _pages(output)
     plots = [[_svg(draw) for _, draw in section.plots] for section in found]
-    try:
-        page.parent.mkdir(parents=True, exist_ok=True)
-        page.write_text(_html(title, found, made, plots), encoding="utf-8")
-        pictures = output.with_name(f"{output.stem}_plots")
-        names: list[list[str]] = []
-        for number, drawn in enumerate(plots):
-            names.append([f"{pictures.name}/{number}_{place}.svg" for place in range(len(drawn))])
-            for name, plot in zip(names[-1], drawn, strict=True):
-                pictures.mkdir(exist_ok=True)
-                (pictures / Path(name).name).write_bytes(plot)
-        text.write_text(_markdown(title, found, made, names), encoding="utf-8")
-    except OSError as error:
-        raise ConfigError(f"cannot write {error.filename or output}: {error.strerror}") from error
+    write_text(page, _html(title, found, made, plots))
+    pictures = output.with_name(f"{output.stem}_plots")
+    names: list[list[str]] = []
+    for number, drawn in enumerate(plots):
+        names.append([f"{pictures.name}/{number}_{place}.svg" for place in range(len(drawn))])
+        for name, plot in zip(names[-1], drawn, strict=True):
+            check_folder(pictures)
+            with write_output(pictures / Path(name).name, binary=True) as file:
+                file.write(plot)
+    write_text(text, _markdown(title, found, made, names))
     return page, text
+
+
+def check_page(output: Path) -> None:
+    """Raise what would keep `write_page` from writing, before the work.
+
+    Raises:
+        MissingExtraError: matplotlib is not installed.
+        ConfigError: a path that cannot be written, or a Markdown file that belongs to no earlier page.
+    """
+    require("the report", "report", "matplotlib")
+    page, text = _pages(output)
+    check_folder(page.parent)
+    check_output(page)
+    check_output(text)
+    if text.exists() and not page.exists():
+        raise ConfigError(f"{text} is no page of ours and would be written over: give another --output")
+
+
+def _pages(output: Path) -> tuple[Path, Path]:
+    return output.with_suffix(".html"), output.with_suffix(".md")
 
 
 def sections(summaries: Sequence[Summary]) -> list[Section]:
@@ -269,13 +290,15 @@ def _verdict(gain: Mapping[str, Any]) -> str:
 def _pairs(title: str, models: _Models, colours: Mapping[str, str]) -> Section:
     findings = []
     for model, result in models.items():
-        rule = max(("longer", "shorter"), key=lambda one: result["controls"][one]["macro"]["value"])
-        gain = result["above"][rule]["macro"]
+        gain, own = result["above"][result["strongest"]]["macro"], result["macro"]["value"]
+        if result["strongest"] == "log_probability":  # on a draw of the pairs
+            own = result["controls"]["log_probability"]["model"]["value"]
         said = _verdict(gain)
         findings.append(
-            f"{model}: {result['macro']['value']:.3f} of a problem's pairs in the right order, {_gain(gain)} above "
-            f"“the {rule} is right”" + (f": {said}." if said else ".")
+            f"{model}: {own:.3f} of a problem's pairs in the right order, {_gain(gain)} above the best of "
+            f"{len(result['above'])} controls, {_CONTROLS[result['strongest']]}" + (f": {said}." if said else ".")
         )
+    controls = [name for name in _CONTROLS if any(name in result["above"] for result in models.values())]
     lines: list[Any] = [
         ("pairs", lambda one: f"{one['accuracy']['rows']:,}"),
         ("problems", lambda one: f"{one['accuracy']['problems']:,}"),
@@ -293,20 +316,14 @@ def _pairs(title: str, models: _Models, colours: Mapping[str, str]) -> Section:
         lines += ["Accuracy by gap of pass rates", *((name, _at("pass_rate_gap", name)) for name in rates)]
     lines += ["Accuracy by gap of scores", *((n, _at("score_gap", n)) for n in _names(models, "score_gap"))]
     lines += [
-        "Controls: what needs no reward model",
-        ("longer is right, each problem once", lambda one: _share(one["controls"]["longer"]["macro"])),
-        ("shorter is right, each problem once", lambda one: _share(one["controls"]["shorter"]["macro"])),
-        ("all of length and style, fitted", lambda one: _wilson(one["controls"]["surface"])),
-    ]
-    lines += [
-        ("mean log-probability", _control("log_probability", "--base-model MODEL", _wilson)),
+        "Controls: what needs no reward model, each problem once",
+        *((_CONTROLS[name], _control(name, "--base-model MODEL", _macro)) for name in _CONTROLS),
         (
-            "the reward model on the same pairs",
+            "the reward model on the pairs of the log-probability",
             lambda one: _share((one["controls"].get("log_probability") or {}).get("model")),
         ),
-        "Gain, pair by pair, each problem once",
-        ("over longer is right", lambda one: _gain(one["above"]["longer"]["macro"])),
-        ("over shorter is right", lambda one: _gain(one["above"]["shorter"]["macro"])),
+        "Gain over each, pair by pair, each problem once",
+        *((f"over {_CONTROLS[name]}", _above(name)) for name in controls),
         "Of two right programs (0.5 wanted)",
         ("prefers the longer", _control("prefers longer", "no problem has two")),
         ("prefers the rewritten", _control("prefers rewritten", "none can be rewritten")),
@@ -318,8 +335,7 @@ def _pairs(title: str, models: _Models, colours: Mapping[str, str]) -> Section:
     def shares(bars: Any) -> None:
         rows: list[tuple[str, Mapping[str, Any], str]] = []
         first = next(iter(models.values()))
-        for control in ("longer", "shorter"):
-            rows.append((f"{control} is right", first["controls"][control]["macro"], _SHADE))
+        rows += [(_CONTROLS[name], first["controls"][name]["macro"], _SHADE) for name in first["above"]]
         rows += [(model, result["macro"], colours[model]) for model, result in models.items()]
         for place, (_, one, colour) in enumerate(rows):
             bars.barh(place, one["value"], color=colour, height=0.6)
@@ -364,6 +380,18 @@ def _at(*path: str) -> Callable[[Mapping[str, Any]], str]:
         for key in path:
             place = (place or {}).get(key)
         return f"{_share(place)}, n={place['rows']:,}" if place else "-"
+
+    return cell
+
+
+def _macro(found: Mapping[str, Any]) -> str:
+    return _share(found["macro"])
+
+
+def _above(name: str) -> Callable[[Mapping[str, Any]], str]:
+    def cell(result: Mapping[str, Any]) -> str:
+        found = result["above"].get(name)
+        return "-" if found is None else _gain(found["macro"])
 
     return cell
 
@@ -470,10 +498,12 @@ def _candidates(title: str, models: _Models, colours: Mapping[str, str]) -> Sect
     for model, result in models.items():
         most = str(result["most"])
         line = result["table"][most]
-        gain, room = line["model above random"], line["oracle"]["value"] - line["random"]["value"]
+        strongest = result["strongest"]
+        gain, room = line[f"model above {strongest}"], line["oracle"]["value"] - line[strongest]["value"]
         said = _verdict(gain)
+        chosen = "a random choice" if strongest == "random" else f"the {strongest} program, which is the best control"
         findings.append(
-            f"{model}: best of {most} solves {line['model']['value']:.3f}, {_gain(gain)} above a random choice"
+            f"{model}: best of {most} solves {line['model']['value']:.3f}, {_gain(gain)} above {chosen}"
             + (f", {gain['value'] / room:.0%} of what a perfect choice would gain" if room > 0 < gain["value"] else "")
             + (f": {said}." if said else ".")
         )
@@ -525,12 +555,6 @@ def _calibration(title: str, models: _Models, _: Mapping[str, str]) -> Section:
         ("examples", lambda one: f"{one['examples']:,}"),
         ("problems", lambda one: f"{one['problems']:,}"),
         ("right", lambda one: f"{one['accuracy']:.3f}"),
-        "Expected calibration error, on problems not fitted on",
-        *((name, _number("methods", name, "error")) for name in _names(models, "methods")),
-        "Brier score",
-        *((name, _number("methods", name, "brier")) for name in _names(models, "methods")),
-        "Margin for a probability; share right",
-        *((name, _margin(name)) for name in _names(models, "margin_for")),
     ]
     if any("pooled" in result for result in models.values()):
         lines += [
@@ -556,7 +580,7 @@ def _calibration(title: str, models: _Models, _: Mapping[str, str]) -> Section:
                     else f"none of {result['examples']} examples would be taken for it"
                 )
             )
-            + f"; probabilities by {name} are off by {best['error']:.3f} on average."
+            + f"; probabilities by {_MAPS.get(name, name)} are off by {best['error']:.3f} on average."
         )
 
     def reliable(axes: Any, model: str) -> None:
@@ -573,20 +597,41 @@ def _calibration(title: str, models: _Models, _: Mapping[str, str]) -> Section:
 
     plots = [(f"Reliability: {model}", partial(reliable, model=model)) for model in models]
     text = (
-        "From a margin to the probability that the program in front is right. Beside a margin stands the share that "
-        "is right on problems not fitted on, each problem once, with Wilson's 95% interval. " + CARRY
+        "From a margin to the probability that the program in front is right. All numbers are of problems that the "
+        "map was not fitted on. The share right counts each problem once, with Wilson's 95% interval. " + CARRY
     )
-    return Section(title, text, findings, [_side_by_side(models, lines)], plots)
+    tables = [_side_by_side(models, lines)]
+    for model, result in models.items():
+        tables += [_maps(model, result), _margins(model, result)]
+    return Section(title, text, findings, tables, plots)
 
 
-def _margin(probability: str) -> Callable[[Mapping[str, Any]], str]:
-    def cell(result: Mapping[str, Any]) -> str:
-        margin, held = result["margin_for"][probability], result["reliable"][probability]
-        if margin is None:
-            return "-"
-        return f"{margin:.3f}; {_wilson(held) if held['examples'] else 'none'}, n={held['problems']:,}"
+_MAPS = {"as trained": "the margin's sigmoid", "isotonic": "isotonic", "platt": "Platt"}
 
-    return cell
+
+def _maps(model: str, result: Mapping[str, Any]) -> Table:
+    rows = [
+        [_MAPS.get(name, name), f"{one['error']:.3f}", f"{one['brier']:.3f}"]
+        for name, one in result["methods"].items()
+    ]
+    return Table(
+        ("map to a probability", "calibration error", "Brier score"),
+        rows,
+        f"{model}: how far the probabilities are off",
+    )
+
+
+def _margins(model: str, result: Mapping[str, Any]) -> Table:
+    rows = []
+    for wanted, margin in result["margin_for"].items():
+        held = result["reliable"][wanted]
+        came = [f"{held['share']:.3f}", f"{held['low']:.3f} to {held['high']:.3f}"] if held["examples"] else ["-", "-"]
+        rows.append([wanted, "never reached" if margin is None else f"{margin:.3f}", *came, f"{held['problems']:,}"])
+    return Table(
+        ("probability", "needs a margin of", "share right", "95% interval", "problems"),
+        rows,
+        f"{model}: margins, and what came of them",
+    )
 
 
 def _number(*path: str) -> Callable[[Mapping[str, Any]], str]:

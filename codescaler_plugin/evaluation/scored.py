@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from codescaler_plugin.data.outputs import check_folder
 from codescaler_plugin.errors import ConfigError
 from codescaler_plugin.scoring import Scorer
 
@@ -60,7 +61,7 @@ def score_rows(
     if output is None:
         return [scores for chunk in _chunks(rows) for scores in _scored(chunk, scorer, progress)]
     try:
-        output.parent.mkdir(parents=True, exist_ok=True)
+        check_folder(output.parent)
         file = output.open("ab+")
     except OSError as error:
         raise ConfigError(f"cannot write {output}: {error.strerror}") from error

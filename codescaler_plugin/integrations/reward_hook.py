@@ -21,10 +21,10 @@ import urllib3
 from urllib3.exceptions import HTTPError
 
 from codescaler_plugin.config import HOOK_VARIABLES, PREFIX, CodeScalerConfig, HookConfig
-from codescaler_plugin.errors import ConfigError, DataError, ScorerError
+from codescaler_plugin.errors import ConfigError, DataError, RefusedError, ScorerError
 from codescaler_plugin.extraction.prompts import response, user_turn
 from codescaler_plugin.records import Status
-from codescaler_plugin.scoring.http_pool import HttpPool, RefusedError
+from codescaler_plugin.scoring.http_pool import HttpPool
 from codescaler_plugin.serving.judging import Item, Judge, probability
 
 logger = logging.getLogger(__name__)

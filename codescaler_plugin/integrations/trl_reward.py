@@ -12,12 +12,15 @@ from time import perf_counter
 from typing import Any
 
 from codescaler_plugin.config import CodeScalerConfig
-from codescaler_plugin.errors import DataError
+from codescaler_plugin.errors import ConfigError, DataError, RefusedError, ScorerError
 from codescaler_plugin.pipeline import CodeScaler, Text
 from codescaler_plugin.records import Judgement, Status
 from codescaler_plugin.scoring import Scorer
 
 logger = logging.getLogger(__name__)
+
+POOR_CALLS = 3
+"""Calls in a row with more than `max_unscored` of the programs unscored after which a reward raises."""
 
 Observer = Callable[[Sequence[Text], Sequence[Judgement], Callable[[str, float], None] | None], None]
 """Called after each call of a reward with its problems, their judgements, and `log_metric` if the host gave one."""
@@ -29,8 +32,11 @@ class CodeScalerReward:  # a class, not a closure: async trainers pickle the rew
     Range: 0 for a completion without exactly one valid program; in (0, ∞) for a valid one; None where the reward
     model failed twice (TRL leaves such a sample out). Never NaN or infinite. The model loads on the first call.
 
+    It does not let a trainer go on without rewards: where the model fails on every program of the first call that has
+    any, and where more than `max_unscored` of the programs have no score in three calls in a row, it raises.
+
     Args:
-        model: hub id, directory, or `builtin`. Default: `CODESCALER_MODEL`, else the paper's 8B model.
+        model: hub id, directory, server, or `builtin`. Default: `CODESCALER_MODEL`, else the paper's 8B model.
         scorer: a `Scorer` to use instead of a model.
         problem_column: dataset column that holds the problem; default: the last user turn of the prompt.
         name: name in the logs (`rewards/<name>/mean`). Give each of several instances its own, for TRL merges equal
@@ -38,7 +44,8 @@ class CodeScalerReward:  # a class, not a closure: async trainers pickle the rew
         **config: other fields of `CodeScalerConfig`.
 
     Raises:
-        ConfigError: an unknown setting or `CODESCALER_*` variable, here; a model that cannot be used, on first call.
+        ConfigError: an unknown setting or `CODESCALER_*` variable, or both `model` and `scorer`, here; a model that
+            cannot be used, on first call.
 
     Example:
         >>> reward = CodeScalerReward(model="builtin")
@@ -55,13 +62,17 @@ class CodeScalerReward:  # a class, not a closure: async trainers pickle the rew
         name: str | None = None,
         **config: Any,
     ) -> None:
+        if scorer is not None and model is not None:
+            raise ConfigError(f"model {model!r} would have no effect with a scorer: give one of the two")
         settings = CodeScalerConfig.from_env(model=model, problem_column=problem_column, **config)
         self.scaler = CodeScaler(scorer, config=settings)
         self.__name__ = name or "codescaler_reward"
         self.observers: list[Observer] = []
+        self._has_scored = False
+        self._poor_calls = 0  # in a row, with too many programs without a score
 
-    def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "observers": []}  # they belong to this process
+    def __getstate__(self) -> dict[str, Any]:  # observers and counts belong to this process
+        return {**self.__dict__, "observers": [], "_has_scored": False, "_poor_calls": 0}
 
     def __call__(
         self,
@@ -80,10 +91,13 @@ class CodeScalerReward:  # a class, not a closure: async trainers pickle the rew
         Raises:
             DataError: a prompt or completion of the wrong form, or the problem column is missing.
             ConfigError: the model cannot be used.
+            ScorerError: no program of the first call was scored, or too few in three calls in a row, see the class.
         """
         problems = self._problems(prompts, columns)
         start = perf_counter()
-        judgements = self.scaler.judge(problems, completions, on_scorer_error="none")
+        failures: list[ScorerError] = []
+        judgements = self.scaler.judge(problems, completions, on_scorer_error="none", failures=failures)
+        self._check_scored(judgements, failures)
         seconds = perf_counter() - start
         if log_metric is not None:
             for metric, value in _metrics(judgements, seconds).items():
@@ -94,6 +108,30 @@ class CodeScalerReward:  # a class, not a closure: async trainers pickle the rew
         for observe in self.observers:
             observe(problems, judgements, log_metric)
         return [judgement.reward for judgement in judgements]
+
+    def _check_scored(self, judgements: Sequence[Judgement], failures: Sequence[ScorerError]) -> None:
+        """Raise where going on would train on nothing."""
+        valid = [judgement for judgement in judgements if judgement.status is Status.OK]
+        if not valid:
+            return
+        unscored = sum(judgement.score is None for judgement in valid)
+        cause = next((error for error in failures if not isinstance(error, RefusedError)), None)
+        if not self._has_scored and unscored == len(valid) and cause is not None:
+            raise ScorerError(
+                f"{self.__name__}: the reward model scored none of the {unscored} valid programs of its first call. "
+                f"{cause}"
+            ) from cause
+        self._has_scored |= unscored < len(valid)
+        limit = self.scaler.config.max_unscored
+        self._poor_calls = self._poor_calls + 1 if unscored > limit * len(valid) else 0
+        if self._poor_calls == POOR_CALLS:
+            self._poor_calls = 0
+            reason = f"The last error: {failures[-1]}" if failures else "The warnings logged before say why"
+            raise ScorerError(
+                f"{self.__name__}: {unscored} of {len(valid)} valid programs got no score, more than max_unscored="
+                f"{limit:g} for {POOR_CALLS} calls in a row. {reason}. Mend that, or set max_unscored=1 to go on "
+                "without these samples"
+            ) from (failures[-1] if failures else None)
 
     def _problems(self, prompts: Sequence[Text], columns: dict[str, Any]) -> Sequence[Text]:
         column = self.scaler.config.problem_column

@@ -5,26 +5,34 @@ problems, margins from pass rates, metrics by set and by kind, and batches that 
 only once. Everything else (PEFT, accelerate, DeepSpeed, checkpoints, the hub) is the host's.
 """
 
+import logging
+import re
 import textwrap
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
+from pathlib import Path
 from random import Random
 from typing import Any
 
 import torch
+from datasets import Dataset
 from transformers import TrainerCallback
 from transformers.modeling_outputs import SequenceClassifierOutput
 from trl import RewardConfig, RewardTrainer
 from trl.trainer.reward_trainer import DataCollatorForPreference
 
+from codescaler_plugin import __version__
 from codescaler_plugin.errors import ConfigError, DataError
-from codescaler_plugin.preference.preparation import prepare_preference_dataset
+from codescaler_plugin.preference.pairs import TRAIN, split_of
+from codescaler_plugin.preference.preparation import prepare_preference_dataset, split_rows
 from codescaler_plugin.preference.rewrites import KEEPING, rewrite_both
 from codescaler_plugin.scoring import attention
 from codescaler_plugin.scoring.forward import tree_attention
 from codescaler_plugin.scoring.prefix_tree import plan_rows
 from codescaler_plugin.scoring.rendering import Renderer, Unscorable
+
+logger = logging.getLogger(__name__)
 
 UNALIGNED = "unaligned"
 
@@ -81,11 +89,50 @@ class CodeScalerRewardConfig(RewardConfig):  # type: ignore[misc]
             raise ConfigError(f"margin_scale is {self.margin_scale}: expected at least 0")
 
 
+_STOCK_ABOUT = re.compile(
+    r"This model is a fine-tuned version of .*?(?=^## Training procedure)", re.DOTALL | re.MULTILINE
+)
+"""Of trl 1.16, `templates/rm_model_card.md`: the base model (`None` for a folder) and a use without chat template."""
+
+_ABOUT = """\
+This reward model scores a program for a programming problem; higher is better, and only scores of one problem compare.
+It was trained from {base} on {pairs:,} pairs of a right and a wrong program, by `CodeScalerRewardTrainer` of
+codescaler-plugin {version}.
+
+## Quick start
+
+```python
+from codescaler_plugin import CodeScaler, load_scorer
+
+scaler = CodeScaler(load_scorer("{model}"))
+completion = "```python\\ndef solve(xs):\\n    return sum(xs)\\n```"
+[judgement] = scaler.judge(["Write solve(xs): return the sum of the list xs."], [completion])
+print(judgement.status, judgement.score, judgement.reward)
+```
+
+As a reward in TRL: `GRPOTrainer(..., reward_funcs=[CodeScalerReward(model="{model}")])`.
+
+"""
+
+
+def _base_name(name: str) -> str:
+    """The model that training began from, for its card: an id as a link, a folder by its name."""
+    if not name:
+        return "a model that was given as an object"
+    if Path(name).is_dir() or not re.fullmatch(r"[\w.-]+/[\w.-]+", name):
+        return f"`{Path(name).name}`"
+    return f"[{name}](https://huggingface.co/{name})"
+
+
 class CodeScalerRewardTrainer(RewardTrainer):  # type: ignore[misc]
     """TRL's `RewardTrainer` for pairs of programs; same signature.
 
     `train_dataset` and `eval_dataset` hold pairs in any of the columns that `preference.pairs` reads, or what
     `prepare_preference_dataset` gives. Checked before the first step.
+
+    Of a training set with a column `split`, only the rows of `train` are trained on. The others are the evaluation
+    set where none is given. An evaluation set that holds both loses its rows of `train`. A warning counts what is
+    left out.
 
     The loss is TRL's, of the pairs and the unaligned ones: -log sigmoid(chosen - rejected - margin), and its centring.
     Logged besides TRL's metrics: `accuracy/<kind>`; each evaluation set has its metrics under its own name.
@@ -114,6 +161,8 @@ class CodeScalerRewardTrainer(RewardTrainer):  # type: ignore[misc]
         model: Any,
         args: CodeScalerRewardConfig | None = None,
         data_collator: Any = None,
+        train_dataset: Any = None,
+        eval_dataset: Any = None,
         *rest: Any,
         **settings: Any,
     ) -> None:
@@ -130,7 +179,10 @@ class CodeScalerRewardTrainer(RewardTrainer):  # type: ignore[misc]
             )
         self._kinds = [UNALIGNED]
         self._prefix = "eval"
-        super().__init__(model, args, data_collator, *rest, **settings)
+        if _is_pairs(train_dataset):
+            train_dataset, held_out = split_rows(train_dataset, name="train")
+            eval_dataset = held_out if eval_dataset is None else eval_dataset
+        super().__init__(model, args, data_collator, train_dataset, eval_dataset, *rest, **settings)
         if data_collator is None:
             stock: DataCollatorForPreference = self.data_collator  # type: ignore[has-type]
             self.data_collator = _PairCollator(stock, self.processing_class, args, self._kinds)
@@ -140,6 +192,8 @@ class CodeScalerRewardTrainer(RewardTrainer):  # type: ignore[misc]
 
     def _prepare_dataset(self, dataset: Any, processing_class: Any, args: Any, dataset_name: str) -> Any:
         """Pairs as ids, with what the collator needs; TRL calls this for every dataset, also in `evaluate`."""
+        if dataset_name != "train":
+            dataset = _held_out(dataset, dataset_name)
         if not {"chosen_ids", "rejected_ids"} <= set(dataset.column_names or ()):
             with args.main_process_first(desc=f"preparing {dataset_name}"):
                 dataset = prepare_preference_dataset(
@@ -150,6 +204,7 @@ class CodeScalerRewardTrainer(RewardTrainer):  # type: ignore[misc]
                     margin_scale=args.margin_scale,
                     name=dataset_name,
                     least=2 if dataset_name == "train" else 1,
+                    split=None,
                 )
         if "kind" in dataset.column_names:
             self._kinds += sorted(set(dataset.unique("kind")) - set(self._kinds))
@@ -200,6 +255,22 @@ class CodeScalerRewardTrainer(RewardTrainer):  # type: ignore[misc]
             metrics.clear()
         super().log(logs, start_time)
 
+    def create_model_card(self, *args: Any, **kwargs: Any) -> None:  # the host's arguments
+        """TRL's card; what the model is and how it is used are said for a reward model of code."""
+        super().create_model_card(*args, **kwargs)
+        if not self.is_world_process_zero():
+            return
+        page = Path(self.args.output_dir, "README.md")
+        about = _ABOUT.format(
+            base=_base_name(self.model.config._name_or_path),
+            pairs=len(self.train_dataset),
+            version=__version__,
+            model=self.hub_model_id or self.args.output_dir,
+        )
+        text, found = _STOCK_ABOUT.subn(lambda _: about, page.read_text(encoding="utf-8"))
+        if found:
+            page.write_text(text, encoding="utf-8")
+
     def _count_kinds(self, kinds: Any, right: Any) -> None:
         if self.model.training:  # unaligned pairs are no rows of the dataset: nothing is to be cut at its end
             with _gathers_unequal(self.accelerator):
@@ -214,6 +285,23 @@ class CodeScalerRewardTrainer(RewardTrainer):  # type: ignore[misc]
         """The classifier inside whatever accelerate and PEFT have put around it."""
         inner = self.accelerator.unwrap_model(model) if hasattr(self, "accelerator") else model
         return inner.get_base_model() if hasattr(inner, "get_base_model") else inner
+
+
+def _is_pairs(dataset: Any) -> bool:
+    """Whether a dataset can be divided: it does not stream, and its rows name a split."""
+    return isinstance(dataset, Dataset) and "split" in dataset.column_names
+
+
+def _held_out(dataset: Any, name: str) -> Any:
+    """An evaluation set without rows that are trained on; one of such rows alone stays."""
+    if not _is_pairs(dataset) or {split_of({"split": one}) for one in dataset.unique("split")} <= {TRAIN}:
+        return dataset
+    others = [number for number, one in enumerate(dataset["split"]) if split_of({"split": one}) != TRAIN]
+    if len(others) < len(dataset):
+        logger.warning(
+            "%s: %d of %d pairs are left out: they are trained on", name, len(dataset) - len(others), len(dataset)
+        )
+    return dataset.select(others)
 
 
 class SharedPrefixes:

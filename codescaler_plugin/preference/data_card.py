@@ -9,13 +9,14 @@ import json
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
-from importlib.util import find_spec
 from pathlib import Path
 from statistics import fmean, quantiles
-from typing import Any
+from typing import IO, Any
 
 from codescaler_plugin import __version__
-from codescaler_plugin.errors import ConfigError, MissingExtraError
+from codescaler_plugin.data.outputs import check_folder, write_output, write_text
+from codescaler_plugin.errors import ConfigError
+from codescaler_plugin.extras import require
 from codescaler_plugin.preference.surface import log_probability_accuracy, surface_accuracies
 from codescaler_plugin.records import PreferencePair
 
@@ -49,22 +50,31 @@ def write_data_card(
         ConfigError: there is nothing to describe, or the folder cannot be written.
         MissingExtraError: matplotlib is not installed.
     """
-    if find_spec("matplotlib") is None:
-        raise MissingExtraError(
-            'the data card needs matplotlib. Install with: pip install "codescaler-plugin[report]"'
-        )
+    check_card(folder)
     if not pairs:
         raise ConfigError("no pairs: there is nothing to describe in a data card")
     facts = card_facts(pairs, reports=reports, inputs=inputs, outputs=outputs, model=model)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / "data_card.json").write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
-        _plot(pairs, facts, folder / "data_card.png")
-        page = folder / "README.md"
-        page.write_text(_markdown(title, facts), encoding="utf-8")
-    except OSError as error:
-        raise ConfigError(f"cannot write {folder}: {error.strerror}") from error
+    write_text(folder / "data_card.json", json.dumps(facts, indent=2) + "\n")
+    with write_output(folder / "data_card.png", binary=True) as file:
+        _plot(pairs, facts, file)
+    page = folder / "README.md"
+    write_text(page, _markdown(title, facts))
     return page
+
+
+def check_card(folder: Path) -> None:
+    """Raise what would keep `write_data_card` from writing into `folder`, before the pairs are made.
+
+    Raises:
+        MissingExtraError: matplotlib is not installed.
+        ConfigError: the folder cannot be made or written, or its `README.md` belongs to something else.
+    """
+    require("the data card", "report", "matplotlib")
+    check_folder(folder)
+    if (folder / "README.md").exists() and not (folder / "data_card.json").exists():
+        raise ConfigError(
+            f"{folder / 'README.md'} is not a data card's and would be written over: give another folder"
+        )
 
 
 def card_facts(
@@ -298,7 +308,7 @@ def _report(number: int, report: Mapping[str, Any]) -> list[str]:
 # The plots
 
 
-def _plot(pairs: Sequence[PreferencePair], facts: Mapping[str, Any], path: Path) -> None:
+def _plot(pairs: Sequence[PreferencePair], facts: Mapping[str, Any], file: IO[bytes]) -> None:
     from matplotlib.figure import Figure
     from matplotlib.ticker import MaxNLocator
 
@@ -368,4 +378,4 @@ def _plot(pairs: Sequence[PreferencePair], facts: Mapping[str, Any], path: Path)
     for axes in (kinds, rates, lengths, problems, steps, predictors):
         axes.grid(alpha=0.3)
         axes.set_axisbelow(True)
-    figure.savefig(path, dpi=100)
+    figure.savefig(file, dpi=100)

@@ -59,6 +59,28 @@ class MiningReport:
     splits: dict[str, int] = field(default_factory=dict)
     settings: dict[str, Any] = field(default_factory=dict)
 
+    def why_no_pairs(self) -> str:
+        """The cause where no pair was made, and the next step; of several causes the one that took the last."""
+        contaminated = self.problems.get("contaminated", 0)
+        mixed = self.problems.get("mixed", 0)
+        if contaminated and contaminated == mixed:
+            names = ", ".join(sorted({one.evaluation for one in self.contamination}))
+            return (
+                f"all {contaminated} problems that allow a pair are contaminated: they are in {names}. Give rollouts "
+                "of other problems, or leave --decontaminate out"
+            )
+        if self.rows and sum(self.unusable.values()) == self.rows:
+            statuses = ", ".join(f"{status} {count:,}" for status, count in self.unusable.items())
+            return f"none of {self.rows:,} rows holds a usable program ({statuses}): see codescaler extract --explain"
+        if not mixed:
+            return (
+                "a pair needs a problem with a program that passes and one that fails: "
+                f"{self.problems.get('all pass', 0):,} problems have none that fails, "
+                f"{self.problems.get('all fail', 0):,} none that passes"
+            )
+        reasons = ", ".join(f"{reason} {count:,}" for reason, count in self.dropped.items())
+        return f"all programs were dropped ({reasons})"
+
 
 @dataclass(slots=True)
 class _Program:
@@ -179,7 +201,7 @@ def refine_pairs(
     texts = [group[0].problem for group in groups.values()]
     found = contaminated(texts, evaluation or {})
     report.contamination = list(found.values())
-    report.problems = {"mixed": len(groups) - len(found), "contaminated": len(found)}
+    report.problems = {"mixed": len(groups), "contaminated": len(found)}
     by_problem = []
     for index, group in enumerate(groups.values()):
         if index in found:

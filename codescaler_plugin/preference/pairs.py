@@ -17,14 +17,17 @@ import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, fields
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
+from codescaler_plugin.data.outputs import write_output
 from codescaler_plugin.errors import ConfigError, DataError
 from codescaler_plugin.pipeline import completion_text, problem_text
 from codescaler_plugin.preference.rollouts import rows_of, whole_step
 from codescaler_plugin.records import PreferencePair
 
 EXPORTS = ("pairs", "codescaler", "trl", "openrlhf")
+TRAIN = "train"
+"""The split that is trained on; all others are not."""
 
 _FIELDS = tuple(field.name for field in fields(PreferencePair))
 
@@ -50,6 +53,11 @@ def read_pairs(path: str | Path, *, on_bad: Callable[[str], None] | None = None)
 def is_pair(row: Mapping[str, Any]) -> bool:
     """Whether a row holds a pair, to tell a file of pairs from one of verdicts."""
     return {"chosen", "rejected"} <= row.keys() or {"code_pos", "code_neg"} <= row.keys()
+
+
+def split_of(row: Mapping[str, Any]) -> str:
+    """The split of a row; one that names none is trained on."""
+    return str(row.get("split") or TRAIN)
 
 
 def pair_of(row: Mapping[str, Any]) -> PreferencePair:
@@ -86,7 +94,7 @@ def pair_of(row: Mapping[str, Any]) -> PreferencePair:
         problem_id=str(row.get("problem_id") or ""),
         margin=None if margin is None else float(margin),
         step=None if step is None else whole_step(step),
-        split=str(row.get("split") or "train"),
+        split=split_of(row),
         source=str(row.get("source") or ""),
     )
 
@@ -117,43 +125,53 @@ def export_pairs(pairs: Sequence[PreferencePair], format: str = "pairs") -> Iter
     )
 
 
-def write_pairs(pairs: Sequence[PreferencePair], path: Path, format: str = "pairs") -> list[Path]:  # noqa: A002
+def write_pairs(
+    pairs: Sequence[PreferencePair],
+    path: Path,
+    format: str = "pairs",  # noqa: A002
+    *,
+    held_out: Path | None = None,
+) -> list[Path]:
     """Write pairs as JSON lines (`.jsonl`, `.jsonl.gz`) or `.parquet`, by the file's name; return the files.
 
-    A format without a column for the split gets two files: held-out pairs go to `NAME.held_out.SUFFIX`.
+    Args:
+        pairs: n pairs.
+        path: file of the pairs to train on, or of all where one file holds both splits.
+        format: columns, one of `EXPORTS`.
+        held_out: file of the held-out pairs. None: `path`, and for a format without a column for the split
+            `NAME.held_out.SUFFIX` beside it.
 
     Raises:
         ConfigError: an unknown format or suffix, or a path that cannot be written.
     """
-    suffix = _suffix(path)
+    files = output_files(path, format, held_out)
     sides = {path: list(pairs)}
-    held_out = [pair for pair in pairs if pair.split != "train"]
-    if format != "pairs" and held_out:
-        sides = {
-            path: [pair for pair in pairs if pair.split == "train"],
-            path.with_name(f"{path.name.removesuffix(suffix)}.held_out{suffix}"): held_out,
-        }
+    rest = [pair for pair in pairs if pair.split != TRAIN]
+    if len(files) > 1 and (rest or held_out is not None):
+        sides = {path: [pair for pair in pairs if pair.split == TRAIN], files[1]: rest}
     for file, side in sides.items():
-        rows = export_pairs(side, format)
-        try:
-            _write_parquet(rows, file) if suffix == ".parquet" else _write_lines(rows, file)
-        except OSError as error:
-            raise ConfigError(f"cannot write {file}: {error.strerror}") from error
+        with write_output(file, binary=True) as sink:
+            rows = export_pairs(side, format)
+            _write_parquet(rows, sink) if _suffix(file) == ".parquet" else _write_lines(rows, sink, _suffix(file))
     return list(sides)
 
 
-def check_output(path: Path, format: str, inputs: Sequence[str]) -> None:  # noqa: A002
-    """What `write_pairs` would find wrong only after the work, and that no input is written over.
+def output_files(path: Path, format: str, held_out: Path | None = None) -> list[Path]:  # noqa: A002
+    """The files that `write_pairs` may write: one, or one for each split.
 
     Raises:
-        ConfigError: an unknown format or suffix, a folder that is not there, or a path that is also an input.
+        ConfigError: an unknown format or suffix, or one path for both splits.
     """
     _check_format(format)
-    _suffix(path)
-    if not path.parent.is_dir():
-        raise ConfigError(f"cannot write {path}: no folder {path.parent}; make it first")
-    if path.exists() and any(Path(one).exists() and path.samefile(one) for one in inputs):
-        raise ConfigError(f"{path} is read and would be written over: give another --output")
+    suffix = _suffix(path)
+    if held_out is not None:
+        _suffix(held_out)
+        if held_out.resolve() == path.resolve():
+            raise ConfigError(f"{path} is given for both splits: give two files, or leave the second out")
+        return [path, held_out]
+    if format == "pairs":
+        return [path]
+    return [path, path.with_name(f"{path.name.removesuffix(suffix)}.held_out{suffix}")]
 
 
 def _check_format(name: str) -> None:
@@ -168,16 +186,16 @@ def _suffix(path: Path) -> str:
     return suffix
 
 
-def _write_lines(rows: Iterable[Mapping[str, Any]], file: Path) -> None:
-    if file.suffix == ".gz":  # without a time, so that equal pairs are equal files
-        with file.open("wb") as raw, gzip.GzipFile(fileobj=raw, mode="wb", mtime=0) as zipped:
-            zipped.writelines(json.dumps(row).encode() + b"\n" for row in rows)
-        return
-    with file.open("w", encoding="utf-8") as lines:
-        lines.writelines(json.dumps(row) + "\n" for row in rows)
+def _write_lines(rows: Iterable[Mapping[str, Any]], file: IO[bytes], suffix: str) -> None:
+    lines = (json.dumps(row).encode() + b"\n" for row in rows)
+    if suffix == ".jsonl.gz":  # without a time and a name, so that equal pairs are equal files
+        with gzip.GzipFile("", mode="wb", fileobj=file, mtime=0) as zipped:
+            zipped.writelines(lines)
+    else:
+        file.writelines(lines)
 
 
-def _write_parquet(rows: Iterable[Mapping[str, Any]], file: Path) -> None:
+def _write_parquet(rows: Iterable[Mapping[str, Any]], file: IO[bytes]) -> None:
     import pyarrow as arrow
     import pyarrow.parquet as parquet
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from codescaler_plugin.errors import ConfigError, DataError
 from codescaler_plugin.extraction import extract_all
-from codescaler_plugin.preference.pairs import pair_of
+from codescaler_plugin.preference.pairs import TRAIN, pair_of, split_of
 from codescaler_plugin.records import PreferencePair, Status
 from codescaler_plugin.scoring.rendering import Renderer, Unscorable
 
@@ -25,6 +25,7 @@ def prepare_preference_dataset(
     margin_scale: float = 0.0,
     name: str = "dataset",
     least: int = 2,
+    split: str | None = TRAIN,
 ) -> Any:
     """A dataset for `CodeScalerRewardTrainer`, TRL's stock `RewardTrainer` or `trl reward`.
 
@@ -43,16 +44,21 @@ def prepare_preference_dataset(
         margin_scale: target margin of the loss per unit of the pairs' `margin`, the gap of their pass rates; 0: none.
         name: of the dataset, for messages.
         least: pairs that must remain; 1 is enough to evaluate on.
+        split: of rows with a column `split`, those of this one; the others are left out, counted in a warning. Rows
+            without the column, or with null in it, are of `train`. None: all rows.
 
     Raises:
         ConfigError: the dataset streams: it could not be checked before training.
-        DataError: fewer than `least` pairs; or rows that are no pair, have empty code or equal sides, or whose chosen
-            side is no program, or without `margin` where it is asked for. Their numbers are in the message.
+        DataError: no row of the split; fewer than `least` pairs; or rows that are no pair, have empty code or equal
+            sides, or whose chosen side is no program, or without `margin` where it is asked for. Their numbers are in
+            the message.
     """
     from datasets import Dataset, IterableDataset
 
     if isinstance(dataset, IterableDataset):
         raise ConfigError(f"{name} streams: give a dataset that can be read and checked before training")
+    if split is not None:
+        dataset, _ = split_rows(dataset, split, name=name)
     checked, dropped = _checked(dataset, language, margin_scale > 0, name)
     renderer = Renderer(tokenizer, max_length)
     items = [(pair.problem, code) for pair in checked for code in (pair.chosen, pair.rejected)]
@@ -87,6 +93,40 @@ def prepare_preference_dataset(
     if len(rows) < least:
         raise DataError(f"{name} has {len(rows)} usable pairs of {len(checked) + dropped}: expected at least {least}")
     return Dataset.from_list(rows)
+
+
+def split_rows(dataset: Any, split: str = TRAIN, *, name: str = "dataset") -> tuple[Any, Any]:
+    """The rows of a split, and the others; the latter are None if there are none.
+
+    A dataset of `datasets` gives two of the same kind, other rows two lists. A warning tells how many were left out.
+
+    Args:
+        dataset: rows; what has no column `split` is of `train`.
+        split: of the first part.
+        name: of the dataset, for messages.
+
+    Raises:
+        DataError: no row is of this split.
+    """
+    is_dataset = hasattr(dataset, "select")
+    if is_dataset:
+        splits = [split_of({"split": one}) for one in dataset["split"]] if "split" in dataset.column_names else []
+        rows = dataset
+    else:
+        rows = list(dataset)
+        splits = [split_of(row) for row in rows]
+    counts = Counter(splits or [TRAIN])
+    if counts.keys() == {split} or not len(rows):
+        return dataset if is_dataset else rows, None
+    others = ", ".join(f"{count} of {one!r}" for one, count in counts.items() if one != split)
+    if split not in counts:
+        raise DataError(f"{name} has no row of the split {split!r}, but {others}: give rows of it, or another split")
+    logger.warning(
+        "%s: %d of %d pairs are left out: %s, not %r", name, len(splits) - counts[split], len(splits), others, split
+    )
+    sides = [[number for number, one in enumerate(splits) if (one == split) == wanted] for wanted in (True, False)]
+    first, second = (rows.select(side) if is_dataset else [rows[number] for number in side] for side in sides)
+    return first, second
 
 
 def _checked(

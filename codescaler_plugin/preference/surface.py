@@ -6,7 +6,8 @@ problems that they were not fitted on.
 """
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from math import sqrt
 from random import Random
@@ -83,12 +84,7 @@ def surface_accuracies(pairs: Sequence[PreferencePair]) -> dict[str, Accuracy]:
 
     if not pairs:
         return {}
-    sides = [
-        np.array([[feature(code) for feature in FEATURES.values()] for code in codes])
-        for codes in ([pair.chosen for pair in pairs], [pair.rejected for pair in pairs])
-    ]
-    gaps = sides[0] - sides[1]
-    half = np.array([crc32(pair.problem.encode()) % 2 == 0 for pair in pairs])
+    gaps, half = _measured(pairs)
     signs = np.sign(gaps)
     wins = np.full(gaps.shape, 0.5)
     for test in (half, ~half):
@@ -100,6 +96,25 @@ def surface_accuracies(pairs: Sequence[PreferencePair]) -> dict[str, Accuracy]:
     for kind in dict.fromkeys(pair.kind for pair in pairs):
         found[f"all: {kind}"] = accuracy(_cross_fitted(gaps[kinds == kind], half[kinds == kind]))
     return found
+
+
+def surface_wins(pairs: Sequence[PreferencePair]) -> list[float]:
+    """Pair by pair, whether the regression over all features puts the right program first: 1, 0, or 0.5 for a tie.
+
+    Fitted on the other half of the problems, see `surface_accuracies`. Same length, same order.
+    """
+    return _cross_fitted(*_measured(pairs)) if pairs else []
+
+
+def _measured(pairs: Sequence[PreferencePair]) -> tuple[Any, Any]:
+    """Gaps of the features [pairs, features], right minus wrong, and which half each pair is in."""
+    import numpy as np
+
+    sides = [
+        np.array([[feature(code) for feature in FEATURES.values()] for code in codes])
+        for codes in ([pair.chosen for pair in pairs], [pair.rejected for pair in pairs])
+    ]
+    return sides[0] - sides[1], np.array([crc32(pair.problem.encode()) % 2 == 0 for pair in pairs])
 
 
 def _cross_fitted(gaps: Any, half: Any) -> list[float]:
@@ -149,16 +164,46 @@ def log_probability_accuracy(
     Raises:
         ConfigError: no such model can be had.
     """
+    drawn = Random(seed).sample(list(pairs), min(limit, len(pairs)))
+    wins = log_probability_wins(drawn, model, max_length=max_length)
+    return accuracy([one for one in wins if one is not None])
+
+
+def check_causal_model(model: str) -> None:
+    """Raise where there is no such model, before other work is done; its weights are not loaded.
+
+    Raises:
+        ConfigError: no such model can be had.
+    """
+    from transformers import AutoConfig, AutoTokenizer
+
+    with _named(model):
+        AutoConfig.from_pretrained(model)
+        AutoTokenizer.from_pretrained(model)
+
+
+@contextmanager
+def _named(model: str) -> Iterator[None]:
+    try:
+        yield
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"no causal model can be loaded from {model!r}: {str(error).splitlines()[0]}") from error
+
+
+def log_probability_wins(pairs: Sequence[PreferencePair], model: str, *, max_length: int = 2048) -> list[float | None]:
+    """Pair by pair, whether a causal model finds the right program more likely per token: 1, 0, or 0.5 for a tie.
+
+    None for a pair with more than `max_length` tokens on a side. Same length, same order. For the arguments and
+    errors see `log_probability_accuracy`.
+    """
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    try:
+    with _named(model):
         tokenizer = AutoTokenizer.from_pretrained(model)
         policy = AutoModelForCausalLM.from_pretrained(model, dtype=torch.float32).eval()
-    except (OSError, ValueError) as error:
-        raise ConfigError(f"no causal model can be loaded from {model!r}: {str(error).splitlines()[0]}") from error
-    wins: list[float] = []
-    for pair in Random(seed).sample(list(pairs), min(limit, len(pairs))):
+    wins: list[float | None] = []
+    for pair in pairs:
         prompt = pair.problem + "\n"
         if tokenizer.chat_template:
             turns = [{"role": "user", "content": pair.problem}]
@@ -166,6 +211,7 @@ def log_probability_accuracy(
         before = tokenizer(prompt, add_special_tokens=False)["input_ids"]
         codes = [tokenizer(code, add_special_tokens=False)["input_ids"] for code in (pair.chosen, pair.rejected)]
         if not before or len(before) + max(map(len, codes)) > max_length:
+            wins.append(None)
             continue
         means = []
         for code in codes:
@@ -174,4 +220,4 @@ def log_probability_accuracy(
                 logits = policy(input_ids=ids).logits[0, len(before) - 1 : -1].float()
             means.append(float(logits.log_softmax(-1).gather(1, ids[0, len(before) :, None]).mean()))
         wins.append(0.5 if means[0] == means[1] else float(means[0] > means[1]))
-    return accuracy(wins)
+    return wins

@@ -1,7 +1,7 @@
 """(problem, code) -> raw logit. The one seam behind which reward models live."""
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Any, Protocol
 
 from codescaler_plugin.errors import ConfigError
 from codescaler_plugin.scoring.cache import CACHE_SIZE
@@ -34,7 +34,8 @@ def load_scorer(
     """The scorer for a model's name. Nothing is loaded or asked over the network before its first call.
 
     Args:
-        model: a directory, a hub id, or `builtin`: in this process (`TransformersScorer`).
+        model: a directory or a hub id: in this process (`TransformersScorer`). `builtin`: the embedded model, with a
+            warning on problems that are none of the quickstart's.
             `vllm+http://host:8000`: a vLLM server, several divided by commas (`VllmScorer`); `#id` at the end
             holds them to a model.
             `http://host:9000`: a codescaler server, several divided by commas (`RemoteScorer`).
@@ -70,15 +71,15 @@ def load_scorer(
         return RemoteScorer(model, api_key=api_key)
     if tokenizer is not None:
         raise ConfigError(f"tokenizer is for a vLLM server's model: {model!r} brings its own")
-    from codescaler_plugin.builtin import REWARD_MODEL
+    from codescaler_plugin.scoring.builtin_scorer import BuiltinScorer
     from codescaler_plugin.scoring.transformers_scorer import TransformersScorer
 
-    return TransformersScorer(
-        str(REWARD_MODEL) if model == "builtin" else model,
-        max_length=max_length,
-        max_tokens=max_tokens,
-        device=device,
-        cache_size=cache_size,
-        cache_dir=cache_dir,
-        offload=offload,
-    )
+    settings: dict[str, Any] = {
+        "max_length": max_length,
+        "max_tokens": max_tokens,
+        "device": device,
+        "cache_size": cache_size,
+        "cache_dir": cache_dir,
+        "offload": offload,
+    }
+    return BuiltinScorer(**settings) if model == "builtin" else TransformersScorer(model, **settings)

@@ -15,7 +15,8 @@ from typing import Any
 
 from cachetools import LRUCache
 
-from codescaler_plugin.errors import ConfigError, MissingExtraError
+from codescaler_plugin.errors import ConfigError
+from codescaler_plugin.extras import require
 
 logger = logging.getLogger(__name__)
 
@@ -123,12 +124,9 @@ def fingerprint(model: Any, template: str) -> bytes:
 
 @cache
 def _opened(folder: str, pid: int) -> Any:  # noqa: ARG001 - an environment must not cross a fork
-    try:
-        import lmdb
-    except ImportError:
-        raise MissingExtraError(
-            "a score cache on disk needs lmdb: pip install 'codescaler-plugin[cache]', or leave cache_dir out"
-        ) from None
+    require("a score cache on disk (cache_dir)", "cache", "lmdb")
+    import lmdb
+
     try:
         Path(folder).mkdir(parents=True, exist_ok=True)
         return lmdb.open(folder, map_size=DISK_BYTES)

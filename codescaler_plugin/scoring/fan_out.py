@@ -3,8 +3,7 @@
 from collections.abc import Callable, Sequence
 from concurrent.futures import CancelledError, ThreadPoolExecutor
 
-from codescaler_plugin.errors import ScorerError
-from codescaler_plugin.scoring.http_pool import RefusedError
+from codescaler_plugin.errors import RefusedError, ScorerError
 
 REQUESTS = 8
 """Requests under way at a time."""

@@ -6,7 +6,7 @@ from typing import Any
 import urllib3
 from urllib3.exceptions import HTTPError
 
-from codescaler_plugin.errors import ConfigError, ScorerError
+from codescaler_plugin.errors import ConfigError, RefusedError, ScorerError
 
 CONNECT_SECONDS = 5.0
 READ_SECONDS = 120.0
@@ -15,10 +15,6 @@ _BACK_OFF = 0.25  # seconds before the second retry; doubles
 _LONGEST_WAIT = 30.0  # seconds, whatever `Retry-After` asks for
 _RETRIED = frozenset({408, 429, 500, 502, 503, 504})
 _SHOWN = 300  # characters of a server's message
-
-
-class RefusedError(ScorerError):
-    """A server answered 400, 413 or 422: it will not take this body, now or later."""
 
 
 class _Retry(urllib3.Retry):
@@ -108,7 +104,8 @@ class HttpPool:
         text = response.data.decode("utf-8", "replace")
         if response.status != 200:
             kind = RefusedError if response.status in (400, 413, 422) else ScorerError
-            raise kind(f"{url} answered {response.status}: {_message(text)}")
+            hint = "; give the server's key as api_key" if response.status in (401, 403) else ""
+            raise kind(f"{url} answered {response.status}: {_message(text)}{hint}")
         try:
             return json.loads(text)
         except ValueError:

@@ -36,7 +36,7 @@ def load_classifier(name: str, device: str | None = None) -> tuple[Any, Any]:
                 f"{name} is {kind} with {config.num_labels} labels: a reward model is a sequence classifier with one"
             )
         tokenizer = AutoTokenizer.from_pretrained(name)
-        place = _place(device)
+        place = device_of(device)
         dtype = torch.float32 if place.type == "cpu" else "auto"
         with _unsharded():
             model, report = AutoModelForSequenceClassification.from_pretrained(
@@ -107,8 +107,12 @@ def _checked(name: str) -> str:
     return str(path) if looks_like_path else name
 
 
-def _place(device: str | None) -> Any:
-    """The device of this process."""
+def device_of(device: str | None) -> Any:
+    """The torch device of a name; None: that of this process.
+
+    Raises:
+        ConfigError: there is no such device here.
+    """
     import torch
 
     if device is not None:

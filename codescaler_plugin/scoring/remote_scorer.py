@@ -1,6 +1,7 @@
 """A reward model behind another codescaler server (`codescaler serve`, `POST /v1/score`)."""
 
 import math
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -9,6 +10,7 @@ from codescaler_plugin.errors import ScorerError
 from codescaler_plugin.scoring.fan_out import fan_out
 from codescaler_plugin.scoring.http_pool import HttpPool
 
+_ADDRESS = "expected a codescaler server: http://host:port without a path, started by `codescaler serve`"
 _ITEMS = 64  # of a request; groups stay together
 
 
@@ -44,7 +46,11 @@ class RemoteScorer:
 
         def send(chunk: list[int]) -> list[float | None]:
             body = {"items": [{"problem": unique[index][0], "code": unique[index][1]} for index in chunk]}
-            answer = self._pool.post("/v1/score", body, affinity=chunk[0])
+            try:
+                answer = self._pool.post("/v1/score", body, affinity=chunk[0])
+            except ScorerError as error:
+                hint = f"; {_ADDRESS}" if re.search(" answered 40[45]:", str(error)) else ""
+                raise type(error)(f"{error}{hint}") from error
             return _scores(answer, len(chunk), self._pool.urls)
 
         def name(index: int) -> str:
@@ -54,7 +60,7 @@ class RemoteScorer:
         by_item = dict(zip(unique, scores, strict=True))
         in_order = [by_item[item] for item in items]
         if error is not None:
-            raise ScorerError(str(error), in_order) from error
+            raise type(error)(str(error), in_order) from error
         return in_order
 
 

@@ -28,6 +28,7 @@ from codescaler_plugin.scoring.forward import (
 )
 from codescaler_plugin.scoring.loading import checked_handle, load_classifier
 from codescaler_plugin.scoring.rendering import Renderer, Unscorable
+from codescaler_plugin.threads import fitting_threads
 
 logger = logging.getLogger(__name__)
 
@@ -162,7 +163,7 @@ class TransformersScorer:
             self.stats.unique += len(unique)
             scores: dict[tuple[str, str], float | None] = dict.fromkeys(unique)
             try:
-                with _evaluating(engine.model):
+                with _evaluating(engine.model), fitting_threads(engine.model):
                     self._score(engine, unique, scores)
             except RuntimeError as error:
                 done = [scores[item] for item in items]
@@ -203,6 +204,7 @@ class TransformersScorer:
         return engine
 
     def _loaded(self) -> _Engine:
+        cache = ScoreCache(self.cache_size, self.cache_dir)  # before the weights, which may take minutes
         if isinstance(self.model, str):
             model, tokenizer = load_classifier(self.model, self.device)
         else:
@@ -212,7 +214,7 @@ class TransformersScorer:
         return _Engine(
             model,
             Renderer(tokenizer, limit),
-            ScoreCache(self.cache_size, self.cache_dir),
+            cache,
             fingerprint(model, template) if self.cache_dir is not None else b"",
             self.max_tokens or fitting_tokens(model),
             can_share_prefixes(model),

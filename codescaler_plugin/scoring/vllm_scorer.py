@@ -13,10 +13,10 @@ from threading import Lock
 from typing import Any
 
 from codescaler_plugin.ahead import grouped_chunks
-from codescaler_plugin.errors import ConfigError, ScorerError
+from codescaler_plugin.errors import ConfigError, RefusedError, ScorerError
 from codescaler_plugin.scoring.cache import CACHE_SIZE, ScoreCache, content_key
 from codescaler_plugin.scoring.fan_out import fan_out
-from codescaler_plugin.scoring.http_pool import HttpPool, RefusedError
+from codescaler_plugin.scoring.http_pool import HttpPool
 from codescaler_plugin.scoring.rendering import Renderer, Unscorable
 
 logger = logging.getLogger(__name__)
@@ -112,7 +112,7 @@ class VllmScorer:
         scores.update({item: logit for (item, _, _), logit in zip(wanted, found, strict=True)})
         in_order = [scores[item] for item in items]
         if error is not None:
-            raise ScorerError(str(error), in_order) from error
+            raise type(error)(str(error), in_order) from error
         return in_order
 
     def _connected(self) -> tuple[str, Renderer]:

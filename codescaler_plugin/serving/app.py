@@ -15,7 +15,8 @@ from typing import Any
 
 from fastapi import FastAPI, HTTPException, Request, Response
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse, PlainTextResponse
+from fastapi.responses import JSONResponse, PlainTextResponse, RedirectResponse
+from fastapi_offline import FastAPIOffline
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from codescaler_plugin import __version__
@@ -43,7 +44,8 @@ from codescaler_plugin.serving.metrics import Metrics
 logger = logging.getLogger(__name__)
 
 RETRY_AFTER = 1  # seconds; OpenRLHF asks again after one, whatever it is told
-_WITHOUT_KEY = frozenset({"/health", "/docs", "/openapi.json"})  # they say nothing of what was sent
+_STATIC = "/static-offline-docs/"  # script and style of /docs, from this machine: many clusters see no other
+_WITHOUT_KEY = frozenset({"/", "/health", "/docs", "/openapi.json"})  # they say nothing of what was sent
 _REASONS = {
     400: "The body is no JSON.",
     401: "The API key is missing or wrong.",
@@ -124,7 +126,8 @@ def create_app(
         yield
         await backend.stop()
 
-    app = FastAPI(
+    app = FastAPIOffline(
+        static_url=_STATIC.rstrip("/"),
         title="codescaler",
         version=__version__,
         summary="An execution-free reward for code.",
@@ -209,6 +212,11 @@ def create_app(
             item = Item("completion", users[-1], body.response)
         [judged] = await desk.judged([item], request)
         return judged.reward
+
+    @app.get("/", include_in_schema=False)
+    async def start() -> Response:
+        """For whoever opens the address in a browser."""
+        return RedirectResponse("/docs")
 
     @app.get("/health", responses={503: _RESPONSES[503]})
     async def health() -> dict[str, str]:
@@ -386,7 +394,7 @@ class _Door:
 
     def _refusal(self, path: str, headers: dict[bytes, bytes]) -> Response | None:
         key = self.settings.api_key
-        if key is not None and path not in _WITHOUT_KEY:
+        if key is not None and path not in _WITHOUT_KEY and not path.startswith(_STATIC):
             given = _given_key(headers.get(b"authorization", b"").decode("latin-1"))
             if not hmac.compare_digest(given.encode(), key.encode()):
                 detail = "the API key is missing or wrong: send Authorization: Bearer KEY"

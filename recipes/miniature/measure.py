@@ -6,6 +6,7 @@ measures the embedded models (about two minutes) and prints one line of JSON: th
 """
 
 import argparse
+import gzip
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -13,12 +14,14 @@ from random import Random
 from statistics import fmean
 
 import torch
+from codejudge import OUTPUT as CODEJUDGE
 from pairs import PAIRS_PER_PROBLEM, real_pairs
 from rollouts import COMPLETIONS_PER_PROBLEM, distinct_problems, verdict_rows
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from codescaler_plugin.builtin import POLICY, REWARD_MODEL
 from codescaler_plugin.evaluation.generation import measure_policy
+from codescaler_plugin.evaluation.intervals import area
 from codescaler_plugin.pipeline import CodeScaler
 from codescaler_plugin.preference.mining import mine_pairs
 from codescaler_plugin.records import PreferencePair
@@ -51,6 +54,36 @@ def accuracies(pairs: list[PreferencePair], scorer: Scorer) -> dict[str, float]:
     }
 
 
+def foreign(scorer: Scorer) -> dict[str, float]:
+    """LLM-written answers that neither model was trained on (`codejudge.py`).
+
+    `auc`: how often a right answer scores above a wrong one, over all problems; `pairs`: HumanEval's own program
+    against each wrong answer to its problem.
+    """
+    with gzip.open(CODEJUDGE, "rt", encoding="utf-8") as lines:
+        rows = [json.loads(line) for line in lines]
+    scores = scorer.score([(row["problem"], row["code"]) for row in rows])
+
+    def auc(values: list[float]) -> float:
+        sides = [
+            [value for value, row in zip(values, rows, strict=True) if row["passed"] is side] for side in (True, False)
+        ]
+        return round(area(*sides) or 0.0, 4)
+
+    pairs = [
+        PreferencePair(row["problem"], row["right"], row["code"], "codejudge", row["problem_id"])
+        for row in rows
+        if not row["passed"]
+    ]
+    return {
+        "answers": len(rows),
+        "right": sum(row["passed"] for row in rows),
+        "auc": auc([score for score in scores if score is not None]),
+        "auc_longer": auc([float(len(row["code"])) for row in rows]),
+        **accuracies(pairs, scorer),
+    }
+
+
 def measure_models(policy: Path, reward_model: Path, *, seed: int, scale: float = 1.0) -> dict[str, dict[str, float]]:
     """All numbers of the model card except GRPO's: both models on held-out compositions and on held-out real pairs."""
     rng = Random(f"held out {seed}")
@@ -76,6 +109,7 @@ def measure_models(policy: Path, reward_model: Path, *, seed: int, scale: float 
         },
         "rollout_pairs": accuracies(mined, scorer),
         "real_pairs": accuracies(real[: max(8, int(len(real) * scale))], scorer),
+        "codejudge": foreign(scorer),
     }
 
 

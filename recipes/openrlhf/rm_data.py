@@ -38,6 +38,7 @@ def write(pairs: str, output: Path, name: str, max_length: int) -> None:
             language="any",
             name=split,
             least=2 if split == "train" else 1,
+            split=None,
         )
         path = output / f"{split}.jsonl"
         with path.open("w", encoding="utf-8") as file:

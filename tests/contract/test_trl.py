@@ -23,6 +23,7 @@ from codescaler_plugin import (  # noqa: E402
     CodeScalerReward,
     ConfigError,
     DataError,
+    ScorerError,
     Status,
     codescaler_reward,
     load_scorer,
@@ -192,18 +193,41 @@ def test_problem_column_takes_the_place_of_the_prompt(run: dict[str, Any], tiny_
 
 @pytest.mark.parametrize("kind", ["grpo", "rloo"])
 def test_training_goes_on_when_the_scorer_fails(tiny_policy_dir: Path, tmp_path: Path, kind: str) -> None:
-    reward = Ghostwriter(CodeScalerReward(scorer=FailingScorer()))
-    trainer = train(kind, tiny_policy_dir, tmp_path, [reward], STANDARD, max_steps=2)
-    assert reward.rewards == [[None] * 4] * 2
-    assert trainer.state.global_step == 2
+    reward = Ghostwriter(CodeScalerReward(scorer=FailingScorer(after=1)))
+    trainer = train(kind, tiny_policy_dir, tmp_path, [reward], STANDARD, max_steps=3)
+    assert reward.rewards[1:] == [[None] * 4] * 2
+    assert trainer.state.global_step == 3
     assert all(parameter.isfinite().all() for parameter in trainer.model.parameters())
-    assert step(trainer)["codescaler_reward/unscored"] == 4.0
+    assert trainer.state.log_history[1]["codescaler_reward/unscored"] == 4.0
+
+
+@pytest.mark.parametrize("kind", ["grpo", "rloo"])
+def test_training_ends_at_once_when_no_program_of_the_first_call_is_scored(
+    tiny_policy_dir: Path, tmp_path: Path, kind: str, serve
+) -> None:
+    keyed = serve(lambda path, body: (401, {"detail": "the API key is missing or wrong"}))
+    gone = serve(lambda path, body: (200, {}))
+    gone.close()
+    for url, said in ((gone.url, "is the server up"), (keyed.url, "api_key")):
+        reward = Ghostwriter(CodeScalerReward(model=url))
+        with pytest.raises(ScorerError, match=rf"none of the 4 valid programs of its first call.*{url}.*{said}"):
+            train(kind, tiny_policy_dir, tmp_path, [reward], STANDARD, max_steps=2)
+
+
+def test_training_ends_after_three_calls_in_a_row_that_are_mostly_unscored(
+    tiny_policy_dir: Path, tmp_path: Path
+) -> None:
+    reward = Ghostwriter(CodeScalerReward(scorer=FailingScorer(after=1)))
+    with pytest.raises(ScorerError, match=r"4 of 4 .* max_unscored=0.5 for 3 calls in a row.*out of memory"):
+        train("grpo", tiny_policy_dir, tmp_path, [reward], STANDARD, max_steps=9)
+    assert len(reward.rewards) == 3  # the fourth call raised
 
 
 def test_other_rewards_still_count_when_the_scorer_fails(tiny_policy_dir: Path, tmp_path: Path) -> None:
-    failing = Ghostwriter(CodeScalerReward(scorer=FailingScorer(), name="failing"))
+    failing = Ghostwriter(CodeScalerReward(scorer=FailingScorer(after=1), name="failing"))
     working = Ghostwriter(CodeScalerReward(scorer=LengthScorer(), name="working", shaping="raw"))
-    log = step(train("grpo", tiny_policy_dir, tmp_path, [failing, working], STANDARD))
+    trainer = train("grpo", tiny_policy_dir, tmp_path, [failing, working], STANDARD, max_steps=2)
+    log = trainer.state.log_history[1]
     assert log["reward"] == log["rewards/working/mean"] == 7.5
     assert log["grad_norm"] > 0
 
@@ -239,6 +263,48 @@ def test_missing_problem_column_is_a_data_error_that_lists_the_columns() -> None
 def test_wrong_setting_shows_when_the_reward_is_made() -> None:
     with pytest.raises(ConfigError, match="did you mean shaping"):
         CodeScalerReward(shapping="raw")
+
+
+def test_invalid_programs_alone_say_nothing_of_the_model() -> None:
+    reward = CodeScalerReward(scorer=FailingScorer())
+    for _ in range(4):
+        assert reward(prompts=["p"], completions=["No program."]) == [0.0]
+    with pytest.raises(ScorerError, match="first call"):
+        reward(prompts=["p", "p"], completions=["No program.", fenced("x = 1")])
+
+
+def test_unscored_calls_count_only_in_a_row_and_the_limit_is_a_setting() -> None:
+    class Some(LengthScorer):
+        scored = 0
+
+        def score(self, items: Any) -> list[float | None]:
+            return [1.0 if place < self.scored else None for place in range(len(items))]
+
+    scorer = Some()
+    prompts, texts = ["p"] * 4, [fenced(code) for code in CODES]
+    for limit, poor, good in ((0.5, 1, 2), (0.25, 2, 3), (0.0, 3, 4)):
+        reward = CodeScalerReward(scorer=scorer, max_unscored=limit)
+        for scored in (good, poor, poor, good, poor, poor):
+            scorer.scored = scored
+            assert reward(prompts=prompts, completions=texts).count(None) == 4 - scored
+        with pytest.raises(ScorerError, match=rf"{4 - poor} of 4 valid programs got no score.*max_unscored={limit:g} "):
+            reward(prompts=prompts, completions=texts)
+    never = CodeScalerReward(scorer=scorer, max_unscored=1.0)
+    scorer.scored = 0
+    assert [never(prompts=prompts, completions=texts) for _ in range(5)] == [[None] * 4] * 5
+
+
+def test_a_new_process_proves_the_model_anew() -> None:
+    reward = CodeScalerReward(scorer=FailingScorer(after=1))
+    reward(prompts=["p"], completions=[fenced("x = 1")])
+    assert reward(prompts=["p"], completions=[fenced("x = 1")]) == [None]
+    with pytest.raises(ScorerError, match="first call"):
+        pickle.loads(pickle.dumps(reward))(prompts=["p"], completions=[fenced("x = 1")])
+
+
+def test_a_model_beside_a_scorer_is_an_error() -> None:
+    with pytest.raises(ConfigError, match="no effect with a scorer"):
+        CodeScalerReward("builtin", scorer=LengthScorer())
 
 
 def test_model_that_cannot_be_used_is_raised_and_not_scored_as_none(tmp_path: Path) -> None:

@@ -72,6 +72,6 @@ def test_output_that_is_a_file_is_refused_before_any_work(tmp_path):
 
 
 def test_without_trl_the_error_holds_the_install_command(tmp_path, monkeypatch):
-    monkeypatch.setattr(quickstart, "find_spec", lambda name: None)
+    monkeypatch.setattr("codescaler_plugin.extras.find_spec", lambda name: None)
     with pytest.raises(MissingExtraError, match=r'pip install "codescaler-plugin\[trl\]"'):
         run_quickstart(steps=1, output=tmp_path, console=Console())

@@ -116,7 +116,8 @@ def test_every_sample_gets_its_own_answer_once(
             else:
                 assert answer == Answer(float(size), "ok")
     lethal = sum(size in deaths for call in calls for _, size in call)
-    assert sum(len(batch) for batch in engine.batches) <= 2 * sum(map(len, calls)) + lethal
+    # At most twice, once in a batch and once alone; a lethal sample once in a batch and three times alone.
+    assert sum(len(batch) for batch in engine.batches) <= 2 * sum(map(len, calls)) + 2 * lethal
     assert sum(any(len(item.text) in deaths for item in batch) for batch in engine.batches) <= 4 * lethal
 
 

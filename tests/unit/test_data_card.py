@@ -212,6 +212,6 @@ def test_a_folder_that_is_a_file_is_an_error(tmp_path: Path) -> None:
 
 
 def test_without_matplotlib_the_error_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("codescaler_plugin.preference.data_card.find_spec", lambda name: None)
+    monkeypatch.setattr("codescaler_plugin.extras.find_spec", lambda name: None)
     with pytest.raises(MissingExtraError, match=r"codescaler-plugin\[report\]"):
         write_data_card(drawn(4), tmp_path)

@@ -1,0 +1,150 @@
+"""Output files: checked before the work, never an input, and in place only when they are whole."""
+
+import errno
+import fcntl
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any
+
+from codescaler_plugin.errors import ConfigError
+
+Input = str | Path | IO[Any]
+"""What a command reads: a path, a hub id (which names no file here), or an open file such as stdin."""
+
+_NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+
+
+def check_output(path: Path, inputs: Sequence[Input] = ()) -> None:
+    """Raise what would keep `path` from being written, before the work is done.
+
+    The check makes and removes a temporary file beside `path`. It does not touch `path` itself, and it cannot promise
+    room on the disk.
+
+    Args:
+        path: file to be written. It may exist.
+        inputs: what is read meanwhile. Writing a file into a folder that is read counts as writing an input: the next
+            run would read it.
+
+    Raises:
+        ConfigError: the folder does not exist or cannot be written, `path` is a folder or a device, or it is an input.
+
+    Example:
+        >>> check_output(Path("judged.jsonl"), ["answers.jsonl"])
+    """
+    if not path.parent.is_dir():
+        raise ConfigError(f"cannot write {path}: no folder {path.parent}; make it first")
+    for one in inputs:
+        if _is_input(path, one):
+            raise ConfigError(f"{path} is read and would be written over: give another output")
+    if path.exists() and not path.is_file():
+        kind = "a folder" if path.is_dir() else "no regular file"
+        raise ConfigError(f"cannot write {path}: it is {kind}; give the path of a file")
+    try:
+        with tempfile.TemporaryFile(dir=path.resolve().parent):
+            pass
+        if path.exists():
+            path.open("ab").close()
+    except OSError as error:
+        raise ConfigError(f"cannot write {path}: {error.strerror}") from error
+
+
+def check_folder(folder: Path) -> None:
+    """Make `folder` if it does not exist, and raise what would keep files from being written into it.
+
+    Raises:
+        ConfigError: `folder` is a file, or cannot be made or written.
+    """
+    if folder.exists() and not folder.is_dir():
+        raise ConfigError(f"cannot write into {folder}: it is a file; give a folder")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise ConfigError(f"cannot write into {folder}: {error.strerror}; give another output") from error
+
+
+@contextmanager
+def write_output(
+    path: Path, inputs: Sequence[Input] = (), *, binary: bool = False, keep_part: bool = False
+) -> Iterator[IO[Any]]:
+    """A file that takes the place of `path` when the block ends without an error; until then `path` is as it was.
+
+    It is written as `<path>.part`, locked against a second writer. A symbolic link stays one.
+
+    Args:
+        path: see `check_output`.
+        inputs: see `check_output`.
+        binary: open for bytes; else for UTF-8 text.
+        keep_part: keep what was written when the block fails, and name it in a note on the error. Default: remove it.
+
+    Raises:
+        ConfigError: see `check_output`; another process is writing `path`, or the disk is full.
+
+    Example:
+        >>> with write_output(Path("judged.jsonl"), ["answers.jsonl"]) as file:
+        ...     print("{}", file=file)
+    """
+    check_output(path, inputs)
+    target = path.resolve()
+    part = target.with_name(target.name + ".part")
+    try:
+        descriptor = os.open(part, os.O_RDWR | os.O_CREAT, 0o666)
+    except OSError as error:
+        raise ConfigError(f"cannot write {part}: {error.strerror}") from error
+    file: IO[Any] = os.fdopen(descriptor, "wb") if binary else os.fdopen(descriptor, "w", encoding="utf-8")
+    try:
+        with file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise ConfigError(f"{path} is being written by another process") from None
+            file.truncate(0)
+            try:
+                yield file
+                file.flush()
+                if target.exists():
+                    shutil.copymode(target, part)
+                part.replace(target)
+            except BaseException as error:
+                _drop(part, error, keep=keep_part)
+                raise
+    except OSError as error:
+        if error.errno not in _NO_ROOM:
+            raise
+        raise ConfigError(f"cannot write {path}: {error.strerror}") from error
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a whole text file, or leave what was there.
+
+    Raises:
+        ConfigError: see `write_output`.
+    """
+    with write_output(path) as file:
+        file.write(text)
+
+
+def _drop(part: Path, error: BaseException, *, keep: bool) -> None:
+    if keep and part.stat().st_size:
+        error.add_note(f"What was written so far is in {part}")
+    else:
+        part.unlink(missing_ok=True)
+
+
+def _is_input(path: Path, given: Input) -> bool:
+    if not isinstance(given, str | Path):
+        try:
+            return path.exists() and os.path.samestat(path.stat(), os.fstat(given.fileno()))
+        except (OSError, ValueError, AttributeError):  # a stream without a descriptor, as in tests
+            return False
+    source = Path(given)
+    if not source.exists():  # a hub id
+        return False
+    if source.is_dir():
+        return path.resolve().parent == source.resolve()
+    return path.resolve() == source.resolve() or (path.exists() and path.samefile(source))

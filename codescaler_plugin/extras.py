@@ -1,0 +1,26 @@
+"""Optional dependencies: asked for before the work that needs them."""
+
+from importlib.util import find_spec
+
+from codescaler_plugin.errors import MissingExtraError
+
+
+def require(purpose: str, extra: str, *modules: str) -> None:
+    """Raise if a module of an extra is not installed. Nothing is imported.
+
+    Args:
+        purpose: what needs it, for the message.
+        extra: name in `[project.optional-dependencies]`.
+        *modules: top-level modules.
+
+    Raises:
+        MissingExtraError: one is not installed; the message holds the install command.
+
+    Example:
+        >>> require("evaluate pairs", "report", "scipy")
+    """
+    missing = [name for name in modules if find_spec(name) is None]
+    if missing:
+        raise MissingExtraError(
+            f'{purpose} needs {" and ".join(missing)}. Install with: pip install "codescaler-plugin[{extra}]"'
+        )

@@ -1,0 +1,48 @@
+"""The embedded reward model, which says where it is out of its depth."""
+
+import logging
+import re
+from collections.abc import Sequence
+from typing import Any
+
+from codescaler_plugin.builtin import REWARD_MODEL
+from codescaler_plugin.scoring.transformers_scorer import TransformersScorer
+
+logger = logging.getLogger(__name__)
+
+_MINIATURE = re.compile(
+    r"Write solve\((?:xs|n|s)\)(?:: for|\. From) (?:a list xs of integers|the integers in the list xs|the digits of n|"
+    r"the integers from 1 to n|the words of the string s), .+\."
+)
+"""The problems of `recipes/miniature/problems.py`: what the embedded model was trained on."""
+
+_warned = False
+
+
+class BuiltinScorer(TransformersScorer):
+    """`TransformersScorer` of the embedded model; warns once a process when a problem is none of the miniature's.
+
+    Args:
+        **settings: those of `TransformersScorer`.
+
+    Example:
+        >>> scorer = BuiltinScorer()
+    """
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(str(REWARD_MODEL), **settings)
+
+    def score(self, items: Sequence[tuple[str, str]]) -> list[float | None]:
+        """See `TransformersScorer.score`."""
+        global _warned
+        if not _warned:
+            strange = next((problem for problem, _ in items if not _MINIATURE.fullmatch(problem.strip())), None)
+            if strange is not None:
+                _warned = True
+                logger.warning(
+                    "builtin is the quickstart's 1.2M model: it knows that recipe's small problems, and %r is none of "
+                    "them. On real problems it is about as good as chance (builtin/MODEL_CARD.md). For those take "
+                    "model='LARK-Lab/CodeScaler-1.7B', or another reward model of the hub",
+                    " ".join(strange[:200].split())[:60],
+                )
+        return super().score(items)

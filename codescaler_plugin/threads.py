@@ -1,0 +1,47 @@
+"""CPU threads by the size of the model: a small one computes faster alone than with others that it must wait for."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from threading import Lock
+from typing import Any
+
+SMALL = 10_000_000
+"""Parameters below which one thread is used; `benchmarks/bench_threads.py` measures both sides of it."""
+
+_lock = Lock()
+_inside = 0
+_before = 1
+
+
+@contextmanager
+def fitting_threads(model: Any) -> Iterator[None]:
+    """Inside, torch uses one CPU thread if `model` is on the CPU and has fewer than `SMALL` parameters.
+
+    Torch divides each operation among its threads and waits for the slowest. The parts of a small model take
+    microseconds, so a second process on the machine makes all threads wait: the quickstart took six times as long.
+    Larger models and models on a GPU keep the caller's number of threads. It is never raised.
+
+    Args:
+        model: a module of torch.
+
+    Example:
+        >>> with fitting_threads(model):
+        ...     model(input_ids)
+    """
+    import torch
+
+    global _inside, _before
+    if next(model.parameters()).device.type != "cpu" or sum(one.numel() for one in model.parameters()) >= SMALL:
+        yield
+        return
+    with _lock:  # the number is the process's: only the first to enter knows the caller's
+        if not _inside:
+            _before = torch.get_num_threads()
+        _inside += 1
+        torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        with _lock:
+            _inside -= 1
+            torch.set_num_threads(_before)
