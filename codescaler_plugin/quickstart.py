@@ -318,14 +318,15 @@ def _show(console: Console, report: QuickstartReport, problems: Sequence[Problem
     console.print("samples_before.jsonl, samples_after.jsonl, policy/")
     console.print("\nNext:", style="bold")
     for line in _NEXT:
-        console.print(f"  {line.format(output=report.output)}", markup=False, highlight=False, soft_wrap=True)
+        console.print(f"  {line.format(output=report.output)}", markup=False, highlight=False)
 
 
 _NEXT = (
-    "in your TRL script   reward_funcs=[CodeScalerReward()]",
-    "score a file         codescaler score {output}/samples_after.jsonl --model builtin",
-    "your own model       codescaler verify, mine, augment; then CodeScalerRewardTrainer",
-    "everything else      codescaler --help, and the README",
+    "the reward in your own TRL script: reward_funcs=[CodeScalerReward()]",
+    "the reward of a file of completions:",
+    "  codescaler score {output}/samples_after.jsonl --model builtin",
+    "a reward model of your own: codescaler verify, mine and augment",
+    "everything else: codescaler --help, and the README",
 )
 
 

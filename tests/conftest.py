@@ -19,6 +19,7 @@ def pytest_configure() -> None:
 
 @pytest.fixture(scope="session")
 def tiny_tokenizer_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    pytest.importorskip("torch")
     from tests import tiny
 
     folder = tmp_path_factory.mktemp("tokenizer")
@@ -28,6 +29,7 @@ def tiny_tokenizer_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def tiny_policy_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    pytest.importorskip("torch")
     from tests import tiny
 
     return tiny.save_policy(tmp_path_factory.mktemp("policy"))
@@ -35,6 +37,7 @@ def tiny_policy_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def tiny_rm_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    pytest.importorskip("torch")
     from tests import tiny
 
     return tiny.save_reward_model(tmp_path_factory.mktemp("reward-model"))

@@ -20,6 +20,7 @@ import binascii
 import json
 import pickletools
 import re
+import warnings
 import zlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
@@ -117,7 +118,7 @@ def _humaneval(row: Row) -> Problem:
 
 def _called(test: str, entry: str) -> str:
     """Test source that calls its `check`; some files leave that to the runner."""
-    defined = [node.name for node in ast.parse(test).body if isinstance(node, ast.FunctionDef)]
+    defined = [node.name for node in _tree(test).body if isinstance(node, ast.FunctionDef)]
     calls = re.search(r"^check\(", test, re.MULTILINE)
     return (
         test
@@ -129,9 +130,9 @@ def _called(test: str, entry: str) -> str:
 def _before(prompt: str, entry: str) -> str:
     """What stands in a prompt before the function that is asked for: imports and helpers."""
     try:
-        tree = ast.parse(prompt)
+        tree = _tree(prompt)
     except SyntaxError:
-        tree = ast.parse(prompt.rstrip() + "\n    pass\n")
+        tree = _tree(prompt.rstrip() + "\n    pass\n")
     for node in tree.body:
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.name == entry:
             return "".join(prompt.splitlines(keepends=True)[: node.lineno - 1 - len(node.decorator_list)])
@@ -152,7 +153,7 @@ def _mbpp(row: Row) -> Problem:
 def _tested(tests: list[str], solution: str) -> str:
     """The function that the assertions call: one that the solution defines, else the outermost of the first."""
     defined = {node.name for node in ast.walk(_parsed(solution)) if isinstance(node, ast.FunctionDef | ast.ClassDef)}
-    called = [node.func.id for node in ast.walk(ast.parse("".join(tests[:1]))) if _is_call_of_name(node)]  # type: ignore[attr-defined]
+    called = [node.func.id for node in ast.walk(_tree("".join(tests[:1]))) if _is_call_of_name(node)]  # type: ignore[attr-defined]
     return next((name for name in called if name in defined), called[0] if called else "")
 
 
@@ -162,9 +163,16 @@ def _is_call_of_name(node: ast.AST) -> bool:
 
 def _parsed(source: str) -> ast.Module:
     try:
-        return ast.parse(source)
+        return _tree(source)
     except SyntaxError:
         return ast.Module([], [])
+
+
+def _tree(source: str) -> ast.Module:
+    """The syntax tree; invalid escapes are the data's, and nothing to warn of."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return ast.parse(source)
 
 
 def _leetcode(row: Row) -> Problem:

@@ -177,14 +177,15 @@ def _parquet(file: Path) -> Iterator[dict[str, Any]]:
 
 def _dataset(path: str | Path) -> Iterator[dict[str, Any]]:
     """Rows of `datasets` on disk or on the hub, streamed."""
+    name, _, split = str(path).partition(":")
+    is_here = Path(name).is_dir()
+    if not is_here and not re.fullmatch(r"[\w.-]+/[\w.-]+", name):
+        raise ConfigError(f"{path} is no file, folder or hub id (owner/name)")
     from datasets import DatasetDict, IterableDatasetDict, load_dataset, load_from_disk
 
-    name, _, split = str(path).partition(":")
-    if Path(name).is_dir():
+    if is_here:
         loaded = load_from_disk(name)
     else:
-        if not re.fullmatch(r"[\w.-]+/[\w.-]+", name):
-            raise ConfigError(f"{path} is no file, folder or hub id (owner/name)")
         try:
             loaded = load_dataset(name, streaming=True)
         except (OSError, ValueError) as error:

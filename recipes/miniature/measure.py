@@ -57,8 +57,8 @@ def accuracies(pairs: list[PreferencePair], scorer: Scorer) -> dict[str, float]:
 def foreign(scorer: Scorer) -> dict[str, float]:
     """LLM-written answers that neither model was trained on (`codejudge.py`).
 
-    `auc`: how often a right answer scores above a wrong one, over all problems; `pairs`: HumanEval's own program
-    against each wrong answer to its problem.
+    `auc`: how often a right answer scores above a wrong one, over all problems, and the same for the shorter answer;
+    `pairs`: HumanEval's own program against each wrong answer to its problem.
     """
     with gzip.open(CODEJUDGE, "rt", encoding="utf-8") as lines:
         rows = [json.loads(line) for line in lines]
@@ -79,7 +79,7 @@ def foreign(scorer: Scorer) -> dict[str, float]:
         "answers": len(rows),
         "right": sum(row["passed"] for row in rows),
         "auc": auc([score for score in scores if score is not None]),
-        "auc_longer": auc([float(len(row["code"])) for row in rows]),
+        "auc_shorter": auc([-float(len(row["code"])) for row in rows]),
         **accuracies(pairs, scorer),
     }
 

@@ -287,7 +287,9 @@ def test_unscored_calls_count_only_in_a_row_and_the_limit_is_a_setting() -> None
         for scored in (good, poor, poor, good, poor, poor):
             scorer.scored = scored
             assert reward(prompts=prompts, completions=texts).count(None) == 4 - scored
-        with pytest.raises(ScorerError, match=rf"{4 - poor} of 4 valid programs got no score.*max_unscored={limit:g} "):
+        with pytest.raises(
+            ScorerError, match=rf"{4 - poor} of 4 valid programs got no score.*max_unscored={limit:g} "
+        ):
             reward(prompts=prompts, completions=texts)
     never = CodeScalerReward(scorer=scorer, max_unscored=1.0)
     scorer.scored = 0

@@ -4,6 +4,7 @@ import json
 import logging
 import math
 import os
+import re
 import runpy
 import signal
 import subprocess
@@ -500,3 +501,69 @@ def test_ids_alone_cannot_have_unaligned_pairs(tiny_rm_dir: Path, tmp_path: Path
     with pytest.raises(DataError, match="unaligned_ratio=0"):
         CodeScalerRewardTrainer(str(tiny_rm_dir), arguments(tmp_path), train_dataset=bare)
     CodeScalerRewardTrainer(str(tiny_rm_dir), arguments(tmp_path, unaligned_ratio=0.0), train_dataset=bare).train()
+
+
+# Splits
+
+
+def halved(rows: list[dict[str, Any]] = PAIRS) -> list[dict[str, Any]]:
+    """The pairs as `codescaler mine --held-out` writes them: one file, two splits; null is of `train`."""
+    splits = ["train", "held_out", None, "held_out"]
+    return [{**row, "split": splits[number % 4]} for number, row in enumerate(rows)]
+
+
+def test_held_out_rows_are_not_trained_on_and_are_the_evaluation_set(
+    tiny_rm_dir: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    trainer = trainer_of(tiny_rm_dir, tmp_path, halved())
+    assert list(trainer.train_dataset["problem"]) == PROBLEMS[::2]
+    assert list(trainer.eval_dataset["problem"]) == PROBLEMS[1::2]
+    assert "train: 4 of 8 pairs are left out: 4 of 'held_out', not 'train'" in caplog.text
+    trainer.train()
+    assert trainer.evaluate()["eval_accuracy"] >= 0
+
+
+def test_a_given_evaluation_set_stays_and_loses_what_is_trained_on(
+    tiny_rm_dir: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    own = Dataset.from_list(halved())
+    trainer = trainer_of(tiny_rm_dir, tmp_path, halved(), eval_dataset={"own": own, "plain": Dataset.from_list(PAIRS)})
+    assert list(trainer.eval_dataset["own"]["problem"]) == PROBLEMS[1::2]
+    assert list(trainer.eval_dataset["plain"]["problem"]) == PROBLEMS
+    assert "own: 4 of 8 pairs are left out: they are trained on" in caplog.text
+
+
+def test_a_training_set_that_is_all_held_out_is_an_error(tiny_rm_dir: Path, tmp_path: Path) -> None:
+    rows = [{**row, "split": "held_out"} for row in PAIRS]
+    with pytest.raises(DataError, match=r"train has no row of the split 'train', but 8 of 'held_out'"):
+        trainer_of(tiny_rm_dir, tmp_path, rows)
+
+
+def test_preparation_takes_one_split(tiny_rm_dir: Path) -> None:
+    tokenizer = AutoTokenizer.from_pretrained(tiny_rm_dir)
+    for rows in (halved(), Dataset.from_list(halved())):
+        assert list(prepare_preference_dataset(rows, tokenizer)["problem"]) == PROBLEMS[::2]
+        assert list(prepare_preference_dataset(rows, tokenizer, split="held_out")["problem"]) == PROBLEMS[1::2]
+        assert list(prepare_preference_dataset(rows, tokenizer, split=None)["problem"]) == PROBLEMS
+    with pytest.raises(DataError, match="no row of the split 'dev', but 4 of 'train', 4 of 'held_out'"):
+        prepare_preference_dataset(halved(), tokenizer, split="dev")
+
+
+def test_the_card_says_what_was_trained_and_how_to_use_it(tiny_rm_dir: Path, tmp_path: Path) -> None:
+    trainer = trainer_of(tiny_rm_dir, tmp_path / "my-model")
+    for name, base in (
+        (str(tiny_rm_dir), f"`{tiny_rm_dir.name}`"),
+        ("some/model", "[some/model](https://huggingface.co/some/model)"),
+        ("", "a model that was given as an object"),
+    ):
+        trainer.model.config._name_or_path = name
+        trainer.create_model_card(model_name="my-model")
+        card = (tmp_path / "my-model" / "README.md").read_text()
+        assert f"It was trained from {base} on 8 pairs" in card
+        assert "None" not in card
+        assert "pipeline" not in card  # TRL's example scores bare text, without the chat template
+    trainer.save_model(str(tmp_path / "my-model"))
+    [block] = re.findall(r"```python\n(.*?)\n```\n", card, re.DOTALL)
+    printed: list[Any] = []
+    exec(block, {"print": lambda *values: printed.append(values)})
+    assert printed[0][0] == "ok"

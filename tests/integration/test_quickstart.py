@@ -1,12 +1,13 @@
 """The first minutes, with the embedded models and TRL's real trainer, cut down in problems and steps."""
 
 import json
+import re
 
 import pytest
 from rich.console import Console
 from typer.testing import CliRunner
 
-from codescaler_plugin import quickstart
+from codescaler_plugin import CodeScalerReward, quickstart
 from codescaler_plugin.cli import app
 from codescaler_plugin.errors import ConfigError, MissingExtraError
 from codescaler_plugin.quickstart import run_quickstart
@@ -46,6 +47,7 @@ def test_two_steps_end_with_a_json_line_and_leave_everything_they_name(tmp_path)
     assert [row["step"] for row in history] == [1, 2]
     assert len((tmp_path / "samples_after.jsonl").read_text().splitlines()) == 8 * 8
     assert (tmp_path / "curve.png").read_bytes().startswith(b"\x89PNG")
+    assert len(result.stdout.splitlines()) == 1
     for line in result.stderr.splitlines():
         assert len(line) <= 80
 
@@ -75,3 +77,43 @@ def test_without_trl_the_error_holds_the_install_command(tmp_path, monkeypatch):
     monkeypatch.setattr("codescaler_plugin.extras.find_spec", lambda name: None)
     with pytest.raises(MissingExtraError, match=r'pip install "codescaler-plugin\[trl\]"'):
         run_quickstart(steps=1, output=tmp_path, console=Console())
+
+
+def test_the_results_are_on_stdout_and_end_with_a_right_and_a_wrong_program_and_what_to_do_next(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    result = CliRunner().invoke(app, ["quickstart", "--steps", "1"], env={"COLUMNS": "80"})
+
+    assert result.exit_code == 0, result.output
+    out = result.stdout
+    assert "pass@1" not in result.stderr
+    report = json.loads((tmp_path / "codescaler-quickstart" / "report.json").read_text())
+    for name in ("pass_at_1_before", "pass_at_1_after", "best_of_8", "invalid_before", "mean_reward_after"):
+        assert f"{report[name]:.3f}" in out
+    right, wrong = re.findall(r"(right|wrong): [^;]*; score (\S+), reward (\S+) ", out)
+    assert (right[0], wrong[0]) == ("right", "wrong")
+    assert float(right[2]) > 0
+    assert float(wrong[2]) > 0  # both are valid
+    assert ("errs" in out) == (float(wrong[2]) >= float(right[2]))
+    assert "reward_funcs=[CodeScalerReward()]" in out
+    [command] = re.findall(r"codescaler (score .*samples_after.jsonl --model builtin)", out)
+    assert all(len(line) <= 80 for line in out.splitlines())
+    judged = CliRunner().invoke(app, command.split())
+    assert judged.exit_code == 0, judged.output
+
+
+def test_training_and_sampling_use_one_thread(tmp_path, monkeypatch):
+    torch = pytest.importorskip("torch")
+    before, seen = torch.get_num_threads(), set()
+    torch.set_num_threads(2)
+    stock = CodeScalerReward.__call__
+
+    def watched(self, *arguments, **columns):
+        seen.add(torch.get_num_threads())
+        return stock(self, *arguments, **columns)
+
+    monkeypatch.setattr(CodeScalerReward, "__call__", watched)
+    try:
+        run_quickstart(steps=1, output=tmp_path, console=Console(quiet=True), results=Console(quiet=True))
+        assert (seen, torch.get_num_threads()) == ({1}, 2)
+    finally:
+        torch.set_num_threads(before)

@@ -4,6 +4,8 @@ import json
 import re
 from pathlib import Path
 
+import pytest
+
 from codescaler_plugin import CodeScaler, load_scorer
 from codescaler_plugin.builtin import HELD_OUT_PROBLEMS, MODEL_CARD, POLICY, REWARD_MODEL, TRAIN_PROBLEMS
 from codescaler_plugin.preference.problems import read_problems
@@ -27,7 +29,7 @@ def test_card_holds_the_numbers_that_were_measured():
     numbers = json.loads(Path(MODEL_CARD).with_name("measurements.json").read_text())
     card = MODEL_CARD.read_text(encoding="utf-8")
     assert not re.search(r"\{[\w ,]+\.[\w ]+\}|@@", card)
-    for section in ("policy", "rollout_pairs", "real_pairs"):
+    for section in ("policy", "rollout_pairs", "real_pairs", "codejudge"):
         for value in numbers[section].values():
             assert str(value) in card
 
@@ -48,3 +50,32 @@ def test_training_problems_carry_no_tests_and_are_not_held_out():
 def test_held_out_tests_reject_an_empty_answer():
     problems = list(read_problems(HELD_OUT_PROBLEMS))[:20]
     assert not any(v.passed for v in run_tests([("def solve(a):\n    return None\n", one) for one in problems]))
+
+
+@pytest.fixture
+def unwarned(monkeypatch):
+    from codescaler_plugin.scoring import builtin_scorer
+
+    monkeypatch.setattr(builtin_scorer, "_warned", False)
+
+
+def test_it_says_once_that_a_problem_is_not_one_of_its_own(unwarned, caplog):
+    scorer = load_scorer("builtin")
+    scorer.score([(PROBLEM, RIGHT)])
+    assert caplog.text == ""
+    for number in range(3):
+        scorer.score([(PROBLEM, RIGHT), (f"Given a tree with {number} nodes, print its height.", RIGHT)])
+        load_scorer("builtin").score([("Another.", RIGHT)])
+    [record] = caplog.records
+    assert "LARK-Lab/CodeScaler-1.7B" in record.message
+    assert "Given a tree with 0 nodes" in record.message
+    assert "MODEL_CARD.md" in record.message
+
+
+def test_all_problems_of_the_miniature_are_its_own(unwarned, caplog):
+    texts = [row["problem"] for path in (TRAIN_PROBLEMS, HELD_OUT_PROBLEMS) for _, _, row in rows_of(path)]
+    load_scorer("builtin").score([(text, RIGHT) for text in texts[::10]])
+    from codescaler_plugin.scoring.builtin_scorer import _MINIATURE
+
+    assert all(_MINIATURE.fullmatch(text) for text in texts)
+    assert caplog.text == ""

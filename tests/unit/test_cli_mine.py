@@ -236,3 +236,38 @@ def test_help_fits_eighty_columns_and_names_the_exit_codes(command: str, monkeyp
     text = run(command, "--help").stdout
     assert max(map(len, text.splitlines())) <= 80
     assert "Exit code" in text
+
+
+def test_pairs_that_are_held_out_can_have_a_file_of_their_own(tmp_path: Path) -> None:
+    rows = [verdict(f"problem {n}", f"x = {n}{passed}", bool(passed)) for n in range(20) for passed in (0, 1)]
+    train, held_out = tmp_path / "train.jsonl", tmp_path / "held_out.parquet"
+    result = run("mine", write(tmp_path / "v.jsonl", *rows), "--output", train, "--held-out", "0.3", "--held-out-output", held_out)  # fmt: skip
+    assert result.exit_code == 0, result.output
+    assert {pair.split for pair in read_pairs(train)} == {"train"}
+    assert {pair.split for pair in read_pairs(held_out)} == {"held_out"}
+    assert len(list(read_pairs(train))) + len(list(read_pairs(held_out))) == 20
+    assert str(held_out) in result.stderr
+    for arguments, said in (
+        (("--held-out-output", held_out), "give --held-out SHARE"),
+        (("--held-out", "0.3", "--held-out-output", train), "both splits"),
+    ):
+        result = run("mine", tmp_path / "v.jsonl", "--output", train, *arguments)
+        assert (result.exit_code, said in result.stderr) == (1, True), result.stderr
+
+
+CAUSES = {
+    "all contaminated": (ROWS, [{"prompt": "A"}, {"prompt": "B b"}], "all 2 problems that allow a pair are contaminated: they are in bench"),
+    "pairs, all contaminated": ([{"problem": "A", "chosen": "x = 1", "rejected": "x = 2"}], [{"prompt": "A"}], "all 1 problems that allow a pair are contaminated"),
+    "no program": ([verdict("A", "", False) | {"status": "no_block"}] * 2, [], "none of 2 rows holds a usable program (no_block 2)"),
+    "one side": (ROWS[:1], [], "a pair needs a problem with a program that passes and one that fails: 1 problems have none that fails"),
+    "equal programs": ([verdict("A", "x = 1", True), verdict("A", "x  =  1", False)], [], "all programs were dropped (both sides 2"),
+    "some contaminated": ([*ROWS[:2], ROWS[2]], [{"prompt": "A"}], "all 1 problems that allow a pair are contaminated"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("rows", "bench", "cause"), CAUSES.values(), ids=CAUSES.keys())
+def test_no_pairs_names_its_cause(tmp_path: Path, rows: list[Any], bench: list[Any], cause: str) -> None:
+    more = ["--decontaminate", write(tmp_path / "bench.jsonl", *bench)] if bench else []
+    result = run("mine", write(tmp_path / "v.jsonl", *rows), "--output", tmp_path / "o.jsonl", *more)
+    assert result.exit_code == 1
+    assert f"no pairs: {cause}" in result.stderr

@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 
 from codescaler_plugin import CodeScalerConfig, ConfigError
+from codescaler_plugin.config import HookConfig
 
 
 def test_defaults_are_the_papers() -> None:
@@ -99,3 +100,38 @@ def test_empty_model_is_refused() -> None:
 def test_config_cannot_be_changed() -> None:
     with pytest.raises(dataclasses.FrozenInstanceError):
         CodeScalerConfig().model = "other"  # type: ignore[misc]
+
+
+@pytest.mark.parametrize(
+    "variable", [f"CODESCALER_{field.name.upper()}" for field in dataclasses.fields(CodeScalerConfig)]
+)
+def test_an_empty_variable_is_named(variable: str) -> None:
+    with pytest.raises(ConfigError, match=variable):
+        CodeScalerConfig.from_env({variable: ""})
+
+
+@pytest.mark.parametrize("name", ["URL", "FALLBACK", "PATIENCE", "API_KEY"])
+def test_an_empty_variable_of_a_reward_file_is_named(name: str) -> None:
+    with pytest.raises(ConfigError, match=f"CODESCALER_{name} is empty"):
+        HookConfig.from_env({f"CODESCALER_{name}": " "})
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("LANGUAGE", "cobol"),
+        ("POLICY", "any"),
+        ("SHAPING", "soft"),
+        ("FLOOR", "-1"),
+        ("MAX_UNSCORED", "2"),
+        ("PROBLEM_WRAPPER", "("),
+    ],
+)
+def test_a_value_that_does_not_fit_names_its_variable(name: str, value: str) -> None:
+    with pytest.raises(ConfigError, match=f"^CODESCALER_{name}"):
+        CodeScalerConfig.from_env({f"CODESCALER_{name}": value})
+
+
+def test_settings_that_fit_only_together_are_taken_together() -> None:
+    found = CodeScalerConfig.from_env({"CODESCALER_SHAPING": "rank", "CODESCALER_FLOOR": "0.5"})
+    assert (found.shaping, found.floor) == ("rank", 0.5)

@@ -7,7 +7,7 @@ import pytest
 from typer.testing import CliRunner
 
 from codescaler_plugin.cli import app
-from codescaler_plugin.doctor import EXAMPLE, RIGHT, WRONG, Check, examine
+from codescaler_plugin.doctor import EXAMPLE, RIGHT, WRONG, Check, examine, verdict
 from tests import tiny
 
 
@@ -120,3 +120,30 @@ def test_a_model_without_shared_prefixes_is_yellow(tmp_path: Path, score: str) -
     checks = found(str(tiny.save_encoder(tmp_path)))
     assert checks["shared prefixes"].state == "warning"
     assert checks["head"].state == "ok"
+
+
+def test_a_device_that_is_not_there_is_the_devices_fault() -> None:
+    (only,) = examine("builtin", device="cuda:7")
+    assert (only.name, only.state, bool(only.advice)) == ("device", "failed", True)
+    result = CliRunner().invoke(app, ["doctor", "builtin", "--device", "cuda:7"])
+    assert result.exit_code == 1
+    assert result.stdout.splitlines()[-1] == "Not checked: the device cannot be used."
+
+
+@pytest.mark.parametrize(
+    ("states", "said"),
+    [
+        (["ok", "ok"], "Fit to be a reward."),
+        (["ok", "warning"], "Usable as a reward, with care: see check 1."),
+        (["failed", "warning"], "Not fit to be a reward: check 0 failed."),
+    ],
+)
+def test_a_verdict_ends_the_checkup(states: list, said: str) -> None:
+    checks = [Check(f"check {number}", state, "") for number, state in enumerate(states)]
+    assert verdict(checks).startswith(said)
+
+
+def test_the_verdict_is_the_last_line() -> None:
+    last = CliRunner().invoke(app, ["doctor", "builtin"]).stdout.splitlines()[-1]
+    assert last == "Fit to be a reward. How good it is: codescaler evaluate."
+    assert "LARK-Lab/CodeScaler-1.7B" in found("builtin")["purpose"].found

@@ -440,6 +440,7 @@ def test_wrong_suffix_format_and_folder_are_errors(tmp_path: Path) -> None:
 
 
 def test_exported_messages_become_the_tokens_that_scoring_renders() -> None:
+    pytest.importorskip("torch")
     from tests import tiny
 
     tokenizer = tiny.tokenizer()

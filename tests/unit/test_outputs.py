@@ -84,7 +84,9 @@ def test_no_command_writes_over_what_it_reads(command: str, files: dict[str, Pat
 @pytest.mark.parametrize("way", ["same", "dotted", "link", "hard link"])
 def test_an_input_is_known_by_any_of_its_names(files: dict[str, Path], tmp_path: Path, way: str) -> None:
     source = files["answers"]
-    other = {"same": source, "dotted": tmp_path / "." / ".." / tmp_path.name / source.name}.get(way, tmp_path / "other")
+    other = {"same": source, "dotted": tmp_path / "." / ".." / tmp_path.name / source.name}.get(
+        way, tmp_path / "other"
+    )
     if way == "link":
         other.symlink_to(source)
     elif way == "hard link":
@@ -134,10 +136,15 @@ def test_the_output_is_as_it_was_until_it_is_whole(tmp_path: Path) -> None:
 def test_what_fails_leaves_the_old_output_and_says_where_the_rest_is(tmp_path: Path, keep: bool) -> None:
     path, part = tmp_path / "out.jsonl", tmp_path / "out.jsonl.part"
     path.write_text("before")
-    with pytest.raises(KeyError) as caught, write_output(path, keep_part=keep) as file:
-        file.write("some")
-        file.flush()
-        raise KeyError("x")
+
+    def fail() -> None:
+        with write_output(path, keep_part=keep) as file:
+            file.write("some")
+            file.flush()
+            raise KeyError("x")
+
+    with pytest.raises(KeyError) as caught:
+        fail()
     assert path.read_text() == "before"
     assert part.exists() is keep
     assert getattr(caught.value, "__notes__", []) == ([f"What was written so far is in {part}"] if keep else [])

@@ -69,3 +69,10 @@ def test_every_error_is_a_codescaler_error(name: str) -> None:
 
 def test_message_of_a_missing_extra_is_also_a_config_error() -> None:
     assert issubclass(codescaler_plugin.MissingExtraError, codescaler_plugin.ConfigError)
+
+
+@pytest.mark.parametrize("command", [["-h"], ["--help"], ["score", "-h"], ["evaluate", "pairs", "-h"]])
+def test_the_package_is_a_command_and_help_is_short(command: list[str]) -> None:
+    done = subprocess.run([sys.executable, "-m", "codescaler_plugin", *command], capture_output=True, text=True)
+    assert done.returncode == 0
+    assert "Usage: codescaler" in done.stdout

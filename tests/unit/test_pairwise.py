@@ -146,3 +146,39 @@ def test_the_log_probability_control_is_on_the_same_pairs(tiny_policy_dir: Path)
     found = evaluate_pairs(drawn(12), Known(hashed), base_model=str(tiny_policy_dir), base_pairs=5)
     control = found["controls"]["log_probability"]
     assert control["pairs"] == control["model"]["rows"] == 5
+
+
+def styled(count: int) -> list[PreferencePair]:
+    """Right programs have more comments and the same length: a fitted style rule knows them, length does not."""
+    pairs = []
+    for number in range(count):
+        right, wrong = f"# {number:04}\nx = {number:04}\n", f"y_y_{number:04} = {number:04}\n"
+        pairs.append(PreferencePair(f"problem {number}", right, wrong.ljust(len(right)), "rollout", str(number)))
+    return pairs
+
+
+def test_the_strongest_control_is_named_and_the_gain_is_over_it() -> None:
+    pairs = styled(80)
+    for score, beaten in ((lambda _, code: float("#" in code), 0.0), (hashed, -0.5)):
+        result = evaluate_pairs(pairs, Known(score))
+        assert result["controls"]["surface"]["macro"]["value"] == 1
+        assert result["controls"]["longer"]["macro"]["value"] == 0.5
+        assert result["strongest"] == "surface"
+        assert result["above"]["surface"]["macro"]["value"] == pytest.approx(beaten, abs=0.15)
+    longer = [PreferencePair(f"p{n}", "x = 1\n" * (n % 3 + 2), "x = 1\n", "rollout", str(n)) for n in range(40)]
+    assert evaluate_pairs(longer, Known(lambda _, code: -len(code)))["strongest"] in ("longer", "surface")
+
+
+def test_a_base_model_is_compared_on_its_own_pairs(tiny_policy_dir: Path) -> None:
+    found = evaluate_pairs(drawn(12), Known(hashed), base_model=str(tiny_policy_dir), base_pairs=5)
+    control, gain = found["controls"]["log_probability"], found["above"]["log_probability"]["macro"]
+    assert gain["rows"] == control["macro"]["rows"] == 5
+    assert gain["value"] == pytest.approx(control["model"]["value"] - control["macro"]["value"])
+    assert found["strongest"] in found["above"]
+
+
+def test_a_base_model_that_is_not_there_is_found_before_the_scoring(tmp_path: Path) -> None:
+    scorer = Known(hashed)
+    with pytest.raises(ConfigError, match="no causal model"):
+        evaluate_pairs(drawn(12), scorer, base_model=str(tmp_path))
+    assert scorer.asked == []

@@ -3,7 +3,7 @@ from typing import Any
 
 import pytest
 
-from codescaler_plugin import CodeScaler, CodeScalerConfig, DataError, Judgement, ScorerError, Status
+from codescaler_plugin import CodeScaler, CodeScalerConfig, ConfigError, DataError, Judgement, ScorerError, Status
 from tests.tiny import FailingScorer, LengthScorer, fenced
 
 VALID = fenced("x = 1")
@@ -180,3 +180,38 @@ def test_without_a_config_the_environment_is_read(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setenv("CODESCALER_SHAPING", "raw")
     (judgement,) = CodeScaler(LengthScorer()).judge(["p"], [VALID])
     assert judgement.reward == 6.0
+
+
+@pytest.mark.parametrize("given", ["builtin", 3, object()])
+def test_what_cannot_score_is_refused_when_it_is_given(given: Any) -> None:
+    with pytest.raises(ConfigError, match=r"without a method score: give"):
+        CodeScaler(given)
+
+
+def test_a_model_name_is_told_how_to_be_loaded() -> None:
+    with pytest.raises(ConfigError, match=r"CodeScaler\(load_scorer\('builtin'\)\)"):
+        CodeScaler("builtin")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("problems", "completions", "name"), [("abc", "xyz", "problems"), (["p"], "x", "completions")]
+)
+def test_one_string_is_not_a_list_of_letters(problems: Any, completions: Any, name: str) -> None:
+    with pytest.raises(DataError, match=f"^{name} is one string"):
+        scaler().judge(problems, completions)
+
+
+def test_the_errors_that_are_left_after_a_retry_are_handed_on() -> None:
+    failures: list[ScorerError] = []
+    scaler(FailingScorer()).judge(["p"], [VALID], on_scorer_error="none", failures=failures)
+    assert [str(error) for error in failures] == ["out of memory; try a smaller max_tokens"]
+    failures.clear()
+
+    class Once(FailingScorer):
+        def score(self, items: Any) -> list[float | None]:
+            if self.calls:
+                return [1.0] * len(items)
+            return super().score(items)
+
+    scaler(Once()).judge(["p"], [VALID], on_scorer_error="none", failures=failures)
+    assert failures == []

@@ -260,3 +260,66 @@ def test_what_is_no_folder_of_summaries(tmp_path: Path) -> None:
     (tmp_path / "x.summary.json").write_text('{"evaluation": "pairs"}')
     with pytest.raises(DataError, match=r"x\.summary\.json"):
         read_summaries([tmp_path])
+
+
+@pytest.mark.parametrize("strongest", ["longer", "shorter", "surface", "log_probability"])
+def test_the_headline_and_the_plot_compare_with_the_strongest_control(tmp_path: Path, strongest: str) -> None:
+    said = {
+        "longer": "“the longer is right”",
+        "shorter": "“the shorter is right”",
+        "surface": "length and style, fitted",
+        "log_probability": "mean log-probability",
+    }
+    result = evaluate_pairs(PAIRS, Known(hashed))
+    result["controls"]["log_probability"] = {
+        "base": "b",
+        "pairs": 12,
+        **result["controls"]["longer"],
+        "model": result["macro"],
+    }
+    result["above"]["log_probability"] = dict(result["above"]["longer"])
+    gain = {"value": -0.123, "low": -0.2, "high": -0.1, "rows": 12, "problems": 12}
+    result["above"][strongest] = {"all": gain, "macro": gain}
+    result["strongest"] = strongest
+    [section] = sections([Summary("pairs", "x", "m", result)])
+    [headline] = section.findings
+    assert f"-0.123 (-0.200 to -0.100) above the best of 4 controls, {said[strongest]}: it is worse." in headline
+    rows = [row[0] for row in section.tables[0].rows]
+    assert {*said.values(), *(f"over {one}" for one in said.values())} <= set(rows)
+    drawn: list[str] = []
+
+    class Axes:
+        def set_yticks(self, _: Any, names: list[str]) -> None:
+            drawn.extend(names)
+
+        def __getattr__(self, _: str) -> Any:
+            return lambda *_, **__: None
+
+    section.plots[0][1](Axes())
+    assert len(drawn) == 5  # four controls and the model
+
+
+def test_best_of_n_is_compared_with_the_best_that_needs_no_model() -> None:
+    groups = [Candidates(str(n), f"P{n}", ("a = 1", "b = 22", "c = 333"), (False, False, True)) for n in range(6)]
+    result = evaluate_candidates(groups, Known(hashed))
+    assert result["strongest"] == "longest"
+    [section] = sections([Summary("candidates", "x", "m", result)])
+    assert "above the longest program, which is the best control" in section.findings[0]
+
+
+def test_a_summary_without_its_strongest_control_is_to_be_made_anew(tmp_path: Path) -> None:
+    result = evaluate_pairs(PAIRS, Known(hashed))
+    del result["strongest"]
+    write_summary(tmp_path, Summary("pairs", "x", "m", result))
+    with pytest.raises(DataError, match="run its command again"):
+        read_summaries([tmp_path])
+
+
+def test_a_calibration_is_read_line_by_line() -> None:
+    [section] = sections([Summary("calibration", "x", "m", measured()["calibration"])])
+    _, maps, margins = section.tables
+    assert maps.head == ("map to a probability", "calibration error", "Brier score")
+    assert [row[0] for row in maps.rows] == ["the margin's sigmoid", "isotonic", "Platt"]
+    assert margins.head == ("probability", "needs a margin of", "share right", "95% interval", "problems")
+    assert [row[0] for row in margins.rows] == ["0.8", "0.9", "0.95", "0.99"]
+    assert all(len(row) == 5 and ";" not in "".join(row) for row in margins.rows)

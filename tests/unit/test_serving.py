@@ -748,3 +748,17 @@ def _children(parent: int) -> list[psutil.Process]:
     while not (children := psutil.Process(parent).children()) and time.monotonic() < deadline:
         time.sleep(0.02)
     return children
+
+
+def test_the_documentation_needs_no_other_host_and_no_key() -> None:
+    with served(ServingConfig(api_key="k")) as running:
+        start = running.request("/")
+        assert (start.status, start.headers["location"]) == (307, "/docs")
+        page = running.request("/docs").data.decode()
+        used = re.findall(r"(?:src|href)=\"([^\"]+)\"", page)
+        assert len(used) == 3
+        assert "http" not in "".join(used)
+        for path in used:
+            assert running.request(path).status == 200
+        assert "http" not in page.replace("http-equiv", "")
+        assert running.request("/static-offline-docs/../v1/score", b"{}").status == 401
