@@ -2,15 +2,16 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from threading import Lock
+from threading import Lock, local
 from typing import Any
 
 SMALL = 10_000_000
 """Parameters below which one thread is used; `benchmarks/bench_threads.py` measures both sides of it."""
 
 _lock = Lock()
-_inside = 0
+_inside = 0  # blocks of all threads
 _before = 1
+_own = local()  # `depth`: blocks of this thread; OpenMP keeps a number for each
 
 
 @contextmanager
@@ -34,14 +35,17 @@ def fitting_threads(model: Any) -> Iterator[None]:
     if next(model.parameters()).device.type != "cpu" or sum(one.numel() for one in model.parameters()) >= SMALL:
         yield
         return
-    with _lock:  # the number is the process's: only the first to enter knows the caller's
-        if not _inside:
+    _own.depth = getattr(_own, "depth", 0) + 1
+    with _lock:
+        if not _inside:  # only the first to enter sees the caller's number
             _before = torch.get_num_threads()
         _inside += 1
         torch.set_num_threads(1)
     try:
         yield
     finally:
+        _own.depth -= 1
         with _lock:
             _inside -= 1
-            torch.set_num_threads(_before)
+            if not _own.depth:  # a reward model inside of a policy's training leaves that training its one thread
+                torch.set_num_threads(_before)

@@ -208,6 +208,13 @@ def mine(
         if not made:
             raise DataError(f"no pairs: {report.why_no_pairs()}")
         files = write_pairs(made, output, columns, held_out=held_out_output)
+        if held_out and len(report.splits) == 1:
+            errors.print(
+                f"all pairs are of one split: {held_out:g} of few problems may be none; raise --held-out",
+                style="yellow",
+                highlight=False,
+                soft_wrap=True,
+            )
         _finish(made, output, files, [asdict(report)], sources, card, model)
     if skipped:
         raise typer.Exit(3)

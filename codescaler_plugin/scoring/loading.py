@@ -64,7 +64,7 @@ def _refuse_adapter(folder: Path) -> None:
     if adapter.is_file() and not (folder / "config.json").exists():
         raise ConfigError(
             f"{folder} holds a PEFT adapter (adapter_config.json, no config.json): expected a whole model. Make one "
-            f"of it: python recipes/trl/reward_merge.py {folder} {folder}-merged"
+            f"of it with recipes/trl/reward_merge.py of this project's repository, or with peft's merge_and_unload"
         )
 
 

@@ -11,7 +11,8 @@ JSON lines or parquet. Held-out pairs go to a second file, except in `pairs`. Ex
 import argparse
 from pathlib import Path
 
-from codescaler_plugin.preference.pairs import EXPORTS, read_pairs, write_pairs
+from codescaler_plugin.data.outputs import check_output
+from codescaler_plugin.preference.pairs import EXPORTS, output_files, read_pairs, write_pairs
 
 
 def main() -> None:
@@ -21,6 +22,8 @@ def main() -> None:
     parser.add_argument("output", type=Path)
     parser.add_argument("--format", choices=EXPORTS, default="trl")
     arguments = parser.parse_args()
+    for file in output_files(arguments.output, arguments.format):
+        check_output(file, [arguments.pairs])
     for file in write_pairs(list(read_pairs(arguments.pairs)), arguments.output, arguments.format):
         print(f"wrote {file}")
 

@@ -17,6 +17,7 @@ from pathlib import Path
 
 from transformers import AutoTokenizer
 
+from codescaler_plugin.data.outputs import check_folder, check_output, write_output
 from codescaler_plugin.errors import CodeScalerError, DataError
 from codescaler_plugin.preference.pairs import export_pairs, read_pairs
 from codescaler_plugin.preference.preparation import prepare_preference_dataset
@@ -26,7 +27,9 @@ def write(pairs: str, output: Path, name: str, max_length: int) -> None:
     """Write both sides of the split."""
     tokenizer = AutoTokenizer.from_pretrained(name)
     everything = list(read_pairs(pairs))
-    output.mkdir(parents=True, exist_ok=True)
+    check_folder(output)
+    for split in ("train", "held_out"):
+        check_output(output / f"{split}.jsonl", [pairs])
     for split in ("train", "held_out"):
         part = [pair for pair in everything if (pair.split == "train") == (split == "train")]
         if not part and split == "held_out":
@@ -41,7 +44,7 @@ def write(pairs: str, output: Path, name: str, max_length: int) -> None:
             split=None,
         )
         path = output / f"{split}.jsonl"
-        with path.open("w", encoding="utf-8") as file:
+        with write_output(path) as file:
             for row in rows:
                 file.write(json.dumps({side: _text(row[f"{side}_ids"], tokenizer) for side in _SIDES}) + "\n")
         print(f"wrote {path}: {len(rows)} pairs")

@@ -15,6 +15,7 @@ from pathlib import Path
 import pyarrow as arrow
 import pyarrow.parquet as parquet
 
+from codescaler_plugin.data.outputs import check_folder, check_output, write_output
 from codescaler_plugin.preference.rollouts import read_problem_texts
 
 INSTRUCTION = "Answer with one Python program in one ```python block."
@@ -42,9 +43,11 @@ def main() -> None:
     parser.add_argument("--source", default="code")
     parser.add_argument("--instruction", default=INSTRUCTION)
     arguments = parser.parse_args()
+    check_folder(arguments.output.parent)
+    check_output(arguments.output, [arguments.problems])
     made = rows(read_problem_texts(arguments.problems), arguments.source, arguments.instruction)
-    arguments.output.parent.mkdir(parents=True, exist_ok=True)
-    parquet.write_table(arrow.Table.from_pylist(made), arguments.output)
+    with write_output(arguments.output, binary=True) as file:
+        parquet.write_table(arrow.Table.from_pylist(made), file)
     print(f"wrote {arguments.output}: {len(made)} problems")
 
 

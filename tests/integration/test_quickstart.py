@@ -113,7 +113,7 @@ def test_training_and_sampling_use_one_thread(tmp_path, monkeypatch):
 
     monkeypatch.setattr(CodeScalerReward, "__call__", watched)
     try:
-        run_quickstart(steps=1, output=tmp_path, console=Console(quiet=True), results=Console(quiet=True))
+        run_quickstart(steps=3, output=tmp_path, console=Console(quiet=True), results=Console(quiet=True))
         assert (seen, torch.get_num_threads()) == ({1}, 2)
     finally:
         torch.set_num_threads(before)

@@ -46,6 +46,15 @@ def test_it_never_raises_the_number() -> None:
     assert torch.get_num_threads() == 1
 
 
+def test_a_block_inside_of_a_block_leaves_the_outer_one_its_thread() -> None:
+    small = torch.nn.Linear(2, 2)
+    with fitting_threads(small):
+        with fitting_threads(small):
+            assert torch.get_num_threads() == 1
+        assert torch.get_num_threads() == 1
+    assert torch.get_num_threads() == 4
+
+
 def test_callers_in_several_threads_leave_the_number_as_it_was() -> None:
     small, inside, leave = torch.nn.Linear(2, 2), threading.Barrier(3), threading.Event()
     seen: list[int] = []
