@@ -19,8 +19,9 @@ def fitting_threads(model: Any) -> Iterator[None]:
     """Inside, torch uses one CPU thread if `model` is on the CPU and has fewer than `SMALL` parameters.
 
     Torch divides each operation among its threads and waits for the slowest. The parts of a small model take
-    microseconds, so a second process on the machine makes all threads wait: the quickstart took six times as long.
-    Larger models and models on a GPU keep the caller's number of threads. It is never raised.
+    microseconds, so a second process on the machine makes all threads wait: on two cores, two threads then take three
+    times as long as one. Alone on the machine they would take two thirds. Larger models and models on a GPU keep the
+    caller's number of threads. It is never raised.
 
     Args:
         model: a module of torch.

@@ -25,7 +25,7 @@ from trl.trainer.reward_trainer import DataCollatorForPreference
 from codescaler_plugin import __version__
 from codescaler_plugin.errors import ConfigError, DataError
 from codescaler_plugin.preference.pairs import TRAIN, split_of
-from codescaler_plugin.preference.preparation import prepare_preference_dataset, split_rows
+from codescaler_plugin.preference.preparation import NOT_TRAIN, is_of_split, prepare_preference_dataset
 from codescaler_plugin.preference.rewrites import KEEPING, rewrite_both
 from codescaler_plugin.scoring import attention
 from codescaler_plugin.scoring.forward import tree_attention
@@ -179,9 +179,8 @@ class CodeScalerRewardTrainer(RewardTrainer):  # type: ignore[misc]
             )
         self._kinds = [UNALIGNED]
         self._prefix = "eval"
-        if _is_pairs(train_dataset):
-            train_dataset, held_out = split_rows(train_dataset, name="train")
-            eval_dataset = held_out if eval_dataset is None else eval_dataset
+        if eval_dataset is None and len(_splits(train_dataset)) > 1:
+            eval_dataset = train_dataset  # each takes its own rows of it, see `_prepare_dataset`
         super().__init__(model, args, data_collator, train_dataset, eval_dataset, *rest, **settings)
         if data_collator is None:
             stock: DataCollatorForPreference = self.data_collator  # type: ignore[has-type]
@@ -192,8 +191,8 @@ class CodeScalerRewardTrainer(RewardTrainer):  # type: ignore[misc]
 
     def _prepare_dataset(self, dataset: Any, processing_class: Any, args: Any, dataset_name: str) -> Any:
         """Pairs as ids, with what the collator needs; TRL calls this for every dataset, also in `evaluate`."""
-        if dataset_name != "train":
-            dataset = _held_out(dataset, dataset_name)
+        splits = _splits(dataset)
+        split = TRAIN if dataset_name == "train" else NOT_TRAIN if splits - {TRAIN} else None
         if not {"chosen_ids", "rejected_ids"} <= set(dataset.column_names or ()):
             with args.main_process_first(desc=f"preparing {dataset_name}"):
                 dataset = prepare_preference_dataset(
@@ -204,8 +203,11 @@ class CodeScalerRewardTrainer(RewardTrainer):  # type: ignore[misc]
                     margin_scale=args.margin_scale,
                     name=dataset_name,
                     least=2 if dataset_name == "train" else 1,
-                    split=None,
+                    split=split,
                 )
+        elif splits:
+            rows = [number for number, one in enumerate(dataset["split"]) if is_of_split(one, split)]
+            dataset = dataset.select(rows)
         if "kind" in dataset.column_names:
             self._kinds += sorted(set(dataset.unique("kind")) - set(self._kinds))
         if dataset_name != "train" or args.unaligned_ratio == args.rewrite_ratio == 0:
@@ -287,21 +289,11 @@ class CodeScalerRewardTrainer(RewardTrainer):  # type: ignore[misc]
         return inner.get_base_model() if hasattr(inner, "get_base_model") else inner
 
 
-def _is_pairs(dataset: Any) -> bool:
-    """Whether a dataset can be divided: it does not stream, and its rows name a split."""
-    return isinstance(dataset, Dataset) and "split" in dataset.column_names
-
-
-def _held_out(dataset: Any, name: str) -> Any:
-    """An evaluation set without rows that are trained on; one of such rows alone stays."""
-    if not _is_pairs(dataset) or {split_of({"split": one}) for one in dataset.unique("split")} <= {TRAIN}:
-        return dataset
-    others = [number for number, one in enumerate(dataset["split"]) if split_of({"split": one}) != TRAIN]
-    if len(others) < len(dataset):
-        logger.warning(
-            "%s: %d of %d pairs are left out: they are trained on", name, len(dataset) - len(others), len(dataset)
-        )
-    return dataset.select(others)
+def _splits(dataset: Any) -> set[str]:
+    """The splits that the rows of a dataset name; none if it streams or has no such column."""
+    if not isinstance(dataset, Dataset) or "split" not in dataset.column_names:
+        return set()
+    return {split_of({"split": one}) for one in dataset.unique("split")}
 
 
 class SharedPrefixes:

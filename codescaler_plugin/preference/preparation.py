@@ -13,6 +13,9 @@ from codescaler_plugin.scoring.rendering import Renderer, Unscorable
 
 logger = logging.getLogger(__name__)
 
+NOT_TRAIN = "not train"
+"""Stands for every split that is not trained on."""
+
 _SHOWN = 5  # bad rows named in an error
 
 
@@ -44,8 +47,8 @@ def prepare_preference_dataset(
         margin_scale: target margin of the loss per unit of the pairs' `margin`, the gap of their pass rates; 0: none.
         name: of the dataset, for messages.
         least: pairs that must remain; 1 is enough to evaluate on.
-        split: of rows with a column `split`, those of this one; the others are left out, counted in a warning. Rows
-            without the column, or with null in it, are of `train`. None: all rows.
+        split: of rows with a column `split`, those of this one; `NOT_TRAIN`: those of any but `train`. The others are
+            left out, counted in a warning. Rows without the column, or with null in it, are of `train`. None: all.
 
     Raises:
         ConfigError: the dataset streams: it could not be checked before training.
@@ -57,9 +60,7 @@ def prepare_preference_dataset(
 
     if isinstance(dataset, IterableDataset):
         raise ConfigError(f"{name} streams: give a dataset that can be read and checked before training")
-    if split is not None:
-        dataset, _ = split_rows(dataset, split, name=name)
-    checked, dropped = _checked(dataset, language, margin_scale > 0, name)
+    checked, dropped = _checked(dataset, language, margin_scale > 0, name, split)
     renderer = Renderer(tokenizer, max_length)
     items = [(pair.problem, code) for pair in checked for code in (pair.chosen, pair.rejected)]
     ids = iter(renderer.encode(items))
@@ -95,50 +96,32 @@ def prepare_preference_dataset(
     return Dataset.from_list(rows)
 
 
-def split_rows(dataset: Any, split: str = TRAIN, *, name: str = "dataset") -> tuple[Any, Any]:
-    """The rows of a split, and the others; the latter are None if there are none.
-
-    A dataset of `datasets` gives two of the same kind, other rows two lists. A warning tells how many were left out.
-
-    Args:
-        dataset: rows; what has no column `split` is of `train`.
-        split: of the first part.
-        name: of the dataset, for messages.
-
-    Raises:
-        DataError: no row is of this split.
-    """
-    is_dataset = hasattr(dataset, "select")
-    if is_dataset:
-        splits = [split_of({"split": one}) for one in dataset["split"]] if "split" in dataset.column_names else []
-        rows = dataset
-    else:
-        rows = list(dataset)
-        splits = [split_of(row) for row in rows]
-    counts = Counter(splits or [TRAIN])
-    if counts.keys() == {split} or not len(rows):
-        return dataset if is_dataset else rows, None
-    others = ", ".join(f"{count} of {one!r}" for one, count in counts.items() if one != split)
-    if split not in counts:
-        raise DataError(f"{name} has no row of the split {split!r}, but {others}: give rows of it, or another split")
-    logger.warning(
-        "%s: %d of %d pairs are left out: %s, not %r", name, len(splits) - counts[split], len(splits), others, split
-    )
-    sides = [[number for number, one in enumerate(splits) if (one == split) == wanted] for wanted in (True, False)]
-    first, second = (rows.select(side) if is_dataset else [rows[number] for number in side] for side in sides)
-    return first, second
+def is_of_split(named: Any, split: str | None) -> bool:
+    """Whether a row that names a split (null: `train`) is of a split, of `NOT_TRAIN`, or of any (None)."""
+    own = split_of({"split": named})
+    return split is None or own == split or (split == NOT_TRAIN and own != TRAIN)
 
 
 def _checked(
-    dataset: Iterable[Mapping[str, Any]], language: str, margins: bool, name: str
+    dataset: Iterable[Mapping[str, Any]], language: str, margins: bool, name: str, split: str | None
 ) -> tuple[list[PreferencePair], int]:
     """The pairs with bare code, and how many were left out for their rejected side."""
     pairs, errors = [], []
+    kept: Counter[str] = Counter()
+    left: Counter[str] = Counter()
     for number, row in enumerate(dataset):
+        (kept if is_of_split(row.get("split"), split) else left)[split_of(row)] += 1
+        if not is_of_split(row.get("split"), split):
+            continue
         try:
             pairs.append((number, pair_of(row)))
         except DataError as error:
             errors.append((number, str(error)))
+    if left:
+        others = ", ".join(f"{count} of the split {one!r}" for one, count in left.items())
+        if not kept:
+            raise DataError(f"{name} has no row of the split {split!r}, but {others}: give its rows, or another split")
+        logger.warning("%s: %d of %d pairs are left out: %s", name, left.total(), left.total() + kept.total(), others)
     texts = [text for _, pair in pairs for text in (pair.chosen, pair.rejected)]
     extractions = iter(extract_all(texts, language=language, policy="bare", explain=True))
     checked, dropped = [], 0

@@ -518,7 +518,7 @@ def test_held_out_rows_are_not_trained_on_and_are_the_evaluation_set(
     trainer = trainer_of(tiny_rm_dir, tmp_path, halved())
     assert list(trainer.train_dataset["problem"]) == PROBLEMS[::2]
     assert list(trainer.eval_dataset["problem"]) == PROBLEMS[1::2]
-    assert "train: 4 of 8 pairs are left out: 4 of 'held_out', not 'train'" in caplog.text
+    assert "train: 4 of 8 pairs are left out: 4 of the split 'held_out'" in caplog.text
     trainer.train()
     assert trainer.evaluate()["eval_accuracy"] >= 0
 
@@ -530,12 +530,12 @@ def test_a_given_evaluation_set_stays_and_loses_what_is_trained_on(
     trainer = trainer_of(tiny_rm_dir, tmp_path, halved(), eval_dataset={"own": own, "plain": Dataset.from_list(PAIRS)})
     assert list(trainer.eval_dataset["own"]["problem"]) == PROBLEMS[1::2]
     assert list(trainer.eval_dataset["plain"]["problem"]) == PROBLEMS
-    assert "own: 4 of 8 pairs are left out: they are trained on" in caplog.text
+    assert "own: 4 of 8 pairs are left out: 4 of the split 'train'" in caplog.text
 
 
 def test_a_training_set_that_is_all_held_out_is_an_error(tiny_rm_dir: Path, tmp_path: Path) -> None:
     rows = [{**row, "split": "held_out"} for row in PAIRS]
-    with pytest.raises(DataError, match=r"train has no row of the split 'train', but 8 of 'held_out'"):
+    with pytest.raises(DataError, match=r"train has no row of the split 'train', but 8 of the split 'held_out'"):
         trainer_of(tiny_rm_dir, tmp_path, rows)
 
 
@@ -545,8 +545,28 @@ def test_preparation_takes_one_split(tiny_rm_dir: Path) -> None:
         assert list(prepare_preference_dataset(rows, tokenizer)["problem"]) == PROBLEMS[::2]
         assert list(prepare_preference_dataset(rows, tokenizer, split="held_out")["problem"]) == PROBLEMS[1::2]
         assert list(prepare_preference_dataset(rows, tokenizer, split=None)["problem"]) == PROBLEMS
-    with pytest.raises(DataError, match="no row of the split 'dev', but 4 of 'train', 4 of 'held_out'"):
+    with pytest.raises(
+        DataError, match="no row of the split 'dev', but 4 of the split 'train', 4 of the split 'held_out'"
+    ):
         prepare_preference_dataset(halved(), tokenizer, split="dev")
+
+
+def test_a_bad_row_keeps_its_number_in_the_file(tiny_rm_dir: Path, tmp_path: Path) -> None:
+    rows = halved()
+    rows[6]["chosen"] = "no program ("
+    with pytest.raises(DataError, match="row 6: the chosen side is no program"):
+        trainer_of(tiny_rm_dir, tmp_path, rows)
+    rows[6], rows[7]["chosen"] = halved()[6], "no program ("
+    with pytest.raises(DataError, match=r"(?s)rows of eval cannot.*row 7: the chosen"):
+        trainer_of(tiny_rm_dir, tmp_path, rows)
+
+
+def test_ids_that_name_their_split_are_divided_too(tiny_rm_dir: Path, tmp_path: Path) -> None:
+    ids = prepare_preference_dataset(PAIRS, AutoTokenizer.from_pretrained(tiny_rm_dir))
+    named = ids.add_column("split", [row["split"] for row in halved()])
+    trainer = CodeScalerRewardTrainer(model=str(tiny_rm_dir), args=arguments(tmp_path), train_dataset=named)
+    assert list(trainer.train_dataset["problem"]) == PROBLEMS[::2]
+    assert list(trainer.eval_dataset["problem"]) == PROBLEMS[1::2]
 
 
 def test_the_card_says_what_was_trained_and_how_to_use_it(tiny_rm_dir: Path, tmp_path: Path) -> None:
