@@ -342,7 +342,10 @@ def _pairs(title: str, models: _Models, colours: Mapping[str, str]) -> Section:
             bars.plot([one["low"], one["high"]], [place, place], color="black", linewidth=1.5)
         bars.set_yticks(range(len(rows)), [_short(name) for name, _, _ in rows])
         bars.axvline(0.5, color="black", linestyle=":", linewidth=1)
-        bars.set(xlim=(0, 1), xlabel="share of a problem's pairs in order", title="Accuracy, 95% interval")
+        best = first["controls"][first["strongest"]]["macro"]["value"]
+        bars.axvline(best, color="black", linestyle="--", linewidth=1)
+        bars.set(xlim=(0, 1), xlabel="share of a problem's pairs in order (dashed: best control)")
+        bars.set_title("Accuracy, 95% interval")
 
     def by_gap(gaps: Any) -> None:
         names = _names(models, "score_gap")
