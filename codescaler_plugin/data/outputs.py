@@ -37,9 +37,9 @@ def check_output(path: Path, inputs: Sequence[Input] = ()) -> None:
     """
     if not path.parent.is_dir():
         raise ConfigError(f"cannot write {path}: no folder {path.parent}; make it first")
-    for one in inputs:
-        if _is_input(path, one):
-            raise ConfigError(f"{path} is read and would be written over: give another output")
+    for file in (path, _part_of(path)):
+        if any(_is_input(file, one) for one in inputs):
+            raise ConfigError(f"{file} is read and would be written over: give another output")
     if path.exists() and not path.is_file():
         kind = "a folder" if path.is_dir() else "no regular file"
         raise ConfigError(f"cannot write {path}: it is {kind}; give the path of a file")
@@ -90,8 +90,7 @@ def write_output(
         ...     print("{}", file=file)
     """
     check_output(path, inputs)
-    target = path.resolve()
-    part = target.with_name(target.name + ".part")
+    target, part = path.resolve(), _part_of(path)
     try:
         descriptor = os.open(part, os.O_RDWR | os.O_CREAT, 0o666)
     except OSError as error:
@@ -127,6 +126,11 @@ def write_text(path: Path, text: str) -> None:
     """
     with write_output(path) as file:
         file.write(text)
+
+
+def _part_of(path: Path) -> Path:
+    target = path.resolve()
+    return target.with_name(target.name + ".part")
 
 
 def _drop(part: Path, error: BaseException, *, keep: bool) -> None:

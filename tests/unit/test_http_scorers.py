@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from codescaler_plugin import CodeScaler, CodeScalerConfig, ConfigError, ScorerError, load_scorer
+from codescaler_plugin.errors import RefusedError
 from codescaler_plugin.scoring import http_pool
 from codescaler_plugin.scoring.remote_scorer import RemoteScorer
 from codescaler_plugin.scoring.vllm_scorer import VllmScorer
@@ -334,3 +335,24 @@ def test_no_items_ask_nothing(serve) -> None:
     double = serve(codescaler)
     assert load_scorer(double.url).score([]) == load_scorer(f"vllm+{double.url}").score([]) == []
     assert double.asked == []
+
+
+@pytest.mark.parametrize(
+    ("status", "said"),
+    [
+        (401, "give the server's key as api_key"),
+        (403, "api_key"),
+        (404, "http://host:port without a path"),
+        (405, "path"),
+    ],
+)
+def test_a_wrong_key_and_a_wrong_path_name_the_next_step(serve, status: int, said: str) -> None:
+    double = serve(lambda path, body: (status, {"detail": "no"}))
+    with pytest.raises(ScorerError, match=rf"{double.url}/v1/score answered {status}: no.*{said}"):
+        load_scorer(double.url).score(ITEMS)
+
+
+def test_what_a_server_refuses_is_told_from_an_outage(serve) -> None:
+    double = serve(lambda path, body: (422, {"detail": "too long"}))
+    with pytest.raises(RefusedError, match="too long"):
+        load_scorer(double.url).score(ITEMS)

@@ -46,6 +46,7 @@ def files(tmp_path: Path) -> dict[str, Path]:
 OVERWRITING = [
     "score {answers} --model builtin --output {answers}",
     "extract {answers} --output {answers}",
+    "extract {folder}/kept.jsonl.part --output {folder}/kept.jsonl",
     "extract {answers} --text --output {answers}",
     "select {candidates} --model builtin --output {candidates}",
     "select {candidates} --model builtin --tests {problems} --output {problems}",
@@ -71,8 +72,11 @@ def test_no_command_writes_over_what_it_reads(command: str, files: dict[str, Pat
         ("robustness.own", "pairs"),
         ("candidates.own", "verdicts"),
         ("generations", "problems"),
+        ("kept.jsonl.part", "answers"),
     ):
-        (tmp_path / f"{name}.jsonl").write_text(files[source].read_text().rstrip("\n"))  # a last line that looks torn
+        (tmp_path / (name if name.endswith(".part") else f"{name}.jsonl")).write_text(
+            files[source].read_text().rstrip("\n")
+        )  # a last line that looks torn
     before = {path: path.read_bytes() for path in tmp_path.iterdir()}
     done = run(*command.format(**files, folder=tmp_path).split())
     assert done.exit_code == 1, done.output

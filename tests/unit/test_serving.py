@@ -18,6 +18,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
+from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any
 
@@ -761,4 +762,12 @@ def test_the_documentation_needs_no_other_host_and_no_key() -> None:
         for path in used:
             assert running.request(path).status == 200
         assert "http" not in page.replace("http-equiv", "")
-        assert running.request("/static-offline-docs/../v1/score", b"{}").status == 401
+        for path in (
+            "/static-offline-docs/../v1/score",
+            "/static-offline-docs/..%2Fv1/score",
+            "/static-offline-docs/",
+        ):
+            raw = HTTPConnection(running.url.removeprefix("http://"))  # sends the path as it stands
+            raw.request("POST", path, b"{}", {"Content-Type": "application/json"})
+            assert raw.getresponse().status in (401, 404, 405)
+            raw.close()
