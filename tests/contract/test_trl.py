@@ -4,7 +4,6 @@ import importlib
 import json
 import math
 import multiprocessing
-import os
 import pickle
 import subprocess
 import sys
@@ -30,6 +29,7 @@ from codescaler_plugin import (  # noqa: E402
     shape_reward,
 )
 from tests.contract import spawned  # noqa: E402
+from tests.processes import untraced  # noqa: E402
 from tests.tiny import FailingScorer, LengthScorer, fenced  # noqa: E402
 
 ROOT = Path(__file__).parents[2]
@@ -369,7 +369,7 @@ TRL = ("-c", "from trl.cli import main; main()")  # what the `trl` script does, 
 
 
 def in_process(*command: str, cwd: Path) -> str:
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    environment = untraced(PYTHONPATH=str(ROOT), OMP_NUM_THREADS="1")
     done = subprocess.run(
         [sys.executable, *command], cwd=cwd, env=environment, capture_output=True, text=True, timeout=200, check=False
     )

@@ -24,6 +24,7 @@ from codescaler_plugin.integrations.trl_trainer import CodeScalerRewardConfig, C
 from codescaler_plugin.preference.preparation import prepare_preference_dataset
 from codescaler_plugin.scoring.rendering import Renderer
 from codescaler_plugin.scoring.transformers_scorer import TransformersScorer
+from tests.processes import untraced
 
 ROOT = Path(__file__).parents[2]
 PROBLEMS = [f"Write a function solve(n) that returns n plus {number}. " * 3 for number in range(8)]
@@ -283,7 +284,7 @@ def test_killed_and_resumed_run_ends_as_the_undisturbed_one(tiny_rm_dir: Path, t
     parts = tmp_path / "parts"
     killed = subprocess.run(
         [sys.executable, "-c", _KILLED, str(tiny_rm_dir), str(parts)],
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        env=untraced(PYTHONPATH=str(ROOT)),
         capture_output=True,
         text=True,
         timeout=200,
@@ -340,7 +341,7 @@ def test_processes_that_draw_other_numbers_of_unaligned_pairs_train_one_model(
     launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
     done = subprocess.run(
         [*launch, str(tmp_path / "two.py"), str(tiny_rm_dir), str(tmp_path)],
-        env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "1"},
+        env=untraced(PYTHONPATH=str(ROOT), OMP_NUM_THREADS="1", ACCELERATE_USE_CPU="1"),
         capture_output=True,
         text=True,
         timeout=300,

@@ -2,7 +2,6 @@
 
 import gzip
 import json
-import os
 import subprocess
 import sys
 from dataclasses import replace
@@ -10,6 +9,8 @@ from pathlib import Path
 from random import Random
 
 import pytest
+
+from tests.processes import untraced
 
 RECIPE = Path(__file__).parents[2] / "recipes" / "miniature"
 
@@ -144,10 +145,7 @@ def test_real_pairs_are_split_by_problem_and_all_parse():
 
 def test_one_command_walks_the_whole_path(tmp_path):
     command = [sys.executable, str(RECIPE / "run.py"), "--steps-scale", "0.004", "--output", str(tmp_path)]
-    environment = {
-        name: value for name, value in os.environ.items() if not name.startswith("COVERAGE_")
-    }  # a third slower
-    done = subprocess.run(command, capture_output=True, text=True, timeout=230, env=environment)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=230, env=untraced())
     assert done.returncode == 0, done.stderr[-2000:]
     numbers = json.loads(done.stdout.splitlines()[-1])
     assert set(numbers["seconds"]) == {

@@ -10,6 +10,7 @@ import pytest
 from codescaler_plugin.preference.problems import read_problems
 from codescaler_plugin.preference.rollouts import read_rollouts
 from codescaler_plugin.preference.verification import executors, verify_rollouts
+from tests.processes import untraced
 
 ROOT = Path(__file__).parents[2]
 DATA = ROOT.parent / "shared" / "data"
@@ -21,14 +22,18 @@ pytestmark = pytest.mark.skipif(not DATA.exists(), reason="the development data 
 
 def agreement(folder: Path, problems: list[Path]) -> tuple[int, dict]:
     given = [folder / "rollouts.jsonl", folder / "verdicts.jsonl", "--problems", *problems, "--without", "reflexion"]
-    done = subprocess.run([sys.executable, RECIPE / "agreement.py", *given], capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, RECIPE / "agreement.py", *given], capture_output=True, text=True, env=untraced()
+    )
     assert done.stdout, done.stderr
     return done.returncode, json.loads(done.stdout.splitlines()[-1])
 
 
 def test_verdicts_agree_with_published_labels(tmp_path: Path) -> None:
     whole = tmp_path / "whole.jsonl"
-    subprocess.run([sys.executable, RECIPE / "public_samples.py", DATA, whole], check=True, capture_output=True)
+    subprocess.run(
+        [sys.executable, RECIPE / "public_samples.py", DATA, whole], check=True, capture_output=True, env=untraced()
+    )
     part = tmp_path / "rollouts.jsonl"
     part.write_text("".join(whole.read_text().splitlines(keepends=True)[::EVERY]))
     problems = [DATA / "humaneval" / "HumanEval.jsonl.gz", DATA / "mbpp" / "mbpp.jsonl"]

@@ -32,10 +32,27 @@ def few_problems(monkeypatch):
     monkeypatch.setattr(quickstart, "BATCH", 16)
 
 
-def test_two_steps_end_with_a_json_line_and_leave_everything_they_name(tmp_path):
+@pytest.fixture
+def two_threads():
+    torch = pytest.importorskip("torch")
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    yield torch
+    torch.set_num_threads(before)
+
+
+def test_two_steps_end_with_a_json_line_and_leave_everything_they_name(tmp_path, monkeypatch, two_threads):
+    threads, stock = [], CodeScalerReward.__call__
+
+    def watched(self, *arguments, **columns):
+        threads.append(two_threads.get_num_threads())
+        return stock(self, *arguments, **columns)
+
+    monkeypatch.setattr(CodeScalerReward, "__call__", watched)
     result = CliRunner().invoke(app, ["quickstart", "--steps", "2", "--json", "--output", str(tmp_path)])
 
     assert result.exit_code == 0, result.output
+    assert (threads, two_threads.get_num_threads()) == ([1, 1], 2)  # the policy trains with one thread
     report = json.loads(result.stdout.splitlines()[-1])
     assert report.keys() >= KEYS
     assert report["steps"] == 2
@@ -99,21 +116,3 @@ def test_the_results_are_on_stdout_and_end_with_a_right_and_a_wrong_program_and_
     assert all(len(line) <= 80 for line in out.splitlines())
     judged = CliRunner().invoke(app, command.split())
     assert judged.exit_code == 0, judged.output
-
-
-def test_training_and_sampling_use_one_thread(tmp_path, monkeypatch):
-    torch = pytest.importorskip("torch")
-    before, seen = torch.get_num_threads(), set()
-    torch.set_num_threads(2)
-    stock = CodeScalerReward.__call__
-
-    def watched(self, *arguments, **columns):
-        seen.add(torch.get_num_threads())
-        return stock(self, *arguments, **columns)
-
-    monkeypatch.setattr(CodeScalerReward, "__call__", watched)
-    try:
-        run_quickstart(steps=3, output=tmp_path, console=Console(quiet=True), results=Console(quiet=True))
-        assert (seen, torch.get_num_threads()) == ({1}, 2)
-    finally:
-        torch.set_num_threads(before)

@@ -15,6 +15,7 @@ import pytest
 from codescaler_plugin.builtin import REWARD_MODEL
 from codescaler_plugin.extraction.blocks import find_blocks
 from tests.doubles import chat
+from tests.processes import untraced
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -30,9 +31,7 @@ pytestmark = pytest.mark.timeout(400)
 def run(command, folder, **put_in):
     for word, value in {"MODEL": "builtin", "OTHER": "other", **put_in}.items():
         command = re.sub(rf"\b{re.escape(word)}\b", value, command)
-    environment = {
-        name: value for name, value in os.environ.items() if not name.startswith(("CODESCALER_", "COVERAGE_"))
-    }
+    environment = {name: value for name, value in untraced().items() if not name.startswith("CODESCALER_")}
     environment |= {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "COLUMNS": "80", "HF_HUB_OFFLINE": "1"}  # fmt: skip
     environment |= {"CODESCALER_MODEL": "builtin", "OMP_NUM_THREADS": "1"}
     done = subprocess.run(
