@@ -22,5 +22,5 @@ def require(purpose: str, extra: str, *modules: str) -> None:
     missing = [name for name in modules if find_spec(name) is None]
     if missing:
         raise MissingExtraError(
-            f'{purpose} needs {" and ".join(missing)}. Install with: pip install "codescaler-plugin[{extra}]"'
+            f'{purpose} needs {", ".join(missing)}. Install with: pip install "codescaler-plugin[{extra}]"'
         )

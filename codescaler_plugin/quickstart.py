@@ -305,6 +305,8 @@ def _show(console: Console, report: QuickstartReport, problems: Sequence[Problem
     for label, first, second in rows:
         table.add_row(label, f"{first:.3f}", f"{second:.3f}")
     console.print(table)
+    if report.steps < STEPS:
+        console.print(f"{report.steps} of {STEPS} steps: too few to expect much.")
     if (found := _example(problems, after)) is not None:
         problem, right, wrong = found
         console.print(Panel(Text(problem.text), title="a held-out problem", title_align="left"))

@@ -21,8 +21,8 @@ def doctor(
 ) -> None:
     """Check that a model is fit to be a reward, and say what to do if not.
 
-    Device, labels, head, pad token, chat template, max length, a right program against
-    a wrong one, shared prefixes, speed.
+    Looks at device, labels, head, pad token, chat template, max length, a right
+    program against a wrong one, shared prefixes and speed; ends with a verdict.
 
     Exit code: 0 nothing failed (warnings may be there); 1 something did.
     """

@@ -136,7 +136,7 @@ def mine(
         float | None, typer.Option(min=0, max=1, help="Share of near misses aimed at; else as they come.")
     ] = None,
     max_pairs: Annotated[int | None, typer.Option(min=1, help="Pairs at most.")] = None,
-    held_out: Annotated[float, typer.Option(min=0, max=0.99, help="Share of problems that are held out.")] = 0.0,
+    held_out: Annotated[float, typer.Option(min=0, max=0.99, help="Chance of each problem to be held out.")] = 0.0,
     held_out_output: Annotated[
         Path | None, typer.Option(help="File of the held-out pairs; else they share --output, told by `split`.")
     ] = None,
@@ -210,7 +210,7 @@ def mine(
         files = write_pairs(made, output, columns, held_out=held_out_output)
         if held_out and len(report.splits) == 1:
             errors.print(
-                f"all pairs are of one split: {held_out:g} of few problems may be none; raise --held-out",
+                "all pairs are of one split: there is one problem alone",
                 style="yellow",
                 highlight=False,
                 soft_wrap=True,
@@ -295,7 +295,8 @@ def augment(
         _print_kinds(report.kinds)
         errors.print(
             f"{len(pairs):,} pairs became {len(made):,}. {report.executed:,} programs were run. {report.no_tests:,} "
-            f"pairs have no tests here, {report.not_python:,} are no Python.",
+            f"pairs have no tests here, {report.not_python:,} are no Python."
+            + (" Give their problems by --problems FILE, or --trust-unaligned." if report.no_tests else ""),
             highlight=False,
         )
         files = write_pairs(made, output, columns)

@@ -12,7 +12,7 @@ from codescaler_plugin.cli.terminal import reported
 
 
 def quickstart(
-    steps: Annotated[int | None, typer.Option(min=1, help="GRPO steps; the model card tells the default.")] = None,
+    steps: Annotated[int | None, typer.Option(min=1, help="GRPO steps; else 80.")] = None,
     seed: Annotated[int, typer.Option(help="Seed of sampling and of the training order.")] = 0,
     output: Annotated[Path, typer.Option(help="Folder for all that is written.")] = Path("codescaler-quickstart"),
     as_json: Annotated[bool, typer.Option("--json", help="One line of JSON on stdout; all else on stderr.")] = False,

@@ -157,7 +157,7 @@ def select(
         if calibrate is not None:
             check_output(calibrate, [source, *([output] if output is not None else ())])
         if known:
-            require("--calibrate and --costs", "report", "sklearn")
+            require("--costs" if calibrate is None else "--calibrate", "report", "sklearn")
         price = None if costs is None else _costs(costs)
         scaler = CodeScaler(config=CodeScalerConfig.from_env(model=model))
         holds_for = f"first of N by {scaler.config.model}, agreement {agreement:g}"

@@ -121,6 +121,8 @@ def read_summaries(folders: Sequence[Path]) -> list[Summary]:
     """
     found: list[Summary] = []
     for folder in folders:
+        if not folder.is_dir():
+            raise ConfigError(f"no folder {folder}: give the --output folders of `codescaler evaluate`")
         files = sorted(folder.glob("*.summary.json"))
         if not files:
             raise ConfigError(f"{folder} holds no *.summary.json: give the --output folders of `codescaler evaluate`")

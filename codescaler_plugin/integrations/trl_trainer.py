@@ -23,6 +23,7 @@ from trl import RewardConfig, RewardTrainer
 from trl.trainer.reward_trainer import DataCollatorForPreference
 
 from codescaler_plugin import __version__
+from codescaler_plugin.builtin import REWARD_MODEL
 from codescaler_plugin.errors import ConfigError, DataError
 from codescaler_plugin.preference.pairs import TRAIN, split_of
 from codescaler_plugin.preference.preparation import NOT_TRAIN, is_of_split, prepare_preference_dataset
@@ -166,7 +167,9 @@ class CodeScalerRewardTrainer(RewardTrainer):  # type: ignore[misc]
         *rest: Any,
         **settings: Any,
     ) -> None:
-        """As TRL's; `args` must be a `CodeScalerRewardConfig`."""
+        """As TRL's; `args` must be a `CodeScalerRewardConfig`, and `model` may be a path or `builtin`."""
+        if isinstance(model, Path) or model == "builtin":
+            model = str(REWARD_MODEL if model == "builtin" else model)
         if args is not None and not isinstance(args, CodeScalerRewardConfig):
             raise ConfigError(f"args is a {type(args).__name__}: expected a CodeScalerRewardConfig")
         if args is None:
@@ -267,7 +270,7 @@ class CodeScalerRewardTrainer(RewardTrainer):  # type: ignore[misc]
             base=_base_name(self.model.config._name_or_path),
             pairs=len(self.train_dataset),
             version=__version__,
-            model=self.hub_model_id or self.args.output_dir,
+            model=self.hub_model_id or self.args.output_dir,  # where `save_model` puts it
         )
         text, found = _STOCK_ABOUT.subn(lambda _: about, page.read_text(encoding="utf-8"))
         if found:

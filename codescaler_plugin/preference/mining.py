@@ -124,8 +124,9 @@ def mine_pairs(
         hard: target share in [0, 1] of pairs whose rejected side passes at least half of the tests. A problem without
             such programs gives what it has, so the share reached can be lower: see the report. None: as they come.
         max_pairs: cap on all pairs; first every problem's first pair, then every second, and so on.
-        held_out: share in [0, 1) of the problems that go to the split `held_out`, by a hash of seed and text. Problems
-            of nearly the same text (`overlap.clusters`) are on one side.
+        held_out: share in [0, 1) of the problems that go to the split `held_out`, each by a hash of seed and text, so
+            that of few problems it can be another share; of two or more, each split gets one. Problems of nearly the
+            same text (`overlap.clusters`) are on one side.
         evaluation: name -> problem texts of sets that must not be trained on (`overlap.contaminated`).
         seed: of sampling and split; the same rows and seed give the same pairs.
 
@@ -403,7 +404,13 @@ def _finished(
     first = dict.fromkeys(cluster, "")
     for text, index in zip(texts, cluster, strict=True):
         first[index] = min(first[index] or text, text)
-    side = {text: _split(first[index], held_out, seed) for text, index in zip(texts, cluster, strict=True)}
+    drawn = {index: _draw(text, seed) for index, text in first.items()}
+    held = {index for index, place in drawn.items() if place < held_out}
+    if held_out and len(drawn) > 1:  # of few problems chance may leave a side empty: the nearest one goes there
+        held = (held or {min(drawn, key=drawn.__getitem__)}) - (
+            {max(drawn, key=drawn.__getitem__)} if len(held) == len(drawn) else set()
+        )
+    side = {text: "held_out" if index in held else "train" for text, index in zip(texts, cluster, strict=True)}
     pairs = [replace(pair, split=side[_plain(pair.problem)]) for _, pair in ranked]
     pairs.sort(key=lambda pair: _order(pair.step))
     report.pairs = len(pairs)
@@ -426,6 +433,6 @@ def _breadth_first(
     return [ranked[index] for index in sorted(order[:count])]
 
 
-def _split(text: str, held_out: float, seed: int) -> str:
-    digest = hashlib.sha256(f"{seed} {text}".encode()).digest()
-    return "held_out" if int.from_bytes(digest[:8]) < held_out * 2**64 else "train"
+def _draw(text: str, seed: int) -> float:
+    """A number in [0, 1) that hangs on seed and text alone."""
+    return int.from_bytes(hashlib.sha256(f"{seed} {text}".encode()).digest()[:8]) / 2**64

@@ -121,7 +121,10 @@ def _checked(
         others = ", ".join(f"{count} of the split {one!r}" for one, count in left.items())
         if not kept:
             raise DataError(f"{name} has no row of the split {split!r}, but {others}: give its rows, or another split")
-        logger.warning("%s: %d of %d pairs are left out: %s", name, left.total(), left.total() + kept.total(), others)
+        use = "evaluated on" if split == NOT_TRAIN else "trained on" if split == TRAIN else "taken"
+        logger.warning(
+            "%s: %d of %d pairs are not %s: %s", name, left.total(), left.total() + kept.total(), use, others
+        )
     texts = [text for _, pair in pairs for text in (pair.chosen, pair.rejected)]
     extractions = iter(extract_all(texts, language=language, policy="bare", explain=True))
     checked, dropped = [], 0

@@ -160,6 +160,8 @@ def tree_attention(
     """
     import torch
 
+    if not query.dtype == key.dtype == value.dtype:  # under autocast norms and rotations are float32; SDPA casts too
+        query, key = query.to(value.dtype), key.to(value.dtype)
     key_heads, tokens, width = key.shape[1:]
     # Query heads that share a key head stand beside it: [key heads, heads per key head, tokens, head_dim].
     q = query[0].view(key_heads, -1, tokens, width)

@@ -5,7 +5,7 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-from codescaler_plugin.builtin import REWARD_MODEL
+from codescaler_plugin.builtin import MODEL_CARD, REWARD_MODEL
 from codescaler_plugin.scoring.transformers_scorer import TransformersScorer
 
 logger = logging.getLogger(__name__)
@@ -40,9 +40,10 @@ class BuiltinScorer(TransformersScorer):
             if strange is not None:
                 _warned = True
                 logger.warning(
-                    "builtin is the quickstart's 1.2M model: it knows that recipe's small problems, and %r is none of "
-                    "them. On real problems it is about as good as chance (builtin/MODEL_CARD.md). For those take "
-                    "model='LARK-Lab/CodeScaler-1.7B', or another reward model of the hub",
-                    " ".join(strange[:200].split())[:60],
+                    "builtin is the quickstart's small model, for its own kind of problems; %r is not one of them. "
+                    "On other problems it is about as good as chance (%s). Take LARK-Lab/CodeScaler-1.7B or another "
+                    "reward model of the hub instead: model=, --model or CODESCALER_MODEL.",
+                    " ".join(strange[:200].split())[:40],
+                    MODEL_CARD,
                 )
         return super().score(items)

@@ -1,5 +1,6 @@
 """A reward model of transformers by name: found, checked, whole, and on the device of this process."""
 
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -28,6 +29,7 @@ def load_classifier(name: str, device: str | None = None) -> tuple[Any, Any]:
 
     name = _checked(name)
     _refuse_adapter(Path(name))
+    _refuse_checkpoints(Path(name))
     try:
         config = AutoConfig.from_pretrained(name)
         if config.num_labels != 1:
@@ -47,7 +49,8 @@ def load_classifier(name: str, device: str | None = None) -> tuple[Any, Any]:
     except (OSError, ValueError, SafetensorError) as error:  # no such model, a config of no model, broken weights
         raise ConfigError(
             f"reward model {name!r} cannot be loaded: {error}\n"
-            "Give a directory or a hub id that can be reached, or model='builtin' for the small embedded model, "
+            + ("HF_HUB_OFFLINE is set, so the hub is not asked. " if os.environ.get("HF_HUB_OFFLINE") == "1" else "")
+            + "Give a directory or a hub id that can be reached, or 'builtin' for the small embedded model, "
             "which needs no network."
         ) from error
     if report["missing_keys"]:
@@ -66,6 +69,18 @@ def _refuse_adapter(folder: Path) -> None:
             f"{folder} holds a PEFT adapter (adapter_config.json, no config.json): expected a whole model. Make one "
             f"of it with recipes/trl/reward_merge.py of this project's repository, or with peft's merge_and_unload"
         )
+
+
+def _refuse_checkpoints(folder: Path) -> None:
+    """A trainer's folder before `save_model`: its model is in a folder of it."""
+    if folder.is_dir() and not (folder / "config.json").exists():
+        found = sorted(folder.glob("checkpoint-*/config.json"), key=lambda one: one.stat().st_mtime)
+        if found:
+            newest = found[-1].parent
+            raise ConfigError(
+                f"{folder} holds {newest.name} and no model: give {newest}, or call trainer.save_model() after the "
+                "training"
+            )
 
 
 def checked_handle(model: Any, tokenizer: Any) -> Any:
@@ -121,7 +136,7 @@ def device_of(device: str | None) -> Any:
         except (RuntimeError, AssertionError) as error:  # the latter where torch is built without CUDA
             reason = str(error).splitlines()[0]
             raise ConfigError(
-                f"device {device!r} cannot be used here: {reason}; give cpu, cuda or cuda:N, or leave it out"
+                f"device {device!r} cannot be used here: {reason}; give cpu or a device that is here, or leave it out"
             ) from error
     if "accelerate" in sys.modules:
         from accelerate import PartialState

@@ -92,7 +92,8 @@ class Judge:
             ConfigError: the model cannot be had.
             ScorerError: it gave no finite score.
         """
-        [score] = self.scaler.scorer.score([("Return n.", f"def solve(n):\n    return n + {next(self._numbers)}\n")])
+        code = f"def solve(n):\n    return n + {next(self._numbers)}\n"
+        [score] = self.scaler.scorer.score([("Write solve(n): for the digits of n, return the sum.", code)])
         if score is None or not math.isfinite(score):
             raise ScorerError(f"the model gave {score} for a two-line program: expected a finite score")
 

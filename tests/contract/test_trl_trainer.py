@@ -519,7 +519,7 @@ def test_held_out_rows_are_not_trained_on_and_are_the_evaluation_set(
     trainer = trainer_of(tiny_rm_dir, tmp_path, halved())
     assert list(trainer.train_dataset["problem"]) == PROBLEMS[::2]
     assert list(trainer.eval_dataset["problem"]) == PROBLEMS[1::2]
-    assert "train: 4 of 8 pairs are left out: 4 of the split 'held_out'" in caplog.text
+    assert "train: 4 of 8 pairs are not trained on: 4 of the split 'held_out'" in caplog.text
     trainer.train()
     assert trainer.evaluate()["eval_accuracy"] >= 0
 
@@ -531,13 +531,33 @@ def test_a_given_evaluation_set_stays_and_loses_what_is_trained_on(
     trainer = trainer_of(tiny_rm_dir, tmp_path, halved(), eval_dataset={"own": own, "plain": Dataset.from_list(PAIRS)})
     assert list(trainer.eval_dataset["own"]["problem"]) == PROBLEMS[1::2]
     assert list(trainer.eval_dataset["plain"]["problem"]) == PROBLEMS
-    assert "own: 4 of 8 pairs are left out: 4 of the split 'train'" in caplog.text
+    assert "own: 4 of 8 pairs are not evaluated on: 4 of the split 'train'" in caplog.text
 
 
 def test_a_training_set_that_is_all_held_out_is_an_error(tiny_rm_dir: Path, tmp_path: Path) -> None:
     rows = [{**row, "split": "held_out"} for row in PAIRS]
     with pytest.raises(DataError, match=r"train has no row of the split 'train', but 8 of the split 'held_out'"):
         trainer_of(tiny_rm_dir, tmp_path, rows)
+
+
+def test_a_cpu_trains_under_autocast_with_shared_prefixes(tiny_rm_dir: Path, tmp_path: Path) -> None:
+    trainer = trainer_of(tiny_rm_dir, tmp_path, bf16=True)  # TRL's default, also where only use_cpu is given
+    assert trainer._shares
+    trainer.train()
+    assert all(math.isfinite(row["loss"]) for row in trainer.state.log_history if "loss" in row)
+
+
+@pytest.mark.parametrize("given", ["path", "builtin"])
+def test_a_model_is_named_as_everywhere_else(tiny_rm_dir: Path, tmp_path: Path, given: str) -> None:
+    model = tiny_rm_dir if given == "path" else "builtin"
+    trainer = CodeScalerRewardTrainer(model, arguments(tmp_path), train_dataset=Dataset.from_list(PAIRS))
+    assert trainer.model.config.num_labels == 1
+
+
+def test_a_folder_of_checkpoints_is_told_from_a_model(tiny_rm_dir: Path, tmp_path: Path) -> None:
+    trainer_of(tiny_rm_dir, tmp_path, save_strategy="steps", save_steps=2).train()
+    with pytest.raises(ConfigError, match=r"holds checkpoint-2 .* no model: give .*checkpoint-2.*trainer\.save_model"):
+        load_scorer(str(tmp_path)).score([("p", "x = 1")])
 
 
 def test_preparation_takes_one_split(tiny_rm_dir: Path) -> None:

@@ -69,6 +69,12 @@ def test_two_steps_end_with_a_json_line_and_leave_everything_they_name(tmp_path,
         assert len(line) <= 80
 
 
+def test_the_help_names_the_steps():
+    assert f"GRPO steps; else {quickstart.STEPS}." in " ".join(
+        CliRunner().invoke(app, ["quickstart", "-h"]).stdout.split()
+    )
+
+
 def test_ctrl_c_in_training_leaves_the_history_and_says_so(tmp_path, monkeypatch):
     def interrupt(*_, on_step, **__):
         on_step({"step": 1, "reward": 0.5})

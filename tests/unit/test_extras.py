@@ -63,7 +63,7 @@ def test_a_score_file_without_lmdb_is_refused_before_the_weights_are_read(
 
 def test_what_is_there_is_not_imported_and_all_that_is_missing_is_named() -> None:
     require("this", "report", "json", "this")
-    with pytest.raises(MissingExtraError, match=r"^all needs not_here and nor_here\. Install"):
+    with pytest.raises(MissingExtraError, match=r"^all needs not_here, nor_here\. Install"):
         require("all", "report", "json", "not_here", "nor_here")
 
 
