@@ -87,8 +87,8 @@ class CodeScalerConfig:
         _whole("cache_size", self.cache_size, 0)
         if not isinstance(self.offload, bool):
             raise ConfigError(f"offload is {self.offload!r}: expected True or False")
-        if not 0 <= self.max_unscored <= 1:
-            raise ConfigError(f"max_unscored is {self.max_unscored}: expected a share in [0, 1]")
+        if not isinstance(self.max_unscored, int | float) or not 0 <= self.max_unscored <= 1:
+            raise ConfigError(f"max_unscored is {self.max_unscored!r}: expected a share in [0, 1]")
         if not self.model:
             raise ConfigError("model is empty: give a hub id, a directory, or 'builtin'")
 

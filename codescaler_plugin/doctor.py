@@ -57,7 +57,9 @@ class Check:
     advice: str = ""
 
 
-def examine(model: str, *, max_length: int | None = None, device: str | None = None) -> Iterator[Check]:
+def examine(
+    model: str, *, max_length: int | None = None, device: str | None = None, api_key: str | None = None
+) -> Iterator[Check]:
     """Checks, as they are made. What a server keeps to itself is not looked at: there, order and speed only.
 
     The example is that of the authors' model card in own words: prefix sums against a sliding window, which is wrong
@@ -68,11 +70,12 @@ def examine(model: str, *, max_length: int | None = None, device: str | None = N
         model: as for `load_scorer`.
         max_length: tokens per sample; None: the model's own limit.
         device: torch device; None: that of this process.
+        api_key: of a server.
     """
     scorer: Scorer
     if "://" in model:
         yield Check("weights", "warning", f"behind {model}", "run codescaler doctor where the weights are, too")
-        scorer = load_scorer(model, max_length=max_length)
+        scorer = load_scorer(model, max_length=max_length, api_key=api_key)
         yield from _order(scorer)
         yield from _speed(scorer)
         return

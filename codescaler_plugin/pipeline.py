@@ -4,7 +4,7 @@ It knows no host. It does not choose among candidates, and it runs no code.
 """
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 from codescaler_plugin.ahead import ahead, grouped_chunks
@@ -84,6 +84,8 @@ class CodeScaler:
         for name, given in (("problems", problems), ("completions", completions)):
             if isinstance(given, str):
                 raise DataError(f"{name} is one string: expected a list of them, such as [{given[:20]!r}]")
+            if isinstance(given, Mapping) or not hasattr(given, "__len__"):
+                raise DataError(f"{name} is a {type(given).__name__}: expected a list")
         if len(problems) != len(completions):
             raise DataError(f"{len(problems)} problems for {len(completions)} completions: expected one each")
         texts = [problem_text(problem, f"problem {row}") for row, problem in enumerate(problems)]

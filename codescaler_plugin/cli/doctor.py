@@ -37,8 +37,9 @@ def doctor(
     console = Console(highlight=False)
     colours = {"ok": "green", "warning": "yellow", "failed": "red"}
     with reported(), console.status("looking") if console.is_terminal else nullcontext():
-        name = CodeScalerConfig.from_env(model=model).model
-        checks = list(examine(name, max_length=max_length, device=device))
+        config = CodeScalerConfig.from_env(model=model, max_length=max_length, device=device)
+        name = config.model
+        checks = list(examine(name, max_length=config.max_length, device=config.device, api_key=config.api_key))
     table = Table("", "check", "found", box=None, title=name, title_justify="left", padding=(0, 2, 0, 0))
     for check in checks:
         found = Text(check.found)

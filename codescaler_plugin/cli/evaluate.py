@@ -45,6 +45,14 @@ _MODULES = {  # what the numbers need, asked for before anything is scored
     "robustness": ("scipy",),
 }
 
+_SCORES = {  # the files of scores that each writes or goes on with
+    "pairs": ("pairs.{}.jsonl", "pairs.{}.rewritten.jsonl", "pairs.{}.human_bugs.jsonl"),
+    "rm-bench": ("rm-bench.{}.jsonl",),
+    "candidates": ("candidates.{}.jsonl",),
+    "calibration": ("pairs.{}.jsonl", "candidates.{}.jsonl"),
+    "robustness": ("robustness.{}.jsonl",),
+}
+
 Tick = Callable[[int], None]
 
 
@@ -52,9 +60,17 @@ class _Run:
     """One evaluation: where its files go, the scorer, and its name for the report."""
 
     def __init__(
-        self, evaluation: str, data: str, model: str | None, output: Path | None, name: str | None, tokens: int | None
+        self,
+        evaluation: str,
+        data: str,
+        model: str | None,
+        output: Path | None,
+        name: str | None,
+        tokens: int | None,
+        more: str | None = None,
     ) -> None:
         from codescaler_plugin.config import CodeScalerConfig
+        from codescaler_plugin.evaluation.report import check_summary
 
         self.evaluation, self.data = evaluation, data
         self.config = CodeScalerConfig.from_env(model=model, max_tokens=tokens)
@@ -65,8 +81,11 @@ class _Run:
         self.started = perf_counter()
         require(f"evaluate {evaluation}", "report", *_MODULES[evaluation])
         check_folder(self.folder)
-        for file in (self.scores(), self.summary):
-            check_output(file, [data])
+        written = [self.summary, *(self.folder / one.format(self.name) for one in _SCORES[evaluation])]
+        for file in written:
+            check_output(file, [data, *([more] if more is not None else ())])
+        self.data_sha256 = _sha256(Path(data))
+        check_summary(self.summary, self.model, self.data_sha256)
 
     def scorer(self) -> "Scorer":
         from transformers.utils.logging import disable_progress_bar
@@ -89,7 +108,7 @@ class _Run:
 
         facts = {
             "data": Path(self.data).name,
-            "data_sha256": _sha256(Path(self.data)),
+            "data_sha256": self.data_sha256,
             "command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
             "seconds": round(perf_counter() - self.started, 1),
         }
@@ -125,7 +144,7 @@ def pairs(
     with reported():
         from codescaler_plugin.evaluation.pairwise import evaluate_pairs, read_human_bugs
 
-        run = _Run("pairs", data, model, output, name, max_tokens)
+        run = _Run("pairs", data, model, output, name, max_tokens, human_bugs)
         found = _pairs(data, split)
         bugs = list(read_human_bugs(human_bugs)) if human_bugs else []
         with rate_bar("scoring pairs", None) as advance:

@@ -78,6 +78,7 @@ def generation(
     Exit code: 0 done; 1 an error.
     """
     from codescaler_plugin.evaluation.generation import Sampling, generate, server_completer, summarise
+    from codescaler_plugin.extraction import extract_code
     from codescaler_plugin.preference.problems import read_problems
     from codescaler_plugin.preference.rollouts import read_rollouts, rows_of
     from codescaler_plugin.preference.verification import executors, verify_rollouts
@@ -86,6 +87,7 @@ def generation(
         if (server is None) == (policy is None):
             raise ConfigError("give either --server URL or --policy MODEL")
         require("evaluate generation", "report", "scipy")
+        extract_code("", policy=extraction)  # a wrong setting is an error before the sampling
         check_folder(output)
         verdicts = output / f"verdicts.{extraction}.jsonl"
         report_file = output / "report.json"

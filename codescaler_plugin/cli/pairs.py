@@ -174,7 +174,10 @@ def mine(
         _check_outputs(output, columns, [*sources, *(decontaminate or ())], card, model, held_out_output)
         evaluation: dict[str, list[str]] = {}
         for path in decontaminate or ():
-            evaluation.setdefault(_stem(path), []).extend(read_problem_texts(path))
+            texts = read_problem_texts(path)
+            if not texts:
+                raise DataError(f"--decontaminate {path} holds no problems")
+            evaluation.setdefault(_stem(path), []).extend(texts)
         rows = _counted(sources, "reading", skip)
         first = next(rows, None)
         if first is None:
@@ -353,7 +356,7 @@ def _check_outputs(
     for file in [*output_files(output, columns, held_out), _report_file(output)]:
         check_output(file, inputs)
     if card is not None:
-        check_card(card)
+        check_card(card, inputs)
         if model is not None:
             check_causal_model(model)
 

@@ -141,7 +141,10 @@ def select(
     disable_progress_bar()  # of loading weights
     known = calibrate is not None or (costs is not None and not tests)
     way = "tests" if tests_alone else "cascade" if tests else "rm"
-    with reported(), open_output(output, [source, *(tests or ())]) as sink:
+    inputs: list[Any] = [source, *(tests or ()), *([calibration] if calibration is not None else ())]
+    with reported(), open_output(None if known else output, inputs) as sink:
+        if known and output is not None:
+            raise ConfigError("--calibrate, and --costs without --tests, write no lines: leave --output out")
         if known and (tests or generate is not None or show is not None or abstain_below is not None):
             raise ConfigError(
                 "--calibrate, and --costs without --tests, read `passed`: leave out --tests, --generate, --show and "
@@ -155,7 +158,7 @@ def select(
         if tests_alone:
             _unwanted(context, "--as-given asks no reward model", "agreement", "calibration", "costs", "cost")
         if calibrate is not None:
-            check_output(calibrate, [source, *([output] if output is not None else ())])
+            check_output(calibrate, inputs)
         if known:
             require("--costs" if calibrate is None else "--calibrate", "report", "sklearn")
         price = None if costs is None else _costs(costs)

@@ -1,5 +1,6 @@
 """What the commands share at a terminal: errors, progress, tables."""
 
+import errno
 import os
 import stat
 import sys
@@ -16,14 +17,35 @@ from codescaler_plugin.errors import CodeScalerError, ConfigError
 
 errors = Console(stderr=True)
 
+_PLACES = frozenset(  # a path or a disk is at fault, not this program
+    {
+        errno.EACCES,
+        errno.EPERM,
+        errno.EROFS,
+        errno.ENOSPC,
+        errno.EDQUOT,
+        errno.ENAMETOOLONG,
+        errno.ELOOP,
+        errno.ENOTDIR,
+        errno.EISDIR,
+    }
+)
+
 
 @contextmanager
 def reported() -> Iterator[None]:
-    """Turn an error of this package into one message on stderr and exit code 1; a bug keeps its traceback."""
+    """Turn an error of this package or of a path into a line on stderr and exit code 1; a bug keeps its traceback."""
     try:
         yield
     except CodeScalerError as error:
         errors.print(f"error: {error}", style="red", markup=False, highlight=False, soft_wrap=True)
+        _print_notes(error)
+        raise typer.Exit(1) from error
+    except OSError as error:
+        if error.errno not in _PLACES:
+            raise
+        name = "" if error.filename is None else f"{error.filename}: "
+        errors.print(f"error: {name}{error.strerror}", style="red", markup=False, highlight=False, soft_wrap=True)
         _print_notes(error)
         raise typer.Exit(1) from error
     except KeyboardInterrupt as interrupt:

@@ -1,12 +1,12 @@
 """Output files: checked before the work, never an input, and in place only when they are whole."""
 
 import errno
-import fcntl
 import os
+import secrets
 import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
 
@@ -37,9 +37,8 @@ def check_output(path: Path, inputs: Sequence[Input] = ()) -> None:
     """
     if not path.parent.is_dir():
         raise ConfigError(f"cannot write {path}: no folder {path.parent}; make it first")
-    for file in (path, _part_of(path)):
-        if any(_is_input(file, one) for one in inputs):
-            raise ConfigError(f"{file} is read and would be written over: give another output")
+    if any(_is_input(path, one) for one in inputs):
+        raise ConfigError(f"{path} is read and would be written over: give another output")
     if path.exists() and not path.is_file():
         kind = "a folder" if path.is_dir() else "no regular file"
         raise ConfigError(f"cannot write {path}: it is {kind}; give the path of a file")
@@ -50,6 +49,20 @@ def check_output(path: Path, inputs: Sequence[Input] = ()) -> None:
             path.open("ab").close()
     except OSError as error:
         raise ConfigError(f"cannot write {path}: {error.strerror}") from error
+
+
+def check_own(path: Path, mark: str) -> None:
+    """Raise where a file of the user's would be written over: one under a name that we chose, without our mark.
+
+    Args:
+        path: file to be written. It may exist.
+        mark: text that every such file of ours holds.
+
+    Raises:
+        ConfigError: `path` exists and does not hold the mark, or cannot be read.
+    """
+    if path.exists() and mark not in path.read_text(encoding="utf-8", errors="replace"):
+        raise ConfigError(f"{path} is not one of ours and would be written over: give another place")
 
 
 def check_folder(folder: Path) -> None:
@@ -74,7 +87,8 @@ def write_output(
 ) -> Iterator[IO[Any]]:
     """A file that takes the place of `path` when the block ends without an error; until then `path` is as it was.
 
-    It is written as `<path>.part`, locked against a second writer. A symbolic link stays one.
+    It is written beside `path` under a name of its own, `<path>.<letters>.part`, so that no other file is touched. Of
+    two writers of one path the last to end wins, whole. A symbolic link stays one.
 
     Args:
         path: see `check_output`.
@@ -83,39 +97,39 @@ def write_output(
         keep_part: keep what was written when the block fails, and name it in a note on the error. Default: remove it.
 
     Raises:
-        ConfigError: see `check_output`; another process is writing `path`, or the disk is full.
+        ConfigError: see `check_output`; or the disk is full.
 
     Example:
         >>> with write_output(Path("judged.jsonl"), ["answers.jsonl"]) as file:
         ...     print("{}", file=file)
     """
     check_output(path, inputs)
-    target, part = path.resolve(), _part_of(path)
+    target = path.resolve()
+    part = target.with_name(f"{target.name}.{secrets.token_hex(4)}.part")
     try:
-        descriptor = os.open(part, os.O_RDWR | os.O_CREAT, 0o666)
+        descriptor = os.open(part, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666)
     except OSError as error:
-        raise ConfigError(f"cannot write {part}: {error.strerror}") from error
+        raise ConfigError(f"cannot write {path}: {error.strerror}") from error
     file: IO[Any] = os.fdopen(descriptor, "wb") if binary else os.fdopen(descriptor, "w", encoding="utf-8")
     try:
-        with file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise ConfigError(f"{path} is being written by another process") from None
-            file.truncate(0)
-            try:
-                yield file
-                file.flush()
-                if target.exists():
-                    shutil.copymode(target, part)
-                part.replace(target)
-            except BaseException as error:
-                _drop(part, error, keep=keep_part)
-                raise
-    except OSError as error:
-        if error.errno not in _NO_ROOM:
+        yield file
+        file.close()
+        if target.exists():
+            shutil.copymode(target, part)
+        part.replace(target)
+    except BaseException as error:
+        with suppress(OSError):  # what the buffer held may not fit either
+            file.close()
+        raised: BaseException = error
+        if isinstance(error, OSError) and error.errno in _NO_ROOM:
+            raised = ConfigError(f"cannot write {path}: {error.strerror}")
+        if keep_part and part.stat().st_size:
+            raised.add_note(f"What was written so far is in {part}")
+        else:
+            part.unlink(missing_ok=True)
+        if raised is error:
             raise
-        raise ConfigError(f"cannot write {path}: {error.strerror}") from error
+        raise raised from error
 
 
 def write_text(path: Path, text: str) -> None:
@@ -126,18 +140,6 @@ def write_text(path: Path, text: str) -> None:
     """
     with write_output(path) as file:
         file.write(text)
-
-
-def _part_of(path: Path) -> Path:
-    target = path.resolve()
-    return target.with_name(target.name + ".part")
-
-
-def _drop(part: Path, error: BaseException, *, keep: bool) -> None:
-    if keep and part.stat().st_size:
-        error.add_note(f"What was written so far is in {part}")
-    else:
-        part.unlink(missing_ok=True)
 
 
 def _is_input(path: Path, given: Input) -> bool:

@@ -4,6 +4,7 @@ Transformers sample small policies on one device; a large one is served, by `vll
 server.
 """
 
+import fcntl
 import json
 import math
 import os
@@ -317,8 +318,10 @@ def generate(
         GenerationError: the server failed. What has been written stays.
     """
     check_folder(folder)
-    _check_settings(folder / "sampling.json", {"model": model, **asdict(sampling)})
     path = folder / "generations.jsonl"
+    if path.exists() and path.stat().st_size and not (folder / "sampling.json").exists():
+        raise ConfigError(f"{path} exists, and no sampling.json beside it: give another output")
+    _check_settings(folder / "sampling.json", {"model": model, **asdict(sampling)})
     there = Counter(row["problem_id"] for row in _lines(path))
     jobs = [(name, problem) for name, problems in benchmarks.items() for problem in problems]
     if len({problem.id for _, problem in jobs}) != len(jobs):
@@ -328,6 +331,10 @@ def generate(
     tick(sum(min(n, there[problem.id]) for _, problem in jobs))
     pool = ThreadPoolExecutor(threads, thread_name_prefix="generation")
     with path.open("a", encoding="utf-8") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise ConfigError(f"{path} is being written by another process") from None
         try:
             started = {
                 pool.submit(complete, prompt_for(problem, instruct=sampling.instruct), n - there[problem.id]): (
@@ -368,6 +375,8 @@ def _lines(path: Path) -> list[dict[str, Any]]:
         return []
     data = path.read_bytes()
     whole = data[: data.rfind(b"\n") + 1]
+    if data and not whole:
+        raise DataError(f"{path} holds no whole line of an earlier run: give another output, or delete it")
     if len(whole) < len(data):
         os.truncate(path, len(whole))
     try:

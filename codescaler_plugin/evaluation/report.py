@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from codescaler_plugin import __version__
-from codescaler_plugin.data.outputs import check_folder, check_output, write_output, write_text
+from codescaler_plugin.data.outputs import check_folder, check_output, check_own, write_output, write_text
 from codescaler_plugin.errors import ConfigError, DataError
 from codescaler_plugin.extras import require
 
@@ -92,13 +92,7 @@ def write_summary(folder: Path, summary: Summary) -> Path:
         DataError: what is there is no summary.
     """
     path = folder / f"{summary.evaluation}.{summary.name}.summary.json"
-    if path.exists():
-        there = _read_summary(path)
-        if (there.model, there.facts.get("data_sha256")) != (summary.model, summary.facts.get("data_sha256")):
-            raise ConfigError(
-                f"{path} is of the model {there.model} on {there.facts.get('data', 'its data')}, not of "
-                f"{summary.model} on the data given now. Give another --output or --name, or delete it"
-            )
+    check_summary(path, summary.model, summary.facts.get("data_sha256"))
     row = {
         "evaluation": summary.evaluation,
         "name": summary.name,
@@ -110,6 +104,23 @@ def write_summary(folder: Path, summary: Summary) -> Path:
     check_folder(folder)
     write_text(path, json.dumps(row, indent=1, allow_nan=False) + "\n")
     return path
+
+
+def check_summary(path: Path, model: str, data_sha256: str | None) -> None:
+    """Raise where a summary of another model or other data would be written over.
+
+    Raises:
+        ConfigError: one is there.
+        DataError: what is there is no summary.
+    """
+    if not path.exists():
+        return
+    there = _read_summary(path)
+    if (there.model, there.facts.get("data_sha256")) != (model, data_sha256):
+        raise ConfigError(
+            f"{path} is of the model {there.model} on {there.facts.get('data', 'its data')}, not of {model} on the "
+            "data given now. Give another --output or --name, or delete it"
+        )
 
 
 def read_summaries(folders: Sequence[Path]) -> list[Summary]:
@@ -197,8 +208,8 @@ def check_page(output: Path) -> None:
     check_folder(page.parent)
     check_output(page)
     check_output(text)
-    if text.exists() and not page.exists():
-        raise ConfigError(f"{text} is no page of ours and would be written over: give another --output")
+    for file in (page, text):
+        check_own(file, f"codescaler-plugin {__version__.split('.')[0]}.")
 
 
 def _pages(output: Path) -> tuple[Path, Path]:

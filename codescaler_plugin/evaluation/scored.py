@@ -127,6 +127,8 @@ def _resumed(file: BinaryIO, rows: Sequence[Row], output: Path, model: str) -> l
             )
         found.append(scores)
         whole += len(line)
+    if not whole and file.seek(0, os.SEEK_END):
+        raise ConfigError(f"{output} holds no whole line of an earlier run: give another --output, or delete it")
     file.truncate(whole)
     file.seek(0, os.SEEK_END)
     return found

@@ -114,7 +114,7 @@ class CodeScalerReward:  # a class, not a closure: async trainers pickle the rew
         valid = [judgement for judgement in judgements if judgement.status is Status.OK]
         if not valid:
             return
-        unscored = sum(judgement.score is None for judgement in valid)
+        unscored = sum(judgement.reward is None for judgement in valid)  # no score, or one that is not finite
         cause = next((error for error in failures if not isinstance(error, RefusedError)), None)
         if not self._has_scored and unscored == len(valid) and cause is not None:
             raise ScorerError(
@@ -127,6 +127,7 @@ class CodeScalerReward:  # a class, not a closure: async trainers pickle the rew
         if self._poor_calls == POOR_CALLS:
             self._poor_calls = 0
             reason = f"The last error: {failures[-1]}" if failures else "The warnings logged before say why"
+            reason = f"The model is {self.scaler.config.model}. {reason}"
             raise ScorerError(
                 f"{self.__name__}: {unscored} of {len(valid)} valid programs got no score, more than max_unscored="
                 f"{limit:g} for {POOR_CALLS} calls in a row. {reason}. Mend that, or set max_unscored=1 to go on "
@@ -172,7 +173,7 @@ codescaler_reward = _LazyReward()
 def _metrics(judgements: list[Judgement], seconds: float) -> dict[str, float]:
     """One number per metric. Shares are of all completions; scores are of those that have one."""
     counts = Counter(judgement.status for judgement in judgements)
-    scores = [judgement.score for judgement in judgements if judgement.score is not None]
+    scores = [one.score for one in judgements if one.score is not None and one.reward is not None]
     metrics = {f"status/{status}": counts[status] / max(len(judgements), 1) for status in Status}
     metrics["unscored"] = float(counts[Status.OK] - len(scores))
     metrics["seconds"] = seconds

@@ -182,6 +182,7 @@ class CodeScalerRewardTrainer(RewardTrainer):  # type: ignore[misc]
             )
         self._kinds = [UNALIGNED]
         self._prefix = "eval"
+        self._has_train = False
         if eval_dataset is None and len(_splits(train_dataset)) > 1:
             eval_dataset = train_dataset  # each takes its own rows of it, see `_prepare_dataset`
         super().__init__(model, args, data_collator, train_dataset, eval_dataset, *rest, **settings)
@@ -194,8 +195,10 @@ class CodeScalerRewardTrainer(RewardTrainer):  # type: ignore[misc]
 
     def _prepare_dataset(self, dataset: Any, processing_class: Any, args: Any, dataset_name: str) -> Any:
         """Pairs as ids, with what the collator needs; TRL calls this for every dataset, also in `evaluate`."""
+        is_train = dataset_name == "train" and not self._has_train  # an evaluation set may have this name, too
+        self._has_train |= is_train
         splits = _splits(dataset)
-        split = TRAIN if dataset_name == "train" else NOT_TRAIN if splits - {TRAIN} else None
+        split = TRAIN if is_train else NOT_TRAIN if splits - {TRAIN} else None
         if not {"chosen_ids", "rejected_ids"} <= set(dataset.column_names or ()):
             with args.main_process_first(desc=f"preparing {dataset_name}"):
                 dataset = prepare_preference_dataset(
@@ -205,7 +208,7 @@ class CodeScalerRewardTrainer(RewardTrainer):  # type: ignore[misc]
                     language=args.language,
                     margin_scale=args.margin_scale,
                     name=dataset_name,
-                    least=2 if dataset_name == "train" else 1,
+                    least=2 if is_train else 1,
                     split=split,
                 )
         elif splits:
@@ -213,7 +216,7 @@ class CodeScalerRewardTrainer(RewardTrainer):  # type: ignore[misc]
             dataset = dataset.select(rows)
         if "kind" in dataset.column_names:
             self._kinds += sorted(set(dataset.unique("kind")) - set(self._kinds))
-        if dataset_name != "train" or args.unaligned_ratio == args.rewrite_ratio == 0:
+        if not is_train or args.unaligned_ratio == args.rewrite_ratio == 0:
             return dataset
         if not {"problem", "chosen", "rejected"} <= set(dataset.column_names):
             raise DataError(

@@ -14,7 +14,7 @@ from statistics import fmean, quantiles
 from typing import IO, Any
 
 from codescaler_plugin import __version__
-from codescaler_plugin.data.outputs import check_folder, write_output, write_text
+from codescaler_plugin.data.outputs import check_folder, check_output, check_own, write_output, write_text
 from codescaler_plugin.errors import ConfigError
 from codescaler_plugin.extras import require
 from codescaler_plugin.preference.surface import log_probability_accuracy, surface_accuracies
@@ -50,7 +50,7 @@ def write_data_card(
         ConfigError: there is nothing to describe, or the folder cannot be written.
         MissingExtraError: matplotlib is not installed.
     """
-    check_card(folder)
+    check_card(folder, inputs)
     if not pairs:
         raise ConfigError("no pairs: there is nothing to describe in a data card")
     facts = card_facts(pairs, reports=reports, inputs=inputs, outputs=outputs, model=model)
@@ -62,8 +62,12 @@ def write_data_card(
     return page
 
 
-def check_card(folder: Path) -> None:
+def check_card(folder: Path, inputs: Sequence[str | Path] = ()) -> None:
     """Raise what would keep `write_data_card` from writing into `folder`, before the pairs are made.
+
+    Args:
+        folder: of the card.
+        inputs: files that are read.
 
     Raises:
         MissingExtraError: matplotlib is not installed.
@@ -71,10 +75,10 @@ def check_card(folder: Path) -> None:
     """
     require("the data card", "report", "matplotlib")
     check_folder(folder)
-    if (folder / "README.md").exists() and not (folder / "data_card.json").exists():
-        raise ConfigError(
-            f"{folder / 'README.md'} is not a data card's and would be written over: give another folder"
-        )
+    files = [folder / name for name in ("README.md", "data_card.json", "data_card.png")]
+    for file in files:
+        check_output(file, [one for one in inputs if Path(one).is_file()])
+    check_own(files[0], "Made by codescaler-plugin")
 
 
 def card_facts(

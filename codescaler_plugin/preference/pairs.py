@@ -56,8 +56,17 @@ def is_pair(row: Mapping[str, Any]) -> bool:
 
 
 def split_of(row: Mapping[str, Any]) -> str:
-    """The split of a row; one that names none is trained on."""
-    return str(row.get("split") or TRAIN)
+    """The split of a row; one that names none (no column, null or an empty text) is trained on.
+
+    Raises:
+        DataError: the split is no text; a number tells nobody which side it means.
+    """
+    split = row.get("split")
+    if split is None or split == "":
+        return TRAIN
+    if not isinstance(split, str):
+        raise DataError(f"split is {split!r}: expected a text, such as {TRAIN!r} or 'held_out'")
+    return split
 
 
 def pair_of(row: Mapping[str, Any]) -> PreferencePair:
@@ -149,6 +158,8 @@ def write_pairs(
     rest = [pair for pair in pairs if pair.split != TRAIN]
     if len(files) > 1 and (rest or held_out is not None):
         sides = {path: [pair for pair in pairs if pair.split == TRAIN], files[1]: rest}
+    if len(files) > len(sides) and files[1].exists():
+        raise ConfigError(f"{files[1]} is of an earlier run and no longer fits: delete it, or hold problems out again")
     for file, side in sides.items():
         with write_output(file, binary=True) as sink:
             rows = export_pairs(side, format)

@@ -110,10 +110,11 @@ def _checked(
     kept: Counter[str] = Counter()
     left: Counter[str] = Counter()
     for number, row in enumerate(dataset):
-        (kept if is_of_split(row.get("split"), split) else left)[split_of(row)] += 1
-        if not is_of_split(row.get("split"), split):
-            continue
         try:
+            is_wanted = is_of_split(row.get("split"), split)
+            (kept if is_wanted else left)[split_of(row)] += 1
+            if not is_wanted:
+                continue
             pairs.append((number, pair_of(row)))
         except DataError as error:
             errors.append((number, str(error)))
@@ -125,6 +126,7 @@ def _checked(
         logger.warning(
             "%s: %d of %d pairs are not %s: %s", name, left.total(), left.total() + kept.total(), use, others
         )
+    looked_at = len(pairs) + len(errors)
     texts = [text for _, pair in pairs for text in (pair.chosen, pair.rejected)]
     extractions = iter(extract_all(texts, language=language, policy="bare", explain=True))
     checked, dropped = [], 0
@@ -142,7 +144,7 @@ def _checked(
             checked.append(bare)
     if errors:
         shown = "\n".join(_lines(sorted(errors)))
-        raise DataError(f"{len(errors)} of {len(pairs) + len(errors)} rows of {name} cannot be trained on:\n{shown}")
+        raise DataError(f"{len(errors)} of {looked_at} rows of {name} cannot be trained on:\n{shown}")
     return checked, dropped
 
 

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from math import sqrt
+from pickle import UnpicklingError
 from random import Random
 from typing import Any
 from zlib import crc32
@@ -178,16 +179,21 @@ def check_causal_model(model: str) -> None:
     from transformers import AutoConfig, AutoTokenizer
 
     with _named(model):
-        AutoConfig.from_pretrained(model)
+        kinds = AutoConfig.from_pretrained(model).architectures or []
         AutoTokenizer.from_pretrained(model)
+    if kinds and not any(kind.endswith(("ForCausalLM", "LMHeadModel", "ForConditionalGeneration")) for kind in kinds):
+        raise ConfigError(f"no causal model can be loaded from {model!r}: it is {', '.join(kinds)}")
 
 
 @contextmanager
 def _named(model: str) -> Iterator[None]:
+    from safetensors import SafetensorError
+
     try:
         yield
-    except (OSError, ValueError) as error:
-        raise ConfigError(f"no causal model can be loaded from {model!r}: {str(error).splitlines()[0]}") from error
+    except (OSError, ValueError, RuntimeError, KeyError, SafetensorError, UnpicklingError) as error:
+        reason = str(error).strip().partition("\n")[0]
+        raise ConfigError(f"no causal model can be loaded from {model!r}: {reason}") from error
 
 
 def log_probability_wins(pairs: Sequence[PreferencePair], model: str, *, max_length: int = 2048) -> list[float | None]:
@@ -201,7 +207,10 @@ def log_probability_wins(pairs: Sequence[PreferencePair], model: str, *, max_len
 
     with _named(model):
         tokenizer = AutoTokenizer.from_pretrained(model)
-        policy = AutoModelForCausalLM.from_pretrained(model, dtype=torch.float32).eval()
+        policy, report = AutoModelForCausalLM.from_pretrained(model, dtype=torch.float32, output_loading_info=True)
+        if report["missing_keys"]:
+            raise ValueError(f"it lacks {', '.join(sorted(report['missing_keys']))}")
+        policy.eval()
     wins: list[float | None] = []
     for pair in pairs:
         prompt = pair.problem + "\n"

@@ -16,6 +16,7 @@ from typing import Any, BinaryIO
 
 from cachetools import LRUCache
 
+from codescaler_plugin.data.outputs import write_text
 from codescaler_plugin.errors import ConfigError, DataError
 from codescaler_plugin.extraction import POLICIES as _BLOCK_POLICIES
 from codescaler_plugin.extraction import extract_all
@@ -357,12 +358,7 @@ class _Output:
         if not self.companion.exists():
             if size:
                 raise ConfigError(f"{self.output} exists, and no {self.companion.name} beside it: give another output")
-            part = self.companion.with_name(self.companion.name + ".part")
-            with part.open("w", encoding="utf-8") as file:
-                json.dump(self.made_with, file, indent=2)
-                file.flush()
-                os.fsync(file.fileno())
-            part.replace(self.companion)
+            write_text(self.companion, json.dumps(self.made_with, indent=2))
             return
         try:
             before = json.loads(self.companion.read_text(encoding="utf-8"))

@@ -35,15 +35,12 @@ class BuiltinScorer(TransformersScorer):
     def score(self, items: Sequence[tuple[str, str]]) -> list[float | None]:
         """See `TransformersScorer.score`."""
         global _warned
-        if not _warned:
-            strange = next((problem for problem, _ in items if not _MINIATURE.fullmatch(problem.strip())), None)
-            if strange is not None:
-                _warned = True
-                logger.warning(
-                    "builtin is the quickstart's small model, for its own kind of problems; %r is not one of them. "
-                    "On other problems it is about as good as chance (%s). Take LARK-Lab/CodeScaler-1.7B or another "
-                    "reward model of the hub instead: model=, --model or CODESCALER_MODEL.",
-                    " ".join(strange[:200].split())[:40],
-                    MODEL_CARD,
-                )
+        if not _warned and not all(_MINIATURE.fullmatch(problem.strip()) for problem, _ in items):
+            _warned = True
+            logger.warning(  # without the problem: a server writes no bodies to its log
+                "builtin is the quickstart's small model, for its own kind of problems, and was given others. On "
+                "those it is about as good as chance (%s). Take LARK-Lab/CodeScaler-1.7B or another reward model of "
+                "the hub instead: model=, --model or CODESCALER_MODEL.",
+                MODEL_CARD,
+            )
         return super().score(items)

@@ -4,7 +4,7 @@ import json
 from typing import Any
 
 import urllib3
-from urllib3.exceptions import HTTPError
+from urllib3.exceptions import HTTPError, LocationValueError
 
 from codescaler_plugin.errors import ConfigError, RefusedError, ScorerError
 
@@ -50,7 +50,7 @@ class HttpPool:
     ) -> None:
         self.urls = [url.strip().rstrip("/") for url in urls.split(",") if url.strip()]
         for url in self.urls:
-            if not url.startswith(("http://", "https://")) or not urllib3.util.parse_url(url).host:
+            if not url.startswith(("http://", "https://")) or not _host(url):
                 raise ConfigError(f"{url!r} is no server's address: expected http://host:port")
         if not self.urls:
             raise ConfigError("no server's address: expected http://host:port, several divided by commas")
@@ -105,11 +105,21 @@ class HttpPool:
         if response.status != 200:
             kind = RefusedError if response.status in (400, 413, 422) else ScorerError
             hint = "; give the server's key as api_key" if response.status in (401, 403) else ""
+            hint = "; its log says why" if response.status >= 500 else hint
             raise kind(f"{url} answered {response.status}: {_message(text)}{hint}")
         try:
             return json.loads(text)
-        except ValueError:
-            raise ScorerError(f"{url} answered what is no JSON: {text[:_SHOWN]!r}") from None
+        except (ValueError, RecursionError):
+            raise ScorerError(
+                f"{url} answered what is no JSON: {text[:_SHOWN]!r}; is the address that of the right server?"
+            ) from None
+
+
+def _host(url: str) -> str | None:
+    try:
+        return urllib3.util.parse_url(url).host
+    except LocationValueError:  # a port above 65535, a space
+        return None
 
 
 def _message(text: str) -> str:

@@ -5,6 +5,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 from codescaler_plugin.errors import ConfigError
@@ -46,7 +47,8 @@ def load_classifier(name: str, device: str | None = None) -> tuple[Any, Any]:
             )
     except ConfigError:
         raise
-    except (OSError, ValueError, SafetensorError) as error:  # no such model, a config of no model, broken weights
+    except (OSError, ValueError, RuntimeError, KeyError, SafetensorError, UnpicklingError) as error:
+        # No such model, a config of no model or of another one, broken weights or tokenizer files.
         raise ConfigError(
             f"reward model {name!r} cannot be loaded: {error}\n"
             + ("HF_HUB_OFFLINE is set, so the hub is not asked. " if os.environ.get("HF_HUB_OFFLINE") == "1" else "")
@@ -136,7 +138,8 @@ def device_of(device: str | None) -> Any:
         except (RuntimeError, AssertionError) as error:  # the latter where torch is built without CUDA
             reason = str(error).splitlines()[0]
             raise ConfigError(
-                f"device {device!r} cannot be used here: {reason}; give cpu or a device that is here, or leave it out"
+                f"device {device!r} cannot be used here: {reason}; give cpu, cuda or cuda:N, as this machine has them, "
+                "or leave it out"
             ) from error
     if "accelerate" in sys.modules:
         from accelerate import PartialState

@@ -1,6 +1,6 @@
 """A reward model behind another codescaler server (`codescaler serve`, `POST /v1/score`)."""
 
-import math
+import logging
 import re
 from collections.abc import Sequence
 from typing import Any
@@ -10,6 +10,9 @@ from codescaler_plugin.errors import ScorerError
 from codescaler_plugin.scoring.fan_out import fan_out
 from codescaler_plugin.scoring.http_pool import HttpPool
 
+logger = logging.getLogger(__name__)
+
+_LARGEST = 1e38  # a logit is a float32
 _ADDRESS = "expected a codescaler server: http://host:port without a path, started by `codescaler serve`"
 _ITEMS = 64  # of a request; groups stay together
 
@@ -57,6 +60,9 @@ class RemoteScorer:
             return f"item {items.index(unique[index])} (problem {unique[index][0][:60]!r})"
 
         scores, error = fan_out(send, chunks, len(unique), name)
+        if error is None and (missing := scores.count(None)):
+            urls = ", ".join(self._pool.urls)
+            logger.warning("%s: no score for %d of %d programs; the log there says why", urls, missing, len(scores))
         by_item = dict(zip(unique, scores, strict=True))
         in_order = [by_item[item] for item in items]
         if error is not None:
@@ -74,6 +80,6 @@ def _scores(answer: Any, count: int, urls: list[str]) -> list[float | None]:
         came = f"{len(scores)} scores" if isinstance(scores, list) else f"{str(answer)[:100]!r}"
         raise ScorerError(f"{', '.join(urls)}: expected {count} scores, got {came}; is it a codescaler server?")
     for score in scores:
-        if score is not None and not (type(score) in (int, float) and math.isfinite(score)):
+        if score is not None and not (type(score) in (int, float) and abs(score) < _LARGEST):
             raise ScorerError(f"{', '.join(urls)}: {score!r} is no score")
     return scores

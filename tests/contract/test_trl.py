@@ -418,3 +418,20 @@ def test_group_split_over_two_ranks_is_scored_slice_by_slice(
     assert first["log"][0]["rewards/length/mean"] == 9.5
     assert first["log"][0]["rewards/model/mean"] == 0.0
     assert first["log"][0]["reward_std"] > 0
+
+
+@pytest.mark.parametrize("score", [math.nan, math.inf, 1e39])
+def test_a_score_that_is_not_finite_counts_as_none(score: float) -> None:
+    class Odd(LengthScorer):
+        def score(self, items: Any) -> list[float | None]:
+            return [score, *[1.0] * (len(items) - 1)]
+
+    metrics: dict[str, float] = {}
+    reward = CodeScalerReward(scorer=Odd())
+    given = reward(prompts=["p"] * 4, completions=[fenced(code) for code in CODES], log_metric=metrics.__setitem__)
+    assert given.count(None) == 1
+    assert (metrics["codescaler_reward/unscored"], metrics["codescaler_reward/score/mean"]) == (1.0, 1.0)
+    reward(prompts=["p"], completions=[fenced("x = 1")])
+    reward(prompts=["p"], completions=[fenced("x = 1")])
+    with pytest.raises(ScorerError, match=r"1 of 1 valid programs got no score.*The model is"):
+        reward(prompts=["p"], completions=[fenced("x = 1")])

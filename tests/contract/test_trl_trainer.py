@@ -608,3 +608,20 @@ def test_the_card_says_what_was_trained_and_how_to_use_it(tiny_rm_dir: Path, tmp
     printed: list[Any] = []
     exec(block, {"print": lambda *values: printed.append(values)})
     assert printed[0][0] == "ok"
+
+
+def test_a_split_that_is_no_text_is_refused(tiny_rm_dir: Path, tmp_path: Path) -> None:
+    rows = [{**row, "split": row["split"] or "train"} for row in halved()]
+    coded = Dataset.from_list(rows).class_encode_column("split")
+    with pytest.raises(DataError, match=r"split is [01]: expected a text"):
+        CodeScalerRewardTrainer(model=str(tiny_rm_dir), args=arguments(tmp_path), train_dataset=coded)
+    rows = [{**row, "split": 0} for row in PAIRS]
+    with pytest.raises(DataError, match=r"(?s)8 of 8 rows of dataset cannot be trained on:.*row 0: split is 0"):
+        prepare_preference_dataset(rows, AutoTokenizer.from_pretrained(tiny_rm_dir))
+
+
+def test_an_evaluation_set_may_be_called_train(tiny_rm_dir: Path, tmp_path: Path) -> None:
+    trainer = trainer_of(tiny_rm_dir, tmp_path, halved(), eval_dataset={"train": Dataset.from_list(halved())})
+    assert list(trainer.train_dataset["problem"]) == PROBLEMS[::2]
+    assert list(trainer.eval_dataset["train"]["problem"]) == PROBLEMS[1::2]
+    assert "row" not in trainer.eval_dataset["train"].column_names  # so no unaligned pairs are drawn for it

@@ -68,7 +68,7 @@ def test_it_says_once_that_a_problem_is_not_one_of_its_own(unwarned, caplog):
         load_scorer("builtin").score([("Another.", RIGHT)])
     [record] = caplog.records
     assert "LARK-Lab/CodeScaler-1.7B" in record.message
-    assert "Given a tree with 0 nodes" in record.message
+    assert "a tree" not in record.message  # a server writes no bodies to its log
     assert str(MODEL_CARD) in record.message
 
 

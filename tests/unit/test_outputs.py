@@ -46,7 +46,6 @@ def files(tmp_path: Path) -> dict[str, Path]:
 OVERWRITING = [
     "score {answers} --model builtin --output {answers}",
     "extract {answers} --output {answers}",
-    "extract {folder}/kept.jsonl.part --output {folder}/kept.jsonl",
     "extract {answers} --text --output {answers}",
     "select {candidates} --model builtin --output {candidates}",
     "select {candidates} --model builtin --tests {problems} --output {problems}",
@@ -61,6 +60,12 @@ OVERWRITING = [
     "evaluate pairs {folder}/pairs.own.jsonl --model builtin --output {folder} --name own",
     "evaluate robustness {folder}/robustness.own.jsonl --model builtin --output {folder} --name own",
     "evaluate candidates {folder}/candidates.own.jsonl --model builtin --output {folder} --name own",
+    "evaluate calibration {folder}/pairs.own.jsonl --model builtin --output {folder} --name own",
+    "evaluate calibration {folder}/candidates.own.jsonl --model builtin --output {folder} --name own",
+    "evaluate pairs {pairs} --model builtin --output {folder} --name own --human-bugs {folder}/pairs.own.jsonl",
+    "select {candidates} --model builtin --calibration {verdicts} --output {verdicts}",
+    "select {candidates} --model builtin --calibration {verdicts} --calibrate {verdicts}",
+    "mine {folder}/card/data_card.json --output {folder}/new.jsonl --card {folder}/card",
     "evaluate generation {folder}/generations.jsonl --policy builtin --output {folder}",
 ]
 
@@ -72,17 +77,17 @@ def test_no_command_writes_over_what_it_reads(command: str, files: dict[str, Pat
         ("robustness.own", "pairs"),
         ("candidates.own", "verdicts"),
         ("generations", "problems"),
-        ("kept.jsonl.part", "answers"),
+        ("calibration.own", "pairs"),
     ):
-        (tmp_path / (name if name.endswith(".part") else f"{name}.jsonl")).write_text(
-            files[source].read_text().rstrip("\n")
-        )  # a last line that looks torn
-    before = {path: path.read_bytes() for path in tmp_path.iterdir()}
+        (tmp_path / f"{name}.jsonl").write_text(files[source].read_text().rstrip("\n"))  # a last line that looks torn
+    (tmp_path / "card").mkdir()
+    (tmp_path / "card" / "data_card.json").write_text(files["verdicts"].read_text())
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
     done = run(*command.format(**files, folder=tmp_path).split())
     assert done.exit_code == 1, done.output
     assert "is read and would be written over" in done.stderr
     assert done.stderr.count("\n") == 1
-    assert {path: path.read_bytes() for path in tmp_path.iterdir() if path.is_file()} == before
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
 
 
 @pytest.mark.parametrize("way", ["same", "dotted", "link", "hard link"])
@@ -122,6 +127,11 @@ def test_stdin_and_stdout_of_the_same_file_are_refused(files: dict[str, Path], t
     assert "stdout is redirected into the file that is read" in done.stderr
 
 
+def part_of(path: Path) -> Path:
+    [part] = path.parent.glob(f"{path.name}.*.part")
+    return part
+
+
 def test_the_output_is_as_it_was_until_it_is_whole(tmp_path: Path) -> None:
     path = tmp_path / "out.jsonl"
     path.write_text("before")
@@ -130,51 +140,58 @@ def test_the_output_is_as_it_was_until_it_is_whole(tmp_path: Path) -> None:
         file.write("after")
         file.flush()
         assert path.read_text() == "before"
-        assert (tmp_path / "out.jsonl.part").read_text() == "after"
+        assert part_of(path).read_text() == "after"
     assert path.read_text() == "after"
     assert path.stat().st_mode & 0o777 == 0o640
     assert [one.name for one in tmp_path.iterdir()] == ["out.jsonl"]
 
 
 @pytest.mark.parametrize("keep", [False, True])
-def test_what_fails_leaves_the_old_output_and_says_where_the_rest_is(tmp_path: Path, keep: bool) -> None:
-    path, part = tmp_path / "out.jsonl", tmp_path / "out.jsonl.part"
+@pytest.mark.parametrize(
+    "error", [KeyError("x"), OSError(errno.ENOSPC, "No space left on device"), KeyboardInterrupt()]
+)
+def test_what_fails_leaves_the_old_output_and_says_where_the_rest_is(
+    tmp_path: Path, keep: bool, error: BaseException
+) -> None:
+    path = tmp_path / "out.jsonl"
     path.write_text("before")
 
     def fail() -> None:
         with write_output(path, keep_part=keep) as file:
             file.write("some")
-            file.flush()
-            raise KeyError("x")
+            raise type(error)(*error.args)
 
-    with pytest.raises(KeyError) as caught:
+    with pytest.raises(ConfigError if isinstance(error, OSError) else type(error)) as caught:
         fail()
     assert path.read_text() == "before"
-    assert part.exists() is keep
-    assert getattr(caught.value, "__notes__", []) == ([f"What was written so far is in {part}"] if keep else [])
-    with write_output(path) as file:
-        file.write("after")
-    assert path.read_text() == "after"
-    assert not part.exists()
+    parts = list(tmp_path.glob("*.part"))
+    assert [part.read_text() for part in parts] == ["some"] * keep
+    assert getattr(caught.value, "__notes__", []) == [f"What was written so far is in {part}" for part in parts]
+
+
+def test_no_other_file_is_touched_and_the_last_of_two_writers_wins_whole(tmp_path: Path) -> None:
+    path, other = tmp_path / "out", tmp_path / "out.part"
+    other.write_text("mine")
+    with write_output(path) as first:
+        first.write("first")
+        with write_output(path) as second:
+            second.write("second, and longer")
+        assert path.read_text() == "second, and longer"
+    assert path.read_text() == "first"
+    assert sorted(one.name for one in tmp_path.iterdir()) == ["out", "out.part"]
+    assert other.read_text() == "mine"
 
 
 def test_a_strict_stop_names_what_was_written(files: dict[str, Path], tmp_path: Path) -> None:
-    source = tmp_path / "many.jsonl"
+    source, output = tmp_path / "many.jsonl", tmp_path / "out.jsonl"
     source.write_text((json.dumps(ANSWER) + "\n") * 64 + "no json\n")
-    done = run("extract", source, "--strict", "--output", tmp_path / "out.jsonl")
+    done = run("extract", source, "--strict", "--output", output)
     assert done.exit_code == 1
-    assert f"What was written so far is in {tmp_path / 'out.jsonl.part'}" in done.stderr
-    assert len((tmp_path / "out.jsonl.part").read_text().splitlines()) == 64
-    assert not (tmp_path / "out.jsonl").exists()
-
-
-def test_a_second_writer_is_refused(tmp_path: Path) -> None:
-    path = tmp_path / "out"
-    with write_output(path) as file:
-        file.write("first")
-        with pytest.raises(ConfigError, match="another process"), write_output(path):
-            pass
-    assert path.read_text() == "first"
+    kept = part_of(output)
+    assert f"What was written so far is in {kept}" in done.stderr
+    assert run("score", source, "--model", "/nowhere/model", "--output", output).exit_code == 1
+    assert len(kept.read_text().splitlines()) == 64  # a later run that fails leaves it
+    assert not output.exists()
 
 
 def test_a_link_stays_one(tmp_path: Path) -> None:
@@ -185,6 +202,53 @@ def test_a_link_stays_one(tmp_path: Path) -> None:
         file.write("after")
     assert link.is_symlink()
     assert target.read_text() == "after"
+
+
+def test_what_writes_no_lines_takes_no_output(files: dict[str, Path], tmp_path: Path) -> None:
+    old = write(tmp_path / "old.jsonl", "previous")
+    for way in (("--calibrate", tmp_path / "c.json"), ("--costs", "1,1,1")):
+        done = run("select", files["candidates"], "--model", "builtin", *way, "--output", old)
+        assert done.exit_code == 1
+        assert "leave --output out" in done.stderr
+        assert old.read_text() == '"previous"\n'
+
+
+def test_a_file_that_no_earlier_run_wrote_is_not_cut_off(files: dict[str, Path], tmp_path: Path) -> None:
+    """One line without an end, such as a JSON array, looks like a line that a kill has torn."""
+    for folder, name, command in (
+        ("e", "pairs.pairs.jsonl", ("evaluate", "pairs", files["pairs"], "--model", "builtin", "--output")),
+        ("g", "generations.jsonl", ("evaluate", "generation", files["problems"], "--policy", "builtin", "--output")),
+    ):
+        (tmp_path / folder).mkdir()
+        own = tmp_path / folder / name
+        own.write_text('[{"my": "data"}]')
+        done = run(*command, tmp_path / folder)
+        assert done.exit_code == 1, done.output
+        assert "give another" in done.stderr
+        assert own.read_text() == '[{"my": "data"}]'
+
+
+def test_held_out_pairs_of_an_earlier_run_are_not_left_beside_new_ones(tmp_path: Path) -> None:
+    rows = [{**ANSWER, "problem": f"P{n}", "problem_id": str(n), "code": f"x = {n}{p}", "status": "ok", "passed": bool(p)} for n in range(6) for p in (0, 1)]  # fmt: skip
+    source, output = write(tmp_path / "v.jsonl", *rows), tmp_path / "pairs.jsonl"
+    assert run("mine", source, "--output", output, "--format", "trl", "--held-out", "0.4").exit_code == 0
+    done = run("mine", source, "--output", output, "--format", "trl")
+    assert done.exit_code == 1
+    assert "no longer fits: delete it" in done.stderr
+
+
+def test_a_folder_that_may_not_be_searched_is_one_line(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    def refuse(self: Path) -> Any:
+        raise PermissionError(errno.EACCES, "Permission denied", str(self))
+
+    monkeypatch.setattr(Path, "is_dir", refuse)
+    for command in (
+        ("mine", "x.jsonl", "--output", tmp_path / "o.jsonl"),
+        ("extract", "-", "--output", tmp_path / "q"),
+    ):
+        done = run(*command)
+        assert (done.exit_code, type(done.exception)) == (1, SystemExit)
+        assert "Permission denied" in done.stderr
 
 
 def test_a_full_disk_is_one_error(tmp_path: Path) -> None:
@@ -237,7 +301,14 @@ def test_a_page_that_is_not_ours_is_not_written_over(files: dict[str, Path], tmp
     (tmp_path / "own").mkdir()
     page = tmp_path / "own" / "README.md"
     page.write_text("my project")
+    (tmp_path / "own" / "data_card.json").write_text("{}")
     done = run("mine", files["verdicts"], "--output", tmp_path / "o.jsonl", "--card", tmp_path / "own")
     assert done.exit_code == 1
     assert "README.md" in done.stderr
     assert page.read_text() == "my project"
+    for name in ("notes.html", "notes.md"):
+        (tmp_path / "own" / name).write_text("my notes")
+    done = run("report", tmp_path / "own", "--output", tmp_path / "own" / "notes.html")
+    assert (done.exit_code, "notes.html is not one of ours" in done.stderr) == (1, True)
+    card = ("mine", files["verdicts"], "--output", tmp_path / "o.jsonl", "--card", tmp_path / "card")
+    assert [run(*card).exit_code, run(*card).exit_code] == [0, 0]  # our own may be written anew
