@@ -138,7 +138,7 @@ def device_of(device: str | None) -> Any:
         except (RuntimeError, AssertionError) as error:  # the latter where torch is built without CUDA
             reason = str(error).splitlines()[0]
             raise ConfigError(
-                f"device {device!r} cannot be used here: {reason}; give cpu, cuda or cuda:N, as this machine has them, "
+                f"device {device!r} cannot be used here: {reason}; give cpu, cuda or cuda:N as this machine has, "
                 "or leave it out"
             ) from error
     if "accelerate" in sys.modules:
