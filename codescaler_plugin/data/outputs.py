@@ -37,6 +37,10 @@ def check_output(path: Path, inputs: Sequence[Input] = ()) -> None:
     """
     if not path.parent.is_dir():
         raise ConfigError(f"cannot write {path}: no folder {path.parent}; make it first")
+    try:
+        path.resolve()
+    except (OSError, RuntimeError) as error:  # a link that leads to itself
+        raise ConfigError(f"cannot write {path}: {error}") from error
     if any(_is_input(path, one) for one in inputs):
         raise ConfigError(f"{path} is read and would be written over: give another output")
     if path.exists() and not path.is_file():

@@ -262,6 +262,9 @@ def test_what_is_no_regular_file_is_refused(tmp_path: Path) -> None:
     for path, said in ((tmp_path, "a folder"), (tmp_path / "pipe", "no regular file"), (Path("/dev/full"), "regular")):
         with pytest.raises(ConfigError, match=said):
             check_output(path)
+    (tmp_path / "loop").symlink_to(tmp_path / "loop")
+    with pytest.raises(ConfigError, match="cannot write"):
+        check_output(tmp_path / "loop")
     (tmp_path / "file").write_text("")
     with pytest.raises(ConfigError, match="is a file"):
         check_folder(tmp_path / "file")
