@@ -3,7 +3,7 @@
     python benchmarks/bench_threads.py                 scoring by model size, one thread against all (two minutes)
     python benchmarks/bench_threads.py --quickstart 3  the quickstart, alone against beside a process that burns a core
 
-The first table is where `threads.SMALL` comes from. The second holds paired times: alone, busy, alone, busy ...; the
+The first table shows what `threads.SMALL` trades. The second holds paired times: alone, busy, alone, busy ...; the
 ratio is the median over the pairs. The last line is JSON.
 """
 

@@ -120,8 +120,7 @@ class CodeScalerConfig:
                     cls(**{name: values[name]})
                 except ConfigError as error:
                     raise ConfigError(f"{variable}: {error}") from error
-                if not text.strip():
-                    raise ConfigError(f"{variable} is empty: give it a value, or unset it")
+                _not_empty(variable, text)
         for name, value in overrides.items():
             _known(name, name, names, names)
             if value is not None:
@@ -166,8 +165,7 @@ class HookConfig:
         values: dict[str, Any] = {}
         for variable, name in HOOK_VARIABLES.items():
             if variable in environ:
-                if not environ[variable].strip():
-                    raise ConfigError(f"{variable} is empty: give it a value, or unset it")
+                _not_empty(variable, environ[variable])
                 try:
                     values[name] = environ[variable] if name in ("url", "api_key") else float(environ[variable])
                 except ValueError:
@@ -183,6 +181,11 @@ def _known(shown: str, name: str, names: list[str], choices: list[str]) -> None:
         close = get_close_matches(shown, choices, n=1)
         hint = f"did you mean {close[0]}?" if close else f"known: {', '.join(choices)}"
         raise ConfigError(f"unknown setting {shown!r}: {hint}")
+
+
+def _not_empty(variable: str, text: str) -> None:
+    if not text.strip():
+        raise ConfigError(f"{variable} is empty: give it a value, or unset it")
 
 
 def _one_of(name: str, value: str, choices: tuple[str, ...]) -> None:

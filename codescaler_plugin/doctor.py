@@ -36,7 +36,6 @@ def count_sublists(numbers, k):
 
 _LEAST_LENGTH = 2048
 _SPEED_GROUP = 8
-_REAL_MODEL = "for other problems take LARK-Lab/CodeScaler-1.7B, or another reward model of the hub"
 _NEXT_MODEL = "give another model, or model='builtin' for the small embedded one"
 
 
@@ -79,7 +78,7 @@ def examine(
         yield from _order(scorer)
         yield from _speed(scorer)
         return
-    from codescaler_plugin.builtin import REWARD_MODEL
+    from codescaler_plugin.builtin import REAL_MODEL, REWARD_MODEL
     from codescaler_plugin.scoring.loading import device_of, load_classifier
     from codescaler_plugin.scoring.transformers_scorer import TransformersScorer
 
@@ -98,7 +97,7 @@ def examine(
     parameters = sum(weight.numel() for weight in loaded.parameters())
     yield Check("labels and head", "ok", f"{type(loaded).__name__}, {parameters / 1e6:,.1f}M parameters, one label")
     if model == "builtin":
-        yield Check("purpose", "ok", f"the quickstart's small problems; {_REAL_MODEL}")
+        yield Check("purpose", "ok", f"the quickstart's small problems; for others take {REAL_MODEL} of the hub")
     yield _device(place)
     yield _head(loaded)
     yield _pad(loaded, tokenizer)

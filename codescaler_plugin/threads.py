@@ -6,7 +6,8 @@ from threading import Lock, local
 from typing import Any
 
 SMALL = 10_000_000
-"""Parameters below which one thread is used; `benchmarks/bench_threads.py` measures both sides of it."""
+"""Parameters below which one thread is used: a choice, for models of demonstrations and tests. What it trades is much
+the same at 1M and at 38M parameters (`benchmarks/bench_threads.py`); larger models are worth all cores."""
 
 _lock = Lock()
 _inside = 0  # blocks of all threads
@@ -19,9 +20,9 @@ def fitting_threads(model: Any) -> Iterator[None]:
     """Inside, torch uses one CPU thread if `model` is on the CPU and has fewer than `SMALL` parameters.
 
     Torch divides each operation among its threads and waits for the slowest. The parts of a small model take
-    microseconds, so a second process on the machine makes all threads wait: on two cores, two threads then take three
-    times as long as one. Alone on the machine they would take two thirds. Larger models and models on a GPU keep the
-    caller's number of threads. It is never raised.
+    microseconds, so a second process on the machine makes all threads wait: scoring on two cores, two threads then
+    took 1.6 to 2.2 times as long as one, and 0.6 to 0.8 times alone (`benchmarks/bench_threads.py`). Larger models and
+    models on a GPU keep the caller's number of threads. It is never raised.
 
     Args:
         model: a module of torch.

@@ -6,6 +6,7 @@ They exist for the first minute, for tests and for teaching. They are no general
 from pathlib import Path
 
 _HERE = Path(__file__).parent
+REAL_MODEL = "LARK-Lab/CodeScaler-1.7B"  # of the hub; what to take for other problems than the miniature's
 REWARD_MODEL = _HERE / "reward_model"
 POLICY = _HERE / "policy"
 MODEL_CARD = _HERE / "MODEL_CARD.md"

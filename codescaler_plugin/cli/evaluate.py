@@ -70,7 +70,7 @@ class _Run:
         more: str | None = None,
     ) -> None:
         from codescaler_plugin.config import CodeScalerConfig
-        from codescaler_plugin.evaluation.report import check_summary
+        from codescaler_plugin.evaluation.report import check_summary, summary_file
 
         self.evaluation, self.data = evaluation, data
         self.config = CodeScalerConfig.from_env(model=model, max_tokens=tokens)
@@ -81,11 +81,12 @@ class _Run:
         self.started = perf_counter()
         require(f"evaluate {evaluation}", "report", *_MODULES[evaluation])
         check_folder(self.folder)
-        written = [self.summary, *(self.folder / one.format(self.name) for one in _SCORES[evaluation])]
+        summary = summary_file(self.folder, evaluation, self.name)
+        written = [summary, *(self.folder / one.format(self.name) for one in _SCORES[evaluation])]
         for file in written:
             check_output(file, [data, *([more] if more is not None else ())])
         self.data_sha256 = _sha256(Path(data))
-        check_summary(self.summary, self.model, self.data_sha256)
+        check_summary(summary, self.model, self.data_sha256)
 
     def scorer(self) -> "Scorer":
         from transformers.utils.logging import disable_progress_bar
@@ -94,10 +95,6 @@ class _Run:
 
         disable_progress_bar()  # of loading weights: ours is of scoring
         return CodeScaler(config=self.config).scorer
-
-    @property
-    def summary(self) -> Path:
-        return self.folder / f"{self.evaluation}.{self.name}.summary.json"
 
     def scores(self, of: str | None = None) -> Path:
         return self.folder / f"{of or self.evaluation}.{self.name}.jsonl"

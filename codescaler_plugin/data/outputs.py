@@ -1,6 +1,7 @@
 """Output files: checked before the work, never an input, and in place only when they are whole."""
 
 import errno
+import fcntl
 import os
 import secrets
 import shutil
@@ -121,7 +122,7 @@ def write_output(
         if target.exists():
             shutil.copymode(target, part)
         part.replace(target)
-    except BaseException as error:
+    except BaseException as error:  # Ctrl-C too must leave no part file behind, or name it
         with suppress(OSError):  # what the buffer held may not fit either
             file.close()
         raised: BaseException = error
@@ -134,6 +135,18 @@ def write_output(
         if raised is error:
             raise
         raise raised from error
+
+
+def lock(file: IO[Any], path: Path) -> None:
+    """Take the lock on an open file that a run appends to; closing the file gives it back.
+
+    Raises:
+        ConfigError: another process holds it.
+    """
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise ConfigError(f"{path} is being written by another process") from None
 
 
 def write_text(path: Path, text: str) -> None:

@@ -177,9 +177,9 @@ def evaluate_candidates(
     """Share of problems solved by each way to choose among N = 1 to `most` candidates, as JSON's types.
 
     `random` is the share of passing candidates, `oracle` picks a passing one if there is any. `strongest` is the one
-    of `CONTROLS` that solves most at the largest N. A candidate without
-    usable code, or without a score, is chosen only where there is no other. `pair_accuracy` is the macro accuracy over
-    right-against-wrong candidates of the problems that have both.
+    of `CONTROLS` that solves most at the largest N. A candidate without usable code, or without a score, is chosen
+    only where there is no other. `pair_accuracy` is the macro accuracy over right-against-wrong candidates of the
+    problems that have both.
 
     Args:
         groups: of `read_candidates`.

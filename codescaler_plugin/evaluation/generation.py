@@ -4,7 +4,6 @@ Transformers sample small policies on one device; a large one is served, by `vll
 server.
 """
 
-import fcntl
 import json
 import math
 import os
@@ -16,7 +15,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from codescaler_plugin.data.outputs import check_folder, write_text
+from codescaler_plugin.data.outputs import check_folder, lock, write_text
 from codescaler_plugin.errors import ConfigError, DataError
 from codescaler_plugin.evaluation.intervals import Mean, mean_of
 from codescaler_plugin.extraction import extract_code
@@ -331,10 +330,7 @@ def generate(
     tick(sum(min(n, there[problem.id]) for _, problem in jobs))
     pool = ThreadPoolExecutor(threads, thread_name_prefix="generation")
     with path.open("a", encoding="utf-8") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise ConfigError(f"{path} is being written by another process") from None
+        lock(file, path)
         try:
             started = {
                 pool.submit(complete, prompt_for(problem, instruct=sampling.instruct), n - there[problem.id]): (

@@ -96,9 +96,9 @@ def evaluate_pairs(
 
     A tie counts one half. Intervals are 95%, from a bootstrap over problems. `macro` counts each problem once.
     `above` holds, pair by pair, the accuracy minus that of each control: what the model is worth beyond it;
-    `strongest` names the control over which that is least, each problem once. In the
-    control `two right programs` 0.5 is wanted: `prefers rewritten` is against the same program through `ast.unparse`,
-    `prefers longer` is between the shortest and the longest right program of a problem.
+    `strongest` names the control over which that is least, each problem once. In the control `two right programs` 0.5
+    is wanted: `prefers rewritten` is against the same program through `ast.unparse`, `prefers longer` is between the
+    shortest and the longest right program of a problem.
 
     Args:
         pairs: n pairs of any kinds.
@@ -123,9 +123,6 @@ def evaluate_pairs(
     problems = [one.problem for one in scored]
     longer = [win(len(one.pair.chosen), len(one.pair.rejected)) for one in scored]
     shorter = [1 - one for one in longer]
-
-    def measured(values: Sequence[float], macro: bool = False, bounds: tuple[float, float] = (0, 1)) -> dict[str, Any]:
-        return asdict(mean_of(values, problems, macro=macro, seed=seed, bounds=bounds))
 
     def parts(names: Sequence[str]) -> dict[str, dict[str, Any]]:
         members: dict[str, list[int]] = defaultdict(list)
@@ -167,12 +164,13 @@ def evaluate_pairs(
             gains = [one - two for one, two in zip(ours, theirs, strict=True)]
             above["log_probability"] = both(gains, names, (-1, 1))
     kinds = parts([one.pair.kind for one in scored])
+    own = both(wins, problems)
     return {
         "pairs": len(pairs),
         "unscored": len(pairs) - len(scored),
         "ties": sum(one.gap == 0 for one in scored),
-        "accuracy": measured(wins),
-        "macro": measured(wins, macro=True),
+        "accuracy": own["all"],
+        "macro": own["macro"],
         "kinds": kinds,
         "pass_rate_gap": _in_order(parts([_bin(one.pair.margin, RATE_GAPS) for one in scored]), RATE_GAPS),
         "score_gap": _in_order(parts([_bin(abs(one.gap), SCORE_GAPS) for one in scored]), SCORE_GAPS),

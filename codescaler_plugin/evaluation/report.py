@@ -91,7 +91,7 @@ def write_summary(folder: Path, summary: Summary) -> Path:
         ConfigError: the folder cannot be written, or a summary of another model or other data is there.
         DataError: what is there is no summary.
     """
-    path = folder / f"{summary.evaluation}.{summary.name}.summary.json"
+    path = summary_file(folder, summary.evaluation, summary.name)
     check_summary(path, summary.model, summary.facts.get("data_sha256"))
     row = {
         "evaluation": summary.evaluation,
@@ -104,6 +104,11 @@ def write_summary(folder: Path, summary: Summary) -> Path:
     check_folder(folder)
     write_text(path, json.dumps(row, indent=1, allow_nan=False) + "\n")
     return path
+
+
+def summary_file(folder: Path, evaluation: str, name: str) -> Path:
+    """Where the summary of an evaluation is kept."""
+    return folder / f"{evaluation}.{name}.summary.json"
 
 
 def check_summary(path: Path, model: str, data_sha256: str | None) -> None:

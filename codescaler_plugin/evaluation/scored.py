@@ -1,6 +1,5 @@
 """Rows -> scores, in a file with a line for each row that a killed run goes on with where it ended."""
 
-import fcntl
 import hashlib
 import json
 import os
@@ -9,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from codescaler_plugin.data.outputs import check_folder
+from codescaler_plugin.data.outputs import check_folder, lock
 from codescaler_plugin.errors import ConfigError
 from codescaler_plugin.scoring import Scorer
 
@@ -66,10 +65,7 @@ def score_rows(
     except OSError as error:
         raise ConfigError(f"cannot write {output}: {error.strerror}") from error
     with file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise ConfigError(f"{output} is being written by another process") from None
+        lock(file, output)
         found = _resumed(file, rows, output, model)
         if progress is not None:
             progress(len(found))

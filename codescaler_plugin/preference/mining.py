@@ -407,9 +407,10 @@ def _finished(
     drawn = {index: _draw(text, seed) for index, text in first.items()}
     held = {index for index, place in drawn.items() if place < held_out}
     if held_out and len(drawn) > 1:  # of few problems chance may leave a side empty: the nearest one goes there
-        held = (held or {min(drawn, key=drawn.__getitem__)}) - (
-            {max(drawn, key=drawn.__getitem__)} if len(held) == len(drawn) else set()
-        )
+        if not held:
+            held.add(min(drawn, key=drawn.__getitem__))
+        elif len(held) == len(drawn):
+            held.remove(max(drawn, key=drawn.__getitem__))
     side = {text: "held_out" if index in held else "train" for text, index in zip(texts, cluster, strict=True)}
     pairs = [replace(pair, split=side[_plain(pair.problem)]) for _, pair in ranked]
     pairs.sort(key=lambda pair: _order(pair.step))

@@ -10,13 +10,13 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from math import sqrt
-from pickle import UnpicklingError
 from random import Random
 from typing import Any
 from zlib import crc32
 
 from codescaler_plugin.errors import ConfigError
 from codescaler_plugin.records import PreferencePair
+from codescaler_plugin.scoring.loading import load_errors
 
 _NAME = re.compile(r"[^\W\d]\w*")
 
@@ -187,11 +187,9 @@ def check_causal_model(model: str) -> None:
 
 @contextmanager
 def _named(model: str) -> Iterator[None]:
-    from safetensors import SafetensorError
-
     try:
         yield
-    except (OSError, ValueError, RuntimeError, KeyError, SafetensorError, UnpicklingError) as error:
+    except load_errors() as error:
         reason = str(error).strip().partition("\n")[0]
         raise ConfigError(f"no causal model can be loaded from {model!r}: {reason}") from error
 

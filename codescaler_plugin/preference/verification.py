@@ -1,6 +1,5 @@
 """Rollouts + problems -> a verdict for each rollout, in a file that a killed run goes on with where it ended."""
 
-import fcntl
 import gzip
 import hashlib
 import json
@@ -16,7 +15,7 @@ from typing import Any, BinaryIO
 
 from cachetools import LRUCache
 
-from codescaler_plugin.data.outputs import write_text
+from codescaler_plugin.data.outputs import lock, write_text
 from codescaler_plugin.errors import ConfigError, DataError
 from codescaler_plugin.extraction import POLICIES as _BLOCK_POLICIES
 from codescaler_plugin.extraction import extract_all
@@ -337,7 +336,7 @@ class _Output:
             raise ConfigError(f"cannot write {self.output}: {error.strerror}") from error
         self.file = file
         try:
-            self._lock()
+            lock(file, self.output)
             self._check()
         except BaseException:  # `__exit__` is not called for what `__enter__` raises
             file.close()
@@ -346,12 +345,6 @@ class _Output:
 
     def __exit__(self, *_: object) -> None:
         self.file.close()
-
-    def _lock(self) -> None:
-        try:
-            fcntl.flock(self.file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise ConfigError(f"{self.output} is being written by another process") from None
 
     def _check(self) -> None:
         size = self.output.stat().st_size

@@ -5,7 +5,7 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-from codescaler_plugin.builtin import MODEL_CARD, REWARD_MODEL
+from codescaler_plugin.builtin import MODEL_CARD, REAL_MODEL, REWARD_MODEL
 from codescaler_plugin.scoring.transformers_scorer import TransformersScorer
 
 logger = logging.getLogger(__name__)
@@ -39,8 +39,9 @@ class BuiltinScorer(TransformersScorer):
             _warned = True
             logger.warning(  # without the problem: a server writes no bodies to its log
                 "builtin is the quickstart's small model, for its own kind of problems, and was given others. On "
-                "those it is about as good as chance (%s). Take LARK-Lab/CodeScaler-1.7B or another reward model of "
+                "those it is about as good as chance (%s). Take %s or another reward model of "
                 "the hub instead: model=, --model or CODESCALER_MODEL.",
                 MODEL_CARD,
+                REAL_MODEL,
             )
         return super().score(items)

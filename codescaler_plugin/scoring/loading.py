@@ -25,7 +25,6 @@ def load_classifier(name: str, device: str | None = None) -> tuple[Any, Any]:
             chat template; or there is no such device.
     """
     import torch
-    from safetensors import SafetensorError
     from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer
 
     name = _checked(name)
@@ -47,8 +46,7 @@ def load_classifier(name: str, device: str | None = None) -> tuple[Any, Any]:
             )
     except ConfigError:
         raise
-    except (OSError, ValueError, RuntimeError, KeyError, SafetensorError, UnpicklingError) as error:
-        # No such model, a config of no model or of another one, broken weights or tokenizer files.
+    except load_errors() as error:
         raise ConfigError(
             f"reward model {name!r} cannot be loaded: {error}\n"
             + ("HF_HUB_OFFLINE is set, so the hub is not asked. " if os.environ.get("HF_HUB_OFFLINE") == "1" else "")
@@ -62,6 +60,13 @@ def load_classifier(name: str, device: str | None = None) -> tuple[Any, Any]:
         )
     _check_tokenizer(name, model, tokenizer)
     return model.to(place).eval(), tokenizer
+
+
+def load_errors() -> tuple[type[Exception], ...]:
+    """What transformers raise for no such model, a config of none or of another, broken weights or tokenizer files."""
+    from safetensors import SafetensorError
+
+    return (OSError, ValueError, RuntimeError, KeyError, SafetensorError, UnpicklingError)
 
 
 def _refuse_adapter(folder: Path) -> None:
