@@ -3,7 +3,8 @@
 from collections.abc import Sequence
 
 from codescaler_plugin.errors import ConfigError, DataError
-from codescaler_plugin.extraction.blocks import Block, TooComplexError, find_blocks, strip_thinking
+from codescaler_plugin.extraction.blocks import Block, find_blocks, tagged_blocks
+from codescaler_plugin.extraction.fences import TooComplexError
 from codescaler_plugin.extraction.languages import (
     ANY,
     LANGUAGES,
@@ -12,6 +13,14 @@ from codescaler_plugin.extraction.languages import (
     is_installed,
     wheel,
 )
+from codescaler_plugin.extraction.prompts import without_end_marks
+from codescaler_plugin.extraction.reasoning import (
+    Answer,
+    TooManyMarksError,
+    checked_marks,
+    opening_of,
+    without_reasoning,
+)
 from codescaler_plugin.extraction.validity import MAX_CODE_CHARS, Budget, check
 from codescaler_plugin.records import Extraction, Status
 
@@ -19,14 +28,24 @@ POLICIES = ("single", "last", "first", "bare")
 
 MAX_COMPLETION_CHARS = 1_000_000
 """Longest completion that is read at all: about 250k tokens, above any generation limit in use."""
-_MAX_READ_CHARS = MAX_CODE_CHARS * 3 // 2  # of one completion, in all the blocks that are tried
+_MAX_INFO = 200  # characters at a prompt's end in which a fence may open
+_MAX_READ_CHARS = MAX_CODE_CHARS * 5 // 2  # of one completion, in all the blocks that are tried
 
 
-def extract_code(text: str, *, language: str = "python", policy: str = "single", explain: bool = False) -> Extraction:
-    """The code of a completion, if it is a usable program. Nothing of the text is executed.
+def extract_code(
+    text: str,
+    *,
+    language: str = "python",
+    policy: str = "single",
+    opening: str = "",
+    reasoning_marks: str | None = None,
+    explain: bool = False,
+) -> Extraction:
+    r"""The code of a completion, if it is a usable program. Nothing of the text is executed.
 
-    Thinking spans (`<think>`) are taken off first. A block is in the language of its info string, else in the
-    caller's; with `any`, an untagged block is in the first installed language that reads it.
+    Reasoning (`<think>` and the marks of other families, see `extraction.reasoning`) is taken off first. A block is in
+    the language of its info string, else in the caller's; with `any`, an untagged block is in the first installed
+    language that reads it.
 
     Args:
         text: the completion, any length; above `MAX_COMPLETION_CHARS` the status is `too_long`.
@@ -37,6 +56,9 @@ def extract_code(text: str, *, language: str = "python", policy: str = "single",
             `last`, `first`: the last or first block that is usable; if none is, the status of the last or first.
             `bare`: the whole text, or what stands before its first fence (the prompt may have opened one), if that is
             a program; else as `last`.
+        opening: what the prompt has opened before the completion begins, such as `<think>` or "```python" and a line's
+            end; `prompt_opening` finds it in a prompt.
+        reasoning_marks: further marks of reasoning, opening and closing in turn, such as `<plan> </plan>`.
         explain: also say in a sentence why the status is what it is.
 
     Returns:
@@ -44,15 +66,42 @@ def extract_code(text: str, *, language: str = "python", policy: str = "single",
 
     Raises:
         DataError: the text is not a `str`.
-        ConfigError: an unknown language or policy, or a language whose grammar is not installed.
+        ConfigError: an unknown language or policy, a language whose grammar is not installed, or marks that are not
+            in pairs.
+
+    Example:
+        >>> extract_code("<think>Easy.</think>\n```python\nx = 1\n```").code
+        'x = 1\n'
     """
-    return extract_all([text], language=language, policy=policy, explain=explain)[0]
+    [extraction] = extract_all(
+        [text],
+        language=language,
+        policy=policy,
+        openings=[opening],
+        reasoning_marks=reasoning_marks,
+        explain=explain,
+    )
+    return extraction
 
 
 def extract_all(
-    texts: Sequence[str], *, language: str = "python", policy: str = "single", explain: bool = False
+    texts: Sequence[str],
+    *,
+    language: str = "python",
+    policy: str = "single",
+    openings: Sequence[str] | None = None,
+    reasoning_marks: str | None = None,
+    explain: bool = False,
 ) -> list[Extraction]:
     """`extract_code` of many completions; same length, same order. Equal texts are read once.
+
+    Args:
+        texts: n completions.
+        language: see `extract_code`, as for the others.
+        policy: as there.
+        openings: n texts; None: the prompts have opened nothing.
+        reasoning_marks: as there.
+        explain: as there.
 
     Raises:
         DataError: a text is not a `str`; the message names its index. Or `texts` is one.
@@ -61,19 +110,49 @@ def extract_all(
     if policy not in POLICIES:
         raise ConfigError(f"policy is {policy!r}: expected one of {', '.join(POLICIES)}")
     language = checked_language(language)
+    checked_marks(reasoning_marks)
     if isinstance(texts, str):
         raise DataError("texts is one str: expected a list of them; extract_code takes one")
-    known: dict[str, Extraction] = {}
+    known: dict[tuple[str, str], Extraction] = {}
+    found = []
     for index, text in enumerate(texts):
         if not isinstance(text, str):
             raise DataError(f"completion {index} is {type(text).__name__}: expected str")
-        if text not in known:
-            known[text] = _extract(text, language, policy, explain)
-    return [known[text] for text in texts]
+        sample = text, openings[index] if openings is not None else ""
+        if sample not in known:
+            known[sample] = _extract(*sample, language, policy, reasoning_marks, explain)
+        found.append(known[sample])
+    return found
 
 
-def _extract(text: str, language: str, policy: str, explain: bool) -> Extraction:
-    code, found, status, sentence = _Reader(language).read(text, policy)
+def prompt_opening(prompt: str, reasoning_marks: str | None = None) -> str:
+    r"""What a prompt's very end opens for the completion: reasoning, or a fenced block; empty if nothing.
+
+    Args:
+        prompt: the text that the policy continues, or of a conversation the assistant's turn that it continues.
+        reasoning_marks: see `extract_code`.
+
+    Example:
+        >>> prompt_opening("<|im_start|>assistant\n<think>\n")
+        '<think>\n'
+    """
+    if mark := opening_of(prompt, reasoning_marks):
+        return mark
+    if "```" not in prompt[-_MAX_INFO:] and "~~~" not in prompt[-_MAX_INFO:]:
+        return ""
+    try:
+        blocks = find_blocks(prompt)
+    except TooComplexError:
+        return ""
+    if not blocks or blocks[-1].closed or blocks[-1].text.strip():
+        return ""
+    return prompt[prompt.rstrip().rfind("\n") + 1 :]
+
+
+def _extract(
+    text: str, opening: str, language: str, policy: str, reasoning_marks: str | None, explain: bool
+) -> Extraction:
+    code, found, status, sentence = _Reader(language, reasoning_marks).read(text, opening, policy)
     return Extraction(code if status is Status.OK else "", found, status, sentence if explain else "")
 
 
@@ -83,62 +162,83 @@ _Found = tuple[str, str, Status, str]  # code, its language, status, a sentence 
 class _Reader:
     """Reads one completion; holds what all its blocks share: the language asked for and the limits."""
 
-    def __init__(self, language: str) -> None:
+    def __init__(self, language: str, reasoning_marks: str | None) -> None:
         self.wanted = language
         self.asked = "" if language == ANY else language
+        self.reasoning_marks = reasoning_marks
         self.budget = Budget()
         self.chars_left = _MAX_READ_CHARS
 
-    def read(self, text: str, policy: str) -> _Found:
+    def read(self, text: str, opening: str, policy: str) -> _Found:
         if len(text) > MAX_COMPLETION_CHARS:
             sentence = f"The completion has {len(text):,} characters; at most {MAX_COMPLETION_CHARS:,} are read."
             return "", self.asked, Status.TOO_LONG, sentence
-        answer = strip_thinking(text).removeprefix("\ufeff")
+        text = without_end_marks(opening + text)
+        if "\r" in text:
+            text = text.replace("\r\n", "\n").replace("\r", "\n")
         try:
-            blocks = find_blocks(answer)
+            found = without_reasoning(text, self.reasoning_marks)
+            answer = found.text.removeprefix("\ufeff")
+            blocks = find_blocks(answer) or tagged_blocks(answer)
+        except TooManyMarksError:
+            return "", self.asked, Status.TOO_COMPLEX, "The completion has too many marks of reasoning to be read."
         except TooComplexError:
             return "", self.asked, Status.TOO_COMPLEX, "The Markdown of the answer has too many marks to be read."
         if policy == "single":
-            return self._single(text, answer, blocks)
+            return self._single(found, answer, blocks)
         if policy == "bare":
-            return self._bare(text, answer, blocks)
-        return self._best(text, answer, blocks if policy == "first" else blocks[::-1])
+            return self._bare(found, text, answer, blocks)
+        return self._best(found, answer, blocks if policy == "first" else blocks[::-1])
 
-    def _single(self, text: str, answer: str, blocks: list[Block]) -> _Found:
+    def _single(self, found: Answer, answer: str, blocks: list[Block]) -> _Found:
         if len(blocks) > 1 and not (blocks[-1].closed or blocks[-1].info or blocks[-1].text.strip()):
             blocks = blocks[:-1]  # a fence too many, at the end, opens nothing
         if len(blocks) > 1:
             lines = ", ".join(str(block.line) for block in blocks[:5]) + (", ..." if len(blocks) > 5 else "")
             sentence = f"The answer has {len(blocks)} fenced blocks (at its lines {lines}); exactly one is expected."
             return "", self.asked, Status.MULTIPLE_BLOCKS, sentence
-        return self._block(blocks[0]) if blocks else self._no_block(text, answer)
+        return self._block(blocks[0]) if blocks else self._no_block(found, answer)
 
-    def _best(self, text: str, answer: str, blocks: list[Block]) -> _Found:
+    def _best(self, found: Answer, answer: str, blocks: list[Block]) -> _Found:
         """The first of the blocks that is usable, else what is wrong with the first."""
         if not blocks:
-            return self._no_block(text, answer)
+            return self._no_block(found, answer)
         chief = self._block(blocks[0])
         for block in blocks[1:]:
             if chief[2] is Status.OK:
                 break
-            found = self._block(block)
-            if found[2] is Status.OK:
-                return found
+            other = self._block(block)
+            if other[2] is Status.OK:
+                return other
         return chief
 
-    def _bare(self, text: str, answer: str, blocks: list[Block]) -> _Found:
-        whole = self._program(answer, self.asked, "The text without its thinking")
+    def _bare(self, found: Answer, text: str, answer: str, blocks: list[Block]) -> _Found:
+        if found.had_reasoning and self.wanted in (ANY, "python"):
+            raw = self._program(text, "python", "The text")
+            if raw[2] is Status.OK:  # what looked like marks of reasoning stands in the program's strings
+                return raw
+        code, language = self._without_info_word(answer)
+        whole = self._program(code, language, "The text without its reasoning")
         if whole[2] is Status.OK or not blocks:
-            return whole
-        before = "\n".join(answer.splitlines()[: blocks[0].line - 1])
+            return self._no_block(found, answer) if found.is_cut and not answer.strip() else whole
+        before = "\n".join(answer.split("\n")[: blocks[0].line - 1])
         if before.strip():
-            head = self._program(before + "\n", self.asked, "The text before the first fence")
+            code, language = self._without_info_word(before + "\n")
+            head = self._program(code, language, "The text before the first fence")
             if head[2] is Status.OK:
                 return head
-        return self._best(text, answer, blocks[::-1])
+        return self._best(found, answer, blocks[::-1])
 
-    def _no_block(self, text: str, answer: str) -> _Found:
-        if len(answer) < len(text) and not answer.strip():
+    def _without_info_word(self, text: str) -> tuple[str, str]:
+        """A program and its language, where the prompt has ended with the fence and the text begins with the rest."""
+        word, end, rest = text.lstrip().partition("\n")
+        tagged = info_language(word) if end and word.strip().isalnum() else ""
+        if tagged in LANGUAGES and is_installed(tagged) and self.asked in ("", tagged):
+            return rest, tagged
+        return text, self.asked
+
+    def _no_block(self, found: Answer, answer: str) -> _Found:
+        if found.had_reasoning and not answer.strip():
             sentence = "The completion ends inside its thinking, or nothing follows it."
         elif "```" in answer:
             sentence = "The answer has backticks but no fenced block: a fence stands at the start of its own line."
@@ -150,7 +250,12 @@ class _Reader:
         name = f"The block at line {block.line} of the answer"
         tagged = info_language(block.info)
         if not block.closed:
-            return "", tagged or self.asked, Status.UNCLOSED, f"{name} never closes, as after a length limit."
+            reason = (
+                "ends with the list or quote around it: its lines need the indentation of the fence"
+                if block.is_left
+                else "never closes, as after a length limit"
+            )
+            return "", tagged or self.asked, Status.UNCLOSED, f"{name} {reason}."
         if tagged and self.asked and tagged != self.asked:
             return "", tagged, Status.WRONG_LANGUAGE, f"{name} is tagged {tagged!r}; {self.asked} is expected."
         if tagged and tagged not in LANGUAGES:

@@ -1,205 +1,206 @@
-"""Fenced code blocks of a completion, read by a CommonMark grammar (tree-sitter-markdown), not by a regex.
+"""Fenced code blocks of a completion, as a Markdown renderer sees them; not by a regular expression.
 
 Covers backtick and tilde fences, info strings with attributes, fences inside lists and quotes (their indentation and
-markers are taken off), CRLF, and unclosed fences. It does not read indented code blocks or inline code as code. One
-deviation from CommonMark: HTML is text like any other, so a fence right below `<answer>` is a fence. And one from the
-grammar: a text that begins with `---` has no front matter.
+markers are taken off), CRLF, and unclosed fences. It does not read indented code blocks or inline code as code.
+
+Deviations from CommonMark, each for what models write: HTML is text like any other, so a fence right below `<answer>`
+is a fence; tags glued to a fence are taken off; a closing fence with less indentation than its list closes the block
+nevertheless; and a block that begins with an opening fence is the block inside.
 """
 
 import re
-from collections.abc import Iterator
-from dataclasses import dataclass
-from functools import cache, lru_cache
-from itertools import accumulate
+from dataclasses import dataclass, replace
+from functools import cache
 
-import tree_sitter_markdown
-from tree_sitter import Language, Node, Parser, Point
+from markdown_it import MarkdownIt
+from markdown_it.rules_block import StateBlock
+from markdown_it.token import Token
 
-from codescaler_plugin.extraction.prompts import without_end_marks
+from codescaler_plugin.extraction.fences import FenceLine, TooComplexError, fence_lines, unglued
+from codescaler_plugin.extraction.languages import info_language
 
-MAX_SKELETON_BYTES = 24_576
-"""Longest block structure that is parsed: two bytes and the indentation of each line, where one fence is indented."""
-MAX_FENCES = 4_000
-_SHORT = 256  # bytes of a skeleton worth remembering
-
-# A mark that is quoted or escaped is text that a program handles, not a mark of the chat.
-_THINK_OPEN = re.compile(r"(?<!['\"`\\])<think>(?!['\"`\\])")
-_THINK_CLOSE = re.compile(r"(?<!['\"`\\])</think>(?!['\"\\]|`(?!``))|</think>(?=[ \t\r]*+\n)")
-
-_MARKERS = rb"[ \t>*+\-.)\d]*+"  # what may stand before a fence: indentation, quote and list markers
-_FENCE = re.compile(_MARKERS + rb"(?:`{3}|~{3})")
+MAX_SKELETON = 16_384
+"""Longest block structure that is parsed: the markers of each line and one letter, where one fence is indented."""
 _MAX_HEAD = 128  # longer rows of markers are cut to it
-_NO_FENCE = re.compile(rb"^([ \t>*+\-.)\d]{0,%d}+)(?!%b(?:`{3}|~{3}))[^\n]+" % (_MAX_HEAD, _MARKERS), re.MULTILINE)
+_TEXT = re.compile(rf"^([ \t>*+\-.)\d#=_]{{0,{_MAX_HEAD}}}+)[^\n]+", re.MULTILINE)
+_MARKERS = " \t>*+-.)0123456789"
+_OPENING = re.compile(r"(?:(`{3,}+)[^`]*|(~{3,}+).*)\Z")
+_INNER = re.compile(r"\s*^[ \t]*(`{3,}|~{3,})[ \t]*([^`\s][^`\n]*)\n", re.MULTILINE)
+_WRAPPERS = ("", "markdown", "md", "text", "txt", "plaintext")
+_CODE_TAG = re.compile(r"^[ \t]*(?:<pre>)?<code((?:\s[^<>\n]{0,100})?)>", re.MULTILINE | re.IGNORECASE)
+_CODE_END = re.compile(r"</code>", re.IGNORECASE)
+_TAGS = re.compile(r"(?:[ \t]|</?\w[^<>\n]{0,60}>|<\|[^<>\n]{0,60}\|>)*+$", re.MULTILINE)
+_LANGUAGE_CLASS = re.compile(r"lang(?:uage)?[-=]['\"]?([\w+#.-]+)")
 
 
 @dataclass(frozen=True)
 class Block:
-    """One fenced block: text, info string, 1-based line of the opening fence, and whether the fence closed."""
+    """One fenced block.
+
+    Attributes:
+        text: what stands between the fences.
+        info: info string of the opening fence.
+        line: of the opening fence, from 1.
+        closed: a fence closes it.
+        is_left: it ends with the list or quote around it, not with the text.
+    """
 
     text: str
     info: str
     line: int
     closed: bool
-
-
-class TooComplexError(Exception):
-    """The Markdown has more structure than is parsed; never leaves this package."""
-
-
-def strip_thinking(text: str) -> str:
-    """The answer part of a completion: what follows the last `</think>`, or precedes an unclosed `<think>`.
-
-    Also right where the chat template has already opened the thinking span, so that only `</think>` is in the text. A
-    mark next to a quote, a backtick or a backslash belongs to a program or to prose about it and is left alone, unless
-    it is a `</think>` at a line's end. Marks that end a chat or pad it are taken off too, at the very end.
-    """
-    text = without_end_marks(text)
-    start = 0
-    if "</think>" in text:
-        for match in _THINK_CLOSE.finditer(text):
-            start = match.end()
-    if "<think>" in text and (opened := _THINK_OPEN.search(text, start)):
-        return text[start : opened.start()]
-    return text[start:]
+    is_left: bool = False
 
 
 def find_blocks(text: str) -> list[Block]:
     """All fenced blocks of a Markdown text, in order; a fence inside another block's text is not a block.
 
     Raises:
-        TooComplexError: more structure than `MAX_SKELETON_BYTES` or `MAX_FENCES`.
+        TooComplexError: more structure than `MAX_SKELETON` or `MAX_FENCES`.
     """
     if "```" not in text and "~~~" not in text:
         return []
     if "\r" in text:
         text = text.replace("\r\n", "\n").replace("\r", "\n")
-    source = text.encode("utf-8", "replace")  # a lone surrogate cannot be encoded; it is no code either
-    if len(source) > 3 * MAX_FENCES and source.count(b"```") + source.count(b"~~~") > MAX_FENCES:
-        raise TooComplexError
-    skeleton, rows = _skeleton(source)
-    if len(skeleton) > MAX_SKELETON_BYTES:
-        raise TooComplexError
-    fences = _fences_of_a_short if len(skeleton) <= _SHORT else _fences
+    if not text.isascii():
+        text = text.encode("utf-8", "replace").decode()  # a lone surrogate is no code
+    fences = list(fence_lines(text))
+    if any(fence.is_glued for fence in fences):
+        text = unglued(text, fences)
+        fences = list(fence_lines(text))
+    fences = [fence for fence in fences if not fence.is_behind_tag]
+    # Where every fence stands at the very start of its line, no list and no quote can hold one.
+    is_flat = all(fence.mark == fence.start for fence in fences)
+    blocks = _flat(text, fences) if is_flat else _nested(text)
+    return [_inner(block) for block in blocks]
+
+
+def tagged_blocks(text: str) -> list[Block]:
+    """The parts of a text between `<code>` and `</code>` on lines of their own; smolagents' agents write code so."""
     blocks: list[Block] = []
+    position = 0
+    while opening := _CODE_TAG.search(text, position):
+        line = text.count("\n", 0, opening.start()) + 1
+        language = _LANGUAGE_CLASS.search(opening[1])
+        info = language[1] if language else ""
+        closing = _CODE_END.search(text, opening.end())
+        if closing is None:
+            blocks.append(Block(text[opening.end() :].removeprefix("\n"), info, line, False))
+            break
+        position = closing.end()
+        if _TAGS.match(text, position):
+            blocks.append(Block(text[opening.end() : closing.start()].removeprefix("\n"), info, line, True))
+    return blocks
+
+
+def _flat(text: str, fences: list[FenceLine]) -> list[Block]:
+    blocks: list[Block] = []
+    opened: FenceLine | None = None
     line, counted = 1, 0
-    for fence in fences(skeleton):
-        start = rows[fence.start.row]
-        line += source.count(b"\n", counted, start)
-        counted = start
-        blocks.append(_block(fence, source, rows, line))
+    for fence in fences:
+        if opened is None:
+            opened = fence if fence.opens else None
+        elif fence.closes(opened):
+            line += text.count("\n", counted, opened.start)
+            counted = opened.start
+            blocks.append(Block(_clean(text[opened.end + 1 : fence.start]), opened.info, line, True))
+            opened = None
+    if opened is not None:
+        line += text.count("\n", counted, opened.start)
+        blocks.append(Block(_clean(text[opened.end + 1 :]), opened.info, line, False))
     return blocks
 
 
 @cache
-def _language() -> Language:
-    return Language(tree_sitter_markdown.language())
+def _parser() -> MarkdownIt:
+    """CommonMark's block structure without HTML and without the definitions of links, which hold no fence."""
+    parser = MarkdownIt("commonmark").disable(["html_block", "reference"])
+    parser.block.ruler.at("fence", _fence, {"alt": ["paragraph", "blockquote", "list"]})
+    return parser
 
 
-def _lines_with(mark: bytes, source: bytes) -> Iterator[tuple[int, int]]:
-    """Beginnings and ends (without the newline) of the lines that hold a mark."""
-    position = end = 0
-    while (position := source.find(mark, end)) >= 0:
-        start = source.rfind(b"\n", end, position) + 1
-        end = source.find(b"\n", position)
-        end = len(source) if end < 0 else end
-        yield start, end
+def _fence(state: StateBlock, start: int, end: int, silent: bool) -> bool:
+    """CommonMark §4.5 as a rule of the parser, which tells in `meta` what its own rule keeps to itself.
 
-
-def _skeleton(source: bytes) -> tuple[bytes, list[int]]:
-    """What of the text decides where fences are, and for each of its rows the offset of its line in the text.
-
-    Prose is nine tenths of a completion and the grammar is slow on it, so a line is cut to its markers and one letter.
-    Where every fence stands at the very start of its line, no other line can change what is a fence: one row between
-    two fences is then enough.
+    One deviation: a fence that would close the block, but for the list or quote that has just ended, closes it.
     """
-    marked = list(_lines_with(b"```", source))
-    if b"~~~" in source:
-        marked = sorted({*marked, *_lines_with(b"~~~", source)})
-    fences = [line for line in marked if _FENCE.match(source, *line)]
-    kept, rows = [b""], [0]  # the grammar looks for front matter in the first row alone
-    if all(source[start] in b"`~" for start, _ in fences):
-        after = 0
-        for start, end in fences:
-            if start > after:
-                kept.append(b"x")
-                rows.append(after)
-            kept.append(source[start:end])
-            rows.append(start)
-            after = end + 1
-        if after <= len(source):
-            kept.append(b"x")
-            rows.append(after)
-    else:
-        if source.count(b"\n") > MAX_SKELETON_BYTES:
-            raise TooComplexError
-        kept.append(_NO_FENCE.sub(rb"\1x", source))
-        rows += accumulate((len(line) + 1 for line in source.split(b"\n")[:-1]), initial=0)
-    return b"\n".join(kept) + b"\n", rows
+    opening = None if state.is_code_block(start) else _OPENING.match(_line(state, start, state.tShift[start]))
+    if opening is None or silent:
+        return opening is not None
+    fence = opening[1] or opening[2]
+    row, closed = start + 1, False
+    while row < end:
+        line = _line(state, row, state.tShift[row])
+        if line and state.sCount[row] < state.blkIndent:
+            break
+        if _closes(line, fence) and not state.is_code_block(row):
+            closed = True
+            break
+        row += 1
+    is_left = not closed and row < len(state.bMarks) - 1
+    closed = closed or (is_left and _closes(_line(state, row, 0).lstrip(" \t"), fence))
+    token = state.push("fence", "code", 0)
+    token.info = opening[0].lstrip(fence[0])
+    token.content = state.getLines(start + 1, row, state.sCount[start], True)
+    token.map = [start, row]
+    token.meta = {"closed": closed, "is_left": is_left and not closed}
+    state.line = row + closed
+    return True
 
 
-@dataclass(frozen=True)
-class _Fence:
-    """Where a skeleton has a fenced block: the opening fence, the row after the code, and whether a fence closes it.
+def _line(state: StateBlock, row: int, indentation: int) -> str:
+    return state.src[state.bMarks[row] + indentation : state.eMarks[row]]
 
-    `continued` holds, for rows inside lists and quotes, the column after the indentation and marks that continue them.
+
+def _closes(line: str, fence: str) -> bool:
+    return line.startswith(fence) and not line.lstrip(fence[0]).strip(" \t")
+
+
+def _nested(text: str) -> list[Block]:
+    """Blocks in lists and quotes.
+
+    A line decides by its markers alone where blocks are, so the parser sees those and one letter: prose is nine tenths
+    of a completion, and the parser spends its time on characters.
     """
-
-    start: Point
-    after: int
-    closed: bool
-    continued: dict[int, int]
-
-
-def _fences(skeleton: bytes) -> list[_Fence]:
-    # The grammar takes NUL for the end of the text: it sees another control character, of the same width.
-    root = Parser(_language()).parse(skeleton.replace(b"\0", b"\1")).root_node
-    return list(map(_fence, _fenced(root)))
-
-
-# Nine in ten answers have one of a handful of skeletons: prose, a fence, code, a fence, prose.
-_fences_of_a_short = lru_cache(1024)(_fences)
-
-
-def _fenced(root: Node) -> Iterator[Node]:
-    pending = [root]
-    while pending:
-        node = pending.pop()
-        if node.type == "fenced_code_block":
-            yield node
-        elif node.type != "paragraph":
-            pending.extend(reversed(node.children))
+    skeleton = _TEXT.sub(_skeleton_line, text)
+    if len(skeleton) > MAX_SKELETON:
+        raise TooComplexError
+    tokens: list[Token] = []
+    _parser().block.parse(skeleton, _parser(), {}, tokens)
+    lines = text.split("\n")
+    blocks: list[Block] = []
+    for token in tokens:
+        if token.type == "fence" and token.map is not None:
+            start = token.map[0]
+            code = "\n".join(map(_restored, token.content.split("\n"), [*lines[start + 1 :], ""]))
+            closed, is_left = token.meta["closed"], token.meta["is_left"]
+            blocks.append(Block(_clean(code), token.info.strip(), start + 1, closed, is_left))
+    return blocks
 
 
-def _fence(node: Node) -> _Fence:
-    children = node.children
-    closing = [child for child in children[1:] if child.type == "fenced_code_block_delimiter"]
-    end = closing[0].start_point if closing else node.end_point  # of the container, or of the text
-    continued = {}
-    for child in children:
-        for part in [child, *child.children]:
-            if part.type == "block_continuation":
-                continued[part.end_point.row] = part.end_point.column
-    after = end.row if closing or not end.column else end.row + 1
-    return _Fence(children[0].start_point, after, bool(closing), continued)
+def _skeleton_line(match: re.Match[str]) -> str:
+    return match[0] if match[0].lstrip(_MARKERS)[:3] in ("```", "~~~") else match[1] + "x"
 
 
-def _block(fence: _Fence, source: bytes, rows: list[int], line: int) -> Block:
-    """The block at a fence, its text taken from the whole lines."""
-    row, column = fence.start
-    end = source.find(b"\n", rows[row])
-    opening = source[rows[row] + column : end if end >= 0 else len(source)]
-    mark = opening.lstrip()
-    info = mark.lstrip(mark[:1]).decode("utf-8", "replace").strip()
-    body = source[end + 1 : rows[fence.after] if fence.after < len(rows) else len(source)] if end >= 0 else b""
-    # CommonMark §4.5: a fence that is itself indented takes as much indentation off each of its lines.
-    indent = len(opening) - len(mark)
-    if indent or column:
-        columns = fence.continued
-        lines = enumerate(body.split(b"\n"), start=row + 1)
-        body = b"\n".join(_dedent(text[columns.get(number, 0) :], indent) for number, text in lines)
-    return Block(body.decode("utf-8", "replace").removeprefix("\ufeff"), info, line, fence.closed)
+def _restored(row: str, line: str) -> str:
+    """A row of a block's text in the skeleton with what the skeleton left out of its line."""
+    match = _TEXT.match(line)
+    if not row or match is None or _skeleton_line(match) == line:
+        return row
+    return row[:-1] + line[match.end(1) :]
 
 
-def _dedent(line: bytes, indent: int) -> bytes:
-    spaces = len(line) - len(line.lstrip(b" "))
-    return line[min(spaces, indent) :]
+def _clean(code: str) -> str:
+    return code.removeprefix("\ufeff")
+
+
+def _inner(block: Block) -> Block:
+    """The block inside a block that begins with an opening fence: a fence too many, or Markdown in a fence."""
+    match = _INNER.match(block.text)
+    if match is None or not (info_language(block.info) in _WRAPPERS or block.info == match[2]):
+        return block
+    text = block.text[match.end() :]
+    head, _, last = text.rstrip().rpartition("\n")
+    if last.strip() == match[1]:
+        text = head + "\n"
+    return replace(block, text=text, info=match[2].strip())

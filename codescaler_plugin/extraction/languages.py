@@ -55,7 +55,8 @@ _ALIASES = {
     "rb": "ruby",
 } | {name: name for name in LANGUAGES}
 
-_WORD = re.compile(r"[\s{}.]*([^\s{},:=]+)")
+# MyST's and reStructuredText's directives name the language behind them; HTML's class has a prefix.
+_WORD = re.compile(r"[\s{}.]*(?:\{?(?:code-cell|code-block|code|sourcecode)\}[\s]*)?(?:lang(?:uage)?-)?([^\s{},:=]+)")
 _VERSION = re.compile(r"[-_]?\d[\d.]*$")
 
 

@@ -1,0 +1,392 @@
+"""Reasoning off a completion: what the policy thought before its answer is no part of the answer.
+
+Each model family has marks of its own. `FAMILIES` holds one row a family; the setting `reasoning_marks` adds rows. A
+mark counts where a model would put it: not inside a fenced program, a string or inline code, and not as a word of a
+sentence. Marks are read in any case of letters.
+"""
+
+import re
+from bisect import bisect_left
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import NamedTuple
+
+from codescaler_plugin.errors import ConfigError
+from codescaler_plugin.extraction.fences import FenceLine, fence_lines
+
+MAX_MARKS = 1_000
+"""Reasoning marks of one completion; a text with more is hostile."""
+
+
+@dataclass(frozen=True)
+class Mark:
+    """One mark.
+
+    Attributes:
+        text: how it begins, in lower case; the whole of most.
+        rest: regular expression of what follows that beginning; empty: nothing.
+        is_at_start: the mark stands at the very start of a completion alone.
+    """
+
+    text: str
+    rest: str = ""
+    is_at_start: bool = False
+
+
+@dataclass(frozen=True)
+class Family:
+    """The marks of a model family.
+
+    Attributes:
+        opening: the marks that open reasoning.
+        closing: the marks that end it; the answer follows.
+        shown: an opening mark as a prompt ends with it.
+    """
+
+    opening: tuple[Mark, ...]
+    closing: tuple[Mark, ...]
+    shown: str
+
+
+def _tags(opening: str, closing: str) -> Family:
+    return Family((Mark(opening.lower()),), (Mark(closing.lower()),), opening)
+
+
+_MESSAGE = r"(?:[^<\n]|<\|constrain\|>){0,100}+<\|message\|>"
+
+FAMILIES = (
+    _tags("<think>", "</think>"),  # Qwen, DeepSeek, GLM, MiniMax, Granite, Hunyuan, Phi-4, Kimi K2 and most others
+    _tags("<thinking>", "</thinking>"),
+    _tags("<thought>", "</thought>"),  # EXAONE Deep
+    _tags("<reasoning>", "</reasoning>"),
+    _tags("<seed:think>", "</seed:think>"),  # Seed-OSS
+    _tags("[THINK]", "[/THINK]"),  # Mistral
+    _tags("<|START_THINKING|>", "<|END_THINKING|>"),  # Cohere
+    _tags("<|begin_of_thought|>", "<|end_of_thought|>"),  # OpenThinker, Sky-T1
+    _tags("◁think▷", "◁/think▷"),  # Kimi
+    _tags("<unused94>thought", "<unused95>"),  # MedGemma
+    _tags("<|channel>thought", "<channel|>"),  # Gemma 4
+    Family(  # gpt-oss (harmony)
+        (Mark("<|channel|>", f"(?:analysis|commentary){_MESSAGE}"),),
+        (Mark("<|channel|>", f"final{_MESSAGE}"),),
+        "<|channel|>analysis<|message|>",
+    ),
+    Family(  # gpt-oss, decoded without special tokens: only the words of its headers are left
+        (
+            Mark("analysis", r"(?=[A-Z\"'*#`])", True),
+            Mark("analysis", r"(?=\S[\s\S]*assistantfinal)", True),
+            Mark("assistantanalysis", r"(?=\S)", True),
+        ),
+        (Mark("assistantfinal"), Mark("final", "(?=[A-Z#*`])", True)),
+        "analysis",
+    ),
+)
+_THINK = FAMILIES[0]
+
+_LINE = 2_000  # characters in which the beginning of a mark's line is looked for
+_WINDOW = 200  # characters on each side of a mark that tell whether it is quoted
+_SENTENCE_ENDS = ".!?>]|▷"
+_PROSE_AFTER = re.compile(r"[ \t]+[a-z]")
+_HEADER = re.compile(r"(?:<\|\w{1,30}\|>(?:assistant)?)+\Z")  # control tokens of a chat before a mark
+_QUOTE_PREFIX = re.compile(r"(?:\A|\W)[rbfuRBFU]{1,2}\Z")
+
+
+class TooManyMarksError(Exception):
+    """More than `MAX_MARKS`; never leaves this package."""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What is left of a completion without its reasoning.
+
+    Attributes:
+        text: what the policy answered.
+        is_cut: the completion ends inside its reasoning.
+        had_reasoning: something was taken off.
+    """
+
+    text: str
+    is_cut: bool = False
+    had_reasoning: bool = False
+
+
+def checked_marks(setting: str | None) -> tuple[Family, ...]:
+    """The families of the setting `reasoning_marks`: opening and closing marks in turn, divided by white space.
+
+    Raises:
+        ConfigError: an odd number of marks, or one that a sentence could hold.
+    """
+    marks = (setting or "").split()
+    if len(marks) % 2 or any(len(mark) < 3 or mark.isalnum() for mark in marks):
+        raise ConfigError(
+            f"reasoning_marks is {setting!r}: expected opening and closing marks in turn, divided by spaces, such as "
+            "'<plan> </plan>'"
+        )
+    return tuple(_tags(*pair) for pair in zip(marks[::2], marks[1::2], strict=True))
+
+
+def opening_of(prompt: str, reasoning_marks: str | None = None) -> str:
+    """The mark with which a prompt opens the policy's reasoning at its very end; empty if it opens none.
+
+    Args:
+        prompt: text, templated or not.
+        reasoning_marks: the setting.
+
+    Returns:
+        The mark and the white space behind it.
+    """
+    tail = prompt[-_WINDOW:]
+    end = len(tail.rstrip())
+    for found in _marks(reasoning_marks).find(tail):
+        if found.opens and found.end == end and (found.start == 0 or tail[found.start - 1] in "\n>]|▷"):
+            return tail[found.start :]
+    return ""
+
+
+def prefilled(completion: str, reasoning_marks: str | None = None) -> str:
+    """The mark that a completion which begins inside reasoning lacks: that of the family that closes it first."""
+    known = _marks(reasoning_marks)
+    try:
+        closing = next((found for found in known.find(completion) if not found.opens), None)
+    except TooManyMarksError:
+        closing = None
+    return (known.families[closing.family] if closing else _THINK).shown + "\n"
+
+
+def without_reasoning(text: str, reasoning_marks: str | None = None) -> Answer:
+    r"""The answer in a completion: what follows its reasoning.
+
+    Closed reasoning: only what follows counts; also where the chat template opened it, so that only the closing mark
+    is in the text. Reasoning that never closes: only what stands before it counts. Reasoning between two parts of an
+    answer goes, and the part before it counts where no fence follows.
+
+    Args:
+        text: the completion, without the marks of a chat's end, with `\n` as its only line end.
+        reasoning_marks: the setting; None: the families of this module.
+
+    Raises:
+        TooManyMarksError: more than `MAX_MARKS` marks.
+        TooComplexError: more lines with fences than are read.
+    """
+    marks = _marks(reasoning_marks).find(text)
+    return _Walk(text).answer(marks) if marks else Answer(text)
+
+
+class _Found(NamedTuple):
+    """A mark of a text, and where it stands."""
+
+    start: int
+    end: int
+    family: int
+    opens: bool
+
+
+@dataclass(frozen=True)
+class _Marks:
+    """The marks of all families, made to be looked for.
+
+    Attributes:
+        families: those of the setting first.
+        words: texts, one of which stands in every text that holds a mark anywhere but at its start.
+        starts: how the marks of a text's start begin.
+        all: beginning, what follows it, family, whether it opens, whether it stands at the start alone.
+    """
+
+    families: tuple[Family, ...]
+    words: tuple[str, ...]
+    starts: tuple[str, ...]
+    all: tuple[tuple[str, re.Pattern[str], int, bool, bool], ...]
+
+    def find(self, text: str) -> list[_Found]:
+        """The marks of a text, in order.
+
+        Raises:
+            TooManyMarksError: more than `MAX_MARKS`.
+        """
+        lower = text.replace("\u0130", "I").lower()  # the one letter that would become two
+        if not any(word in lower for word in self.words) and not lower.lstrip().startswith(self.starts):
+            return []
+        found, count = [], 0
+        for mark, rest, family, opens, is_at_start in self.all:
+            place = lower.find(mark)
+            if is_at_start and place >= 0 and lower[:place].strip():
+                continue
+            while place >= 0:
+                count += 1
+                if count > MAX_MARKS:
+                    raise TooManyMarksError
+                if match := rest.match(text, place + len(mark)):
+                    header = _HEADER.search(text, max(0, place - _WINDOW), place)
+                    start = header.start() if header else place
+                    found.append(_Found(start, match.end(), family, opens))
+                place = -1 if is_at_start else lower.find(mark, place + len(mark))
+        return sorted(found)
+
+
+@lru_cache(64)
+def _marks(setting: str | None) -> _Marks:
+    families = (*checked_marks(setting), *FAMILIES)
+    marks = [
+        (mark.text, re.compile(mark.rest), index, opens, mark.is_at_start)
+        for index, family in enumerate(families)
+        for opens, row in ((True, family.opening), (False, family.closing))
+        for mark in row
+    ]
+    starts = {mark for mark, *_, is_at_start in marks if is_at_start}
+    anywhere = {mark for mark, *_, is_at_start in marks if not is_at_start}
+    # Few and short texts: to look for all marks takes as long as to find the fences.
+    longest = {max(re.findall(r"[a-z]{3,}", mark), key=len, default=mark) for mark in anywhere}
+    words = tuple(word for word in sorted(longest) if not any(other in word for other in longest - {word}))
+    return _Marks(families, words, tuple(starts), tuple(marks))
+
+
+class _Walk:
+    """Goes through the marks and fences of a completion once, in order."""
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+        self.fences = list(fence_lines(text))
+        self.places = [fence.mark for fence in self.fences]
+        self.balance = _Balance(self.fences)
+        self.next_fence = 0
+        self.fence: FenceLine | None = None  # the open one
+        self.has_block = False  # a fence has closed since the answer began
+        self.start = 0  # of the answer
+        self.before: list[str] = []  # parts of the answer that stand before closed reasoning
+        self.family: int | None = None  # of the reasoning that is open
+        self.opened = 0
+        self.spoken_line = -2  # where the line begins that mentions an opening mark, less one
+
+    def answer(self, marks: list[_Found]) -> Answer:
+        """The answer, once all marks are passed."""
+        changed = False
+        for mark in marks:
+            self._go_to(mark.start)
+            if mark.start >= self.start and not self._is_quoted(mark):
+                changed |= self._open(mark) if mark.opens else self._close(mark)
+        if self.family is not None:
+            return Answer("".join([*self.before, self.text[self.start : self.opened]]), True, True)
+        rest = self.text[self.start :]
+        if self.before and not any(fence.start >= self.start for fence in self.fences):
+            rest = "".join([*self.before, rest])
+        return Answer(rest, False, changed)
+
+    def _go_to(self, place: int) -> None:
+        """Pass the fences before a place."""
+        while self.next_fence < len(self.fences) and self.places[self.next_fence] < place:
+            fence = self.fences[self.next_fence]
+            self.next_fence += 1
+            if self.fence is None:
+                self.fence = fence if fence.opens else None
+            elif fence.closes(self.fence):
+                self.fence = None
+                self.has_block = True
+
+    def _open(self, mark: _Found) -> bool:
+        if self.family is not None or self.fence is not None:
+            return False
+        if not self._stands_alone(mark):
+            self.spoken_line = self._line(mark)
+            return False
+        self.family, self.opened = mark.family, mark.start
+        return True
+
+    def _close(self, mark: _Found) -> bool:
+        if self.family is not None and mark.family != self.family:
+            return False
+        if self.fence is not None:
+            if not (self._is_at_edge(mark) and self.balance.is_outside(self.next_fence)):
+                return False
+        elif self.family is None and (
+            self._line(mark) == self.spoken_line or ((self.has_block or self.start) and self._is_spoken(mark))
+        ):
+            return False
+        if self.family is not None:
+            part = self.text[self.start : self.opened]
+            self.before += [part] if part.strip() else []
+        else:
+            self.before = []
+        self.family, self.fence, self.has_block, self.start = None, None, False, mark.end
+        return True
+
+    def _line(self, mark: _Found) -> int:
+        return self.text.rfind("\n", max(0, mark.start - _LINE), mark.start)
+
+    def _around(self, mark: _Found) -> tuple[str, str]:
+        """What stands on the mark's line before and after it, a window of it."""
+        start = max(self._line(mark) + 1, mark.start - _WINDOW)
+        end = self.text.find("\n", mark.end, mark.end + _WINDOW)
+        return self.text[start : mark.start], self.text[mark.end : end if end >= 0 else mark.end + _WINDOW]
+
+    def _is_at_edge(self, mark: _Found) -> bool:
+        before, after = self._around(mark)
+        return not before.strip() or not after.strip()
+
+    def _stands_alone(self, mark: _Found) -> bool:
+        """An opening mark is where a model opens reasoning, and not a word of a sentence."""
+        before, _ = self._around(mark)
+        last = before.rstrip()[-1:]
+        if not last or last in _SENTENCE_ENDS:
+            return True
+        return before[-1] == last and (last.isalnum() or last in ":;)")
+
+    def _is_spoken(self, mark: _Found) -> bool:
+        """A closing mark is a word of a sentence."""
+        before, after = self._around(mark)
+        return (not before or before[-1].isspace()) and bool(_PROSE_AFTER.match(after))
+
+    def _is_quoted(self, mark: _Found) -> bool:
+        """A mark is text: inside quotes or inline code on its line, or escaped."""
+        before, after = self._around(mark)
+        return before.endswith("\\") or ((quote := _open_quote(before)) != "" and quote in after)
+
+
+class _Balance:
+    """Whether fences come out even, from each of them on."""
+
+    def __init__(self, fences: list[FenceLine]) -> None:
+        self.fences = fences
+        self.bare = [index for index, fence in enumerate(fences) if not fence.info]
+        count = len(fences)
+        self.is_even = [False] * count + [True]
+        for index in range(count - 1, -1, -1):
+            closing = self._next_bare(index + 1)
+            self.is_even[index] = closing < count and self.is_even[closing + 1]
+
+    def _next_bare(self, index: int) -> int:
+        place = bisect_left(self.bare, index)
+        return self.bare[place] if place < len(self.bare) else len(self.fences)
+
+    def is_outside(self, index: int) -> bool:
+        """A mark inside an open fence stands outside of any: the draft around it was never closed.
+
+        Args:
+            index: of the first fence after the mark.
+        """
+        if index < len(self.fences) and self.fences[index].info:
+            return True  # a fence that names a language opens a block, so none was open
+        closing = self._next_bare(index)
+        is_inside = closing < len(self.fences) and self.is_even[closing + 1]
+        return self.is_even[index] and not is_inside
+
+
+def _open_quote(line: str) -> str:
+    """The quote or backtick that is open at the end of a line's beginning; empty if none."""
+    quote = ""
+    is_escaped = False
+    for index, letter in enumerate(line):
+        if is_escaped:
+            is_escaped = False
+        elif quote:
+            if letter == "\\" and quote != "`":
+                is_escaped = True
+            elif letter == quote:
+                quote = ""
+        elif letter in '"`' or (letter == "'" and _opens_string(line[max(0, index - 3) : index])):
+            quote = letter
+    return quote
+
+
+def _opens_string(before: str) -> bool:
+    """An apostrophe after a word belongs to the word, unless the word is the prefix of a string."""
+    return not before[-1:].isalnum() or bool(_QUOTE_PREFIX.search(before))
