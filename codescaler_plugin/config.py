@@ -48,6 +48,8 @@ class CodeScalerConfig:
         offload: move the model to CPU memory after each call, for a policy on the same GPU.
         problem_wrapper: `livecodebench`, or a regular expression with a group `problem`: what stands around the
             problem in a prompt and is taken off before scoring. None: nothing.
+        trust_remote_code: run code that the model's folder brings, in this process, with all that the process may do.
+            Only for a model whose code you have read.
         device: torch device such as `cuda:1`. None: the current GPU, else the CPU.
         tokenizer: of a vLLM server's model, a directory or hub id. None: where the server has the model from.
         api_key: of a codescaler or vLLM server.
@@ -69,6 +71,7 @@ class CodeScalerConfig:
     cache_dir: str | None = None
     offload: bool = False
     problem_wrapper: str | None = None
+    trust_remote_code: bool = False
     device: str | None = None
     tokenizer: str | None = None
     api_key: str | None = field(default=None, repr=False)
@@ -85,8 +88,9 @@ class CodeScalerConfig:
             if (value := getattr(self, name)) is not None:
                 _whole(name, value, 1)
         _whole("cache_size", self.cache_size, 0)
-        if not isinstance(self.offload, bool):
-            raise ConfigError(f"offload is {self.offload!r}: expected True or False")
+        for setting in fields(self):
+            if setting.type is bool and not isinstance(getattr(self, setting.name), bool):
+                raise ConfigError(f"{setting.name} is {getattr(self, setting.name)!r}: expected True or False")
         if not isinstance(self.max_unscored, int | float) or not 0 <= self.max_unscored <= 1:
             raise ConfigError(f"max_unscored is {self.max_unscored!r}: expected a share in [0, 1]")
         if not self.model:
@@ -200,7 +204,7 @@ def _whole(name: str, value: object, least: int) -> None:
 
 def _parsed(variable: str, text: str, name: str) -> str | int | float:
     """An environment variable's text as the type of its setting."""
-    if name == "offload":
+    if name in {setting.name for setting in fields(CodeScalerConfig) if setting.type is bool}:
         if text not in ("0", "1"):
             raise ConfigError(f"{variable} is {text!r}: expected 0 or 1")
         return text == "1"

@@ -57,7 +57,12 @@ class Check:
 
 
 def examine(
-    model: str, *, max_length: int | None = None, device: str | None = None, api_key: str | None = None
+    model: str,
+    *,
+    max_length: int | None = None,
+    device: str | None = None,
+    api_key: str | None = None,
+    trust_remote_code: bool = False,
 ) -> Iterator[Check]:
     """Checks, as they are made. What a server keeps to itself is not looked at: there, order and speed only.
 
@@ -70,11 +75,12 @@ def examine(
         max_length: tokens per sample; None: the model's own limit.
         device: torch device; None: that of this process.
         api_key: of a server.
+        trust_remote_code: see `load_scorer`.
     """
     scorer: Scorer
     if "://" in model:
         yield Check("weights", "warning", f"behind {model}", "run codescaler doctor where the weights are, too")
-        scorer = load_scorer(model, max_length=max_length, api_key=api_key)
+        scorer = load_scorer(model, max_length=max_length, api_key=api_key, trust_remote_code=trust_remote_code)
         yield from _order(scorer)
         yield from _speed(scorer)
         return
@@ -89,7 +95,9 @@ def examine(
         yield Check("device", "failed", reason, advice)
         return
     try:
-        loaded, tokenizer = load_classifier(str(REWARD_MODEL) if model == "builtin" else model, device)
+        loaded, tokenizer = load_classifier(
+            str(REWARD_MODEL) if model == "builtin" else model, device, trust_remote_code=trust_remote_code
+        )
     except CodeScalerError as error:
         first, _, rest = str(error).partition("\n")
         yield Check("labels and head", "failed", first, rest or _NEXT_MODEL)
@@ -157,8 +165,9 @@ def _head(model: Any) -> Check:
 
 
 def _pad(model: Any, tokenizer: Any) -> Check:
-    config = model.config.get_text_config()
-    found = config.pad_token_id if config.pad_token_id is not None else model.config.pad_token_id
+    from codescaler_plugin.scoring.loading import text_config
+
+    found = text_config(model).pad_token_id
     theirs = tokenizer.pad_token_id
     named = f"{theirs} ({tokenizer.pad_token})" if theirs is not None else "none"
     said = f"config {found}, tokenizer {named}"
@@ -211,7 +220,9 @@ def _template(tokenizer: Any) -> Iterator[Check]:
 
 
 def _length(model: Any, tokenizer: Any, max_length: int | None) -> Check:
-    own = getattr(model.config.get_text_config(), "max_position_embeddings", None)
+    from codescaler_plugin.scoring.loading import text_config
+
+    own = getattr(text_config(model), "max_position_embeddings", None)
     said = f"model {own or 'unknown'}"
     theirs = tokenizer.model_max_length
     if theirs and theirs < 10**9:

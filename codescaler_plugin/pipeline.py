@@ -56,6 +56,7 @@ class CodeScaler:
             offload=settings.offload,
             tokenizer=settings.tokenizer,
             api_key=settings.api_key,
+            trust_remote_code=settings.trust_remote_code,
         )
 
     def judge(

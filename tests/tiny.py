@@ -1,6 +1,6 @@
 """Models small enough for a unit test, and scorers that need no model."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -57,22 +57,27 @@ def save_reward_model(folder: Path, *, num_labels: int = 1) -> Path:
 
 
 def save_encoder(folder: Path) -> Path:
-    return _save(folder, BertForSequenceClassification, BertConfig(**_vocabulary(), **SIZES, num_labels=1))
+    return _save(folder, BertForSequenceClassification, BertConfig(**vocabulary(), **SIZES, num_labels=1))
 
 
 def _qwen3(**settings: Any) -> Qwen3Config:
-    return Qwen3Config(**_vocabulary(), **SIZES, num_key_value_heads=1, head_dim=16, **settings)
+    return Qwen3Config(**vocabulary(), **SIZES, num_key_value_heads=1, head_dim=16, **settings)
 
 
-def _vocabulary() -> dict[str, int]:
+def vocabulary() -> dict[str, int]:
     words = tokenizer()
     return {"vocab_size": len(words), "pad_token_id": words.pad_token_id, "eos_token_id": words.eos_token_id}
 
 
 def _save(folder: Path, kind: Any, config: Any) -> Path:
+    return save(folder, lambda: kind(config))
+
+
+def save(folder: Path, make: Callable[[], Any]) -> Path:
+    """A model with its tokenizer."""
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        model = kind(config)
+        model = make()
         # Fresh weights of 0.02 give logits so alike that a mix-up of samples would stay below any tolerance.
         for name, weight in model.named_parameters():
             if weight.dim() > 1 and "embed" not in name:

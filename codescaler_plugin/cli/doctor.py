@@ -39,7 +39,15 @@ def doctor(
     with reported(), console.status("looking") if console.is_terminal else nullcontext():
         config = CodeScalerConfig.from_env(model=model, max_length=max_length, device=device)
         name = config.model
-        checks = list(examine(name, max_length=config.max_length, device=config.device, api_key=config.api_key))
+        checks = list(
+            examine(
+                name,
+                max_length=config.max_length,
+                device=config.device,
+                api_key=config.api_key,
+                trust_remote_code=config.trust_remote_code,
+            )
+        )
     table = Table("", "check", "found", box=None, title=name, title_justify="left", padding=(0, 2, 0, 0))
     for check in checks:
         found = Text(check.found)

@@ -36,13 +36,13 @@ def bench(
         from codescaler_plugin.config import CodeScalerConfig
         from codescaler_plugin.scoring.bench import WAYS, bench_table, conditions, run_bench, synthetic_items
         from codescaler_plugin.scoring.forward import fitting_tokens
-        from codescaler_plugin.scoring.loading import load_classifier
+        from codescaler_plugin.scoring.loading import load_classifier, text_config
 
         config = CodeScalerConfig.from_env(model=model, device=device)
         name = str(REWARD_MODEL) if config.model == "builtin" else config.model
-        measured, tokenizer = load_classifier(name, config.device)
-        if measured.config.pad_token_id is None:
-            measured.config.pad_token_id = tokenizer.eos_token_id  # as TRL does; the ways of others need one
+        measured, tokenizer = load_classifier(name, config.device, trust_remote_code=config.trust_remote_code)
+        if text_config(measured).pad_token_id is None:
+            text_config(measured).pad_token_id = tokenizer.eos_token_id  # as TRL does; the ways of others need one
         items = synthetic_items(measured, groups=groups, group=group, prompt=prompt, completion=completion)
         with step_bar("measuring", total=repetitions * len(WAYS)) as advance, _torch_threads(threads):
             result = run_bench(

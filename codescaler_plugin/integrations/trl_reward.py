@@ -30,10 +30,12 @@ class CodeScalerReward:  # a class, not a closure: async trainers pickle the rew
     """Reward for `GRPOTrainer(reward_funcs=[CodeScalerReward()])`.
 
     Range: 0 for a completion without exactly one valid program; in (0, ∞) for a valid one; None where the reward
-    model failed twice (TRL leaves such a sample out). Never NaN or infinite. The model loads on the first call.
+    model failed twice (TRL leaves such a sample out). Never NaN or infinite. The model loads on the first call, even
+    if no completion there is valid, so that a wrong name ends a training before it has run for hours.
 
-    It does not let a trainer go on without rewards: where the model fails on every program of the first call that has
-    any, and where more than `max_unscored` of the programs have no score in three calls in a row, it raises.
+    It does not let a trainer go on without rewards. It raises where the model cannot be loaded or reached on the first
+    call, where it fails on every program of the first call that has any, and where more than `max_unscored` of the
+    programs have no score in three calls in a row.
 
     Args:
         model: hub id, directory, server, or `builtin`. Default: `CODESCALER_MODEL`, else the paper's 8B model.
@@ -68,11 +70,12 @@ class CodeScalerReward:  # a class, not a closure: async trainers pickle the rew
         self.scaler = CodeScaler(scorer, config=settings)
         self.__name__ = name or "codescaler_reward"
         self.observers: list[Observer] = []
+        self._has_loaded = False
         self._has_scored = False
         self._poor_calls = 0  # in a row, with too many programs without a score
 
     def __getstate__(self) -> dict[str, Any]:  # observers and counts belong to this process
-        return {**self.__dict__, "observers": [], "_has_scored": False, "_poor_calls": 0}
+        return {**self.__dict__, "observers": [], "_has_loaded": False, "_has_scored": False, "_poor_calls": 0}
 
     def __call__(
         self,
@@ -91,7 +94,8 @@ class CodeScalerReward:  # a class, not a closure: async trainers pickle the rew
         Raises:
             DataError: a prompt or completion of the wrong form, or the problem column is missing.
             ConfigError: the model cannot be used.
-            ScorerError: no program of the first call was scored, or too few in three calls in a row, see the class.
+            ScorerError: no server was reached on the first call, no program of the first that has any was scored, or
+                too few in three calls in a row, see the class.
         """
         problems = self._problems(prompts, columns)
         start = perf_counter()
@@ -113,7 +117,9 @@ class CodeScalerReward:  # a class, not a closure: async trainers pickle the rew
         """Raise where going on would train on nothing."""
         valid = [judgement for judgement in judgements if judgement.status is Status.OK]
         if not valid:
+            self._ensure_loaded()
             return
+        self._has_loaded = True
         unscored = sum(judgement.reward is None for judgement in valid)  # no score, or one that is not finite
         cause = next((error for error in failures if not isinstance(error, RefusedError)), None)
         if not self._has_scored and unscored == len(valid) and cause is not None:
@@ -133,6 +139,13 @@ class CodeScalerReward:  # a class, not a closure: async trainers pickle the rew
                 f"{limit:g} for {POOR_CALLS} calls in a row. {reason}. Mend that, or set max_unscored=1 to go on "
                 "without these samples"
             ) from (failures[-1] if failures else None)
+
+    def _ensure_loaded(self) -> None:
+        """Once: load what no program has made load yet. A scorer of others need not know how."""
+        ensure_loaded = getattr(self.scaler.scorer, "ensure_loaded", None)
+        if not self._has_loaded and ensure_loaded is not None:
+            ensure_loaded()
+        self._has_loaded = True
 
     def _problems(self, prompts: Sequence[Text], columns: dict[str, Any]) -> Sequence[Text]:
         column = self.scaler.config.problem_column

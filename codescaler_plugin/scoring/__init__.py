@@ -8,7 +8,11 @@ from codescaler_plugin.scoring.cache import CACHE_SIZE
 
 
 class Scorer(Protocol):
-    """Anything that gives raw logits for (problem, code) pairs."""
+    """Anything that gives raw logits for (problem, code) pairs.
+
+    One that loads or connects on its first call may have a method `ensure_loaded()` besides, which does that alone and
+    raises what the call would. `CodeScalerReward` calls it if its first call holds no valid program.
+    """
 
     def score(self, items: Sequence[tuple[str, str]]) -> list[float | None]:
         """One raw logit per item, same length and order; None for an item that cannot be scored.
@@ -30,6 +34,7 @@ def load_scorer(
     offload: bool = False,
     tokenizer: str | None = None,
     api_key: str | None = None,
+    trust_remote_code: bool = False,
 ) -> Scorer:
     """The scorer for a model's name. Nothing is loaded or asked over the network before its first call.
 
@@ -47,11 +52,16 @@ def load_scorer(
         offload: in this process: move the model to CPU memory after each call.
         tokenizer: of vLLM's model, a directory or hub id; None: where the server says it has the model from.
         api_key: of a codescaler or vLLM server.
+        trust_remote_code: in this process: run code that the model's folder brings, with all that this process may do.
 
     Raises:
-        ConfigError: a URL of another kind.
+        ConfigError: a URL of another kind, or a setting that has no effect on this kind of model.
     """
     if "://" in model:
+        if trust_remote_code:
+            raise ConfigError(
+                f"trust_remote_code is for a model in this process: {model} runs no code of a model here"
+            )
         if cache_dir is not None:
             raise ConfigError(f"cache_dir is for a model in this process: nobody knows the weights behind {model}")
         if model.startswith("vllm+"):
@@ -81,5 +91,6 @@ def load_scorer(
         "cache_size": cache_size,
         "cache_dir": cache_dir,
         "offload": offload,
+        "trust_remote_code": trust_remote_code,
     }
     return BuiltinScorer(**settings) if model == "builtin" else TransformersScorer(model, **settings)

@@ -25,6 +25,7 @@ from codescaler_plugin.scoring.forward import (
     padded_logits,
     tree_logits,
 )
+from codescaler_plugin.scoring.loading import text_config
 from codescaler_plugin.scoring.prefix_tree import plan_rows
 
 WAYS = ("ours", "single", "batches_of_8", "one_forward")
@@ -75,7 +76,8 @@ def synthetic_items(
     Raises:
         ConfigError: the samples are too long for the model.
     """
-    limit = getattr(model.config, "max_position_embeddings", None)
+    config = text_config(model)
+    limit = getattr(config, "max_position_embeddings", None)
     if limit is not None and prompt + 3 * completion > limit:
         raise ConfigError(
             f"samples of up to {prompt} + 3 x {completion} tokens do not fit the model's {limit}: give shorter ones"
@@ -83,7 +85,7 @@ def synthetic_items(
     rng = Random(seed)
     # The upper end may hold control tokens, and a model's own head does not read a pad token at the end of a sample.
     lower = model.get_input_embeddings().num_embeddings // 2
-    words = [index for index in range(lower) if index != model.config.pad_token_id]
+    words = [index for index in range(lower) if index != config.pad_token_id]
     items = []
     for _ in range(groups):
         shared = rng.choices(words, k=prompt)
@@ -231,7 +233,7 @@ def _padded(model: Any, items: Sequence[list[int]], size: int) -> tuple[list[flo
     """As recipes do it: padded batches in the order that they came, through the model's own head and settings."""
     import torch
 
-    pad = model.config.pad_token_id
+    pad = text_config(model).pad_token_id
     scores: list[float] = []
     tokens = 0
     with torch.inference_mode():
@@ -251,7 +253,7 @@ def _operations(model: Any, items: Sequence[list[int]], computed: int) -> float:
 
     layers = [module for module in model.base_model.modules() if isinstance(module, torch.nn.Linear)]
     weights = sum(layer.weight.numel() for layer in layers)
-    config = model.config
+    config = text_config(model)
     width = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
     contexts = sum(position + 1 for row in plan_rows(items, max_tokens=MAX_TOKENS) for position in row.positions)
     attention = 4 * config.num_attention_heads * width * config.num_hidden_layers * contexts

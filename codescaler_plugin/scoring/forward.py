@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from codescaler_plugin.scoring import attention
+from codescaler_plugin.scoring.loading import text_config
 from codescaler_plugin.scoring.prefix_tree import Row, plan_rows
 
 MAX_TOKENS = 16_384
@@ -65,8 +66,9 @@ def row_logits(model: Any, row: Row) -> Any:
 def padded_logits(model: Any, items: Sequence[list[int]], *, max_tokens: int) -> Iterator[Pass]:
     """Each item's logit once, longest first, in batches of similar length.
 
-    Models without a linear head on a token's hidden state, encoders say, keep their own pooling; if that goes by a pad
-    token and there is none, they score one sample at a time.
+    Models without a linear head on a token's hidden state, encoders say, or with code of their own keep their own
+    pooling. They score one sample at a time if that goes by a pad token and there is none, and encoder-decoders
+    always: which token T5Gemma reads depends on the padding.
 
     Args:
         model: a sequence classifier.
@@ -77,8 +79,9 @@ def padded_logits(model: Any, items: Sequence[list[int]], *, max_tokens: int) ->
 
     device = model.device
     linear = _has_linear_head(model)
-    pad = getattr(model.config, "pad_token_id", None)
-    budget = min(max_tokens, PADDED_TOKENS) if linear or pad is not None else 1
+    pad = getattr(text_config(model), "pad_token_id", None)
+    batched = linear or (pad is not None and not model.config.is_encoder_decoder)
+    budget = min(max_tokens, PADDED_TOKENS) if batched else 1
     fill = 0 if linear else pad or 0  # attention masks it, and the linear head is put on the last token by length
     order = sorted(range(len(items)), key=lambda index: len(items[index]), reverse=True)
     while order:
@@ -108,7 +111,7 @@ def fitting_tokens(model: Any) -> int:
     import psutil
     import torch
 
-    config = model.config
+    config = text_config(model)
     hidden = config.hidden_size
     wide = getattr(config, "intermediate_size", None) or 4 * hidden
     # Residual stream and norms in two precisions, both halves of the MLP and their product, queries to values twice.
@@ -126,10 +129,15 @@ def out_of_memory(error: RuntimeError) -> bool:
 
 
 def _has_linear_head(model: Any) -> bool:
-    """Whether the model scores the hidden state of a token, as the decoders of transformers do."""
-    import torch
+    """Whether the model scores the hidden state of a token, as the decoders of transformers do.
 
-    return isinstance(getattr(model, "score", None), torch.nn.Linear)
+    Of a model with code of its own nobody knows what it does between the two.
+    """
+    import torch
+    from transformers.dynamic_module_utils import TRANSFORMERS_DYNAMIC_MODULE_NAME
+
+    is_own = type(model).__module__.partition(".")[0] == TRANSFORMERS_DYNAMIC_MODULE_NAME
+    return not is_own and isinstance(getattr(model, "score", None), torch.nn.Linear)
 
 
 def _head(model: Any, hidden: Any) -> Any:

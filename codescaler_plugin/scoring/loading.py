@@ -11,7 +11,7 @@ from typing import Any
 from codescaler_plugin.errors import ConfigError
 
 
-def load_classifier(name: str, device: str | None = None) -> tuple[Any, Any]:
+def load_classifier(name: str, device: str | None = None, *, trust_remote_code: bool = False) -> tuple[Any, Any]:
     """A sequence classifier with one label, in evaluation mode, and its tokenizer.
 
     On a CPU in float32, since products in bf16 are many times slower there; elsewhere in the checkpoint's dtype.
@@ -19,10 +19,12 @@ def load_classifier(name: str, device: str | None = None) -> tuple[Any, Any]:
     Args:
         name: a directory or a hub id.
         device: torch device; None: that of `accelerate` if it is in use, else the current GPU, else the CPU.
+        trust_remote_code: run code that the model's folder brings, in this process, with all that it may do here.
 
     Raises:
-        ConfigError: it cannot be had, is an adapter, has not one label, no trained head, no fitting tokenizer or no
-            chat template; or there is no such device.
+        ConfigError: it cannot be had, is an adapter, needs code of its own and is not trusted, is as OpenRLHF saves
+            it, has not one label, no trained head, no fitting tokenizer or no chat template; or there is no such
+            device.
     """
     import torch
     from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer
@@ -31,22 +33,28 @@ def load_classifier(name: str, device: str | None = None) -> tuple[Any, Any]:
     _refuse_adapter(Path(name))
     _refuse_checkpoints(Path(name))
     try:
-        config = AutoConfig.from_pretrained(name)
+        config = AutoConfig.from_pretrained(name, trust_remote_code=trust_remote_code)
+        _refuse_openrlhf(name, config)
         if config.num_labels != 1:
             kind = ", ".join(config.architectures or ["a model of unknown kind"])
             raise ConfigError(
                 f"{name} is {kind} with {config.num_labels} labels: a reward model is a sequence classifier with one"
             )
-        tokenizer = AutoTokenizer.from_pretrained(name)
+        tokenizer = AutoTokenizer.from_pretrained(name, trust_remote_code=trust_remote_code)
         place = device_of(device)
         dtype = torch.float32 if place.type == "cpu" else "auto"
         with _unsharded():
             model, report = AutoModelForSequenceClassification.from_pretrained(
-                name, dtype=dtype, output_loading_info=True
+                name, dtype=dtype, output_loading_info=True, trust_remote_code=trust_remote_code
             )
     except ConfigError:
         raise
     except load_errors() as error:
+        if not trust_remote_code and "trust_remote_code" in str(error):  # it advises an argument of transformers
+            raise ConfigError(
+                f"reward model {name!r} brings code of its own, which is not run unless you say so. Read that code; "
+                "if you trust it to run in this process, set trust_remote_code=True (CODESCALER_TRUST_REMOTE_CODE=1)"
+            ) from error
         raise ConfigError(
             f"reward model {name!r} cannot be loaded: {error}\n"
             + ("HF_HUB_OFFLINE is set, so the hub is not asked. " if os.environ.get("HF_HUB_OFFLINE") == "1" else "")
@@ -63,10 +71,18 @@ def load_classifier(name: str, device: str | None = None) -> tuple[Any, Any]:
 
 
 def load_errors() -> tuple[type[Exception], ...]:
-    """What transformers raise for no such model, a config of none or of another, broken weights or tokenizer files."""
+    """What transformers raise for no such model, a config of none or of another, broken weights or tokenizer files.
+
+    ImportError: a package that the model, or code that it brings, needs and that is not installed.
+    """
     from safetensors import SafetensorError
 
-    return (OSError, ValueError, RuntimeError, KeyError, SafetensorError, UnpicklingError)
+    return (OSError, ValueError, RuntimeError, KeyError, ImportError, SafetensorError, UnpicklingError)
+
+
+def text_config(model: Any) -> Any:
+    """The part of a model's config that describes what reads text: all of it, but for models that read images, too."""
+    return model.config.get_text_config()
 
 
 def _refuse_adapter(folder: Path) -> None:
@@ -88,6 +104,20 @@ def _refuse_checkpoints(folder: Path) -> None:
                 f"{folder} holds {newest.name} and no model: give {newest}, or call trainer.save_model() after the "
                 "training"
             )
+
+
+def _refuse_openrlhf(name: str, config: Any) -> None:
+    """What OpenRLHF's train_rm saves (0.11.2, `models/model.py`).
+
+    It is not loaded as it stands: besides another class and head, the host scores at the end of sequence, where Qwen's
+    template goes on by a line end, and its mean and std are not of this package.
+    """
+    is_own = "AutoModelForSequenceClassification" in (getattr(config, "auto_map", None) or {})
+    if config.architectures == ["RewardModel"] and not is_own:
+        raise ConfigError(
+            f"{name} is a RewardModel as OpenRLHF saves it: expected a sequence classifier of transformers. Make one "
+            f"of it by: python recipes/openrlhf/load_rm.py {name} NEW_FOLDER (in this project's repository)"
+        )
 
 
 def checked_handle(model: Any, tokenizer: Any) -> Any:

@@ -37,6 +37,14 @@ class RemoteScorer:
     def __reduce__(self) -> tuple[Any, ...]:
         return _remade, (self._settings["urls"], self._settings["api_key"])
 
+    def ensure_loaded(self) -> None:
+        """Ask for the scores of no program.
+
+        Raises:
+            ScorerError: no server gave a good answer; it names each.
+        """
+        self._asked([], affinity=0)
+
     def score(self, items: Sequence[tuple[str, str]]) -> list[float | None]:
         """Raw logits of (problem, code) pairs; same length, same order; None where the server has none.
 
@@ -48,13 +56,7 @@ class RemoteScorer:
         chunks = list(grouped_chunks([problem for problem, _ in unique], _ITEMS))
 
         def send(chunk: list[int]) -> list[float | None]:
-            body = {"items": [{"problem": unique[index][0], "code": unique[index][1]} for index in chunk]}
-            try:
-                answer = self._pool.post("/v1/score", body, affinity=chunk[0])
-            except ScorerError as error:
-                hint = f"; {_ADDRESS}" if re.search(" answered 40[45]:", str(error)) else ""
-                raise type(error)(f"{error}{hint}") from error
-            return _scores(answer, len(chunk), self._pool.urls)
+            return self._asked([unique[index] for index in chunk], affinity=chunk[0])
 
         def name(index: int) -> str:
             return f"item {items.index(unique[index])} (problem {unique[index][0][:60]!r})"
@@ -68,6 +70,15 @@ class RemoteScorer:
         if error is not None:
             raise type(error)(str(error), in_order) from error
         return in_order
+
+    def _asked(self, items: Sequence[tuple[str, str]], *, affinity: int) -> list[float | None]:
+        body = {"items": [{"problem": problem, "code": code} for problem, code in items]}
+        try:
+            answer = self._pool.post("/v1/score", body, affinity=affinity)
+        except ScorerError as error:
+            hint = f"; {_ADDRESS}" if re.search(" answered 40[45]:", str(error)) else ""
+            raise type(error)(f"{error}{hint}") from error
+        return _scores(answer, len(items), self._pool.urls)
 
 
 def _remade(urls: str, api_key: str | None) -> RemoteScorer:

@@ -26,7 +26,7 @@ from codescaler_plugin.scoring.forward import (
     padded_logits,
     tree_logits,
 )
-from codescaler_plugin.scoring.loading import checked_handle, load_classifier
+from codescaler_plugin.scoring.loading import checked_handle, load_classifier, text_config
 from codescaler_plugin.scoring.rendering import Renderer, Unscorable
 from codescaler_plugin.threads import fitting_threads
 
@@ -103,11 +103,13 @@ class TransformersScorer:
             them (assigning to `.data` is not seen).
         cache_dir: folder of a score file shared by processes (extra `cache`); None: none.
         offload: move the model to CPU memory after each call, so that a policy on the same GPU can have the room.
+        trust_remote_code: of a named model: run code that its folder brings, in this process, with all that it may do
+            here. Such a model keeps its own pooling and head.
 
     Raises:
-        ConfigError: on first use, if the model cannot be had, is not a one-label classifier, has no trained head, or
-            its tokenizer does not fit or has no chat template; at once, if a loaded model comes without a tokenizer or
-            is to be moved.
+        ConfigError: on first use, if the model cannot be had, brings code and is not trusted, is not a one-label
+            classifier, has no trained head, or its tokenizer does not fit or has no chat template; at once, if a
+            loaded model comes without a tokenizer or is to be moved.
     """
 
     def __init__(
@@ -121,6 +123,7 @@ class TransformersScorer:
         cache_size: int = CACHE_SIZE,
         cache_dir: str | None = None,
         offload: bool = False,
+        trust_remote_code: bool = False,
     ) -> None:
         if not isinstance(model, str) and tokenizer is None:
             raise ConfigError("a loaded reward model needs its tokenizer: pass tokenizer=...")
@@ -134,6 +137,7 @@ class TransformersScorer:
         self.cache_size = cache_size
         self.cache_dir = cache_dir
         self.offload_after_call = offload
+        self.trust_remote_code = trust_remote_code
         self.stats = ScorerStats()
         self._engine: _Engine | None = None
         self._lock = Lock()
@@ -175,6 +179,18 @@ class TransformersScorer:
                     _offload(engine)
         return [scores[item] for item in items]
 
+    def ensure_loaded(self) -> None:
+        """Load the model if that was not done yet.
+
+        Raises:
+            ConfigError: see the class.
+        """
+        with self._lock:
+            if self._engine is None:
+                self._engine = self._loaded()
+                if self.offload_after_call:
+                    _offload(self._engine)
+
     def offload(self) -> None:
         """Move the model to CPU memory and give its GPU memory back; the next call moves it in again.
 
@@ -206,10 +222,10 @@ class TransformersScorer:
     def _loaded(self) -> _Engine:
         cache = ScoreCache(self.cache_size, self.cache_dir)  # before the weights, which may take minutes
         if isinstance(self.model, str):
-            model, tokenizer = load_classifier(self.model, self.device)
+            model, tokenizer = load_classifier(self.model, self.device, trust_remote_code=self.trust_remote_code)
         else:
             model, tokenizer = checked_handle(self.model, self.tokenizer), self.tokenizer
-        limit = self.max_length or getattr(model.config, "max_position_embeddings", None)
+        limit = self.max_length or getattr(text_config(model), "max_position_embeddings", None)
         template = str(tokenizer.chat_template)
         return _Engine(
             model,

@@ -67,6 +67,15 @@ class VllmScorer:
     def __setstate__(self, state: dict[str, Any]) -> None:
         VllmScorer.__init__(self, **state)
 
+    def ensure_loaded(self) -> None:
+        """Look at every server and load the tokenizer, if that was not done yet.
+
+        Raises:
+            ConfigError: see the class.
+            ScorerError: a server is down, or serves another model or another kind of answer.
+        """
+        self._model_and_renderer()
+
     def score(self, items: Sequence[tuple[str, str]]) -> list[float | None]:
         """Raw logits of (problem, code) pairs; same length, same order; None for `Unscorable` ones, with a warning.
 
@@ -77,10 +86,7 @@ class VllmScorer:
         """
         if not items:
             return []
-        with self._lock:
-            if self._ready is None:
-                self._ready = self._connected()
-        model, renderer = self._ready
+        model, renderer = self._model_and_renderer()
         unique = list(dict.fromkeys(items))
         rows = renderer.encode(unique)
         for reason, count in Counter(row for row in rows if isinstance(row, Unscorable)).items():
@@ -114,6 +120,12 @@ class VllmScorer:
         if error is not None:
             raise type(error)(str(error), in_order) from error
         return in_order
+
+    def _model_and_renderer(self) -> tuple[str, Renderer]:
+        with self._lock:
+            if self._ready is None:
+                self._ready = self._connected()
+            return self._ready
 
     def _connected(self) -> tuple[str, Renderer]:
         """The model's id and its renderer, after a look at every server."""

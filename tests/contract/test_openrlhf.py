@@ -22,7 +22,7 @@ import pytest
 import torch
 from transformers import AutoTokenizer
 
-from codescaler_plugin import CodeScaler, CodeScalerConfig, builtin, integrations
+from codescaler_plugin import CodeScaler, CodeScalerConfig, ConfigError, builtin, integrations, load_scorer
 from codescaler_plugin.preference.pairs import write_pairs
 from codescaler_plugin.records import PreferencePair
 from codescaler_plugin.scoring.rendering import Renderer
@@ -311,6 +311,8 @@ def test_what_train_rm_saves_is_loaded_with_the_same_scores(
     config = json.loads((saved / "config.json").read_text())
     assert config["architectures"] == ["RewardModel"]
     assert config["mean"] == 1.5
+    with pytest.raises(ConfigError, match=rf"RewardModel as OpenRLHF saves it.*recipes/openrlhf/load_rm\.py {saved} "):
+        load_scorer(str(saved)).score([("One.", "x = 1\n")])
     done = subprocess.run(
         [sys.executable, str(RECIPES / "load_rm.py"), str(saved), str(ready)],
         capture_output=True, text=True, timeout=200, check=False, env={**os.environ, "PYTHONPATH": str(ROOT)},

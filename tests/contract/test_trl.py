@@ -315,6 +315,24 @@ def test_model_that_cannot_be_used_is_raised_and_not_scored_as_none(tmp_path: Pa
         reward(prompts=["p"], completions=[fenced("x = 1")])
 
 
+def test_model_that_cannot_be_used_is_raised_before_the_first_valid_program(tmp_path: Path) -> None:
+    missing = pickle.loads(pickle.dumps(CodeScalerReward(model=str(tmp_path / "missing"))))
+    for _ in range(2):
+        with pytest.raises(ConfigError, match="missing"):
+            missing(prompts=["p"], completions=["No program."])
+    with pytest.raises(ScorerError, match=r"http://127\.0\.0\.1:9/v1/score cannot be reached"):
+        CodeScalerReward(model="http://127.0.0.1:9")(prompts=["p"], completions=["No program."])
+
+
+def test_invalid_programs_alone_load_a_good_model_once(tiny_rm_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    reward = CodeScalerReward(model=str(tiny_rm_dir))
+    assert reward.scaler.scorer._engine is None
+    assert reward(prompts=["p"], completions=["No program."]) == [0.0]
+    assert reward.scaler.scorer._engine is not None
+    monkeypatch.setattr(reward.scaler.scorer, "ensure_loaded", lambda: pytest.fail("asked twice"))
+    assert reward(prompts=["p"], completions=["No program."]) == [0.0]
+
+
 @pytest.mark.parametrize("form", ["instance", "lazy"])
 def test_reward_works_in_a_spawned_process(tiny_rm_dir: Path, monkeypatch: pytest.MonkeyPatch, form: str) -> None:
     monkeypatch.setenv("CODESCALER_MODEL", str(tiny_rm_dir))

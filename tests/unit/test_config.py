@@ -22,6 +22,7 @@ def test_defaults_are_the_papers() -> None:
         ("MAX_TOKENS", "3", 3),
         ("CACHE_SIZE", "0", 0),
         ("OFFLOAD", "1", True),
+        ("TRUST_REMOTE_CODE", "1", True),
         ("MAX_LENGTH", "4096", 4096),
         ("DEVICE", "cuda:1", "cuda:1"),
         ("PROBLEM_COLUMN", "problem", "problem"),
@@ -78,6 +79,19 @@ def test_number_that_does_not_fit_is_named_with_its_setting(variable: str, text:
     name = variable.removeprefix("CODESCALER_")
     with pytest.raises(ConfigError, match=rf"(?i){name}.*{re.escape(text)}.*whole number"):
         CodeScalerConfig.from_env({variable: text})
+
+
+SWITCHES = [field.name for field in dataclasses.fields(CodeScalerConfig) if isinstance(field.default, bool)]
+
+
+@pytest.mark.parametrize("name", SWITCHES)
+def test_switch_is_0_or_1_in_a_variable_and_a_bool_in_python(name: str) -> None:
+    variable = f"CODESCALER_{name.upper()}"
+    assert [getattr(CodeScalerConfig.from_env({variable: text}), name) for text in "01"] == [False, True]
+    with pytest.raises(ConfigError, match=f"^{variable} is 'true': expected 0 or 1"):
+        CodeScalerConfig.from_env({variable: "true"})
+    with pytest.raises(ConfigError, match=f"^{name} is 1: expected True or False"):
+        CodeScalerConfig(**{name: 1})
 
 
 @pytest.mark.parametrize("value", [0, -1, 1.5, "8", True], ids=repr)

@@ -203,6 +203,28 @@ def test_remote_scorer_pickles_as_its_addresses(serve) -> None:
     assert double.headers[0]["Authorization"] == "Bearer k"
 
 
+def test_servers_are_asked_without_a_program(serve, tiny_rm_dir: Path) -> None:
+    double = serve(codescaler)
+    RemoteScorer(double.url).ensure_loaded()
+    assert double.asked == [("/v1/score", {"items": []})]
+    double = serve(vllm_of(tiny_rm_dir))
+    scorer = VllmScorer(double.url)
+    scorer.ensure_loaded()
+    asked = len(double.asked)
+    scorer.ensure_loaded()
+    assert asked == len(double.asked) > 0
+
+
+@pytest.mark.parametrize("kind", ["", "vllm+"])
+def test_server_that_is_down_or_another_is_found_without_a_program(
+    serve, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(http_pool, "RETRIES", 0)
+    for url in ("http://127.0.0.1:9", serve(lambda *_: (404, {"detail": "Not Found"})).url):
+        with pytest.raises(ScorerError, match=url):
+            load_scorer(kind + url).ensure_loaded()  # type: ignore[attr-defined]
+
+
 @pytest.mark.parametrize("model", ["ftp://host", "http://", "vllm+ftp://host", "vllm+http://"])
 def test_address_that_is_none_is_a_config_error(model: str) -> None:
     with pytest.raises(ConfigError, match="address"):

@@ -1,15 +1,26 @@
+import json
 import logging
 import pickle
+import re
+import runpy
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from datasets import Dataset
-from transformers import AutoModelForSequenceClassification, AutoTokenizer
+from safetensors.torch import save_file
+from transformers import (
+    AutoModelForSequenceClassification,
+    AutoTokenizer,
+    Qwen3Config,
+    Qwen3Model,
+    Qwen3PreTrainedModel,
+)
 from trl import RewardConfig, RewardTrainer
 
-from codescaler_plugin import ConfigError, ScorerError, load_scorer
+from codescaler_plugin import CodeScaler, CodeScalerConfig, ConfigError, ScorerError, load_scorer
 from codescaler_plugin.builtin import REWARD_MODEL
 from codescaler_plugin.scoring.rendering import Renderer
 from codescaler_plugin.scoring.transformers_scorer import TransformersScorer
@@ -31,10 +42,10 @@ def encoder_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tiny.save_encoder(tmp_path_factory.mktemp("encoder"))
 
 
-def plain_logits(folder: Path) -> list[float]:
+def plain_logits(folder: Path, **settings: Any) -> list[float]:
     """Each sample alone, without padding, through the model as transformers gives it."""
     tokenizer = AutoTokenizer.from_pretrained(folder)
-    model = AutoModelForSequenceClassification.from_pretrained(folder, dtype=torch.float32).eval()
+    model = AutoModelForSequenceClassification.from_pretrained(folder, dtype=torch.float32, **settings).eval()
     logits = []
     for problem, code in ITEMS:
         turns = [{"role": "user", "content": problem}, {"role": "assistant", "content": code}]
@@ -237,6 +248,122 @@ def test_directory_that_is_no_reward_model_is_a_config_error_naming_it_and_the_r
     with pytest.raises(ConfigError, match=problem) as caught:
         load_scorer(str(folder)).score(ITEMS)
     assert str(folder) in str(caught.value)
+
+
+class RewardModel(Qwen3PreTrainedModel):
+    """As openrlhf 0.11.2 makes it: `_get_reward_model` of `models/model.py`."""
+
+    def __init__(self, config: Qwen3Config) -> None:
+        super().__init__(config)
+        self.model = Qwen3Model(config)
+        setattr(self, config.value_head_prefix, torch.nn.Linear(config.hidden_size, 1, bias=False))
+        self.register_buffer("mean", torch.zeros(1), persistent=False)
+        self.register_buffer("std", torch.ones(1), persistent=False)
+        self.post_init()
+
+
+def save_as_openrlhf(folder: Path, *, head: str, normalised: bool) -> None:
+    """As openrlhf 0.11.2 saves it: `train_rm.py`, `rm_trainer.py` and `save_model` of `utils/deepspeed/deepspeed.py`."""
+    config = Qwen3Config(**tiny.vocabulary(), **tiny.SIZES, num_key_value_heads=1, head_dim=16)
+    config.normalize_reward = False
+    config.value_head_prefix = head
+    model = RewardModel(config)
+    if normalised:
+        config.mean, config.std = 1.5, 2.0
+    model.save_pretrained(folder, state_dict=model.state_dict())
+    model.config.to_json_file(folder / "config.json")
+    tiny.tokenizer().save_pretrained(folder)
+
+
+@pytest.mark.parametrize(("head", "normalised"), [("score", False), ("score", True), ("value_head", True)])
+def test_checkpoint_of_openrlhf_names_its_converter(tmp_path: Path, head: str, normalised: bool) -> None:
+    folder, ready = tmp_path / "saved", tmp_path / "ready"
+    save_as_openrlhf(folder, head=head, normalised=normalised)
+    with pytest.raises(ConfigError, match=r"saved is a RewardModel as OpenRLHF saves it") as caught:
+        load_scorer(str(folder)).score(ITEMS)
+    found = re.search(r"by: python (\S+) (\S+) NEW_FOLDER", str(caught.value))
+    assert found is not None
+    converter = runpy.run_path(str(Path(__file__).parents[2] / found[1]))
+    statistics = converter["convert"](Path(found[2]), ready)
+    assert statistics == ({"mean": 1.5, "std": 2.0} if normalised else {})
+    scores = load_scorer(str(ready)).score(ITEMS)
+    assert scores == pytest.approx(plain_logits(ready), abs=1e-5, rel=0)
+
+
+OWN_CODE = """
+from pathlib import Path
+from torch import nn
+from transformers import PretrainedConfig, PreTrainedModel
+from transformers.modeling_outputs import SequenceClassifierOutput
+
+class OwnConfig(PretrainedConfig):
+    model_type = "own"
+    hidden_size = 8
+
+class OwnModel(PreTrainedModel):
+    config_class = OwnConfig
+    base_model_prefix = "model"
+
+    def __init__(self, config):
+        super().__init__(config)
+        self.embed = nn.Embedding(400, 8)
+        self.score = nn.Linear(8, 1)
+        self.post_init()
+
+    def get_input_embeddings(self):
+        return self.embed
+
+    def forward(self, input_ids, attention_mask):
+        Path("ran").touch()
+        mask = attention_mask.unsqueeze(-1)
+        mean = (self.embed(input_ids) * mask).sum(1) / mask.sum(1)
+        return SequenceClassifierOutput(logits=3 * self.score(mean) + 1)
+"""
+
+
+@pytest.fixture
+def own_code_dir(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with a class of its own, which scores the mean of all tokens; it leaves a file where it ran."""
+    monkeypatch.setattr("transformers.dynamic_module_utils.HF_MODULES_CACHE", str(tmp_path / "modules"))
+    monkeypatch.syspath_prepend(str(tmp_path / "modules"))
+    monkeypatch.chdir(tmp_path)
+    folder = tmp_path / "own"
+    folder.mkdir()
+    (folder / "own.py").write_text(OWN_CODE)
+    names = {"AutoConfig": "own.OwnConfig", "AutoModelForSequenceClassification": "own.OwnModel"}
+    config = {"model_type": "own", "auto_map": names, "num_labels": 1, "architectures": ["RewardModel"]}  # no OpenRLHF
+    (folder / "config.json").write_text(json.dumps(config))
+    torch.manual_seed(0)
+    weights = {"embed.weight": torch.randn(400, 8), "score.weight": torch.randn(1, 8), "score.bias": torch.zeros(1)}
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    tiny.tokenizer().save_pretrained(folder)
+    return folder
+
+
+def test_code_of_a_model_is_not_run_and_the_error_names_our_setting(own_code_dir: Path) -> None:
+    with pytest.raises(ConfigError, match=r"own.*trust_remote_code=True \(CODESCALER_TRUST_REMOTE_CODE=1\)") as caught:
+        load_scorer(str(own_code_dir)).score(ITEMS)
+    assert "argument" not in str(caught.value)
+    assert not Path("ran").exists()
+
+
+def test_trusted_code_scores_as_its_own_forward_pass(own_code_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CODESCALER_TRUST_REMOTE_CODE", "1")
+    scores = CodeScaler(config=CodeScalerConfig.from_env(model=str(own_code_dir))).scorer.score(ITEMS)
+    assert scores == pytest.approx(plain_logits(own_code_dir, trust_remote_code=True), abs=1e-5, rel=0)
+    assert Path("ran").exists()
+
+
+def test_package_that_trusted_code_lacks_is_a_config_error(own_code_dir: Path) -> None:
+    (own_code_dir / "own.py").write_text("import package_that_nobody_has\n" + OWN_CODE)
+    with pytest.raises(ConfigError, match="package_that_nobody_has"):
+        load_scorer(str(own_code_dir), trust_remote_code=True).score(ITEMS)
+
+
+@pytest.mark.parametrize("url", ["http://host:9000", "vllm+http://host:8000"])
+def test_trust_of_code_is_refused_for_a_server(url: str) -> None:
+    with pytest.raises(ConfigError, match=r"trust_remote_code is for a model in this process"):
+        load_scorer(url, trust_remote_code=True)
 
 
 def test_adapter_is_named_as_one_with_the_way_to_a_whole_model(tmp_path: Path) -> None:
