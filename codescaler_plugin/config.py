@@ -10,6 +10,7 @@ from typing import Any, Self
 from codescaler_plugin.errors import ConfigError
 from codescaler_plugin.extraction import POLICIES
 from codescaler_plugin.extraction.languages import checked_language
+from codescaler_plugin.extraction.reasoning import checked_marks
 from codescaler_plugin.scoring.cache import CACHE_SIZE
 from codescaler_plugin.scoring.rendering import wrapper_pattern
 from codescaler_plugin.shaping import Shaping
@@ -35,6 +36,13 @@ class CodeScalerConfig:
         language: language the code must be in (`extraction.languages.LANGUAGES`), or `any`. Default: the paper's.
         policy: which fenced block counts: `single` (paper §4, as described in the public recipe), `last`, `first` or
             `bare`; see `extract_code`.
+        reasoning_marks: marks of reasoning besides those of the known model families, opening and closing in turn,
+            divided by spaces: `<plan> </plan>`.
+        thinking_prefilled: the prompt opens the policy's reasoning, and the host does not hand the prompt's text over.
+            Then a completion that a length limit cut inside its reasoning is invalid, whatever drafts it holds.
+        fence_prefilled: the prompt opens the fence of the program, and the host does not hand the prompt's text over.
+        prompt_template: the policy's tokenizer (hub id or directory) or chat template (Jinja file), which tells where
+            the problem stands in a templated prompt. None: the templates of public model families.
         shaping: shape of the reward: `softplus` (the paper's log(1 + e^score)), `sigmoid`, `group_center`, `rank` or
             `raw`; see `shaping.Shaping`, also for the next three.
         temperature: divides the score before it is shaped. The paper has 1.
@@ -61,6 +69,10 @@ class CodeScalerConfig:
     model: str = "LARK-Lab/CodeScaler-8B"
     language: str = "python"
     policy: str = "single"
+    reasoning_marks: str | None = None
+    thinking_prefilled: bool = False
+    fence_prefilled: bool = False
+    prompt_template: str | None = None
     shaping: str = "softplus"
     temperature: float = 1.0
     offset: float = 0.0
@@ -82,6 +94,7 @@ class CodeScalerConfig:
         checked_language(self.language)
         if self.problem_wrapper is not None:
             wrapper_pattern(self.problem_wrapper)
+        checked_marks(self.reasoning_marks)
         self.shape()
         _one_of("policy", self.policy, POLICIES)
         for name in ("max_length", "max_tokens"):

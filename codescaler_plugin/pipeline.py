@@ -5,22 +5,21 @@ It knows no host. It does not choose among candidates, and it runs no code.
 
 import logging
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from typing import Literal
 
 from codescaler_plugin.ahead import ahead, grouped_chunks
 from codescaler_plugin.config import CodeScalerConfig
 from codescaler_plugin.errors import ConfigError, DataError, ScorerError
-from codescaler_plugin.extraction import extract_all
+from codescaler_plugin.extraction import extract_all, prompt_opening
 from codescaler_plugin.records import Extraction, Judgement, Status
 from codescaler_plugin.scoring import Scorer, load_scorer
 from codescaler_plugin.scoring.rendering import unwrapped
+from codescaler_plugin.text.messages import Text, completion_text, continued_text, problem_text
+from codescaler_plugin.text.templates import Template, template_of
 
 logger = logging.getLogger(__name__)
 
 _CHUNK = 512  # completions extracted while the chunk before is being scored
-
-Text = str | list[dict[str, Any]]
-"""A plain string or a list of chat messages."""
 
 
 class CodeScaler:
@@ -65,21 +64,26 @@ class CodeScaler:
         completions: Sequence[Text],
         *,
         on_scorer_error: Literal["raise", "none"] = "raise",
-        failures: list[ScorerError] | None = None,
+        failures: list[ScorerError | DataError] | None = None,
     ) -> list[Judgement]:
         """Judge completions, each against its own problem; same length, same order.
 
         Code that is not usable never reaches the model and is worth 0. An empty batch gives an empty list.
 
         Args:
-            problems: n problems. In a message list the problem is the last user turn; a system turn never is.
-            completions: n completions. In a message list the completion is the last assistant turn with content.
-            on_scorer_error: `raise`, or `none`: retry once what has no score, log the errors, and leave the rest None.
+            problems: n problems. In messages, and in text that a chat template has made, the problem is the last user
+                turn; a system turn never is. Where such a prompt's end opens the reasoning or the fence of the
+                completion, the completion is read as what goes on from there.
+            completions: n completions. In messages the completion is the last assistant turn with text; None is a
+                completion without code.
+            on_scorer_error: `raise`, or `none`: retry once what has no score, log the errors, and leave the rest None;
+                so is a valid program whose prompt holds no problem that can be read.
             failures: with `none`, gets the errors that were left after the retries.
 
         Raises:
-            DataError: a string in place of a list, lengths differ, or a row is neither a string nor messages; the row
-                is named.
+            DataError: a string in place of a list, lengths differ, a completion is neither a string nor messages, or
+                with `raise` a problem cannot be read; the row is named.
+            ConfigError: `prompt_template` cannot be used.
             ScorerError: the model failed and `on_scorer_error` is `raise`.
         """
         for name, given in (("problems", problems), ("completions", completions)):
@@ -89,14 +93,32 @@ class CodeScaler:
                 raise DataError(f"{name} is a {type(given).__name__}: expected a list")
         if len(problems) != len(completions):
             raise DataError(f"{len(problems)} problems for {len(completions)} completions: expected one each")
-        texts = [problem_text(problem, f"problem {row}") for row, problem in enumerate(problems)]
-        if (wrapper := self.config.problem_wrapper) is not None:
-            texts = [unwrapped(text, wrapper, f"problem {row}") for row, text in enumerate(texts)]
         answers = [completion_text(completion, f"completion {row}") for row, completion in enumerate(completions)]
+        texts: list[str] = []
+        unread: dict[int, DataError] = {}
+        for row, problem in enumerate(problems):
+            try:
+                texts.append(self._problem(problem, f"problem {row}"))
+                answers[row] = prompt_opening(continued_text(problem), self.config.reasoning_marks) + answers[row]
+            except DataError as error:
+                if on_scorer_error == "raise":
+                    raise
+                texts.append("")
+                unread[row] = error
+        if unread:
+            first = next(iter(unread.values()))
+            logger.warning("%d of %d samples have no problem that can be read: %s", len(unread), len(texts), first)
+            if failures is not None:
+                failures.append(first)
 
         def extract(chunk: list[int]) -> list[tuple[int, Extraction]]:
             found = extract_all(
-                [answers[row] for row in chunk], language=self.config.language, policy=self.config.policy
+                [answers[row] for row in chunk],
+                language=self.config.language,
+                policy=self.config.policy,
+                reasoning_marks=self.config.reasoning_marks,
+                thinking_prefilled=self.config.thinking_prefilled,
+                fence_prefilled=self.config.fence_prefilled,
             )
             return list(zip(chunk, found, strict=True))
 
@@ -104,7 +126,11 @@ class CodeScaler:
         scores: list[float | None] = [None] * len(texts)
         for found in ahead(extract, grouped_chunks(texts, _CHUNK)):
             extractions.update(found)
-            usable = [(row, extraction.code) for row, extraction in found if extraction.status is Status.OK]
+            usable = [
+                (row, extraction.code)
+                for row, extraction in found
+                if extraction.status is Status.OK and row not in unread
+            ]
             items = [(texts[row], code) for row, code in usable]
             for (row, _), score in zip(usable, self._score(items, on_scorer_error, failures), strict=True):
                 scores[row] = score
@@ -114,8 +140,19 @@ class CodeScaler:
             for row in range(len(texts))
         ]
 
+    @property
+    def template(self) -> Template | None:
+        """The chat template of the policy, if `prompt_template` names one."""
+        source = self.config.prompt_template
+        return None if source is None else template_of(source)
+
+    def _problem(self, prompt: Text, offender: str) -> str:
+        text = problem_text(prompt, offender, self.template)
+        wrapper = self.config.problem_wrapper
+        return text if wrapper is None else unwrapped(text, wrapper, offender)
+
     def _score(
-        self, items: list[tuple[str, str]], on_error: str, failures: list[ScorerError] | None
+        self, items: list[tuple[str, str]], on_error: str, failures: list[ScorerError | DataError] | None
     ) -> list[float | None]:
         if not items:
             return []
@@ -141,34 +178,3 @@ class CodeScaler:
         if last is not None and failures is not None:
             failures.append(last)
         return scores
-
-
-def problem_text(problem: Text, offender: str = "problem") -> str:
-    """The problem in a prompt: the string as it stands, or the last user turn of a message list."""
-    text = _text(problem, "user", offender)
-    try:
-        text.encode()
-    except UnicodeEncodeError as error:
-        raise DataError(f"{offender} is no valid Unicode text: {error.reason} at {error.start}") from error
-    return text
-
-
-def completion_text(completion: Text, offender: str = "completion") -> str:
-    """The text of a completion: the string as it stands, or the last assistant turn that has content."""
-    return _text(completion, "assistant", offender)
-
-
-def _text(value: Text, role: str, offender: str) -> str:
-    if isinstance(value, str):
-        return value
-    if not isinstance(value, list) or not all(isinstance(message, dict) for message in value):
-        raise DataError(f"{offender} is {type(value).__name__}: expected a string or a list of messages")
-    for message in reversed(value):
-        content = message.get("content")
-        if message.get("role") == role and content:
-            if not isinstance(content, str):
-                raise DataError(f"{offender}: content is {type(content).__name__}: expected a string")
-            return content
-    if role == "assistant":
-        return ""  # a generation that was lost on the way is an answer without code, not a broken row
-    raise DataError(f"{offender} has no {role} message with content")

@@ -15,6 +15,7 @@ from rich.console import Console
 
 from codescaler_plugin.cli.terminal import errors, rate_bar, reported
 from codescaler_plugin.data.outputs import check_folder, check_output, write_text
+from codescaler_plugin.data.rows import stem
 from codescaler_plugin.errors import ConfigError
 from codescaler_plugin.extras import require
 
@@ -77,7 +78,7 @@ class _Run:
         self.model = self.config.model
         self.identity = _identity(self.model, self.config.max_length)
         self.folder = output or Path("evaluation") / _slug(Path(self.model).name or self.model)
-        self.name = _slug(name or re.sub(r"\.(jsonl|json|parquet)(\.gz)?$", "", Path(data).name))
+        self.name = _slug(name or stem(Path(data).name))
         self.started = perf_counter()
         require(f"evaluate {evaluation}", "report", *_MODULES[evaluation])
         check_folder(self.folder)

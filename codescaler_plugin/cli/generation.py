@@ -10,6 +10,7 @@ from rich.console import Console
 
 from codescaler_plugin.cli.terminal import errors, rate_bar, reported
 from codescaler_plugin.data.outputs import check_folder, check_output, write_text
+from codescaler_plugin.data.rows import stem
 from codescaler_plugin.errors import ConfigError, DataError
 from codescaler_plugin.extras import require
 
@@ -166,10 +167,7 @@ def _local(policy: str, sampling: Any, seed: int) -> tuple[Any, str]:
 
 
 def _name(path: str) -> str:
-    name = Path(path.partition(":")[0]).name
-    for suffix in (".gz", ".jsonl", ".json", ".parquet"):
-        name = name.removesuffix(suffix)
-    return name
+    return stem(Path(path.partition(":")[0]).name)
 
 
 def _table(measured: "dict[str, Benchmark]", model: str, ks: list[int]) -> Any:

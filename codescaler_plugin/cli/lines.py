@@ -1,5 +1,6 @@
 """`codescaler score` and `codescaler extract`: lines of JSON in, the same lines with a judgement out."""
 
+import io
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -62,11 +63,11 @@ def extract(
     --text no usable code; 3 some lines were skipped.
     """
     from codescaler_plugin.extraction import extract_all, extract_code
-    from codescaler_plugin.pipeline import completion_text
+    from codescaler_plugin.text.messages import completion_text
 
     with reported(), open_output(output, [source]) as sink:
         if text:
-            completion = source.read()
+            completion = io.TextIOWrapper(source, "utf-8-sig", "surrogateescape").read()
             try:
                 completion.encode()
             except UnicodeEncodeError as error:

@@ -1,7 +1,6 @@
 """`codescaler verify`, `mine` and `augment`: from rollouts to preference pairs."""
 
 import json
-import re
 import shlex
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -14,6 +13,7 @@ import typer
 
 from codescaler_plugin.cli.terminal import errors, print_counts, progress_bar, rate_bar, reported
 from codescaler_plugin.data.outputs import check_output, write_text
+from codescaler_plugin.data.rows import stem
 from codescaler_plugin.errors import ConfigError, DataError
 
 _Seed = Annotated[int, typer.Option(help="The same input and seed give the same pairs.")]
@@ -177,7 +177,7 @@ def mine(
             texts = read_problem_texts(path)
             if not texts:
                 raise DataError(f"--decontaminate {path} holds no problems")
-            evaluation.setdefault(_stem(path), []).extend(texts)
+            evaluation.setdefault(stem(Path(path).name), []).extend(texts)
         rows = _counted(sources, "reading", skip)
         first = next(rows, None)
         if first is None:
@@ -331,13 +331,8 @@ def _share(option: str) -> tuple[str, float]:
         raise ConfigError(f"--kind is {option!r}: expected KIND=SHARE, such as unaligned=0.3") from None
 
 
-def _stem(path: str) -> str:
-    """A file's name without what tells its kind."""
-    return re.sub(r"\.(jsonl|json|parquet)(\.gz)?$", "", Path(path).name)
-
-
 def _report_file(pairs: Path) -> Path:
-    return pairs.with_name(f"{_stem(pairs.name)}.report.json")
+    return pairs.with_name(f"{stem(pairs.name)}.report.json")
 
 
 def _check_outputs(

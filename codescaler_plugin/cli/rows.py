@@ -1,20 +1,19 @@
-"""Lines of JSON in, checked line by line, and lines of JSON out."""
+"""Rows in, checked one by one, and lines of JSON out."""
 
-import json
-from collections.abc import Iterator, Mapping
-from itertools import islice
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, TextIO
 
 import typer
 
 from codescaler_plugin.cli.terminal import errors
+from codescaler_plugin.data.rows import Found, chunked, dumps, read_rows
 from codescaler_plugin.errors import DataError
 
-CHUNK = 64  # lines at a time: streaming, yet batched
-Source = Annotated[  # bytes that are no UTF-8 come through as surrogates, so that their line can be named
-    typer.FileText,
-    typer.Argument(metavar="[FILE]", help="JSONL; - for stdin.", encoding="utf-8", errors="surrogateescape"),
+CHUNK = 64  # rows at a time: streaming, yet batched
+Source = Annotated[
+    typer.FileBinaryRead,
+    typer.Argument(metavar="[FILE]", help="JSONL, a JSON array, CSV or parquet, also .gz or .zst; - for stdin."),
 ]
 Output = Annotated[Path | None, typer.Option(help="Write here, not to stdout.")]
 Strict = Annotated[bool, typer.Option(help="Stop at the first bad line.")]
@@ -24,19 +23,21 @@ Model = Annotated[
 
 
 def chunks(
-    source: TextIO, columns: tuple[str, ...], verb: str, *, strict: bool
+    source: typer.FileBinaryRead, columns: tuple[str, ...], verb: str, *, strict: bool
 ) -> Iterator[tuple[list[dict[str, Any]], int]]:
-    """The good rows of each chunk of lines and the number of its lines, with a progress bar at a terminal.
+    """The good rows of each chunk and the number of its rows, with a progress bar at a terminal.
 
-    A bad line is reported on stderr, or raised with `strict`.
+    A bad row is reported on stderr, or raised with `strict`.
+
+    Raises:
+        DataError: a form that is not read, a file that is damaged, or with `strict` a bad row.
     """
     from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
     shown = (TextColumn(verb), BarColumn(), TextColumn("{task.completed} lines"), TimeElapsedColumn())
     with Progress(*shown, console=errors, transient=True, disable=not errors.is_terminal) as bar:
         task = bar.add_task("", total=None)
-        lines = enumerate(source, start=1)
-        while chunk := list(islice(lines, CHUNK)):
+        for chunk in chunked(read_rows(source), CHUNK):
             yield list(_rows(chunk, columns, strict=strict)), len(chunk)
             bar.update(task, advance=len(chunk))
 
@@ -50,30 +51,23 @@ def skipped(message: str, cause: Exception | None = None, *, strict: bool) -> No
 
 def write(sink: TextIO, row: Mapping[str, Any]) -> None:
     """One line of JSON."""
-    print(json.dumps(row), file=sink, flush=True)
+    print(dumps(row), file=sink, flush=True)
 
 
-def _rows(lines: list[tuple[int, str]], columns: tuple[str, ...], *, strict: bool) -> Iterator[dict[str, Any]]:
-    for number, line in lines:
+def _rows(chunk: Iterable[Found], columns: tuple[str, ...], *, strict: bool) -> Iterator[dict[str, Any]]:
+    for place, row in chunk:
         try:
-            yield _row(line, columns)
+            yield _checked(row, columns)
         except DataError as error:
-            skipped(f"line {number}: {error}", error, strict=strict)
+            skipped(f"{place}: {error}", error, strict=strict)
 
 
-def _row(line: str, columns: tuple[str, ...]) -> dict[str, Any]:
-    from codescaler_plugin.pipeline import completion_text, problem_text
+def _checked(row: dict[str, Any] | DataError, columns: tuple[str, ...]) -> dict[str, Any]:
+    from codescaler_plugin.text.messages import completion_text, problem_text
 
-    try:
-        line.encode()
-        row = json.loads(line)
-    except UnicodeEncodeError as error:
-        raise DataError("not UTF-8") from error
-    except RecursionError as error:
-        raise DataError("not JSON (nested too deeply)") from error
-    except json.JSONDecodeError as error:
-        raise DataError(f"not JSON ({error.msg} at column {error.colno})") from error
-    if not isinstance(row, dict) or not row.keys() >= set(columns):
+    if isinstance(row, DataError):
+        raise row
+    if not row.keys() >= set(columns):
         raise DataError(f"expected an object with {' and '.join(map(repr, columns))}")
     if "problem" in columns:
         problem_text(row["problem"])

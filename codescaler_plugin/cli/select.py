@@ -1,11 +1,10 @@
 """`codescaler select`: the best of many candidates, without tests or with few."""
 
 import asyncio
-import json
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
-from itertools import groupby, islice
+from itertools import groupby
 from math import ceil
 from pathlib import Path
 from typing import Annotated, Any, TextIO
@@ -15,6 +14,7 @@ import typer
 from codescaler_plugin.cli.rows import Model, Output, Source, Strict, chunks, skipped, write
 from codescaler_plugin.cli.terminal import errors, open_output, reported
 from codescaler_plugin.data.outputs import check_output, write_text
+from codescaler_plugin.data.rows import chunked, dumps
 from codescaler_plugin.errors import ConfigError, DataError, GenerationError, RefusedError
 from codescaler_plugin.extras import require
 from codescaler_plugin.records import Outcome, Problem, Ranked, Selection
@@ -180,11 +180,10 @@ def select(
         stopping = Stopping(cost=cost, least=min(4, n), most=n, batch=batch)
         tested = _by_name(problem for path in tests or () for problem in read_problems(path)) if tests else None
         reader = _Reader(source, tested, only=show, generate=generate is not None, known=known, strict=strict)
-        groups = iter(reader)
         labelled: list[tuple[Selection, list[bool]]] = []
         complete = True
         with Sandbox(timeout=timeout, workers=workers) if tests and way != "rm" else nullcontext() as sandbox:
-            while chunk := list(islice(groups, _GROUPS)):
+            for chunk in chunked(reader, _GROUPS):
                 rows = [row for row, _ in chunk]
                 if generate is None:
                     candidates = [(row["problem"], row["completions"]) for row in rows]
@@ -304,11 +303,13 @@ class _Reader:
 
     `bad` counts the lines left out, `count` the problems read; with `only`, no other problem is looked at, and nothing
     is read beyond it.
+
+    What cannot be read on raises a DataError behind the problems before it.
     """
 
     def __init__(
         self,
-        source: TextIO,
+        source: typer.FileBinaryRead,
         tested: dict[str, Problem] | None,
         *,
         only: int | None,
@@ -319,6 +320,7 @@ class _Reader:
         self.source, self.tested, self.only = source, tested, only
         self.generate, self.known, self.strict = generate, known, strict
         self.bad, self.count = 0, 0
+        self.broken: DataError | None = None
 
     def __iter__(self) -> Iterator[tuple[Row, Problem | None]]:
         for _, group in groupby(enumerate(self._lines()), key=self._key):
@@ -326,6 +328,8 @@ class _Reader:
             if self.only not in (None, self.count):
                 continue
             rows = [row for _, row in group]
+            if self.broken is not None and self._is_part(rows[0]):
+                break  # its other candidates may be behind what cannot be read
             try:
                 found = self._row(rows), self._tests(rows[0])
             except DataError as error:
@@ -335,20 +339,28 @@ class _Reader:
                 yield found
             if self.count == self.only:
                 return
+        if self.broken is not None:
+            raise self.broken
 
     def _lines(self) -> Iterator[Row]:
-        for rows, count in chunks(self.source, ("problem",), "selecting", strict=self.strict):
-            self.bad += count - len(rows)
-            yield from rows
+        try:
+            for rows, count in chunks(self.source, ("problem",), "selecting", strict=self.strict):
+                self.bad += count - len(rows)
+                yield from rows
+        except DataError as error:
+            self.broken = error
 
     def _key(self, numbered: tuple[int, Row]) -> Any:
         """Lines of one completion are one problem while the problem's text is the same."""
         number, row = numbered
-        alone = self.generate or "completion" not in row
-        return number if alone else json.dumps(row["problem"])
+        return dumps(row["problem"]) if self._is_part(row) else number
+
+    def _is_part(self, row: Row) -> bool:
+        """Whether a row holds one candidate of a problem, and not the problem with all of them."""
+        return "completion" in row and not self.generate
 
     def _row(self, rows: list[Row]) -> Row:
-        from codescaler_plugin.pipeline import completion_text
+        from codescaler_plugin.text.messages import completion_text
 
         first = rows[0]
         if self.generate:
@@ -379,7 +391,7 @@ class _Reader:
         return found
 
     def _tests(self, row: Row) -> Problem | None:
-        from codescaler_plugin.pipeline import problem_text
+        from codescaler_plugin.text.messages import problem_text
 
         if self.tested is None:
             return None
@@ -448,7 +460,7 @@ def _show(problem: Any, selection: Selection, language: str, sink: TextIO) -> No
     from rich.table import Table
     from rich.text import Text
 
-    from codescaler_plugin.pipeline import problem_text
+    from codescaler_plugin.text.messages import problem_text
 
     console = Console(file=sink, highlight=False)
     tested = any(one.verdict is not None for one in selection.ranked)

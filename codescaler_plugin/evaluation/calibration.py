@@ -62,8 +62,8 @@ class Calibration:
         return json.dumps(asdict(self))
 
     @classmethod
-    def from_json(cls, text: str) -> "Calibration":
-        """What `to_json` wrote.
+    def from_json(cls, text: str | bytes) -> "Calibration":
+        """What `to_json` wrote, also as a file holds it.
 
         Raises:
             DataError: it is no calibration, or one whose probabilities fall, or are no probabilities.
@@ -75,7 +75,7 @@ class Calibration:
             found = cls(**{**row, "knots": knots})
             numbers = (found.slope, found.intercept, *(value for knot in knots for value in knot))
             sound = all(map(math.isfinite, numbers)) and found.method in METHODS and found.slope >= 0
-        except (ValueError, TypeError, KeyError, AttributeError) as error:
+        except (ValueError, TypeError, KeyError, AttributeError, OverflowError) as error:
             raise DataError(f"no calibration as `fit_calibration` makes it: {error}") from error
         rising = all(before[0] < after[0] and before[1] <= after[1] for before, after in pairwise(knots))
         if not sound or not rising or (found.method == "isotonic") != bool(knots):
@@ -151,7 +151,7 @@ def read_calibration(path: Path) -> Calibration:
         DataError: it holds no calibration.
     """
     try:
-        return Calibration.from_json(path.read_text(encoding="utf-8"))
+        return Calibration.from_json(path.read_bytes())
     except OSError as error:
         raise ConfigError(f"cannot read {path}: {error.strerror}") from error
     except DataError as error:

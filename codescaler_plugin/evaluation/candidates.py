@@ -12,9 +12,9 @@ from codescaler_plugin.errors import ConfigError, DataError
 from codescaler_plugin.evaluation.intervals import area, mean_of
 from codescaler_plugin.evaluation.scored import Row, Scores, score_rows
 from codescaler_plugin.extraction import extract_code
-from codescaler_plugin.pipeline import completion_text, problem_text
 from codescaler_plugin.preference.rollouts import rows_of
 from codescaler_plugin.scoring import Scorer
+from codescaler_plugin.text.messages import completion_text, problem_text
 
 MOST = 64
 SHOWN = (1, 2, 4, 8, 16, 32, 64)
@@ -60,7 +60,8 @@ def read_candidates(path: str | Path, *, policy: str = "last") -> list[Candidate
             problem = problem_text(row["problem"])
             code = row.get("code")
             if not isinstance(code, str):
-                code = extract_code(completion_text(row["completion"]), policy=policy).code
+                completion: Any = row.get("completion")
+                code = extract_code(completion_text(completion), policy=policy).code
         except DataError as error:
             raise DataError(f"{place}: {error}") from error
         groups.setdefault((str(row.get("problem_id") or ""), problem), []).append((code, row["passed"]))

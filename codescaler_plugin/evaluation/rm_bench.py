@@ -8,6 +8,7 @@ diagonal, Hard that above it. A domain is the mean of its three; `safety` is the
 numbers are means over domains, as in the tables of the paper and of CodeScaler's model card.
 """
 
+import sys
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -58,8 +59,7 @@ def read_rm_bench(path: str | Path) -> list[BenchRow]:
             raise DataError(f"{place}: expected a prompt, and three texts each in chosen and rejected")
         scores = [row.get(f"score_{side}") for side in ("chosen", "rejected")]
         if scores != [None, None] and not all(
-            isinstance(one, list) and len(one) == len(STYLES) and all(isinstance(value, int | float) for value in one)
-            for one in scores
+            isinstance(one, list) and len(one) == len(STYLES) and all(map(_is_number, one)) for one in scores
         ):
             raise DataError(f"{place}: expected three numbers each in score_chosen and score_rejected")
         domain = row.get("domain") or ("code" if row.get("language") else Path(file).stem.partition("_")[0])
@@ -77,6 +77,10 @@ def read_rm_bench(path: str | Path) -> list[BenchRow]:
     if not found:
         raise DataError(f"{path} holds no rows")
     return found
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, float) or (isinstance(value, int) and abs(value) <= sys.float_info.max)
 
 
 def _is_side(side: Any) -> bool:

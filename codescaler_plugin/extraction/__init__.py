@@ -1,6 +1,7 @@
 """Completion text -> the code in it, or the reason why there is none. Paper §4; pitfalls by issues 2 and 3."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from codescaler_plugin.errors import ConfigError, DataError
 from codescaler_plugin.extraction.blocks import Block, find_blocks, tagged_blocks
@@ -13,16 +14,17 @@ from codescaler_plugin.extraction.languages import (
     is_installed,
     wheel,
 )
-from codescaler_plugin.extraction.prompts import without_end_marks
 from codescaler_plugin.extraction.reasoning import (
     Answer,
     TooManyMarksError,
     checked_marks,
     opening_of,
+    prefilled,
     without_reasoning,
 )
 from codescaler_plugin.extraction.validity import MAX_CODE_CHARS, Budget, check
 from codescaler_plugin.records import Extraction, Status
+from codescaler_plugin.text.templates import without_end_marks
 
 POLICIES = ("single", "last", "first", "bare")
 
@@ -37,8 +39,9 @@ def extract_code(
     *,
     language: str = "python",
     policy: str = "single",
-    opening: str = "",
     reasoning_marks: str | None = None,
+    thinking_prefilled: bool = False,
+    fence_prefilled: bool = False,
     explain: bool = False,
 ) -> Extraction:
     r"""The code of a completion, if it is a usable program. Nothing of the text is executed.
@@ -56,9 +59,10 @@ def extract_code(
             `last`, `first`: the last or first block that is usable; if none is, the status of the last or first.
             `bare`: the whole text, or what stands before its first fence (the prompt may have opened one), if that is
             a program; else as `last`.
-        opening: what the prompt has opened before the completion begins, such as `<think>` or "```python" and a line's
-            end; `prompt_opening` finds it in a prompt.
         reasoning_marks: further marks of reasoning, opening and closing in turn, such as `<plan> </plan>`.
+        thinking_prefilled: the prompt has opened the reasoning, so that a completion without a closing mark was cut
+            inside of it. Who has the prompt puts its `prompt_opening` before the completion instead.
+        fence_prefilled: the prompt has opened the fence. A completion that is no program so is read without it.
         explain: also say in a sentence why the status is what it is.
 
     Returns:
@@ -77,8 +81,9 @@ def extract_code(
         [text],
         language=language,
         policy=policy,
-        openings=[opening],
         reasoning_marks=reasoning_marks,
+        thinking_prefilled=thinking_prefilled,
+        fence_prefilled=fence_prefilled,
         explain=explain,
     )
     return extraction
@@ -89,8 +94,9 @@ def extract_all(
     *,
     language: str = "python",
     policy: str = "single",
-    openings: Sequence[str] | None = None,
     reasoning_marks: str | None = None,
+    thinking_prefilled: bool = False,
+    fence_prefilled: bool = False,
     explain: bool = False,
 ) -> list[Extraction]:
     """`extract_code` of many completions; same length, same order. Equal texts are read once.
@@ -99,8 +105,9 @@ def extract_all(
         texts: n completions.
         language: see `extract_code`, as for the others.
         policy: as there.
-        openings: n texts; None: the prompts have opened nothing.
         reasoning_marks: as there.
+        thinking_prefilled: as there.
+        fence_prefilled: as there.
         explain: as there.
 
     Raises:
@@ -113,20 +120,20 @@ def extract_all(
     checked_marks(reasoning_marks)
     if isinstance(texts, str):
         raise DataError("texts is one str: expected a list of them; extract_code takes one")
-    known: dict[tuple[str, str], Extraction] = {}
-    found = []
+    reading = _Reading(language, policy, reasoning_marks, thinking_prefilled, fence_prefilled, explain)
+    known: dict[str, Extraction] = {}
     for index, text in enumerate(texts):
         if not isinstance(text, str):
             raise DataError(f"completion {index} is {type(text).__name__}: expected str")
-        sample = text, openings[index] if openings is not None else ""
-        if sample not in known:
-            known[sample] = _extract(*sample, language, policy, reasoning_marks, explain)
-        found.append(known[sample])
-    return found
+        if text not in known:
+            known[text] = _extract(text, reading)
+    return [known[text] for text in texts]
 
 
 def prompt_opening(prompt: str, reasoning_marks: str | None = None) -> str:
     r"""What a prompt's very end opens for the completion: reasoning, or a fenced block; empty if nothing.
+
+    With it before the completion, `extract_code` sees what the policy saw.
 
     Args:
         prompt: the text that the policy continues, or of a conversation the assistant's turn that it continues.
@@ -149,11 +156,40 @@ def prompt_opening(prompt: str, reasoning_marks: str | None = None) -> str:
     return prompt[prompt.rstrip().rfind("\n") + 1 :]
 
 
-def _extract(
-    text: str, opening: str, language: str, policy: str, reasoning_marks: str | None, explain: bool
-) -> Extraction:
-    code, found, status, sentence = _Reader(language, reasoning_marks).read(text, opening, policy)
-    return Extraction(code if status is Status.OK else "", found, status, sentence if explain else "")
+@dataclass(frozen=True)
+class _Reading:
+    """How completions are read; see `extract_code`."""
+
+    language: str
+    policy: str
+    reasoning_marks: str | None
+    thinking_prefilled: bool
+    fence_prefilled: bool
+    explain: bool
+
+
+def _extract(text: str, reading: _Reading) -> Extraction:
+    if len(text) > MAX_COMPLETION_CHARS:
+        sentence = f"The completion has {len(text):,} characters; at most {MAX_COMPLETION_CHARS:,} are read."
+        found: _Found = "", _Reader(reading).asked, Status.TOO_LONG, sentence
+    else:
+        if reading.thinking_prefilled:
+            text = prefilled(text, reading.reasoning_marks) + text
+        found = _Reader(reading).read(
+            ("```\n" if _info_word(text) == "" else "```") + text if reading.fence_prefilled else text
+        )
+        if reading.fence_prefilled and found[2] is not Status.OK:
+            plain = _Reader(reading).read(text)
+            found = plain if plain[2] is Status.OK else found
+    code, language, status, sentence = found
+    return Extraction(code if status is Status.OK else "", language, status, sentence if reading.explain else "")
+
+
+def _info_word(text: str) -> str:
+    """The language that a text's first line names, where the prompt has ended with the fence and no info string."""
+    word, end, _ = text.partition("\n")
+    tagged = info_language(word) if end and word.strip().isalnum() else ""
+    return tagged if tagged in LANGUAGES else ""
 
 
 _Found = tuple[str, str, Status, str]  # code, its language, status, a sentence that explains the status
@@ -162,18 +198,16 @@ _Found = tuple[str, str, Status, str]  # code, its language, status, a sentence 
 class _Reader:
     """Reads one completion; holds what all its blocks share: the language asked for and the limits."""
 
-    def __init__(self, language: str, reasoning_marks: str | None) -> None:
-        self.wanted = language
-        self.asked = "" if language == ANY else language
-        self.reasoning_marks = reasoning_marks
+    def __init__(self, reading: _Reading) -> None:
+        self.wanted = reading.language
+        self.asked = "" if reading.language == ANY else reading.language
+        self.policy = reading.policy
+        self.reasoning_marks = reading.reasoning_marks
         self.budget = Budget()
         self.chars_left = _MAX_READ_CHARS
 
-    def read(self, text: str, opening: str, policy: str) -> _Found:
-        if len(text) > MAX_COMPLETION_CHARS:
-            sentence = f"The completion has {len(text):,} characters; at most {MAX_COMPLETION_CHARS:,} are read."
-            return "", self.asked, Status.TOO_LONG, sentence
-        text = without_end_marks(opening + text)
+    def read(self, text: str) -> _Found:
+        text = without_end_marks(text)
         if "\r" in text:
             text = text.replace("\r\n", "\n").replace("\r", "\n")
         try:
@@ -184,11 +218,11 @@ class _Reader:
             return "", self.asked, Status.TOO_COMPLEX, "The completion has too many marks of reasoning to be read."
         except TooComplexError:
             return "", self.asked, Status.TOO_COMPLEX, "The Markdown of the answer has too many marks to be read."
-        if policy == "single":
+        if self.policy == "single":
             return self._single(found, answer, blocks)
-        if policy == "bare":
+        if self.policy == "bare":
             return self._bare(found, text, answer, blocks)
-        return self._best(found, answer, blocks if policy == "first" else blocks[::-1])
+        return self._best(found, answer, blocks if self.policy == "first" else blocks[::-1])
 
     def _single(self, found: Answer, answer: str, blocks: list[Block]) -> _Found:
         if len(blocks) > 1 and not (blocks[-1].closed or blocks[-1].info or blocks[-1].text.strip()):
@@ -231,10 +265,10 @@ class _Reader:
 
     def _without_info_word(self, text: str) -> tuple[str, str]:
         """A program and its language, where the prompt has ended with the fence and the text begins with the rest."""
-        word, end, rest = text.lstrip().partition("\n")
-        tagged = info_language(word) if end and word.strip().isalnum() else ""
-        if tagged in LANGUAGES and is_installed(tagged) and self.asked in ("", tagged):
-            return rest, tagged
+        text = text.lstrip("\n") if _info_word(text.lstrip("\n")) else text
+        tagged = _info_word(text)
+        if tagged and is_installed(tagged) and self.asked in ("", tagged):
+            return text.partition("\n")[2], tagged
         return text, self.asked
 
     def _no_block(self, found: Answer, answer: str) -> _Found:

@@ -26,7 +26,6 @@ _TEXT = re.compile(rf"^([ \t>*+\-.)\d#=_]{{0,{_MAX_HEAD}}}+)[^\n]+", re.MULTILIN
 _MARKERS = " \t>*+-.)0123456789"
 _OPENING = re.compile(r"(?:(`{3,}+)[^`]*|(~{3,}+).*)\Z")
 _INNER = re.compile(r"\s*^[ \t]*(`{3,}|~{3,})[ \t]*([^`\s][^`\n]*)\n", re.MULTILINE)
-_WRAPPERS = ("", "markdown", "md", "text", "txt", "plaintext")
 _CODE_TAG = re.compile(r"^[ \t]*(?:<pre>)?<code((?:\s[^<>\n]{0,100})?)>", re.MULTILINE | re.IGNORECASE)
 _CODE_END = re.compile(r"</code>", re.IGNORECASE)
 _TAGS = re.compile(r"(?:[ \t]|</?\w[^<>\n]{0,60}>|<\|[^<>\n]{0,60}\|>)*+$", re.MULTILINE)
@@ -195,9 +194,9 @@ def _clean(code: str) -> str:
 
 
 def _inner(block: Block) -> Block:
-    """The block inside a block that begins with an opening fence: a fence too many, or Markdown in a fence."""
+    """The block inside a block that begins with an opening fence: a fence too many."""
     match = _INNER.match(block.text)
-    if match is None or not (info_language(block.info) in _WRAPPERS or block.info == match[2]):
+    if match is None or info_language(block.info) not in ("", info_language(match[2])):
         return block
     text = block.text[match.end() :]
     head, _, last = text.rstrip().rpartition("\n")

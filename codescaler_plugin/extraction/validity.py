@@ -9,6 +9,7 @@ import dis
 import re
 import sys
 import warnings
+from collections.abc import Callable
 from time import thread_time
 
 from tree_sitter import LogType, Node, Parser, Tree
@@ -28,6 +29,16 @@ _MAX_LAMBDAS = 500
 # Functions, classes and comprehensions that are alike collide in a table of the compiler's: 3,000 take it 0.3 s.
 _MAX_SCOPES = 1000
 _SCOPES = ("def", "class", "for", "lambda")
+# `1for` and `1jfor` are a number and a word.
+_SCOPE_WORDS = re.compile(r"(?<![^\W\djJ])(?:def|class|for|lambda)\b")
+# A string that is not closed ends with its line or the text, where the compiler refuses it: each letter is read once.
+_STRING_OR_COMMENT = re.compile(
+    r"#[^\r\n]*+|([fFtT][rR]?|[rR][fFtT])?(?:"
+    r"'''(?:[^'\\]++|\\.|'(?!''))*+(?:''')?|'(?:[^'\\\r\n]++|\\(?:\r\n|.))*+'?|"
+    r'"""(?:[^"\\]++|\\.|"(?!""))*+(?:""")?|"(?:[^"\\\r\n]++|\\(?:\r\n|.))*+"?)',
+    re.DOTALL,
+)
+_F_STRINGS_NEST_QUOTES = sys.version_info >= (3, 12)
 # Opcodes of programs that do nothing.
 _MANY = range(40)  # longer displays compile to other opcodes than short ones
 _IDLE_PROGRAM = "\n".join(
@@ -103,10 +114,12 @@ def check(code: str, language: str, budget: Budget) -> tuple[Status, str]:
 
 
 def _check_python(code: str) -> tuple[Status, str]:
-    if code.count("lambda") > _MAX_LAMBDAS:
-        return Status.TOO_COMPLEX, f"has more than {_MAX_LAMBDAS} lambdas"
-    if len(code) > 3 * _MAX_SCOPES and sum(map(code.count, _SCOPES)) > _MAX_SCOPES:
-        return Status.TOO_COMPLEX, f"has more than {_MAX_SCOPES} of {', '.join(_SCOPES)}"
+    if len(code) > 3 * _MAX_LAMBDAS and sum(map(code.count, _SCOPES)) > _MAX_LAMBDAS:
+        words = _SCOPE_WORDS.findall(_without_strings(code))
+        if words.count("lambda") > _MAX_LAMBDAS:
+            return Status.TOO_COMPLEX, f"has more than {_MAX_LAMBDAS} lambdas"
+        if len(words) > _MAX_SCOPES:
+            return Status.TOO_COMPLEX, f"has more than {_MAX_SCOPES} of {', '.join(_SCOPES)}"
     _silence_warnings()
     try:
         compiled = compile(code, _FILE, "exec", dont_inherit=True)
@@ -121,6 +134,16 @@ def _check_python(code: str) -> tuple[Status, str]:
         opcodes = opcodes.replace(_STORE, b"", 1)
     idle = _IDLE_OPCODES.issuperset(opcodes)
     return (Status.TRIVIAL, "does nothing") if idle else (Status.OK, "")
+
+
+def _without_strings(code: str) -> str:
+    """Python code without its strings and comments. f-strings hold code and stay.
+
+    Where they may nest quotes, a text that has one stays whole.
+    """
+    if _F_STRINGS_NEST_QUOTES and any(token[1] for token in _STRING_OR_COMMENT.finditer(code)):
+        return code
+    return _STRING_OR_COMMENT.sub(lambda token: token[0] if token[1] else " ", code)
 
 
 def _silence_warnings() -> None:
@@ -141,12 +164,8 @@ def _check_grammar(code: str, language: str, budget: Budget) -> tuple[Status, st
         return Status.SYNTAX_ERROR, _NO_UNICODE
     if budget.is_spent(_TO_BEGIN):
         return Status.TOO_COMPLEX, "comes after others that took the grammars too long"
-    if _depth(code) > _MAX_DEPTH:
-        return Status.TOO_COMPLEX, f"has more than {_MAX_DEPTH} brackets or comments open at once"
-    if max(part.count("<") for part in _STATEMENT_END.split(code)) > _MAX_ANGLES:
-        return Status.TOO_COMPLEX, f"has a statement with more than {_MAX_ANGLES} '<'"
-    if any(run.count("\\") > _MAX_BACKSLASHES for run in _BACKSLASHES.findall(code)):
-        return Status.TOO_COMPLEX, f"has more than {_MAX_BACKSLASHES} backslashes in a row"
+    if excess := _excess(code):
+        return Status.TOO_COMPLEX, excess
     variant = ""
     if language == "php" and "<?" not in code:
         variant = "language_php_only"
@@ -155,8 +174,9 @@ def _check_grammar(code: str, language: str, budget: Budget) -> tuple[Status, st
     parsed = _parse(code, language, variant, budget)
     if isinstance(parsed, int):
         line = parsed
-        if easier := _without_false_alarms(code, language):
-            parsed = _parse(easier, language, variant, budget)
+        easier = _without_false_alarms(code, language)
+        if easier != code:
+            parsed = line if _excess(easier) else _parse(easier, language, variant, budget)
         elif variant == "language_tsx":  # the mark of JSX may have stood in a string or comment
             parsed = _parse(code, language, "", budget)
         parsed = line if isinstance(parsed, int) else parsed
@@ -166,6 +186,17 @@ def _check_grammar(code: str, language: str, budget: Budget) -> tuple[Status, st
         return Status.SYNTAX_ERROR, f"does not parse as {language} (near line {parsed})"
     idle = all(map(_is_idle_node, parsed.root_node.named_children))
     return (Status.TRIVIAL, "does nothing") if idle else (Status.OK, "")
+
+
+def _excess(code: str) -> str:
+    """What a text has too much of for any grammar, as a clause; empty if nothing."""
+    if _depth(code) > _MAX_DEPTH:
+        return f"has more than {_MAX_DEPTH} brackets or comments open at once"
+    if max(part.count("<") for part in _STATEMENT_END.split(code)) > _MAX_ANGLES:
+        return f"has a statement with more than {_MAX_ANGLES} '<'"
+    if any(run.count("\\") > _MAX_BACKSLASHES for run in _BACKSLASHES.findall(code)):
+        return f"has more than {_MAX_BACKSLASHES} backslashes in a row"
+    return ""
 
 
 def _depth(code: str) -> int:
@@ -221,26 +252,56 @@ def _error_line(node: Node) -> int:
     return node.start_point.row + 1
 
 
+_Replacement = str | Callable[[re.Match[str]], str]
+# What the grammars of C and C++ refuse, and an equivalent that they read.
+_CASE_RANGE = re.compile(r"(\bcase\b[^:;{}.]{1,40})\.\.\."), r"\1%"
+_VA_ARG = re.compile(r"\bva_arg\s*\(([^(),;]{1,80}),([^(),;]{1,80})\)"), r"(\1, sizeof(\2))"
+_DEFAULT_VALUE = re.compile(r"((?:[(,]\s*\w[\w\s:<>&*]*|>)[\s&*>]\w+\s*=\s*)\{"), r"\1x{"
+_USED_NAMES = re.compile(r"\busing\s+[\w:]+(?:\s*,\s*[\w:]+)+\s*;"), lambda names: names[0].replace(",", "; using ")
+_EQUIVALENTS: dict[str, tuple[tuple[re.Pattern[str], _Replacement], ...]] = {
+    "c": (_CASE_RANGE, _VA_ARG, (re.compile(r"\b(double|float)\s+_?[cC]omplex\b"), r"\1")),
+    "cpp": (
+        _CASE_RANGE,
+        _VA_ARG,
+        _DEFAULT_VALUE,
+        _USED_NAMES,
+        (re.compile(r"(\busing\s+[\w:]+(?:\(\s*\))?)\s*\.\.\.(?=\s*;)"), r"\1"),
+        (re.compile(r"\btypeid(?=\s*\()"), "sizeof"),
+        (re.compile(r"([?:]\s*)throw\b(?!\s*;)"), r"\1!"),
+        (re.compile(r"->\*"), ".*"),
+        (re.compile(r"\b(?:PRI|SCN)[diouxX](?:8|16|32|64|MAX|PTR)\b"), '""'),
+    ),
+}
+
+
 def _without_false_alarms(code: str, language: str) -> str:
-    """An equivalent of a program in which a grammar stumbles less; empty if there is nothing to change."""
-    if language in ("c", "cpp") and "#define" in code:
-        return _expand_macros(code)
-    # The Kotlin grammar wants a line's end after the last member of a class.
-    return code.replace("}", "\n}") if language == "kotlin" else ""
+    """An equivalent of a program in which a grammar stumbles less."""
+    if language == "kotlin":  # its grammar wants a line's end after the last member of a class
+        return code.replace("}", "\n}")
+    if language in _EQUIVALENTS and "#define" in code:
+        code = _expand_macros(code)
+    for pattern, equivalent in _EQUIVALENTS.get(language, ()):
+        code = pattern.sub(equivalent, code)
+    return code
 
 
+_MAX_BOUND = 16 * MAX_CODE_CHARS
+_QUOTED = r""""(?:[^"\\\n]++|\\.)*+"?|'\\?.'"""
 _MACRO = re.compile(r"^[ \t]*#[ \t]*define[ \t]+(\w+)(?:\(([^()\n]*)\))?(.*)$", re.MULTILINE)
-_IDENTIFIER = re.compile(r"[A-Za-z_]\w*")
+_STRINGIZED = re.compile(rf"({_QUOTED}|##)|//.*|#\s*\w+")
+_PASTED = re.compile(r",\s*##\s*(?=\))|\s*##\s*")
+_TOKEN = re.compile(rf"{_QUOTED}|[A-Za-z_]\w*")
+_OPENING = re.compile(r"\s*\(")
+_SEPARATOR = re.compile(rf"{_QUOTED}|[][(){{}},]")
 
 
 def _expand_macros(code: str) -> str:
     """C code with its own macros expanded, a few levels deep, up to the length that is read.
 
-    Knows nothing of includes, conditions, `#` and `##`; it serves to see whether statements such as
-    `FOR(i, 0, n) x += i;` parse.
+    Knows nothing of includes and conditions; it serves to see whether statements such as `FOR(i, 0, n) x += i;` parse.
     """
     code = code.replace("\\\n", " ")
-    macros = {name: (arguments, body.strip()) for name, arguments, body in _MACRO.findall(code)}
+    macros = {macro[1]: (macro[2], _body(macro[3])) for macro in _MACRO.finditer(code)}
     code = _MACRO.sub("", code)
     for _ in range(4):
         expanded = _expand_once(code, macros)
@@ -250,44 +311,54 @@ def _expand_macros(code: str) -> str:
     return code
 
 
-def _expand_once(code: str, macros: dict[str, tuple[str, str]]) -> str:
+def _body(text: str) -> str:
+    """What a macro stands for, without its comment; strings that are made of arguments are empty."""
+    return _STRINGIZED.sub(lambda token: token[1] or ('""' if token[0][0] == "#" else ""), text).strip()
+
+
+def _expand_once(code: str, macros: dict[str, tuple[str | None, str]]) -> str:
     parts: list[str] = []
     position = length = 0
-    while (match := _IDENTIFIER.search(code, position)) and length <= MAX_CODE_CHARS:
+    while (match := _TOKEN.search(code, position)) and length <= MAX_CODE_CHARS:
         parts.append(code[position : match.start()])
         position = match.end()
-        if match[0] not in macros:
-            parts.append(match[0])
-            continue
-        parameters, body = macros[match[0]]
-        if parameters and code[position : position + 1] == "(":
-            values, position = _arguments(code, position)
-            names = [name.strip() for name in parameters.split(",")]
-            body = _bound(body, dict(zip(names, values, strict=False)))
+        parameters, body = macros.get(match[0], (None, match[0]))
+        if parameters is not None:
+            if opening := _OPENING.match(code, position):
+                arguments, position = _arguments(code, opening.end())
+                body = _bound(body, parameters, arguments)
+            else:
+                body = match[0]
         parts.append(body)
         length += len(body)
     return "".join([*parts, code[position:]])
 
 
-def _bound(body: str, values: dict[str, str]) -> str:
-    return _IDENTIFIER.sub(lambda name: values.get(name[0], name[0]), body)
+def _bound(body: str, parameters: str, arguments: list[str]) -> str:
+    """The body of a macro with arguments in the place of its parameters, as it is if that may take long."""
+    if len(body) * sum(map(len, arguments)) > _MAX_BOUND:
+        return body
+    names = [name.strip() for name in parameters.split(",")]
+    values = dict(zip(names, arguments, strict=False))
+    if names[-1] == "...":
+        values["__VA_ARGS__"] = ", ".join(arguments[len(names) - 1 :])
+    return _PASTED.sub("", _TOKEN.sub(lambda name: values.get(name[0], name[0]), body))
 
 
-def _arguments(code: str, position: int) -> tuple[list[str], int]:
-    """The arguments of a macro's use, and where it ends; `position` is that of its opening bracket."""
-    depth, start = 0, position + 1
+def _arguments(code: str, start: int) -> tuple[list[str], int]:
+    """The arguments of a macro's use, and where it ends; `start` is where the first begins."""
+    depth = 1
     values: list[str] = []
-    for index in range(position, len(code)):
-        letter = code[index]
-        if letter in "([{":
+    for separator in _SEPARATOR.finditer(code, start):
+        if separator[0] in ("(", "[", "{"):
             depth += 1
-        elif letter in ")]}":
+        elif separator[0] in (")", "]", "}"):
             depth -= 1
-            if depth == 0:
-                return [*values, code[start:index].strip()], index + 1
-        elif letter == "," and depth == 1:
-            values.append(code[start:index].strip())
-            start = index + 1
+        if (separator[0] == "," and depth == 1) or depth == 0:
+            values.append(code[start : separator.start()].strip())
+            start = separator.end()
+        if depth == 0:
+            return values, start
     return [*values, code[start:].strip()], len(code)
 
 

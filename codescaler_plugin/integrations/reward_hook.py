@@ -22,10 +22,9 @@ from urllib3.exceptions import HTTPError
 
 from codescaler_plugin.config import HOOK_VARIABLES, PREFIX, CodeScalerConfig, HookConfig
 from codescaler_plugin.errors import ConfigError, DataError, RefusedError, ScorerError
-from codescaler_plugin.extraction.prompts import response, user_turn
 from codescaler_plugin.records import Status
 from codescaler_plugin.scoring.http_pool import HttpPool
-from codescaler_plugin.serving.judging import Item, Judge, probability
+from codescaler_plugin.serving.judging import Item, Judge, probability, problem_and_completion
 
 logger = logging.getLogger(__name__)
 
@@ -321,9 +320,8 @@ def hook() -> RewardHook:
 
 def _sample(item: Item) -> dict[str, str]:
     """As /v1/score reads it."""
-    if item.kind == "completion":
-        return {"problem": item.problem, "completion": item.text}
-    return {"problem": user_turn(item.problem or item.text), "completion": response(item.text, item.problem)}
+    problem, completion = problem_and_completion(item)
+    return {"problem": problem, "completion": completion}
 
 
 def _judged(answer: Any, expected: int) -> list[Judged]:

@@ -18,11 +18,11 @@ from transformers import TrainerCallback  # noqa: TID253 - it subclasses the hos
 
 from codescaler_plugin.errors import ConfigError, DataError, SandboxError
 from codescaler_plugin.integrations.trl_reward import CodeScalerReward
-from codescaler_plugin.pipeline import Text, problem_text
 from codescaler_plugin.preference.normal_form import distinct_forms
 from codescaler_plugin.preference.sandbox import run_tests
 from codescaler_plugin.preference.surface import FEATURES
 from codescaler_plugin.records import Judgement, Problem, Status
+from codescaler_plugin.text.messages import Text, problem_text
 
 logger = logging.getLogger(__name__)
 
@@ -202,7 +202,7 @@ class RewardHackingMonitor(TrainerCallback):  # type: ignore[misc]
 
     def _observe(self, prompts: Sequence[Text], judgements: Sequence[Judgement], log_metric: LogMetric | None) -> None:
         """What the reward calls after each of its calls."""
-        texts = [problem_text(prompt) for prompt in prompts]
+        texts = [_problem(prompt) for prompt in prompts]
         metrics = measures(texts, judgements)
         audited = [row for row, text in enumerate(texts) if text in self._problems]
         if audited:
@@ -367,6 +367,14 @@ class _Scores:
             self._first += scores
         spread = float(np.std(self._first))
         return {"score_drift": (fmean(scores) - fmean(self._first)) / spread} if spread > 0 else {}
+
+
+def _problem(prompt: Text) -> str:
+    """The problem in a prompt; empty if none can be read: the reward has said so."""
+    try:
+        return problem_text(prompt)
+    except DataError:
+        return ""
 
 
 def _trends(windows: dict[str, _Window]) -> list[tuple[str, str]]:

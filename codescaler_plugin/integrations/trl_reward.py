@@ -13,9 +13,10 @@ from typing import Any
 
 from codescaler_plugin.config import CodeScalerConfig
 from codescaler_plugin.errors import ConfigError, DataError, RefusedError, ScorerError
-from codescaler_plugin.pipeline import CodeScaler, Text
+from codescaler_plugin.pipeline import CodeScaler
 from codescaler_plugin.records import Judgement, Status
 from codescaler_plugin.scoring import Scorer
+from codescaler_plugin.text.messages import Text
 
 logger = logging.getLogger(__name__)
 
@@ -99,7 +100,7 @@ class CodeScalerReward:  # a class, not a closure: async trainers pickle the rew
         """
         problems = self._problems(prompts, columns)
         start = perf_counter()
-        failures: list[ScorerError] = []
+        failures: list[ScorerError | DataError] = []
         judgements = self.scaler.judge(problems, completions, on_scorer_error="none", failures=failures)
         self._check_scored(judgements, failures)
         seconds = perf_counter() - start
@@ -113,7 +114,7 @@ class CodeScalerReward:  # a class, not a closure: async trainers pickle the rew
             observe(problems, judgements, log_metric)
         return [judgement.reward for judgement in judgements]
 
-    def _check_scored(self, judgements: Sequence[Judgement], failures: Sequence[ScorerError]) -> None:
+    def _check_scored(self, judgements: Sequence[Judgement], failures: Sequence[ScorerError | DataError]) -> None:
         """Raise where going on would train on nothing."""
         valid = [judgement for judgement in judgements if judgement.status is Status.OK]
         if not valid:

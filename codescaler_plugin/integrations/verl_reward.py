@@ -11,9 +11,9 @@ from functools import cache
 from typing import Any
 
 from codescaler_plugin.errors import DataError
-from codescaler_plugin.extraction.prompts import stated_problem
 from codescaler_plugin.integrations.reward_hook import hook
 from codescaler_plugin.serving.judging import Item
+from codescaler_plugin.text.messages import stated_problem
 
 hook().engine.check()
 
@@ -31,7 +31,7 @@ def compute_score(
         data_source: of the row.
         solution_str: the answer, decoded without special tokens.
         ground_truth: of the row; not read.
-        extra_info: of the row; its `problem`, `question` or `question_content` is the problem.
+        extra_info: of the row; its `problem`, `question` or `question_content` is the problem, as text or messages.
         **kwargs: not read.
 
     Returns:

@@ -14,6 +14,7 @@ only the renderer breaks up.
 
 import gzip
 import json
+import reprlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, fields
 from pathlib import Path
@@ -21,9 +22,9 @@ from typing import IO, Any
 
 from codescaler_plugin.data.outputs import write_output
 from codescaler_plugin.errors import ConfigError, DataError
-from codescaler_plugin.pipeline import completion_text, problem_text
 from codescaler_plugin.preference.rollouts import rows_of, whole_step
 from codescaler_plugin.records import PreferencePair
+from codescaler_plugin.text.messages import completion_text, problem_text
 
 EXPORTS = ("pairs", "codescaler", "trl", "openrlhf")
 TRAIN = "train"
@@ -92,20 +93,30 @@ def pair_of(row: Mapping[str, Any]) -> PreferencePair:
     for name, text in zip(("the problem", "the chosen side", "the rejected side"), texts, strict=True):
         if not isinstance(text, str) or not text:
             raise DataError(f"{name} is {'empty' if text == '' else type(text).__name__}: expected text")
-    step, margin = row.get("step"), row.get("margin")
-    if isinstance(margin, bool) or not isinstance(margin, int | float | None):
-        raise DataError(f"margin is {margin!r}: expected a number, or null where it is not known")
+    step = row.get("step")
     return PreferencePair(
         problem=texts[0],
         chosen=texts[1],
         rejected=texts[2],
         kind=str(row.get("kind") or "rollout"),
         problem_id=str(row.get("problem_id") or ""),
-        margin=None if margin is None else float(margin),
-        step=None if step is None else whole_step(step),
+        margin=_margin(row.get("margin")),
+        step=None if step in (None, "") else whole_step(step),
         split=split_of(row),
         source=str(row.get("source") or ""),
     )
+
+
+def _margin(value: Any) -> float | None:
+    """A margin as a row has it; CSV files hold it as text, an empty one for null."""
+    try:
+        if value is None or value == "":
+            return None
+        if isinstance(value, int | float | str) and not isinstance(value, bool):
+            return float(value)
+    except (ValueError, OverflowError):
+        pass
+    raise DataError(f"margin is {reprlib.repr(value)}: expected a number, or null where it is not known")
 
 
 def export_pairs(pairs: Sequence[PreferencePair], format: str = "pairs") -> Iterator[dict[str, Any]]:  # noqa: A002

@@ -17,7 +17,6 @@
 import ast
 import base64
 import binascii
-import json
 import pickletools
 import re
 import warnings
@@ -27,10 +26,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from codescaler_plugin.data.rows import dumps, loads
 from codescaler_plugin.errors import ConfigError, DataError
-from codescaler_plugin.pipeline import problem_text
 from codescaler_plugin.preference.rollouts import id_of, rows_of
 from codescaler_plugin.records import CallTest, Problem, ScriptTest, StdioTest
+from codescaler_plugin.text.messages import problem_text
 
 Row = Mapping[str, Any]
 
@@ -58,8 +58,8 @@ def read_problems(path: str | Path, format: str = "auto") -> Iterator[Problem]: 
     """The problems of a file, a folder, or a dataset, one at a time; see the table above.
 
     Args:
-        path: JSONL, JSON or parquet, also gzipped; a folder of such; `datasets` on disk or a hub id (`owner/name`,
-            with `:split` if it has several).
+        path: a file of any form that `data.rows` reads; a folder of such; `datasets` on disk or a hub id
+            (`owner/name`, with `:split` if it has several).
         format: one of `FORMATS`; `auto` tells by the columns of each row.
 
     A problem without an id gets the file's name and the row's number.
@@ -187,7 +187,7 @@ def _leetcode(row: Row) -> Problem:
 
 
 def _livecodebench(row: Row) -> Problem:
-    cases = [*json.loads(row["public_test_cases"]), *_private(row.get("private_test_cases") or "[]")]
+    cases = [*loads(row["public_test_cases"]), *_private(row.get("private_test_cases") or "[]")]
     name = (_json(row.get("metadata")) or {}).get("func_name", "")
     return _cases(row, row["question_content"], str(row.get("question_id") or ""), cases, name)
 
@@ -198,7 +198,7 @@ def _private(text: str) -> list[dict[str, str]]:
     Only the opcodes of one string are taken: nothing in such a pickle can be run.
     """
     try:
-        return list(json.loads(text))
+        return list(loads(text))
     except ValueError:
         pass
     try:
@@ -216,7 +216,7 @@ def _private(text: str) -> list[dict[str, str]]:
             strings.append(argument)
     if len(strings) != 1:
         raise DataError(f"private_test_cases is a pickle of {len(strings)} strings: expected one")
-    return list(json.loads(strings[0]))
+    return list(loads(strings[0]))
 
 
 def _livebench(row: Row) -> Problem:
@@ -294,17 +294,17 @@ def _entry(name: str, row: Row) -> str:
 
 def _arguments(given: Any) -> tuple[Any, ...]:
     """One JSON value a line, or a list of arguments."""
-    return tuple(json.loads(line) for line in given.split("\n") if line) if isinstance(given, str) else tuple(given)
+    return tuple(loads(line) for line in given.split("\n") if line) if isinstance(given, str) else tuple(given)
 
 
 def _lines(text: Any) -> str:
     if isinstance(text, list):
         return "\n".join(_lines(line) for line in text)
-    return text if isinstance(text, str) else json.dumps(text)
+    return text if isinstance(text, str) else dumps(text)
 
 
 def _json(value: Any) -> Any:
-    return json.loads(value) if isinstance(value, str) else value
+    return loads(value) if isinstance(value, str) else value
 
 
 def _pairs(row: Row) -> Problem:

@@ -10,26 +10,24 @@ What a run left behind is a file or a folder of files; each holds rows, and a ro
 | `recipe` | the public CodeScaler recipe: `step-<n>.json` | prompt, response; its `problem` is another row's |
 | `jsonl` | anyone | problem or prompt; completion or response; problem_id, step, source if there |
 
-Rows may be JSON lines (also gzipped), one JSON array, parquet, or a dataset of `datasets` on disk or on the hub.
+The files are of any form that `data.rows` reads; a dataset of `datasets` on disk or on the hub will do as well.
 """
 
-import gzip
-import json
 import re
-import zlib
+import reprlib
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from codescaler_plugin.data.rows import SUFFIXES, read_rows
 from codescaler_plugin.errors import ConfigError, DataError
-from codescaler_plugin.extraction.prompts import response, user_turn
-from codescaler_plugin.pipeline import completion_text, problem_text
+from codescaler_plugin.extraction import prompt_opening
 from codescaler_plugin.records import Rollout
+from codescaler_plugin.text.messages import completion_text, continued_text, problem_text
+from codescaler_plugin.text.templates import response
 
 FORMATS = ("auto", "trl", "openrlhf", "verl", "recipe", "jsonl")
 
-_SUFFIXES = (".parquet", ".jsonl", ".json", ".jsonl.gz", ".json.gz")
-_BATCH = 256  # rows of a parquet file in memory at a time; a completion can have 100 kB
 _PROMPTS = ("problem", "prompt", "question_content", "question", "messages", "input", "instruction", "text")
 _COMPLETIONS = ("completion", "response", "output", "answer", "generation")
 _IDS = ("problem_id", "task_id", "id")
@@ -42,8 +40,9 @@ Bad = Callable[[str], None]
 def read_rollouts(path: str | Path, format: str = "auto", *, on_bad: Bad | None = None) -> Iterator[Rollout]:  # noqa: A002
     """The rollouts of a file, a folder, or a dataset, in step order; nothing but the current rows is in memory.
 
-    The problem is the last user turn: of messages, or of text that a chat template has made (`extraction.prompts`).
-    The completion is kept whole, thinking and prose included. In a folder, files are read in the order of the numbers
+    The problem is the last user turn: of messages, or of text that a chat template has made (`text.templates`). The
+    completion is kept whole, thinking and prose included; what its prompt has opened at its end (`<think>`, a fence)
+    stands before it. In a folder, files are read in the order of the numbers
     in their names; the recipe's validation records (`step-val-*`) are left out, for they are answers to evaluation
     problems: name such a file itself to read it.
 
@@ -84,8 +83,7 @@ def read_problem_texts(path: str | Path) -> list[str]:
     for _, place, row in rows_of(path):
         try:
             prompt = _value(row, _PROMPTS)
-            text = problem_text(prompt)
-            texts[user_turn(text) if isinstance(prompt, str) else text] = None
+            texts[problem_text(prompt)] = None
         except DataError as error:
             raise DataError(f"{place}: {error}") from error
     return list(texts)
@@ -96,16 +94,16 @@ def rows_of(path: str | Path, *, on_bad: Bad | None = None) -> Iterator[tuple[st
 
     Raises:
         ConfigError: nothing is there.
-        DataError: a file or line that cannot be read, unless `on_bad` takes it.
+        DataError: a row that cannot be read, unless `on_bad` takes it; or a file, see `read_rows`.
     """
     here = Path(path)
     if here.is_dir() and not ((here / "state.json").exists() or (here / "dataset_dict.json").exists()):
         files = sorted(
-            (file for file in here.iterdir() if file.name.endswith(_SUFFIXES) and "-val-" not in file.name),
+            (file for file in here.iterdir() if file.name.endswith(SUFFIXES) and "-val-" not in file.name),
             key=lambda file: ([int(number) for number in re.findall(r"\d+", file.name)], file.name),
         )
         if not files:
-            raise ConfigError(f"{path} holds no file that ends in {', '.join(_SUFFIXES)}")
+            raise ConfigError(f"{path} holds no file that ends in {', '.join(SUFFIXES)}")
         for file in files:
             yield from _rows_of_file(file, on_bad)
     elif here.is_file():
@@ -116,63 +114,11 @@ def rows_of(path: str | Path, *, on_bad: Bad | None = None) -> Iterator[tuple[st
 
 
 def _rows_of_file(file: Path, on_bad: Bad | None) -> Iterator[tuple[str, str, dict[str, Any]]]:
-    place = file.name
-    try:
-        for name, place, row in _readable_rows(file, on_bad):
-            yield name, place, row
-    except (OSError, EOFError, zlib.error) as error:
-        raise DataError(f"{place}: what follows cannot be read; the file is cut off or damaged ({error})") from error
-
-
-def _readable_rows(file: Path, on_bad: Bad | None) -> Iterator[tuple[str, str, dict[str, Any]]]:
-    if file.suffix == ".parquet":
-        for number, row in enumerate(_parquet(file)):
-            yield file.name, f"{file.name}, row {number}", row
-        return
-    opened = gzip.open if file.suffix == ".gz" else open
-    with opened(file, "rb") as lines:
-        first = lines.read(1)
-        while first.isspace():
-            first = lines.read(1)
-        lines.seek(0)
-        if first == b"[":
-            try:
-                values = json.load(lines)
-            except (ValueError, RecursionError) as error:
-                raise DataError(f"{file.name} is no JSON array: {error}") from error
-            numbered = enumerate(values)
-            for number, value in numbered:
-                if isinstance(value, dict):
-                    yield file.name, f"{file.name}, row {number}", value
-                else:
-                    _bad(f"{file.name}, row {number}: expected an object", on_bad)
-            return
-        for number, line in enumerate(lines, start=1):
-            if not line.strip():
-                continue
-            place = f"{file.name}, line {number}"
-            try:
-                row = json.loads(line)
-            except (ValueError, RecursionError) as error:
-                _bad(f"{place}: not JSON ({type(error).__name__})", on_bad, error)
-                continue
-            if isinstance(row, dict):
-                yield file.name, place, row
-            else:
-                _bad(f"{place}: expected an object", on_bad)
-
-
-def _parquet(file: Path) -> Iterator[dict[str, Any]]:
-    import pyarrow as arrow
-    import pyarrow.parquet as parquet
-
-    try:
-        with parquet.ParquetFile(file, memory_map=True, pre_buffer=False) as opened:
-            wanted = [name for name in opened.schema_arrow.names if name != "advantage"]
-            for batch in opened.iter_batches(batch_size=_BATCH, columns=wanted):
-                yield from batch.to_pylist()
-    except arrow.ArrowException as error:
-        raise DataError(f"{file.name} is no parquet file: {error}") from error
+    for place, row in read_rows(file):
+        if isinstance(row, DataError):
+            _bad(f"{file.name}, {place}: {row}", on_bad, row)
+        else:
+            yield file.name, f"{file.name}, {place}", row
 
 
 def _dataset(path: str | Path) -> Iterator[dict[str, Any]]:
@@ -216,22 +162,20 @@ def _format_of(row: Mapping[str, Any]) -> str:
 
 def _rollout(row: Mapping[str, Any], format_: str, file: str, source: str) -> Rollout:
     if format_ == "trl":
-        prompt, completion = _value(row, ("prompt",)), _value(row, ("completion",))
+        prompt, completion = _value(row, ("prompt",)), _completion(row, ("completion",))
     elif format_ == "recipe":
-        prompt, completion = _value(row, ("prompt",)), _value(row, ("response",))
+        prompt, completion = _value(row, ("prompt",)), _completion(row, ("response",))
     elif format_ == "openrlhf" and "query" in row:
         prompt = _only(row["prompts"], "prompts") if "prompts" in row else ""
         completion = response(_only(row["query"], "query"), prompt)
     elif format_ in ("verl", "openrlhf"):
-        prompt, completion = _value(row, ("input",)), _value(row, ("output",))
+        prompt, completion = _value(row, ("input",)), _completion(row, ("output",))
     else:
-        prompt, completion = _value(row, _PROMPTS), _value(row, _COMPLETIONS)
+        prompt, completion = _value(row, _PROMPTS), _completion(row, _COMPLETIONS)
     problem = problem_text(prompt, "prompt")
-    if isinstance(prompt, str):
-        problem = user_turn(prompt)
     return Rollout(
         problem=problem,
-        completion=_text(completion_text(completion, "completion")),
+        completion=_text(prompt_opening(continued_text(prompt)) + completion_text(completion, "completion")),
         problem_id=id_of(row),
         step=_step(row, format_, file),
         source=str(row.get("source") or source),
@@ -248,6 +192,11 @@ def _value(row: Mapping[str, Any], names: tuple[str, ...]) -> Any:
     if value is None:
         raise DataError(f"expected a column {' or '.join(map(repr, names))}: it has {', '.join(map(repr, row))}")
     return value
+
+
+def _completion(row: Mapping[str, Any], names: tuple[str, ...]) -> Any:
+    """As `_value`; null where all that there are is null: a completion without code."""
+    return None if row.keys() & set(names) and _first(row, names, None) is None else _value(row, names)
 
 
 def _first(row: Mapping[str, Any], names: tuple[str, ...], default: Any) -> Any:
@@ -270,21 +219,23 @@ def _text(text: str) -> str:
 
 def _step(row: Mapping[str, Any], format_: str, file: str) -> int | None:
     step = _first(row, _STEPS, None)
-    if step is None:
+    if step is None or step == "":  # CSV has no null
         in_name = re.search(r"(?:step[-_]|completions_|\A)(\d+)\.", file) if format_ != "jsonl" else None
         return int(in_name[1]) if in_name else None
     return whole_step(step)
 
 
 def whole_step(step: Any) -> int:
-    """A training step as a row has it; parquet files hold some as 3.0.
+    """A training step as a row has it; parquet files hold some as 3.0, CSV files hold text.
 
     Raises:
-        DataError: no whole number.
+        DataError: no whole number, or none that a column of 64 bits holds.
     """
-    if isinstance(step, bool) or not isinstance(step, int | float) or step % 1 != 0:
-        raise DataError(f"step is {step!r}: expected a whole number")
-    return int(step)
+    text = re.fullmatch(r"([0-9]{1,18})(\.0*)?", step) if isinstance(step, str) else None
+    number = int(text[1]) if text else step
+    if isinstance(number, bool) or not isinstance(number, int | float) or number % 1 != 0 or abs(number) >= 1 << 63:
+        raise DataError(f"step is {reprlib.repr(step)}: expected a whole number")
+    return int(number)
 
 
 def _source(path: str | Path) -> str:

@@ -1,21 +1,20 @@
 """Rollouts + problems -> a verdict for each rollout, in a file that a killed run goes on with where it ended."""
 
-import gzip
 import hashlib
 import json
 import os
-import zlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass, field, replace
-from itertools import islice
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from cachetools import LRUCache
 
 from codescaler_plugin.data.outputs import lock, write_text
+from codescaler_plugin.data.rows import SUFFIXES, chunked
+from codescaler_plugin.data.rows import count_rows as _count
 from codescaler_plugin.errors import ConfigError, DataError
 from codescaler_plugin.extraction import POLICIES as _BLOCK_POLICIES
 from codescaler_plugin.extraction import extract_all
@@ -122,7 +121,7 @@ def verify_rollouts(
     with _Output(output, made_with) as file:
         run = _Run(executor, second, policy, report)
         _resume(file, stream, run, output, tick)
-        while part := list(islice(stream, chunk)):
+        for part in chunked(stream, chunk):
             lines = [json.dumps(row) + "\n" for row in run.rows(part, tick)]
             file.write("".join(lines).encode("ascii"))
             file.flush()
@@ -185,29 +184,16 @@ def executors(
 
 
 def count_rows(path: str | Path) -> int | None:
-    """Rows of a JSONL or parquet file, or of a folder of such, without parsing them; None if that cannot be told."""
+    """Rows of a file, or of a folder of files, without parsing them; None if that cannot be told."""
     here = Path(path)
     files = sorted(here.iterdir()) if here.is_dir() else [here]
     total = 0
     for file in files:
-        if not file.is_file() or not file.name.endswith((".jsonl", ".jsonl.gz", ".parquet")):
+        rows = _count(file) if file.is_file() and file.name.endswith(SUFFIXES) else None
+        if rows is None:
             return None
-        try:
-            total += _count(file)
-        except (OSError, EOFError, ValueError, zlib.error):  # whoever reads the rows says what is wrong
-            return None
+        total += rows
     return total
-
-
-def _count(file: Path) -> int:
-    if file.suffix == ".parquet":
-        import pyarrow.parquet as parquet
-
-        rows: int = parquet.read_metadata(file).num_rows
-        return rows
-    opened = gzip.open if file.suffix == ".gz" else open
-    with opened(file, "rb") as lines:
-        return sum(chunk.count(b"\n") for chunk in iter(lambda: lines.read(1 << 20), b""))
 
 
 class _Problems:

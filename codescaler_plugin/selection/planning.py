@@ -165,7 +165,7 @@ def read_plans(path: Path) -> list[Plan]:
         DataError: it holds no plans.
     """
     try:
-        plans = [Plan(**row) for row in json.loads(path.read_text(encoding="utf-8"))["plans"]]
+        plans = [Plan(**row) for row in json.loads(path.read_bytes())["plans"]]
     except OSError as error:
         raise ConfigError(f"cannot read {path}: {error.strerror}") from error
     except (ValueError, KeyError, TypeError, DataError) as error:

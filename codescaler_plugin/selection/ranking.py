@@ -7,9 +7,10 @@ from dataclasses import replace
 
 from codescaler_plugin.errors import ConfigError, DataError
 from codescaler_plugin.evaluation.calibration import Calibration
-from codescaler_plugin.pipeline import CodeScaler, Text, completion_text
+from codescaler_plugin.pipeline import CodeScaler
 from codescaler_plugin.preference.normal_form import distinct_forms
 from codescaler_plugin.records import Judgement, Outcome, Ranked, Selection, Status
+from codescaler_plugin.text.messages import Text, completion_text
 
 Group = tuple[Text, Sequence[Text]]
 """A problem and its candidates."""

@@ -7,10 +7,11 @@ from dataclasses import dataclass, replace
 from itertools import count
 
 from codescaler_plugin.errors import ConfigError, DataError, GenerationError, ScorerError
-from codescaler_plugin.pipeline import CodeScaler, Text, completion_text, problem_text
+from codescaler_plugin.pipeline import CodeScaler
 from codescaler_plugin.records import Judgement, Selection
 from codescaler_plugin.scoring.http_pool import HttpPool
 from codescaler_plugin.selection.ranking import chosen, rank
+from codescaler_plugin.text.messages import Text, completion_text, problem_text
 
 READ_SECONDS = 600.0
 _TOP = 4  # of n scores, the n/4 best tell how the best are spread

@@ -36,10 +36,13 @@ from codescaler_plugin.serving.bodies import (
     ScoreItems,
     Scores,
     SlimeSample,
+    assistant_said,
+    user_said,
 )
 from codescaler_plugin.serving.coalescing import OverloadedError
 from codescaler_plugin.serving.judging import Answer, Item, item_of, probability
 from codescaler_plugin.serving.metrics import Metrics
+from codescaler_plugin.text.messages import USER
 
 logger = logging.getLogger(__name__)
 
@@ -162,9 +165,9 @@ def create_app(
         """Raw logits of programs, judgements of completions; nothing is put in the place of what fails."""
         sent = body.items if isinstance(body, ScoreItems) else [body]
         items = [
-            Item("completion", one.problem, one.completion)
+            Item("completion", user_said(one.problem), assistant_said(one.completion))
             if one.code is None and one.completion is not None
-            else Item("code", one.problem, one.code or "")
+            else Item("code", user_said(one.problem), one.code or "")
             for one in sent
         ]
         answers = await desk.answers(items, request)
@@ -186,8 +189,7 @@ def create_app(
     async def classify(body: Classify, request: Request) -> Classified:
         """The route of vLLM, for what expects it, as verl's reward model workers."""
         if body.messages is not None:
-            turns = {turn.role: turn.content for turn in body.messages}  # the last of each
-            items = [Item("completion", turns["user"], turns["assistant"])]
+            items = [Item("completion", user_said(body.messages), assistant_said(body.messages))]
         else:
             texts = [body.input] if isinstance(body.input, str) else body.input or []
             items = [Item("query", "", text) for text in texts]
@@ -206,10 +208,9 @@ def create_app(
         if isinstance(body.prompt, str):
             item = item_of(body.prompt + body.response, body.prompt, body.label)
         else:
-            users = [turn.content for turn in body.prompt if turn.role == "user"]
-            if not users:
+            if not any(turn.role in USER for turn in body.prompt):
                 raise HTTPException(422, "prompt has no user turn")
-            item = Item("completion", users[-1], body.response)
+            item = Item("completion", user_said(body.prompt), body.response)
         [judged] = await desk.judged([item], request)
         return judged.reward
 

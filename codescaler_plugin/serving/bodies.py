@@ -2,7 +2,9 @@
 
 from typing import Annotated, Any
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import AliasChoices, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+
+from codescaler_plugin.text.messages import ASSISTANT, USER, completion_text, user_text
 
 MAX_ITEMS = 16_384
 """Samples of one request. OpenRLHF before 0.9.1 sends a rollout batch at once."""
@@ -17,6 +19,36 @@ def _valid_unicode(value: Any) -> Any:
 
 Text = Annotated[str, BeforeValidator(_valid_unicode), Field(max_length=MAX_CHARS)]
 Texts = Annotated[list[Text], Field(max_length=MAX_ITEMS)]
+
+
+class Message(BaseModel):
+    """A turn of a conversation. Its content is text, a list of parts (`{"type": "text", "text": ...}`), or null."""
+
+    model_config = ConfigDict(extra="allow")
+
+    role: str = Field("", validation_alias=AliasChoices("role", "from"))
+    content: Text | list[Any] | dict[str, Any] | None = Field(None, validation_alias=AliasChoices("content", "value"))
+
+
+Messages = Annotated[list[Message], Field(max_length=MAX_ITEMS)]
+
+
+def user_said(prompt: str | list[Message]) -> str:
+    """The problem in a prompt: text as it stands, or what the last user turn with text says; empty if none has.
+
+    Raises:
+        ValueError: a role that nobody knows, and no user turn.
+    """
+    return prompt if isinstance(prompt, str) else user_text([turn.model_dump() for turn in prompt])
+
+
+def assistant_said(completion: str | list[Message]) -> str:
+    """The text of a completion: as it stands, or what the last assistant turn with text says; empty if none has.
+
+    Raises:
+        ValueError: a role that nobody knows, and no assistant turn.
+    """
+    return completion if isinstance(completion, str) else completion_text([turn.model_dump() for turn in completion])
 
 
 class GetReward(BaseModel):
@@ -45,13 +77,13 @@ class Rewards(BaseModel):
 
 
 class ScoreItem(BaseModel):
-    """A problem with a program, or with an answer that holds one."""
+    """A problem with a program, or with an answer that holds one. Problem and answer may be conversations."""
 
     model_config = ConfigDict(extra="forbid")
 
-    problem: Text
+    problem: Text | Messages
     code: Text | None = None
-    completion: Text | None = None
+    completion: Text | Messages | None = None
 
     @model_validator(mode="after")
     def _one_of_two(self) -> "ScoreItem":
@@ -85,26 +117,20 @@ class Scores(BaseModel):
     failures: list[str | None] = Field(description="Why an item has no score although its code is usable.")
 
 
-class Message(BaseModel):
-    """A turn of a conversation."""
-
-    role: str
-    content: Text
-
-
 class Classify(BaseModel):
     """vLLM's body. Text must be prompt and answer as a known chat template writes them."""
 
     model: str | None = None
     input: Text | Texts | None = None
-    messages: Annotated[list[Message], Field(max_length=MAX_ITEMS)] | None = None
+    messages: Messages | None = None
     use_activation: bool = Field(True, description="true: a value in [0, 1]; false: the shaped reward.")
 
     @model_validator(mode="after")
     def _one_of_two(self) -> "Classify":
         if (self.input is None) == (self.messages is None):
             raise ValueError("expected either input (text, no token ids) or messages")
-        if self.messages is not None and not {"user", "assistant"} <= {turn.role for turn in self.messages}:
+        roles = {turn.role for turn in self.messages or []}
+        if self.messages is not None and not (roles & set(USER) and roles & set(ASSISTANT)):
             raise ValueError("messages need a user turn and an assistant turn")
         return self
 
@@ -131,7 +157,7 @@ class Classified(BaseModel):
 class SlimeSample(BaseModel):
     """slime's body (`--rm-type remote_rm`)."""
 
-    prompt: Text | list[Message]
+    prompt: Text | Messages
     response: Text
     label: Any = None
 

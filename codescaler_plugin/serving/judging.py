@@ -9,9 +9,11 @@ from typing import Literal
 
 from codescaler_plugin.config import CodeScalerConfig
 from codescaler_plugin.errors import CodeScalerError, DataError, ScorerError
-from codescaler_plugin.extraction.prompts import response, stated_problem, user_turn
+from codescaler_plugin.extraction import prompt_opening
 from codescaler_plugin.pipeline import CodeScaler
 from codescaler_plugin.records import Status
+from codescaler_plugin.text.messages import problem_text, stated_problem
+from codescaler_plugin.text.templates import Template, response
 
 logger = logging.getLogger(__name__)
 
@@ -27,11 +29,13 @@ class Item:
             prompt and answer, both templated.
         problem: the problem, or the prompt of a `query`.
         text: program, answer, or query.
+        stated: of a `query`, the problem as its dataset states it; None: it is in the prompt.
     """
 
     kind: Literal["code", "completion", "query"]
     problem: str
     text: str
+    stated: str | None = None
 
 
 @dataclass(frozen=True)
@@ -52,17 +56,33 @@ class Answer:
 
 
 def item_of(query: str, prompt: str, label: object = None) -> Item:
-    """The sample in what a host hands over: the problem from the label if it holds one, else from the prompt.
+    """The sample in what a host hands over. A label that holds the problem takes the place of the prompt's user turn.
 
     Args:
         query: prompt and answer, templated.
         prompt: templated; may be empty.
         label: whatever the dataset has; see `stated_problem`.
     """
-    problem = stated_problem(label)
-    if problem is None:
-        return Item("query", prompt, query)
-    return Item("completion", problem, response(query, prompt))
+    return Item("query", prompt, query, stated_problem(label))
+
+
+def problem_and_completion(
+    item: Item, template: Template | None = None, reasoning_marks: str | None = None
+) -> tuple[str, str]:
+    """The two texts of a sample; a completion with what its prompt has opened before it.
+
+    Args:
+        item: no `code`.
+        template: that of the policy; None: those that `text.templates` knows.
+        reasoning_marks: see `extract_code`.
+
+    Raises:
+        DataError: the prompt holds no problem.
+    """
+    if item.kind == "completion":
+        return item.problem, item.text
+    problem = item.stated if item.stated is not None else problem_text(item.problem or item.text, "prompt", template)
+    return problem, prompt_opening(item.problem, reasoning_marks) + response(item.text, item.problem, template)
 
 
 def probability(score: float | None) -> float:
@@ -145,7 +165,8 @@ class Judge:
                 answers[place] = _answer(score, Status.OK, "")
         texts = [place for place, item in enumerate(items) if item.kind != "code"]
         if texts:
-            pairs = [_problem_and_completion(items[place]) for place in texts]
+            marks, template = self.scaler.config.reasoning_marks, self.scaler.template
+            pairs = [problem_and_completion(items[place], template, marks) for place in texts]
             judgements = self.scaler.judge([problem for problem, _ in pairs], [text for _, text in pairs])
             for place, judgement in zip(texts, judgements, strict=True):
                 code = judgement.code if items[place].kind == "completion" else ""
@@ -165,9 +186,3 @@ def _failure(error: Exception) -> str:
     kind = {DataError: "data", ScorerError: "scorer"}.get(type(error), "error")
     name = "" if isinstance(error, CodeScalerError) else f"{type(error).__name__}: "
     return f"{kind}: {name}{str(error)[:500]}"
-
-
-def _problem_and_completion(item: Item) -> tuple[str, str]:
-    if item.kind == "completion":
-        return item.problem, item.text
-    return user_turn(item.problem or item.text), response(item.text, item.problem)

@@ -128,7 +128,7 @@ class RayBackend:
     async def _watch(self) -> None:
         """Ready once a replica, which has scored its warm-up, answers."""
         while self.state:
-            answer = await self._answer(Item("completion", "", ""))
+            answer = await self._answer(Item("completion", "a problem", ""))
             self.state = answer.failure
         logger.info("a replica is ready")
 

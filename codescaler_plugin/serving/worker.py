@@ -51,9 +51,9 @@ def frame(message: Any) -> bytes:
     return LENGTH.pack(len(body)) + body
 
 
-def packed_items(items: list[Item]) -> list[list[str]]:
+def packed_items(items: list[Item]) -> list[list[str | None]]:
     """Items as JSON."""
-    return [[item.kind, item.problem, item.text] for item in items]
+    return [[item.kind, item.problem, item.text, item.stated] for item in items]
 
 
 def packed_answers(answers: list[Answer]) -> list[list[Any]]:

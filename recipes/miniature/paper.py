@@ -45,7 +45,7 @@ from codescaler_plugin.evaluation.generation import Measurement, measure_policy,
 from codescaler_plugin.evaluation.intervals import Mean, mean_of
 from codescaler_plugin.evaluation.report import Section, Table, write_page
 from codescaler_plugin.evaluation.robustness import evaluate_robustness
-from codescaler_plugin.pipeline import completion_text
+from codescaler_plugin.text.messages import completion_text
 from codescaler_plugin.preference.mining import mine_pairs
 from codescaler_plugin.preference.pairs import read_pairs, write_pairs
 from codescaler_plugin.preference.sandbox import Sandbox

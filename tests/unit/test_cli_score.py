@@ -83,11 +83,10 @@ def test_text_beyond_ascii_survives(tiny_rm_dir: Path) -> None:
 
 BAD = {
     "not-json": ("{", "not JSON"),
-    "blank": ("", "not JSON"),
     "no-object": ("[1]", "expected an object"),
     "no-completion": ({"problem": "p"}, "'completion'"),
     "problem-of-wrong-type": ({"problem": 1, "completion": "c"}, "int"),
-    "completion-of-wrong-type": ({"problem": "p", "completion": None}, "NoneType"),
+    "completion-of-wrong-type": ({"problem": "p", "completion": 3}, "int"),
     "system-turn-only": ({"problem": [{"role": "system", "content": "S"}], "completion": "c"}, "no user message"),
     "deep-nesting": ("[" * 100_000, "not JSON"),
 }

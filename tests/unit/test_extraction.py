@@ -14,9 +14,9 @@ from codescaler_plugin import ConfigError, DataError, Extraction, Status, extrac
 from codescaler_plugin import extraction as extraction_room
 from codescaler_plugin.extraction import MAX_COMPLETION_CHARS, extract_all
 from codescaler_plugin.extraction.blocks import find_blocks
-from codescaler_plugin.extraction.prompts import without_end_marks
 from codescaler_plugin.extraction.reasoning import without_reasoning
 from codescaler_plugin.extraction.validity import MAX_CODE_CHARS
+from codescaler_plugin.text.templates import without_end_marks
 
 BLOCK = "```python\nx = 1\n```\n"
 

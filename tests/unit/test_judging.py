@@ -49,7 +49,8 @@ def test_problem_and_code_are_found_in_each_template(name: str) -> None:
     scorer = LengthScorer()
     prompt = TEMPLATED[name].replace("{p}", PROBLEM)
     end = ENDS.get(name.partition("_")[0], "</s>")
-    [answer] = judge_of(scorer).judge([item_of(prompt + ANSWER + end, prompt)])
+    thought = "It adds.\n</think>\n\n" if prompt.endswith("<think>\n") else ""
+    [answer] = judge_of(scorer).judge([item_of(prompt + thought + ANSWER + end, prompt)])
     assert scorer.calls == [[(PROBLEM, CODE)]]
     assert answer == Answer(float(len(CODE)), "ok")
 
@@ -62,6 +63,23 @@ def test_query_cut_from_the_left_still_has_its_problem_from_the_prompt(name: str
     query = (prompt + thought + ANSWER)[len(prompt) - 60 :]
     assert not query.startswith(prompt)
     judge_of(scorer).judge([item_of(query, prompt)])
+    assert scorer.calls == [[(PROBLEM, CODE)]]
+
+
+@pytest.mark.parametrize("name", ["deepseek_r1", "bare_chatml_thinking"])
+@pytest.mark.parametrize("label", [None, {"problem": "Of the label."}])
+def test_answer_that_is_cut_inside_the_reasoning_of_its_prompt_is_none(name: str, label: object) -> None:
+    scorer = LengthScorer()
+    prompt = TEMPLATED[name].replace("{p}", PROBLEM)
+    [answer] = judge_of(scorer).judge([item_of(prompt + ANSWER, prompt, label)])
+    assert (answer.score, answer.status) == (None, "no_block")
+    assert scorer.calls == []
+
+
+def test_fence_that_the_prompt_opens_is_part_of_the_answer() -> None:
+    scorer = LengthScorer()
+    prompt = TEMPLATED["chatml"].replace("{p}", PROBLEM) + "```python\n"
+    judge_of(scorer).judge([item_of(f"{prompt}{CODE}```\nDone.<|im_end|>", prompt)])
     assert scorer.calls == [[(PROBLEM, CODE)]]
 
 

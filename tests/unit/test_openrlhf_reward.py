@@ -15,10 +15,10 @@ from typer.testing import CliRunner
 from codescaler_plugin import CodeScaler, CodeScalerConfig, ConfigError
 from codescaler_plugin.cli import app
 from codescaler_plugin.config import HookConfig
-from codescaler_plugin.extraction.prompts import stated_problem
 from codescaler_plugin.integrations import reward_hook
 from codescaler_plugin.integrations.reward_hook import LocalEngine, RemoteEngine, RewardHook
 from codescaler_plugin.serving.judging import Item, Judge, item_of
+from codescaler_plugin.text.messages import stated_problem
 from tests.tiny import FailingScorer, LengthScorer, fenced
 
 CODE = fenced("x = 1")

@@ -1,6 +1,7 @@
 import logging
 from typing import Any
 
+import numpy as np
 import pytest
 
 from codescaler_plugin import CodeScaler, CodeScalerConfig, ConfigError, DataError, Judgement, ScorerError, Status
@@ -65,6 +66,12 @@ def test_empty_batch_gives_an_empty_list() -> None:
         pytest.param([{"role": "system", "content": "S"}, user("P")], "P", id="system-turn-is-no-problem"),
         pytest.param([user("old"), assistant("a"), user("P")], "P", id="last-user-turn"),
         pytest.param([user("P"), assistant("prefill")], "P", id="assistant-prefill-after-it"),
+        pytest.param([user([{"type": "image"}, {"type": "text", "text": "P"}])], "P", id="parts"),
+        pytest.param(
+            [user([{"type": "text", "text": "P"}, {"type": "image", "text": None}])], "P", id="parts-of-arrow"
+        ),
+        pytest.param([{"from": "system", "value": "S"}, {"from": "human", "value": "P"}], "P", id="sharegpt"),
+        pytest.param("<|im_start|>user\nP<|im_end|>\n<|im_start|>assistant\n", "P", id="templated"),
         pytest.param([user("P"), {"role": "system", "content": "S"}], "P", id="system-turn-at-the-end"),
     ],
 )
@@ -89,6 +96,22 @@ def test_problem_is_the_string_or_the_last_user_turn(problem: Any, text: str) ->
         pytest.param([assistant("")], Status.NO_BLOCK, id="lost-generation"),
         pytest.param([], Status.NO_BLOCK, id="no-turn"),
         pytest.param([user(VALID)], Status.NO_BLOCK, id="user-turn-only"),
+        pytest.param(None, Status.NO_BLOCK, id="null"),
+        pytest.param([assistant([{"type": "text", "text": VALID}])], Status.OK, id="parts"),
+        pytest.param([assistant([{"type": "text", "text": VALID[:9]}, VALID[9:]])], Status.OK, id="several-parts"),
+        pytest.param([assistant({"type": "output_text", "text": VALID})], Status.OK, id="one-part"),
+        pytest.param([assistant(np.array([{"type": "text", "text": VALID}]))], Status.OK, id="array-of-parts"),
+        pytest.param(np.array([assistant(VALID)]), Status.OK, id="array-of-turns"),
+        pytest.param((assistant(VALID),), Status.OK, id="tuple-of-turns"),
+        pytest.param(
+            [assistant([{"type": "thinking", "thinking": VALID}, {"type": "text", "text": "No."}])],
+            Status.NO_BLOCK,
+            id="thinking-part",
+        ),
+        pytest.param([assistant([{"type": "image"}, {"type": "text", "text": None}])], Status.NO_BLOCK, id="no-text"),
+        pytest.param([{"role": "assistant", "content": None, "tool_calls": [1]}], Status.NO_BLOCK, id="tool-calls"),
+        pytest.param([{"role": "model", "content": VALID}], Status.OK, id="role-model"),
+        pytest.param([{"from": "gpt", "value": VALID}], Status.OK, id="sharegpt"),
     ],
 )
 def test_completion_is_the_last_assistant_turn_with_content(completion: Any, status: Status) -> None:
@@ -106,11 +129,20 @@ def test_completion_is_the_last_assistant_turn_with_content(completion: Any, sta
         pytest.param([], VALID, "problem 1 has no user message", id="problem-without-turns"),
         pytest.param([{"role": "system", "content": "S"}], VALID, "problem 1 has no user", id="problem-system-only"),
         pytest.param([user("")], VALID, "problem 1 has no user", id="problem-without-content"),
-        pytest.param([user([{"type": "text"}])], VALID, "problem 1: content is list", id="problem-multimodal"),
+        pytest.param([user([{"type": "text"}])], VALID, "problem 1 has no user", id="problem-without-text"),
+        pytest.param([user([{"type": "image"}])], VALID, "problem 1 has no user", id="problem-image-only"),
+        pytest.param([user(5)], VALID, "problem 1: content is int", id="problem-content-number"),
+        pytest.param([user([5])], VALID, "problem 1: a part of the content is int", id="problem-part-number"),
+        pytest.param(" ", VALID, "problem 1 has no text", id="problem-blank"),
+        pytest.param(
+            [{"role": "bot", "content": "P"}], VALID, "problem 1 has a message with the role 'bot'", id="role"
+        ),
+        pytest.param(
+            "p", [{"role": "bot", "content": "x"}], "completion 1 has a message with the role 'bot'", id="bot"
+        ),
         pytest.param("a\ud800", VALID, "problem 1 is no valid Unicode text", id="problem-lone-surrogate"),
-        pytest.param("p", None, "completion 1 is NoneType", id="completion-none"),
         pytest.param("p", 1.5, "completion 1 is float", id="completion-number"),
-        pytest.param("p", [assistant(["x"])], "completion 1: content is list", id="completion-multimodal"),
+        pytest.param("p", [assistant(5)], "completion 1: content is int", id="completion-content-number"),
     ],
 )
 def test_bad_row_is_a_data_error_naming_it(problem: Any, completion: Any, message: str) -> None:
@@ -121,7 +153,7 @@ def test_bad_row_is_a_data_error_naming_it(problem: Any, completion: Any, messag
 def test_bad_row_is_found_before_anything_is_scored() -> None:
     scorer = LengthScorer()
     with pytest.raises(DataError):
-        scaler(scorer).judge(["p", "p"], [VALID, None])  # type: ignore[list-item]
+        scaler(scorer).judge(["p", "p"], [VALID, 7])  # type: ignore[list-item]
     assert scorer.calls == []
 
 
@@ -215,3 +247,47 @@ def test_the_errors_that_are_left_after_a_retry_are_handed_on() -> None:
 
     scaler(Once()).judge(["p"], [VALID], on_scorer_error="none", failures=failures)
     assert failures == []
+
+
+@pytest.mark.parametrize("prompt", [[], [user([{"type": "image"}])], "", "<|nobody|>user<|knows|>P<|these|>assistant"])
+def test_a_prompt_without_a_problem_is_no_end_of_the_run(prompt: Any, caplog: pytest.LogCaptureFixture) -> None:
+    failures: list[Any] = []
+    scorer = LengthScorer()
+    judgements = scaler(scorer).judge(
+        ["p", prompt, prompt], [VALID, VALID, "no"], on_scorer_error="none", failures=failures
+    )
+    assert [judgement.status for judgement in judgements] == [Status.OK, Status.OK, Status.NO_BLOCK]
+    assert [judgement.score for judgement in judgements] == [len("x = 1\n"), None, None]
+    assert [judgement.reward for judgement in judgements][1:] == [None, 0.0]
+    assert scorer.calls == [[("p", "x = 1\n")]]
+    assert "2 of 3 samples have no problem that can be read: problem 1" in caplog.text
+    assert isinstance(failures[0], DataError)
+
+
+@pytest.mark.parametrize(
+    "prompt",
+    [
+        "<|im_start|>user\nP<|im_end|>\n<|im_start|>assistant\n<think>\n",
+        [user("P"), assistant("<think>\n")],
+    ],
+)
+def test_reasoning_that_the_prompt_opened_is_no_answer(prompt: Any) -> None:
+    judgements = scaler().judge([prompt] * 2, [VALID, "Hm.\n</think>\n" + VALID])
+    assert [judgement.status for judgement in judgements] == [Status.NO_BLOCK, Status.OK]
+
+
+@pytest.mark.parametrize("prompt", ["P\n```python\n", [user("P"), assistant("Here:\n```python\n")]])
+def test_a_fence_that_the_prompt_opened_is_part_of_the_answer(prompt: Any) -> None:
+    [judgement] = scaler().judge([prompt], ["x = 1\n```\n"])
+    assert (judgement.status, judgement.code) == (Status.OK, "x = 1\n")
+
+
+def test_settings_say_what_a_prompt_opened_that_nobody_sees() -> None:
+    config = CodeScalerConfig(thinking_prefilled=True, reasoning_marks="<plan> </plan>")
+    judgements = CodeScaler(LengthScorer(), config=config).judge(
+        ["p"] * 3, [VALID, f"{VALID}</plan>{VALID}", f"{VALID}</think>{VALID}"]
+    )
+    assert [str(judgement.status) for judgement in judgements] == ["no_block", "ok", "ok"]
+    config = CodeScalerConfig(fence_prefilled=True)
+    [judgement] = CodeScaler(LengthScorer(), config=config).judge(["p"], ["x = 1\n```\n"])
+    assert judgement.code == "x = 1\n"

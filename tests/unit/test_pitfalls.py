@@ -15,9 +15,9 @@ import numpy as np
 import pytest
 
 from codescaler_plugin import CodeScaler, CodeScalerConfig, DataError, Status, extract_code, shape_reward
-from codescaler_plugin.pipeline import problem_text
 from codescaler_plugin.scoring.rendering import Renderer, Unscorable, unwrapped
 from codescaler_plugin.shaping import Shaping
+from codescaler_plugin.text.messages import problem_text
 from tests import tiny
 from tests.stubs import Known
 
@@ -212,8 +212,9 @@ def test_pitfall_35_and_36_the_problem_is_the_last_user_turn_of_messages_and_of_
     prompt = [{"role": "system", "content": "Be good."}, {"role": "user", "content": "Add."}]
     assert prompt[0]["content"] == "Be good."  # the reference's problem
     assert problem_text(prompt) == "Add."
-    with pytest.raises(DataError, match="ndarray"):
-        problem_text(np.array(prompt))  # type: ignore[arg-type]
+    assert problem_text(np.array(prompt)) == "Add."  # type: ignore[arg-type]
+    with pytest.raises(DataError, match="list"):
+        problem_text(np.array(["Add."]))  # type: ignore[arg-type]
 
 
 def test_pitfall_44_the_instructions_around_a_problem_can_be_taken_off() -> None:

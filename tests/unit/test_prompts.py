@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from jinja2 import Environment
 
 from codescaler_plugin.errors import DataError
-from codescaler_plugin.extraction.prompts import response, user_turn
+from codescaler_plugin.text.templates import response, user_turn
 
 PROBLEM = "Write solve(n).\n\nIt returns n + 1.\n    indented"
 

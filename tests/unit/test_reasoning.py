@@ -90,8 +90,10 @@ def test_reasoning_that_the_prompt_opened_and_a_limit_cut(pair: str, draft: str)
     if pair == "harmony decoded":
         pytest.skip("the prompt of a host that decodes so does not end in a mark")
     assert opening.strip() == PAIRS[pair][0].strip()
-    found = extract_code(DRAFTS[draft], opening=opening, policy="last")
-    assert found.status is Status.NO_BLOCK
+    assert extract_code(opening + DRAFTS[draft], policy="last").status is Status.NO_BLOCK
+    assert extract_code(DRAFTS[draft], thinking_prefilled=True, policy="last").status is Status.NO_BLOCK
+    whole = DRAFTS[draft] + PAIRS[pair][1] + "\n" + FINAL
+    assert extract_code(whole, thinking_prefilled=True).code == CODE
 
 
 MENTIONS = {
@@ -198,11 +200,22 @@ def test_what_a_prompt_opens(prompt: str, opening: str) -> None:
     assert prompt_opening(prompt) == opening
 
 
-def test_a_fence_that_the_prompt_opened() -> None:
-    assert extract_code("n = int(input())\nprint(n * 2)\n```\nDone.", opening="```python\n").code == CODE
-    assert extract_code("python\nn = int(input())\nprint(n * 2)\n```", opening="```").code == CODE
-    assert extract_code(FINAL, opening="```python\n").code == CODE
-    assert extract_code("n = int(input())\n", opening="```python\n").status is Status.UNCLOSED
+@pytest.mark.parametrize("policy", ["single", "last", "first", "bare"])
+def test_a_fence_that_the_prompt_opened(policy: str) -> None:
+    texts = {
+        "n = int(input())\nprint(n * 2)\n```\nDone.": "```python\n",
+        "python\nn = int(input())\nprint(n * 2)\n```": "```",
+        "python3\nn = int(input())\nprint(n * 2)\n```\n": "```",
+        FINAL: "```python\n",
+        "n = int(input())\nprint(n * 2)\n```\n\n```\n4\n```\n": "```\n",
+    }
+    for text, opening in texts.items():
+        if not (policy == "single" and text.endswith("4\n```\n")):
+            assert extract_code(opening + text, policy=policy).code == CODE
+            assert extract_code(text, policy=policy, fence_prefilled=True).code == CODE
+    assert extract_code("```python\nn = int(input())\n").status is Status.UNCLOSED
+    assert extract_code("n = int(input())\n", fence_prefilled=True).status is Status.UNCLOSED
+    assert extract_code("Here it is:\n\n" + FINAL, fence_prefilled=True).code == CODE
 
 
 def test_the_family_that_closes_gives_the_missing_mark() -> None:
