@@ -17,6 +17,7 @@ import numpy as np
 from transformers import TrainerCallback  # noqa: TID253 - it subclasses the host; only its users import it
 
 from codescaler_plugin.errors import ConfigError, DataError, SandboxError
+from codescaler_plugin.integrations.ranks import gathered
 from codescaler_plugin.integrations.trl_reward import CodeScalerReward
 from codescaler_plugin.preference.normal_form import distinct_forms
 from codescaler_plugin.preference.sandbox import run_tests
@@ -213,8 +214,12 @@ class RewardHackingMonitor(TrainerCallback):  # type: ignore[misc]
                 self._windows[name].add(value)
         metrics["warnings"] = float(len(self.warnings))
         if log_metric is not None:
-            for name, value in metrics.items():
-                log_metric(f"hacking/{name}", value)
+            found: dict[str, list[float]] = defaultdict(list)
+            for part in gathered(metrics):
+                for name, value in part.items():
+                    found[name].append(value)
+            for name, values in found.items():
+                log_metric(f"hacking/{name}", fmean(values))
 
     def _run_audit(self, texts: Sequence[str], judgements: Sequence[Judgement]) -> dict[str, float]:
         programs = [(one.code, text) for one, text in zip(judgements, texts, strict=True)]

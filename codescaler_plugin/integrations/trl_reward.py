@@ -13,6 +13,7 @@ from typing import Any
 
 from codescaler_plugin.config import CodeScalerConfig
 from codescaler_plugin.errors import ConfigError, DataError, RefusedError, ScorerError
+from codescaler_plugin.integrations.ranks import gathered
 from codescaler_plugin.pipeline import CodeScaler
 from codescaler_plugin.records import Judgement, Status
 from codescaler_plugin.scoring import Scorer
@@ -31,8 +32,10 @@ class CodeScalerReward:  # a class, not a closure: async trainers pickle the rew
     """Reward for `GRPOTrainer(reward_funcs=[CodeScalerReward()])`.
 
     Range: 0 for a completion without exactly one valid program; in (0, ∞) for a valid one; None where the reward
-    model failed twice (TRL leaves such a sample out). Never NaN or infinite. The model loads on the first call, even
-    if no completion there is valid, so that a wrong name ends a training before it has run for hours.
+    model failed twice or the prompt holds no problem. Never NaN or infinite. GRPO and RLOO leave a sample with None
+    out; OnlineDPO reads None as 0, so that with `softplus` or `sigmoid` it is never preferred to a scored one. The
+    model loads on the first call, even if no completion there is valid, so that a wrong name ends a training before it
+    has run for hours.
 
     It does not let a trainer go on without rewards. It raises where the model cannot be loaded or reached on the first
     call, where it fails on every program of the first call that has any, and where more than `max_unscored` of the
@@ -73,10 +76,12 @@ class CodeScalerReward:  # a class, not a closure: async trainers pickle the rew
         self.observers: list[Observer] = []
         self._has_loaded = False
         self._has_scored = False
+        self._has_warned = False
         self._poor_calls = 0  # in a row, with too many programs without a score
 
     def __getstate__(self) -> dict[str, Any]:  # observers and counts belong to this process
-        return {**self.__dict__, "observers": [], "_has_loaded": False, "_has_scored": False, "_poor_calls": 0}
+        fresh = {"_has_loaded": False, "_has_scored": False, "_has_warned": False, "_poor_calls": 0}
+        return {**self.__dict__, "observers": [], **fresh}
 
     def __call__(
         self,
@@ -103,6 +108,17 @@ class CodeScalerReward:  # a class, not a closure: async trainers pickle the rew
         failures: list[ScorerError | DataError] = []
         judgements = self.scaler.judge(problems, completions, on_scorer_error="none", failures=failures)
         self._check_scored(judgements, failures)
+        if log_metric is None and not self._has_warned and any(judgement.reward is None for judgement in judgements):
+            self._has_warned = True
+            logger.warning(
+                "%s: a sample has no score and gets None. OnlineDPOTrainer, and perhaps other trainers without "
+                "log_metric, reads None as 0: with shaping=%r %s",
+                self.__name__,
+                self.scaler.config.shaping,
+                "such a sample may be preferred to valid ones; take softplus or sigmoid"
+                if self.scaler.config.shaping not in ("softplus", "sigmoid")
+                else "no such sample is preferred to a scored one",
+            )
         seconds = perf_counter() - start
         if log_metric is not None:
             for metric, value in _metrics(judgements, seconds).items():
@@ -185,13 +201,16 @@ codescaler_reward = _LazyReward()
 
 
 def _metrics(judgements: list[Judgement], seconds: float) -> dict[str, float]:
-    """One number per metric. Shares are of all completions; scores are of those that have one."""
+    """One number per metric, the same names in every process. Shares are of the completions of this one.
+
+    Mean and deviation are of the scores of all processes, and missing where none has any.
+    """
     counts = Counter(judgement.status for judgement in judgements)
     scores = [one.score for one in judgements if one.score is not None and one.reward is not None]
     metrics = {f"status/{status}": counts[status] / max(len(judgements), 1) for status in Status}
     metrics["unscored"] = float(counts[Status.OK] - len(scores))
     metrics["seconds"] = seconds
-    if scores:
-        metrics["score/mean"] = fmean(scores)
-        metrics["score/std"] = pstdev(scores)
+    if together := [score for part in gathered(scores) for score in part]:
+        metrics["score/mean"] = fmean(together)
+        metrics["score/std"] = pstdev(together)
     return metrics

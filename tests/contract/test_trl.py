@@ -5,6 +5,7 @@ import json
 import math
 import multiprocessing
 import pickle
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -416,6 +417,165 @@ def test_trl_command_takes_the_reward_from_a_yaml_file(
     in_process(*TRL, "grpo", "--config", str(recipe), cwd=tmp_path)
     (table,) = (tmp_path / "run" / "completions").glob("*.parquet")
     assert list(pd.read_parquet(table)["codescaler_reward/status"]) == ["no_block"] * 4
+
+
+PARTS = {
+    "prompt": [
+        [
+            {"role": "system", "content": [{"type": "text", "text": "You write Python."}]},
+            {"role": "user", "content": [{"type": "text", "text": "Write "}, {"type": "text", "text": f"{number}."}]},
+        ]
+        for number in ("one", "two")
+    ]
+}
+
+
+PARTS_TEMPLATE = (
+    "{% for turn in messages %}<|im_start|>{{ turn.role }}\n{% if turn.content is string %}{{ turn.content }}"
+    "{% else %}{% for part in turn.content %}{{ part.text }}{% endfor %}{% endif %}<|im_end|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+
+
+@pytest.fixture(scope="module")
+def parts_policy(tiny_policy_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A policy whose chat template reads content parts, as those of Qwen3.5 and Gemma 3 do."""
+    from transformers import AutoTokenizer
+
+    folder = tmp_path_factory.mktemp("policy") / "parts"
+    shutil.copytree(tiny_policy_dir, folder)
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    tokenizer.chat_template = PARTS_TEMPLATE
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+def in_parts(reward: CodeScalerReward) -> Ghostwriter:
+    """Hands in programs as content parts."""
+
+    class Parts(Ghostwriter):
+        def __call__(self, prompts: Any, completions: Any, **columns: Any) -> list[float | None]:
+            texts = [fenced(CODES[number % 4]) for number in range(len(completions))]
+            parts = [[{"role": "assistant", "content": [{"type": "text", "text": text}]}] for text in texts]
+            self.calls.append({"prompts": prompts})
+            self.rewards.append(self.reward(prompts, parts, **columns))
+            return self.rewards[-1]
+
+    return Parts(reward)
+
+
+@pytest.mark.parametrize("kind", ["grpo", "rloo"])
+def test_content_parts_are_read_as_their_text(parts_policy: Path, tmp_path: Path, kind: str) -> None:
+    scorer = LengthScorer()
+    reward = in_parts(CodeScalerReward(scorer=scorer, shaping="raw"))
+    train(kind, parts_policy, tmp_path, [reward], PARTS)
+    assert isinstance(reward.calls[0]["prompts"][0][1]["content"], list)
+    assert {problem for problem, _ in scorer.calls[0]} <= {"Write one.", "Write two."}
+    assert sorted(reward.rewards[0]) == [6.0, 7.0, 8.0, 9.0]
+
+
+def test_online_dpo_with_content_parts(parts_policy: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    online = pytest.importorskip("trl.experimental.online_dpo")
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    scorer = LengthScorer()
+    reward = in_parts(CodeScalerReward(scorer=scorer, shaping="raw"))
+    config = online.OnlineDPOConfig(
+        output_dir=str(tmp_path),
+        use_cpu=True,
+        bf16=False,
+        gradient_checkpointing=False,
+        report_to="none",
+        disable_tqdm=True,
+        save_strategy="no",
+        logging_steps=1,
+        max_steps=1,
+        max_new_tokens=8,
+        per_device_train_batch_size=2,
+    )
+    trainer = online.OnlineDPOTrainer(
+        model=AutoModelForCausalLM.from_pretrained(parts_policy),
+        reward_funcs=[reward],
+        args=config,
+        processing_class=AutoTokenizer.from_pretrained(parts_policy, padding_side="left"),
+        train_dataset=Dataset.from_dict(PARTS),
+    )
+    trainer.train()
+    assert {problem for problem, _ in scorer.calls[0]} == {"Write one.", "Write two."}
+    assert sorted(reward.rewards[0]) == [6.0, 7.0, 8.0, 9.0]
+    assert math.isfinite(trainer.state.log_history[0]["objective/scores"])
+
+
+def test_a_host_that_reads_none_as_0_is_warned(caplog: pytest.LogCaptureFixture) -> None:
+    class Half(LengthScorer):
+        def score(self, items: Any) -> list[float | None]:
+            return [None, *super().score(items[1:])]
+
+    reward = CodeScalerReward(scorer=Half(), shaping="raw")
+    for _ in range(2):
+        reward(prompts=["p"] * 4, completions=[fenced(code) for code in CODES], trainer_state=object())
+    warned = [record for record in caplog.records if "reads None as 0" in record.message]
+    assert len(warned) == 1
+    caplog.clear()
+    reward(prompts=["p"] * 4, completions=[fenced(code) for code in CODES], log_metric=lambda *_: None)
+    assert "reads None as 0" not in caplog.text
+
+
+class Shown:
+    """An environment that shows its problem in parts."""
+
+    def reset(self, **_: Any) -> Any:
+        return [{"type": "text", "text": " It reads n."}]
+
+    def look(self) -> str:
+        """Look at the problem.
+
+        Returns:
+            The problem.
+        """
+        return "n"
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_an_environment_that_returns_parts(tiny_policy_dir: Path, tmp_path: Path) -> None:
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    scorer = LengthScorer()
+    reward = in_parts(CodeScalerReward(scorer=scorer, shaping="raw"))
+    tokenizer = AutoTokenizer.from_pretrained(tiny_policy_dir)
+    data = {"prompt": [[{"role": "user", "content": "Write one."}], [{"role": "user", "content": "Write two."}]]}
+    trainer = GRPOTrainer(
+        AutoModelForCausalLM.from_pretrained(tiny_policy_dir),
+        processing_class=tokenizer,
+        reward_funcs=[reward],
+        args=GRPOConfig(output_dir=str(tmp_path), **SETTINGS),
+        train_dataset=Dataset.from_dict(data),
+        environment_factory=Shown,
+    )
+    trainer.train()
+    assert isinstance(reward.calls[0]["prompts"][0][-1]["content"], list)
+    assert {problem for problem, _ in scorer.calls[0]} <= {"Write one. It reads n.", "Write two. It reads n."}
+    assert sorted(reward.rewards[0]) == [6.0, 7.0, 8.0, 9.0]
+
+
+def test_every_rank_logs_the_same_metrics_though_one_has_no_valid_program(
+    tiny_policy_dir: Path, tiny_rm_dir: Path, tmp_path: Path
+) -> None:
+    script = Path(__file__).with_name("two_ranks.py")
+    in_process(
+        *("-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", str(script)),
+        *(str(tiny_policy_dir), str(tiny_rm_dir), str(tmp_path), "invalid"),
+        cwd=tmp_path,
+    )
+    first, second = (json.loads((tmp_path / f"rank-{rank}.json").read_text()) for rank in range(2))
+    ((one,), (two,)) = first["calls"], second["calls"]
+    assert one["rewards"] == [6.0, 7.0, 8.0, 9.0]
+    assert two["rewards"] == [0.0] * 4
+    assert one["metrics"].keys() == two["metrics"].keys()
+    assert one["metrics"]["length/score/mean"] == two["metrics"]["length/score/mean"] == 7.5
+    assert first["log"][0]["length/score/mean"] == 7.5
+    assert first["log"][0]["length/status/ok"] == 0.5
+    assert not [name for name in one["metrics"] if name.startswith("model/score")]
 
 
 def test_group_split_over_two_ranks_is_scored_slice_by_slice(

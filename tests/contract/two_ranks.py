@@ -1,6 +1,7 @@
 """One GRPO step in each of two processes; started by test_trl.py.
 
-Arguments: policy, reward model, folder for one file per rank that holds what the rank's reward saw and gave.
+Arguments: policy, reward model, folder for one file per rank that holds what the rank's reward saw and gave; `invalid`
+if the programs of the second rank are to be none.
 """
 
 import json
@@ -15,7 +16,7 @@ from trl import GRPOConfig, GRPOTrainer
 from codescaler_plugin import CodeScalerReward
 from tests.tiny import LengthScorer, fenced
 
-policy, reward_model, folder = sys.argv[1:]
+policy, reward_model, folder, *invalid = sys.argv[1:]
 rank = int(os.environ["RANK"])
 calls: list[dict[str, Any]] = []
 
@@ -25,8 +26,17 @@ class Watched(CodeScalerReward):
 
     def __call__(self, prompts: Any, completions: Any, **columns: Any) -> list[float | None]:
         written = [fenced("x" * (4 * rank + number + 1) + " = 1") for number in range(len(prompts))]
-        rewards = super().__call__(prompts, written, **columns)
-        calls.append({"prompts": prompts, "rewards": rewards})
+        if invalid and rank == 1:
+            written = ["I cannot."] * len(prompts)
+        metrics: dict[str, float] = {}
+        log_metric = columns.pop("log_metric")
+
+        def both(name: str, value: float) -> None:
+            metrics[name] = value
+            log_metric(name, value)
+
+        rewards = super().__call__(prompts, written, log_metric=both, **columns)
+        calls.append({"prompts": prompts, "rewards": rewards, "metrics": metrics})
         return rewards
 
 
