@@ -149,7 +149,8 @@ class CodeScalerConfig:
 class HookConfig:
     """Settings of the files of `codescaler where` alone, each a variable `CODESCALER_<NAME>`.
 
-    With `url`, the servers' settings hold for all else but `api_key`; without, those of `CodeScalerConfig` here.
+    With `url`, the servers' settings hold for all that is not named here (the prompt is taken apart here); without,
+    those of `CodeScalerConfig` here.
 
     Attributes:
         url: codescaler servers, `http://host:port`, several divided by commas; None: the model of `CODESCALER_MODEL`
@@ -158,14 +159,19 @@ class HookConfig:
         patience: seconds in which a sample is tried again at servers that fail. A model of this process gets one more
             try.
         api_key: of the servers.
+        prompt_template: see `CodeScalerConfig`.
+        reasoning_marks: see `CodeScalerConfig`.
     """
 
     url: str | None = None
     fallback: float = 0.0
     patience: float = 60.0
     api_key: str | None = None
+    prompt_template: str | None = None
+    reasoning_marks: str | None = None
 
     def __post_init__(self) -> None:
+        checked_marks(self.reasoning_marks)
         for name in ("fallback", "patience"):
             if not math.isfinite(getattr(self, name)):
                 raise ConfigError(f"{name} is {getattr(self, name)}: expected a finite number")
@@ -184,7 +190,8 @@ class HookConfig:
             if variable in environ:
                 _not_empty(variable, environ[variable])
                 try:
-                    values[name] = environ[variable] if name in ("url", "api_key") else float(environ[variable])
+                    is_number = name in ("fallback", "patience")
+                    values[name] = float(environ[variable]) if is_number else environ[variable]
                 except ValueError:
                     raise ConfigError(f"{variable} is {environ[variable]!r}: expected a number") from None
         return cls(**values)

@@ -14,8 +14,9 @@ from codescaler_plugin.extraction import extract_all, prompt_opening
 from codescaler_plugin.records import Extraction, Judgement, Status
 from codescaler_plugin.scoring import Scorer, load_scorer
 from codescaler_plugin.scoring.rendering import unwrapped
+from codescaler_plugin.text.derivation import template_of
 from codescaler_plugin.text.messages import Text, completion_text, continued_text, problem_text
-from codescaler_plugin.text.templates import Template, template_of
+from codescaler_plugin.text.templates import Template
 
 logger = logging.getLogger(__name__)
 
@@ -96,10 +97,17 @@ class CodeScaler:
         answers = [completion_text(completion, f"completion {row}") for row, completion in enumerate(completions)]
         texts: list[str] = []
         unread: dict[int, DataError] = {}
-        for row, problem in enumerate(problems):
+        known: dict[str, tuple[str, str]] = {}  # of the prompts that are text: a group has one
+        for row, prompt in enumerate(problems):
             try:
-                texts.append(self._problem(problem, f"problem {row}"))
-                answers[row] = prompt_opening(continued_text(problem), self.config.reasoning_marks) + answers[row]
+                read = known.get(prompt) if isinstance(prompt, str) else None
+                if read is None:
+                    problem = self._problem(prompt, f"problem {row}")
+                    read = problem, prompt_opening(continued_text(prompt), self.config.reasoning_marks)
+                if isinstance(prompt, str):
+                    known[prompt] = read
+                texts.append(read[0])
+                answers[row] = read[1] + answers[row]
             except DataError as error:
                 if on_scorer_error == "raise":
                     raise

@@ -48,6 +48,13 @@ def extract(
     language: Annotated[str, typer.Option(help="Language the code must be in, or 'any'.")] = "python",
     policy: Annotated[str, typer.Option(help="Which block counts: single, last, first or bare.")] = "single",
     explain: Annotated[bool, typer.Option(help="Say in a sentence why each status is what it is.")] = False,
+    reasoning_marks: Annotated[
+        str | None, typer.Option(help="Further marks of reasoning, such as '<plan> </plan>'.")
+    ] = None,
+    thinking_prefilled: Annotated[
+        bool, typer.Option("--thinking-prefilled", help="The prompts open the reasoning.")
+    ] = False,
+    fence_prefilled: Annotated[bool, typer.Option("--fence-prefilled", help="The prompts open the fence.")] = False,
     text: Annotated[bool, typer.Option("--text", help="FILE is one completion; print its code.")] = False,
     output: Output = None,
     strict: Strict = False,
@@ -65,6 +72,13 @@ def extract(
     from codescaler_plugin.extraction import extract_all, extract_code
     from codescaler_plugin.text.messages import completion_text
 
+    settings: dict[str, Any] = {
+        "language": language,
+        "policy": policy,
+        "reasoning_marks": reasoning_marks,
+        "thinking_prefilled": thinking_prefilled,
+        "fence_prefilled": fence_prefilled,
+    }
     with reported(), open_output(output, [source]) as sink:
         if text:
             completion = io.TextIOWrapper(source, "utf-8-sig", "surrogateescape").read()
@@ -72,17 +86,17 @@ def extract(
                 completion.encode()
             except UnicodeEncodeError as error:
                 raise DataError(f"{source.name} is not UTF-8 at character {error.start}") from None
-            whole = extract_code(completion, language=language, policy=policy, explain=True)
+            whole = extract_code(completion, **settings, explain=True)
             if not whole.code:
                 raise DataError(f"{whole.status}: {whole.explanation}")
             print(whole.code, end="", file=sink)
             return
-        extract_code("", language=language, policy=policy)  # a wrong setting is an error before the first line
+        extract_code("", **settings)  # a wrong setting is an error before the first line
         counts: Counter[str] = Counter()
         complete = True
         for rows, count in chunks(source, ("completion",), "extracting", strict=strict):
             texts = [completion_text(row["completion"]) for row in rows]
-            extractions = extract_all(texts, language=language, policy=policy, explain=explain)
+            extractions = extract_all(texts, **settings, explain=explain)
             _write(sink, rows, extractions, leave_out=() if explain else ("explanation",))
             counts.update(str(extraction.status) for extraction in extractions)
             complete &= len(rows) == count

@@ -192,6 +192,17 @@ def _info_word(text: str) -> str:
     return tagged if tagged in LANGUAGES else ""
 
 
+def _is_fence_alone(block: Block) -> bool:
+    """A fence at the end that nothing follows: a fence too many."""
+    return not (block.closed or block.info or block.text.strip())
+
+
+def _misplaced_fence(answer: str, before: int) -> int:
+    """The first line above another with a fence's characters in it; 0 if there is none."""
+    lines = answer.split("\n")[: before - 1]
+    return next((number for number, line in enumerate(lines, 1) if "```" in line or "~~~" in line), 0)
+
+
 _Found = tuple[str, str, Status, str]  # code, its language, status, a sentence that explains the status
 
 
@@ -225,12 +236,18 @@ class _Reader:
         return self._best(found, answer, blocks if self.policy == "first" else blocks[::-1])
 
     def _single(self, found: Answer, answer: str, blocks: list[Block]) -> _Found:
-        if len(blocks) > 1 and not (blocks[-1].closed or blocks[-1].info or blocks[-1].text.strip()):
+        if len(blocks) > 1 and _is_fence_alone(blocks[-1]):
             blocks = blocks[:-1]  # a fence too many, at the end, opens nothing
         if len(blocks) > 1:
             lines = ", ".join(str(block.line) for block in blocks[:5]) + (", ..." if len(blocks) > 5 else "")
             sentence = f"The answer has {len(blocks)} fenced blocks (at its lines {lines}); exactly one is expected."
             return "", self.asked, Status.MULTIPLE_BLOCKS, sentence
+        if blocks and _is_fence_alone(blocks[0]) and (line := _misplaced_fence(answer, blocks[0].line)):
+            sentence = (
+                f"The fence at line {line} of the answer stands behind other text: it opens a block at the start of "
+                "its own line alone."
+            )
+            return "", self.asked, Status.UNCLOSED, sentence
         return self._block(blocks[0]) if blocks else self._no_block(found, answer)
 
     def _best(self, found: Answer, answer: str, blocks: list[Block]) -> _Found:

@@ -25,6 +25,7 @@ from codescaler_plugin.errors import ConfigError, DataError, RefusedError, Score
 from codescaler_plugin.records import Status
 from codescaler_plugin.scoring.http_pool import HttpPool
 from codescaler_plugin.serving.judging import Item, Judge, probability, problem_and_completion
+from codescaler_plugin.text.derivation import template_of
 
 logger = logging.getLogger(__name__)
 
@@ -110,14 +111,24 @@ class RemoteEngine:
     Args:
         urls: `http://host:port`, several divided by commas; batches go to them in turn.
         api_key: of the servers; None: none.
+        prompt_template: see `CodeScalerConfig`, as the next.
+        reasoning_marks: as there.
 
     Raises:
-        ConfigError: a URL without scheme or host.
+        ConfigError: a URL without scheme or host, or a template that cannot be used.
     """
 
     slots = _SLOTS
 
-    def __init__(self, urls: str, api_key: str | None = None) -> None:
+    def __init__(
+        self,
+        urls: str,
+        api_key: str | None = None,
+        prompt_template: str | None = None,
+        reasoning_marks: str | None = None,
+    ) -> None:
+        self._template = None if prompt_template is None else template_of(prompt_template)
+        self._marks = reasoning_marks
         self._headers = {} if api_key is None else {"Authorization": f"Bearer {api_key}"}
         self._pool = HttpPool(urls, retries=0, headers=self._headers)  # the hook tries again
         self._turns = count()
@@ -137,7 +148,8 @@ class RemoteEngine:
         samples: dict[int, dict[str, str]] = {}
         for place, item in enumerate(items):
             try:
-                samples[place] = _sample(item)
+                problem, completion = problem_and_completion(item, self._template, self._marks)
+                samples[place] = {"problem": problem, "completion": completion}
             except DataError as error:
                 judged[place] = Judged(None, None, f"data: {error}")
         parts = [list(samples)] if samples else []
@@ -228,14 +240,17 @@ class RewardHook:
         settings = HookConfig.from_env(environ)
         if settings.url is None:
             rest = {name: text for name, text in environ.items() if name not in HOOK_VARIABLES}
-            return cls(LocalEngine(CodeScalerConfig.from_env(rest, api_key=settings.api_key)), settings)
+            shared = {name: getattr(settings, name) for name in ("api_key", "prompt_template", "reasoning_marks")}
+            return cls(LocalEngine(CodeScalerConfig.from_env(rest, **shared)), settings)
         idle = sorted(name for name in environ if name.startswith(PREFIX) and name not in HOOK_VARIABLES)
         if idle:
             raise ConfigError(
                 f"{', '.join(idle)} would have no effect with CODESCALER_URL: set it where the server is started, "
                 "and unset it here"
             )
-        return cls(RemoteEngine(settings.url, settings.api_key), settings)
+        return cls(
+            RemoteEngine(settings.url, settings.api_key, settings.prompt_template, settings.reasoning_marks), settings
+        )
 
     def rewards(self, items: Sequence[Item]) -> list[Rewarded]:
         """One reward per sample, same order. Raises nothing for what is wrong with a sample or the reward model."""
@@ -316,12 +331,6 @@ class _Call:
 def hook() -> RewardHook:
     """The one of this process, as its `CODESCALER_*` variables describe it."""
     return RewardHook.from_env()
-
-
-def _sample(item: Item) -> dict[str, str]:
-    """As /v1/score reads it."""
-    problem, completion = problem_and_completion(item)
-    return {"problem": problem, "completion": completion}
 
 
 def _judged(answer: Any, expected: int) -> list[Judged]:

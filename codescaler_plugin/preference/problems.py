@@ -30,6 +30,7 @@ from codescaler_plugin.data.rows import dumps, loads
 from codescaler_plugin.errors import ConfigError, DataError
 from codescaler_plugin.preference.rollouts import id_of, rows_of
 from codescaler_plugin.records import CallTest, Problem, ScriptTest, StdioTest
+from codescaler_plugin.text.lines import lines_with_ends
 from codescaler_plugin.text.messages import problem_text
 
 Row = Mapping[str, Any]
@@ -135,7 +136,7 @@ def _before(prompt: str, entry: str) -> str:
         tree = _tree(prompt.rstrip() + "\n    pass\n")
     for node in tree.body:
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.name == entry:
-            return "".join(prompt.splitlines(keepends=True)[: node.lineno - 1 - len(node.decorator_list)])
+            return "".join(lines_with_ends(prompt)[: node.lineno - 1 - len(node.decorator_list)])
     return ""
 
 

@@ -11,6 +11,7 @@ from random import Random
 
 from codescaler_plugin.extraction.validity import MAX_CODE_CHARS
 from codescaler_plugin.preference.normal_form import is_text, parse
+from codescaler_plugin.text.lines import lines_of
 
 Change = Callable[[str, Random], str | None]
 _Site = Callable[[], None]
@@ -269,7 +270,7 @@ def _before_statements(code: str, lines: list[tuple[float, str]]) -> str | None:
     tree = parse(code)
     if tree is None:
         return None
-    text = code.splitlines()
+    text = lines_of(code)
     places = sorted(
         {
             statement.lineno
@@ -364,7 +365,7 @@ def reformat(code: str, rng: Random) -> str | None:
     if plain is None:
         return None
     lines = []
-    for line in plain.splitlines():
+    for line in lines_of(plain):
         bare = line.lstrip(" ")
         depth = (len(line) - len(bare)) // 4
         if blank and depth == 1 and bare.startswith(("for ", "while ", "if ", "return ")):

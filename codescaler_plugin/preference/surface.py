@@ -17,16 +17,17 @@ from zlib import crc32
 from codescaler_plugin.errors import ConfigError
 from codescaler_plugin.records import PreferencePair
 from codescaler_plugin.scoring.loading import load_errors
+from codescaler_plugin.text.lines import lines_of
 
 _NAME = re.compile(r"[^\W\d]\w*")
 
 
 def _indents(code: str) -> list[int]:
-    return [len(line) - len(line.lstrip()) for line in code.splitlines() if line[:1].isspace() and line.strip()]
+    return [len(line) - len(line.lstrip()) for line in lines_of(code) if line[:1].isspace() and line.strip()]
 
 
 def _share(code: str, test: Callable[[str], bool]) -> float:
-    lines = [line.strip() for line in code.splitlines()]
+    lines = [line.strip() for line in lines_of(code)]
     return sum(map(test, lines)) / max(1, len(lines))
 
 
@@ -36,8 +37,8 @@ def _mean(values: Sequence[int]) -> float:
 
 FEATURES: dict[str, Callable[[str], float]] = {
     "characters": lambda code: float(len(code)),
-    "lines": lambda code: float(len(code.splitlines())),
-    "characters per line": lambda code: _mean([len(line) for line in code.splitlines()]),
+    "lines": lambda code: float(len(lines_of(code))),
+    "characters per line": lambda code: _mean([len(line) for line in lines_of(code)]),
     "comment lines": lambda code: _share(code, lambda line: line.startswith("#")),
     "docstrings": lambda code: float(code.count('"""') + code.count("'''")),
     "empty lines": lambda code: _share(code, lambda line: not line),

@@ -63,7 +63,12 @@ def item_of(query: str, prompt: str, label: object = None) -> Item:
         prompt: templated; may be empty.
         label: whatever the dataset has; see `stated_problem`.
     """
-    return Item("query", prompt, query, stated_problem(label))
+    try:
+        stated = stated_problem(label)
+    except DataError as error:
+        logger.warning("a label's problem cannot be read, that of the prompt is taken: %s", error)
+        stated = None
+    return Item("query", prompt, query, stated or None)
 
 
 def problem_and_completion(

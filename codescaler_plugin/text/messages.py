@@ -85,8 +85,11 @@ def continued_text(prompt: Text) -> str:
 def stated_problem(label: object) -> str | None:
     """The problem in a dataset's label: in a dict or its JSON, what is named problem, question or question_content.
 
-    That may be text or messages. None for any other label, such as an answer or a list of tests. A name such as
-    `input` is not looked for: in a test it is what the program reads.
+    That may be text or messages; empty if the messages hold no text. None for any other label, such as an answer or a
+    list of tests. A name such as `input` is not looked for: in a test it is what the program reads.
+
+    Raises:
+        DataError: messages with a role that nobody knows.
     """
     if isinstance(label, str) and label.lstrip().startswith("{"):
         try:
@@ -100,7 +103,7 @@ def stated_problem(label: object) -> str | None:
         if isinstance(value, str) and value.strip():
             return value
         if isinstance(value, Sequence) and not isinstance(value, str) and value and isinstance(value[0], Mapping):
-            return problem_text(value, f"{name} of the label")
+            return user_text(value, f"{name} of the label")
     return None
 
 

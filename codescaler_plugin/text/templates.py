@@ -4,8 +4,7 @@ Hosts hand over prompts as text that a chat template has made (OpenRLHF, verl, s
 that are templated already). Two sources say how to undo it:
 
 - `_FAMILIES`, a table of the marks of public model families. No tokenizer is needed.
-- `template_of`, which derives the marks from the policy's own tokenizer or Jinja template: it renders conversations of
-  known words and reads off what stands around them.
+- `text.derivation`, which reads the marks off what the policy's own tokenizer or Jinja template renders.
 
 A text is cut into turns from the left. A header counts only where a turn may begin: at the start of the text, or right
 behind the mark that ends the turn before. So a problem may mention the marks of its own template. What stays:
@@ -22,29 +21,27 @@ behind the mark that ends the turn before. So a problem may mention the marks of
 """
 
 import re
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
-from functools import lru_cache
-from pathlib import Path
-from typing import Any
+from dataclasses import dataclass
 
-from codescaler_plugin.errors import ConfigError, DataError
-
-Message = dict[str, Any]
-Render = Callable[..., str]
+from codescaler_plugin.errors import DataError
 
 _NEVER = r"(?!)"
-_PADDING_MARKS = (  # what begins a text besides turns, and what hosts (OpenRLHF up to 0.5) pad with on the left
+PADDING_MARKS = (  # what begins a text besides turns, and what hosts (OpenRLHF up to 0.5) pad with on the left
     r"<(?:/?s|bos|eos|pad|unk|sop|PAD|BOS_TOKEN|EOS_TOKEN|seed:pad|begin_of_document|"
     r"\|(?:begin_?of_?text|end_?of_?text|startoftext|eot_id|eot|im_end|finetune_right_pad(?:_id)?|pad|bos|eos)\||"
     r"｜(?:hy_)?(?:begin▁of▁sentence|end▁of▁sentence|▁pad▁)｜)>|\[(?:PAD|BOS|gMASK)\](?:sop)?|\]~!b\["
 )
 _GAP = r"\s{0,8}(?:(?:<s>|<bos>|<\|begin_of_text\|>|<｜begin▁of▁sentence｜>)\s{0,8})?"  # between two turns
-_LAST = r"\s{0,8}(?:(?:</s>|<eos>|<\|endoftext\|>|<｜end▁of▁sentence｜>)\s{0,8})?\Z"  # a text without one ends so
+LAST = r"\s{0,8}(?:(?:</s>|<eos>|<\|endoftext\|>|<｜end▁of▁sentence｜>)\s{0,8})?\Z"  # a text without one ends so
 _END_OF_LINE = r"\n?"
-_PREFILL = (  # what a generation prompt may begin the answer with
+PREFILL = (  # what a generation prompt may begin the answer with
     r"(?:\s{0,4}(?:</?(?:seed:)?think>|<seed:cot_budget_reflect>|<\|channel>thought\n<channel\|>|"
     r"<\|START_(?:RESPONSE|THINKING)\|>|<\|END_THINKING\|>)){0,4}\s{0,4}\Z"
+)
+END_MARKS = (
+    r"<\|[\w.:/-]{1,40}\|>|<｜[^<>｜\s]{1,40}｜>|\[\|[a-z_]{2,30}\|\]|</s>|<(?:eo[shmapd]|EOD|pad|PAD|unk)>|"
+    r"<end_of_(?:turn|utterance|sentence|text)>|<turn\|>|<channel\|>|<end_code>|<EOS_TOKEN>|<seed:(?:eos|pad)>|"
+    r"<(?:reserved_|unused|extra_id_|SPECIAL_)\d{1,4}>|\[(?:EOS|PAD|/INST)\]|\[e~\["
 )
 _TAIL = 512  # characters in which a generation prompt is looked for
 
@@ -62,12 +59,13 @@ class Template:
         last: end of the last turn, at the end of a text without a generation prompt.
         closing: a generation prompt, at the end of the text.
         reply: header of an assistant's turn, for texts that are cut from the left.
+        ends: marks at the end of a text that are no part of an answer.
+        needs: what must follow the first header somewhere, for marks that other templates or prose have too.
         system: a system text inside a user's turn, at its beginning.
         alternates: the template refuses two user turns in a row, so that a user's header in one is text.
         loose: a text that ends with a generation prompt may begin with anything.
         closed: only a text that ends with a generation prompt is of this template.
         prose: the marks are prose elsewhere: they say nothing about a text that is not of this template.
-        ends: plain marks of this template that end an answer, besides the general ones.
         bare: what is left of the template when special tokens are not decoded.
         vague: a text without special tokens whose turns cannot be told apart.
     """
@@ -79,21 +77,29 @@ class Template:
     last: re.Pattern[str]
     closing: re.Pattern[str]
     reply: re.Pattern[str]
+    ends: re.Pattern[str]
+    needs: re.Pattern[str] | None = None
     system: re.Pattern[str] | None = None
     alternates: bool = False
     loose: bool = False
     closed: bool = False
     prose: bool = False
-    ends: tuple[str, ...] = ()
     bare: "Template | None" = None
     vague: re.Pattern[str] | None = None
 
 
-def _padding(marks: str) -> re.Pattern[str]:
+def padding_of(marks: str) -> re.Pattern[str]:
+    """What may stand before the first turn, of a regular expression of its marks."""
     return re.compile(rf"\s*+(?:(?:{marks})\s*+)*+")
 
 
-_PADDING = _padding(_PADDING_MARKS)
+def ends_of(marks: str) -> re.Pattern[str]:
+    """What may stand behind an answer, of a regular expression of its marks."""
+    return re.compile(rf"(?:(?:{marks})\s*+)++\Z")
+
+
+_PADDING = padding_of(PADDING_MARKS)
+_ENDS = ends_of(END_MARKS)
 
 
 def _family(
@@ -121,22 +127,23 @@ def _family(
         other: header of another turn.
         lead: what a system text without a header stands behind.
         before: what must stand before the first header.
-        needs: what must follow the first header somewhere, for marks that other families or prose have too.
+        needs: see `Template`.
         system: see `Template`, as the two below.
         alternates: see `Template`.
         loose: see `Template`.
         prose: the marks are prose elsewhere. Without `needs`, only a text with a generation prompt is of the family.
     """
     headers = rf"(?P<user>{user})|(?P<reply>{reply})|(?P<other>{other})"
-    needed = rf"(?=[\s\S]*?(?:{needs}))" if needs else ""
     return Template(
         name=name,
         padding=_PADDING,
-        opening=re.compile(rf"{before}(?:{headers}|(?P<lead>{lead})){needed}"),
+        opening=re.compile(rf"{before}(?:{headers}|(?P<lead>{lead}))"),
         boundary=re.compile(rf"(?:{end}){_GAP}(?:{headers})" if end else headers),
-        last=re.compile(rf"(?:{end or _END_OF_LINE}){_LAST}"),
-        closing=re.compile(rf"(?:{reply}){_PREFILL}"),
+        last=re.compile(rf"(?:{end or _END_OF_LINE}){LAST}"),
+        closing=re.compile(rf"(?:{reply}){PREFILL}"),
         reply=re.compile(reply),
+        ends=_ENDS,
+        needs=re.compile(needs) if needs else None,
         system=re.compile(system) if system else None,
         alternates=alternates,
         loose=loose,
@@ -304,6 +311,7 @@ _FAMILIES = (
         r"\n?<(?:extra_id_1|SPECIAL_11)>Assistant\n",
         other=r"<(?:extra_id_0|SPECIAL_10)>System\n",
     ),
+    _family("monarch", r"(?<=<s>)user\n", r"(?<=<s>)assistant\n", r"</s>", r"(?<=<s>)system\n"),
     _family("baichuan", r"<reserved_10[26]>", r"<reserved_10[37]>"),
     _family("internlm 1", r"<\|User\|>:", r"<\|Bot\|>:", r"<eo[ah]>", r"<\|System\|>:"),
     _family(
@@ -369,22 +377,16 @@ _BARE = tuple(
     for before, after in (("\n", "\n(?!\n)"), ("", "\n\n"))
 )
 
-_MARK = r"(?:<\|[A-Za-z][\w.:/-]{0,39}\|>|<｜[^<>｜\s]{1,40}｜>|\[\|[a-z_]{2,30}\|\])"
-_ROLE_WORD = r"(?:system|user|human|assistant|developer|prompter|tool|model|chatbot|bot|ai)"
-_ROLE_MARK = rf"[<\[][|｜](?:\w{{1,20}}_)?(?i:{_ROLE_WORD})(?:_\w{{1,20}})?[|｜][>\]]"
+_MARK = r"(?:<\|[A-Za-z][\w.:/-]{0,39}\|>|<｜[^<>｜\s]{1,40}｜>)"
+_ASSISTANT = r"(?i:assistant|chatbot|bot|model|ai|gpt|response)"
+_SPEAKER = rf"[<\[][|｜](?:\w{{1,20}}_)?{_ASSISTANT}(?:_\w{{1,20}})?[|｜][>\]]"
+# Prose writes a space or a full stop behind a mark at its beginning, and a space before one at its end.
 _UNKNOWN_START = re.compile(
-    rf"(?P<mark>{_ROLE_MARK})(?=\n|[^\s.,;:'\"`)])|(?P<other>{_MARK})(?:\n|{_MARK}|(?i:{_ROLE_WORD})(?:\s{{0,4}}{_MARK}|\s?\n|:))"
+    rf"({_MARK}|\[\|(?:system|user|human|prompter)\|\])(?=\n|[^\s.,;:!?'\"`()\[\]{{}}/\\|*+-])"
 )
-_UNKNOWN_END = re.compile(
-    rf"(?:\A|(?<=\S)|(?<=\n))(?P<mark>[<\[][|｜](?:\w{{1,20}}_)?(?i:assistant|chatbot|bot|model|ai)(?:_\w{{1,20}})?[|｜][>\]]"
-    rf"|{_MARK}(?i:assistant|chatbot|bot|model|ai)(?:{_MARK}|\n|\Z)){_PREFILL}"
-)
+_UNKNOWN_BOTH = re.compile(rf"({_MARK})(?=[\s\S]*{_SPEAKER}\s{{0,4}}\Z)")
+_UNKNOWN_END = re.compile(rf"(?<![ ])({_SPEAKER}|{_MARK}{_ASSISTANT}(?:{_MARK}|\n|\Z)){PREFILL}")
 
-_END_MARKS = re.compile(
-    r"(?:(?:<\|[\w.:/-]{1,40}\|>|<｜[^<>｜\s]{1,40}｜>|\[\|[a-z_]{2,30}\|\]|</s>|<(?:eo[shmapd]|EOD|pad|PAD|unk)>|"
-    r"<end_of_(?:turn|utterance|sentence|text)>|<turn\|>|<channel\|>|<end_code>|<EOS_TOKEN>|<seed:(?:eos|pad)>|"
-    r"<(?:reserved_|unused|extra_id_|SPECIAL_)\d{1,4}>|\[(?:EOS|PAD|/INST)\]|\[e~\[)\s*+)++\Z"
-)
 _SEARCHED = 256  # characters at a time
 _SHARED = 24  # characters of the prompt's end that find it in a query
 _TRIES = 64  # places of a query where that end is looked at: a prompt ends with its generation prompt
@@ -403,9 +405,9 @@ def user_turn(text: str, offender: str = "prompt", template: Template | None = N
             cannot be told apart, or begins or ends with the marks of no template known.
     """
     own = [form for form in (template, template and template.bare) if form is not None]
-    start = _start(text, _PADDING)
+    start = start_of(text, _PADDING)
     for candidate in (*own, *_FAMILIES):
-        begin = start if candidate.padding is _PADDING else _start(text, candidate.padding)
+        begin = start if candidate.padding is _PADDING else start_of(text, candidate.padding)
         if (turn := _last_user_turn(text, begin, candidate, offender)) is not None:
             return turn
     if template is not None and template.vague is not None and template.vague.match(text):
@@ -413,7 +415,8 @@ def user_turn(text: str, offender: str = "prompt", template: Template | None = N
             f"{offender} is of {template.name} without its special tokens, and what is left does not divide the "
             "turns: hand over the prompt with special tokens, as messages, or the problem in a column"
         )
-    _refuse_unknown_marks(_UNKNOWN_START.match(text, start), "begins", offender, template)
+    begins = _UNKNOWN_START.match(text, start) or _UNKNOWN_BOTH.match(text, start)
+    _refuse_unknown_marks(begins, "begins", offender, template)
     tail = text[-_TAIL:]
     for candidate in (*own, *_FAMILIES):
         if not candidate.prose and (closing := candidate.closing.search(tail)) and not _spaced(tail, closing.start()):
@@ -435,33 +438,31 @@ def response(query: str, prompt: str, template: Template | None = None) -> str:
     of the given template, of the prompt's, or of any known one. Else all of it. The marks behind it, which end the
     turn or (up to OpenRLHF 0.5) pad the batch, are no part of it.
     """
+    marks = template.ends if template else _ENDS
     if prompt and query.startswith(prompt):
-        return _without(query[len(prompt) :], template)
+        return _without(query[len(prompt) :], marks)
     if (cut := _end_of_cut_prompt(query, prompt)) is not None:
-        return _without(query[cut:], template)
-    start = _start(prompt or query, _PADDING)
-    families = [family for family in _FAMILIES if family.opening.match(prompt or query, start)]
-    templates = [template] if template else families or _FAMILIES
-    ends = [mark.end() for t in templates if not t.prose for mark in t.reply.finditer(query)]
-    return _without(query[max(ends) :] if ends else query, template)
+        return _without(query[cut:], marks)
+    start = start_of(prompt or query, _PADDING)
+    if template:
+        forms = [form for form in (template, template.bare) if form and form.opening.match(query, start)] or [template]
+    else:
+        forms = [family for family in _FAMILIES if _opening(prompt or query, start, family)] or [*_FAMILIES]
+        forms = [form for form in forms if not form.prose]
+    ends = [mark.end() for form in forms for mark in form.reply.finditer(query)]
+    return _without(query[max(ends) :] if ends else query, marks)
 
 
 def without_end_marks(text: str) -> str:
     """A text without the marks of a chat's end (`<|im_end|>`, `</s>`) and of padding that a decoder left behind it."""
+    return _without(text, _ENDS)
+
+
+def _without(text: str, ends: re.Pattern[str]) -> str:
     end = len(text)
-    while marks := _END_MARKS.search(text, max(0, end - _SEARCHED), end):
+    while marks := ends.search(text, max(0, end - _SEARCHED), end):
         end = marks.start()
     return text[:end]
-
-
-def _without(text: str, template: Template | None) -> str:
-    """`without_end_marks`, and without those of the given template."""
-    ends = template.ends if template else ()
-    while True:
-        text = without_end_marks(text)
-        if not (mark := next((mark for mark in ends if text.rstrip().endswith(mark)), None)):
-            return text
-        text = text.rstrip().removesuffix(mark)
 
 
 def _end_of_cut_prompt(query: str, prompt: str) -> int | None:
@@ -477,10 +478,16 @@ def _end_of_cut_prompt(query: str, prompt: str) -> int | None:
     return None
 
 
-def _start(text: str, padding: re.Pattern[str]) -> int:
+def start_of(text: str, padding: re.Pattern[str]) -> int:
     """Where the first turn may begin."""
     marks = padding.match(text)
     return marks.end() if marks else 0
+
+
+def _opening(text: str, start: int, template: Template) -> re.Match[str] | None:
+    """The first header of a text that is of the template."""
+    opening = template.opening.match(text, start)
+    return opening if opening and (not template.needs or template.needs.search(text, opening.end())) else None
 
 
 def _last_user_turn(text: str, start: int, template: Template, offender: str) -> str | None:
@@ -493,7 +500,7 @@ def _last_user_turn(text: str, start: int, template: Template, offender: str) ->
     closing = template.closing.search(text, tail)
     if template.closed and not closing:
         return None
-    opening = template.opening.match(text, start)
+    opening = _opening(text, start, template)
     if not opening and not (template.loose and closing):
         return None
     role, begin = (opening.lastgroup, opening.end()) if opening else ("lead", 0)
@@ -508,7 +515,7 @@ def _last_user_turn(text: str, start: int, template: Template, offender: str) ->
             last = text[begin : mark.start()]
         if role == follows == "reply" and closing and mark.end() > closing.start():
             raise _ambiguous(offender, template, mark.group())
-        role, begin, led = follows, mark.end(), led and not follows
+        role, begin, led = follows, mark.end(), False
     if role == "user":
         stop = closing or template.last.search(text, max(begin, tail))
         last = text[begin : stop.start() if stop and stop.start() >= begin else len(text)]
@@ -543,348 +550,9 @@ def _refuse_unknown_marks(found: re.Match[str] | None, does: str, offender: str,
         DataError: such marks were found.
     """
     if found:
-        mark = next(filter(None, found.groups()))
         other = f" and is not of {template.name}" if template else ""
         raise DataError(
-            f"{offender} {does} with the control mark {mark!r} of no chat template known here{other}: set "
+            f"{offender} {does} with the control mark {found.group(1)!r} of no chat template known here{other}: set "
             "prompt_template to the policy's tokenizer (a hub id, a directory or a Jinja file), or hand over the "
             "problem in a column"
         )
-
-
-_USER, _REPLY, _LATER, _SYSTEM = "QzUSERFIRSTzQ", "QzREPLYzQ", "QzUSERLATERzQ", "QzSYSTEMzQ"
-_BOS, _EOS = "QzBOSzQ", "QzEOSzQ"  # what stands for the special tokens that a Jinja file alone does not tell
-_THINKING: tuple[dict[str, bool], ...] = (
-    {},
-    {"enable_thinking": True},
-    {"enable_thinking": False},
-    {"thinking": True},
-    {"thinking": False},
-)
-_PIECE = re.compile(r"<[^<>\s]{1,60}>|\[[^\[\]\s]{1,40}\]|\s|[^<\[\s]+|[<\[]")
-_WORDS = re.compile(r"[\w\s.,:;!?#*'\"()/-]+")
-_ANY_MARK = r"(?:<[^<>\s]{1,40}>|\[[^\[\]\s]{1,20}\])?"
-
-
-class _UnreadableError(Exception):
-    """A template did not render what was expected. The text says what came."""
-
-
-@lru_cache(maxsize=16)
-def template_of(source: str) -> Template:
-    """The template of a policy, read off its own tokenizer or Jinja template.
-
-    Args:
-        source: a hub id, a directory with a tokenizer or a `chat_template.jinja`, or a Jinja file.
-
-    Raises:
-        ConfigError: there is no such tokenizer or template, it does not render, or what it renders has no marks.
-    """
-    policy = _policy(source)
-    try:
-        return _derived(source, _read(policy.render), policy)
-    except _UnreadableError as error:
-        raise ConfigError(
-            f"prompt_template {source!r} cannot be read: {error}. Give a template that writes marks around a user's "
-            "text, or none and the problem in a column"
-        ) from error
-
-
-@dataclass(frozen=True)
-class _Policy:
-    """What renders messages, its special tokens and those that pad or begin a text (none known for a Jinja file)."""
-
-    render: Render
-    special: tuple[str, ...] = ()
-    pads: tuple[str, ...] = ()
-
-
-def _policy(source: str) -> _Policy:
-    """The policy's tokenizer or its Jinja template alone.
-
-    Raises:
-        ConfigError: there is no such template, or the tokenizer has none.
-    """
-    path = Path(source)
-    if path.is_dir() and not (path / "tokenizer_config.json").exists() and not (path / "tokenizer.json").exists():
-        path /= "chat_template.jinja"
-    if path.is_file() or source.endswith(".jinja") or path.name == "chat_template.jinja":
-        return _Policy(_file_renderer(path))
-    from transformers import AutoTokenizer
-
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(source)
-        if not tokenizer.chat_template:
-            raise ValueError("it has no chat_template")
-    except Exception as error:
-        raise ConfigError(
-            f"prompt_template {source!r} is no tokenizer with a chat template ({error}): expected a hub id, a "
-            "directory with a tokenizer or a Jinja file"
-        ) from error
-
-    def render(messages: list[Message], add_generation_prompt: bool = True, **settings: bool) -> str:
-        return str(
-            tokenizer.apply_chat_template(
-                messages, tokenize=False, add_generation_prompt=add_generation_prompt, **settings
-            )
-        )
-
-    added = [str(token) for token in tokenizer.added_tokens_decoder.values() if token.special]
-    pads = (tokenizer.bos_token, tokenizer.eos_token, tokenizer.pad_token, tokenizer.unk_token)
-    return _Policy(
-        render,
-        tuple(dict.fromkeys([*map(str, tokenizer.all_special_tokens), *added])),
-        tuple(str(token) for token in dict.fromkeys(pads) if token),
-    )
-
-
-def _file_renderer(path: Path) -> Render:
-    """What renders messages by a Jinja file, in the sandbox of transformers: the file may be anybody's.
-
-    Raises:
-        ConfigError: there is no such file, or it is no text.
-    """
-    from transformers.utils.chat_template_utils import render_jinja_template
-
-    try:
-        template = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(
-            f"prompt_template {str(path)!r} cannot be read ({error}): expected a hub id, a directory with a tokenizer "
-            "or a Jinja file"
-        ) from error
-
-    def render(messages: list[Message], add_generation_prompt: bool = True, **settings: bool) -> str:
-        texts, _ = render_jinja_template(
-            [messages],
-            chat_template=template,
-            add_generation_prompt=add_generation_prompt,
-            bos_token=_BOS,
-            eos_token=_EOS,
-            **settings,
-        )
-        return str(texts[0])
-
-    return render
-
-
-@dataclass(frozen=True)
-class _Marks:
-    """Texts that a template writes.
-
-    Attributes:
-        prefix: before the only user turn.
-        prefixes: the same with every setting.
-        system: before a system text, and between it and the user's; None where the template refuses or moves it.
-        answer: between a user's text and the answer to it.
-        later: between an answer and the user's next text.
-        closings: behind the last user's text, with the generation prompts of every setting.
-        plain: behind the last user's text, without a generation prompt.
-        alternates: two user turns in a row are refused.
-    """
-
-    prefix: str
-    prefixes: tuple[str, ...]
-    system: tuple[str, str] | None
-    answer: str
-    later: str
-    closings: tuple[str, ...]
-    plain: str
-    alternates: bool
-
-    def without(self, special: tuple[str, ...]) -> "_Marks":
-        """The same as a decoder leaves it that drops special tokens."""
-        tokens = re.compile("|".join(map(re.escape, sorted(special, key=len, reverse=True))))
-        system = self.system and (tokens.sub("", self.system[0]), tokens.sub("", self.system[1]))
-        return _Marks(
-            prefix=tokens.sub("", self.prefix),
-            prefixes=tuple(dict.fromkeys(tokens.sub("", prefix) for prefix in self.prefixes)),
-            system=system,
-            answer=tokens.sub("", self.answer),
-            later=tokens.sub("", self.later),
-            closings=tuple(dict.fromkeys(tokens.sub("", closing) for closing in self.closings)),
-            plain=tokens.sub("", self.plain),
-            alternates=True,  # a line `user` of a problem is likelier than two user turns
-        )
-
-
-def _read(render: Render) -> _Marks:
-    """The marks, by rendering conversations of known words.
-
-    Raises:
-        _UnreadableError: a conversation does not render, or its words are not in the text once and in order.
-    """
-    alone, dialogue = [("user", _USER)], [("user", _USER), ("assistant", _REPLY), ("user", _LATER)]
-    rendered: list[tuple[dict[str, bool], list[str], list[str]]] = []
-    faults: list[Exception] = []
-    for settings in _THINKING:
-        try:
-            rendered.append((settings, _cut(render, alone, **settings), _cut(render, dialogue, **settings)))
-        except Exception as error:  # noqa: BLE001 - a template raises what it likes; one that needs a setting does
-            faults.append(error)
-    if not rendered:
-        raise _UnreadableError(str(faults[0]))
-    settings, (prefix, _), (_, answer, later, _) = rendered[0]
-    with_system = _tried(render, [("system", _SYSTEM), ("user", _USER)], **settings)
-    plain = _tried(render, alone, add_generation_prompt=False, **settings)
-    return _Marks(
-        prefix=prefix,
-        prefixes=tuple(dict.fromkeys(first[0] for _, *both in rendered for first in both)),
-        system=(with_system[0], with_system[1]) if with_system and _visible(with_system[1]) else None,
-        answer=answer,
-        later=later,
-        closings=tuple(dict.fromkeys(parts[-1] for _, *both in rendered for parts in both)),
-        plain=plain[-1] if plain else "",
-        alternates=_tried(render, [*dialogue[:1], *dialogue[::-1]], **settings) is None,
-    )
-
-
-def _tried(render: Render, turns: list[tuple[str, str]], **settings: bool) -> list[str] | None:
-    """`_cut`, or None where the template refuses the conversation."""
-    try:
-        return _cut(render, turns, **settings)
-    except Exception:  # noqa: BLE001 - a template raises what it likes
-        return None
-
-
-def _cut(render: Render, turns: Sequence[tuple[str, str]], **settings: bool) -> list[str]:
-    """What stands before, between and behind the texts of the turns.
-
-    Raises:
-        _UnreadableError: a text is not there exactly once, in order.
-    """
-    texts = [text for _, text in turns]
-    shapes: list[Callable[[str], Any]] = [str, lambda text: [{"type": "text", "text": text}]]
-    seen: list[str] = []
-    for content in shapes:  # templates of models that see images may want a list
-        try:
-            seen.append(render([{"role": role, "content": content(text)} for role, text in turns], **settings))
-        except Exception as error:  # noqa: BLE001 - a template raises what it likes
-            seen.append(f"{type(error).__name__}: {error}")
-        if re.findall("|".join(texts), seen[-1]) == texts:
-            return re.split("|".join(texts), seen[-1])
-    raise _UnreadableError(
-        f"{' and '.join(texts)} of {', '.join(role for role, _ in turns)} rendered as {seen[0][:400]!r}, expected "
-        "each text once and in order"
-    )
-
-
-def _derived(source: str, marks: _Marks, policy: _Policy) -> Template:
-    """The template with these marks, and what is left of it without special tokens.
-
-    Raises:
-        _UnreadableError: there are no marks between turns.
-    """
-    # A token that begins every turn, as Seed's beginning of a text, is no padding.
-    pads = [token for token in policy.pads if token not in marks.prefix or token not in marks.later]
-    padding = _padding("|".join([_PADDING_MARKS, _BOS, *map(re.escape, pads)]))
-    template = _built(source, marks, padding)
-    less = marks.without(policy.special) if policy.special else marks
-    if (less.prefix, less.answer, less.later) == (marks.prefix, marks.answer, marks.later):
-        return template
-    if all(map(_divides, (less.prefix, less.later, *_replies(less)))):
-        return replace(template, bare=_built(f"{source} without special tokens", less, padding, bare=True))
-    if not _visible(less.prefix) or not all(map(_visible, less.closings)):
-        return template
-    start, ends = _pattern(less.prefix.lstrip()), "|".join(map(_pattern, less.closings))
-    return replace(template, vague=re.compile(rf"\s*+{start}[\s\S]*(?:{ends})\s{{0,4}}\Z"))
-
-
-def _built(name: str, marks: _Marks, padding: re.Pattern[str], bare: bool = False) -> Template:
-    """A template with these marks.
-
-    Raises:
-        _UnreadableError: what stands around a user's text does not divide turns.
-    """
-    replies = _replies(marks)
-    around = {"before a user's text": [marks.prefix], "between turns": [marks.later], "behind a user's text": replies}
-    for where, texts in around.items():
-        if not all(_visible(text) or _BOS in text for text in texts):
-            raise _UnreadableError(f"it writes {texts[0]!r} {where}, expected marks")
-    prefix = _behind(padding, marks.prefix)
-    prefixes = [_behind(padding, text) for text in marks.prefixes]
-    headers = [_pattern(text) for text in prefixes if text] or [rf"(?<={re.escape(marks.prefix.strip())})"]
-    later, loose = [marks.later], False
-    if marks.system:
-        before, between = _behind(padding, marks.system[0]), _pattern(marks.system[1])
-        if before.startswith(prefix) and before != prefix:  # the system text is in the user's turn
-            headers.insert(0, rf"{_pattern(before)}[\s\S]*?{between}")
-        elif _visible(before):
-            headers.append(rf"{_pattern(_first(before))}[\s\S]*?{between}")
-        else:  # nothing but the beginning of the text stands before the system text
-            later, loose = [marks.later, marks.system[1]], True
-    header = _shared_end(prefix, marks.later)
-    if _visible(header) and header != prefix:  # a system text of its own, with a date or an effort in it
-        headers.append(rf"{_pattern(_first(prefix))}[\s\S]*?{_pattern(header)}")
-    user, reply, closing = (
-        "|".join(sorted(map(_pattern, texts), key=len, reverse=True)) for texts in (later, replies, marks.closings)
-    )
-    plain = _pattern(marks.plain) if _visible(marks.plain) else ""
-    marked = any(_is_mark(piece) for text in replies for piece in _PIECE.findall(text))
-    return Template(
-        name=name,
-        padding=padding,
-        opening=re.compile(rf"(?P<user>{'|'.join(headers)})"),
-        boundary=re.compile(rf"(?P<user>(?:{user})(?!<tool_response>))|(?P<reply>{reply})"),
-        last=re.compile(rf"(?:{plain}){_LAST}"),
-        closing=re.compile(rf"(?:{reply}){_PREFILL}|(?:{closing})\s{{0,4}}\Z"),
-        reply=re.compile(reply),
-        alternates=marks.alternates,
-        loose=loose,
-        closed=bare or not marked,
-        prose=not marked,
-        ends=tuple(piece for piece in _PIECE.findall(marks.later)[:1] if _is_mark(piece)),
-    )
-
-
-def _replies(marks: _Marks) -> list[str]:
-    """What divides a user's text and an answer, whatever the answer then begins with."""
-    shared = [(closing, _shared(marks.answer, closing)) for closing in marks.closings]
-    return list(dict.fromkeys(text if _visible(text) else closing for closing, text in shared))
-
-
-def _behind(padding: re.Pattern[str], text: str) -> str:
-    """A text without the padding that it begins with."""
-    return text[_start(text, padding) :]
-
-
-def _visible(text: str) -> bool:
-    return bool(text.replace(_BOS, "").replace(_EOS, "").strip())
-
-
-def _divides(text: str) -> bool:
-    """Whether a text can be told from the words around it: it holds a mark or the end of a line."""
-    return _visible(text) and ("\n" in text or any(map(_is_mark, _PIECE.findall(text))))
-
-
-def _is_mark(piece: str) -> bool:
-    return not _WORDS.fullmatch(piece)
-
-
-def _shared(one: str, other: str) -> str:
-    """The beginning that two texts share, in whole marks and words."""
-    return "".join(_same(_PIECE.findall(one), _PIECE.findall(other)))
-
-
-def _shared_end(one: str, other: str) -> str:
-    """The end that two texts share, in whole marks and words."""
-    return "".join(_same(_PIECE.findall(one)[::-1], _PIECE.findall(other)[::-1])[::-1])
-
-
-def _same(one: list[str], other: list[str]) -> list[str]:
-    differs = next(
-        (at for at, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), min(len(one), len(other))
-    )
-    return one[:differs]
-
-
-def _first(text: str) -> str:
-    """The marks that a text begins with, or its first word with the white space behind it."""
-    pieces = _PIECE.findall(text)
-    marks = next((at for at, piece in enumerate(pieces) if not _is_mark(piece)), len(pieces))
-    return "".join(pieces[: marks or 2])
-
-
-def _pattern(text: str) -> str:
-    """A text as a regular expression. A special token that only its tokenizer knows is any mark, or none."""
-    return re.escape(text).replace(_BOS, _ANY_MARK).replace(_EOS, _ANY_MARK)

@@ -4,6 +4,7 @@ Any exception, any call over 200 ms of CPU and any broken promise ends the run a
 doubles the time of a call: one that seems slow is timed again in a process without it, the least of three.
 """
 
+import contextlib
 import json
 import subprocess
 import sys
@@ -13,8 +14,10 @@ import atheris
 
 with atheris.instrument_imports(include=["codescaler_plugin"]):
     from codescaler_plugin import Status, extract_code
-    from codescaler_plugin.extraction import POLICIES
+    from codescaler_plugin.errors import DataError
+    from codescaler_plugin.extraction import POLICIES, prompt_opening
     from codescaler_plugin.extraction.languages import LANGUAGES, grammar
+    from codescaler_plugin.text.templates import response, user_turn
 
 from tests.fuzz.pieces import text_of
 
@@ -35,7 +38,7 @@ print(min(seconds))
 """
 
 
-def seconds_alone(text: str, **settings: str) -> float:
+def seconds_alone(text: str, **settings: str | bool) -> float:
     done = subprocess.run(
         [sys.executable, "-c", ALONE], input=json.dumps([text, settings]), capture_output=True, text=True, check=True
     )
@@ -46,17 +49,25 @@ def one_input(raw: bytes) -> None:
     data = atheris.FuzzedDataProvider(raw)
     policy = data.PickValueInList(list(POLICIES))
     language = data.PickValueInList(["python", "python", "python", "any", *LANGUAGES])
+    prefilled = data.PickValueInList([{}, {}, {"thinking_prefilled": True}, {"fence_prefilled": True}])
     text = text_of(data, MAX_CHARS)
     start = thread_time()
-    extraction = extract_code(text, language=language, policy=policy, explain=True)
+    extraction = extract_code(text, language=language, policy=policy, explain=True, **prefilled)
     seconds = thread_time() - start
     if seconds > SECONDS:
-        seconds = seconds_alone(text, language=language, policy=policy)
+        seconds = seconds_alone(text, language=language, policy=policy, **prefilled)
         print(f"slow: {seconds:.3f} s alone for {language}, {policy}, {len(text)} characters")  # noqa: T201
     assert seconds < SECONDS, f"{seconds:.2f} s for {language}, {policy}, {len(text)}: {text[:200]!r}"
     assert bool(extraction.code) == (extraction.status is Status.OK)
     assert extraction.explanation.endswith(".")
-    assert extract_code(text, language=language, policy=policy).code == extraction.code
+    assert extract_code(text, language=language, policy=policy, **prefilled).code == extraction.code
+    start = thread_time()
+    with contextlib.suppress(DataError):
+        assert user_turn(text) in text
+    assert response(text, "") in text
+    assert text.endswith(prompt_opening(text))
+    seconds = thread_time() - start
+    assert seconds < 2 * SECONDS, f"{seconds:.2f} s for a prompt of {len(text)}: {text[:200]!r}"
 
 
 if __name__ == "__main__":

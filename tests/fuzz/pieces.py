@@ -103,6 +103,41 @@ PIECES += [
     "\u2028",
     "\f",
 ]
+PIECES += [
+    *("[THINK]", "[/THINK]", "<|channel|>", "analysis", "final", "commentary", "<|message|>", "<|start|>assistant"),
+    *(
+        "assistantfinal",
+        "<channel|>",
+        "<reasoning>",
+        "</reasoning>",
+        "<code>",
+        "</code>",
+        "</answer>",
+        "\\boxed{",
+        "$",
+    ),
+    *(
+        "[INST]",
+        "[/INST]",
+        "<|user|>",
+        "<|assistant|>",
+        "<|end|>",
+        "</s>",
+        "<｜User｜>",
+        "<｜Assistant｜>",
+        "[|user|]",
+    ),
+    *(
+        "<start_of_turn>",
+        "<end_of_turn>",
+        "model",
+        "system",
+        "### Instruction:\n",
+        "- [ ] ",
+        "<|constrain|>",
+        "{code-cell}",
+    ),
+]
 PIECES += ["```python\nx = 1\n```\n", "match x:\n case ", "int main() {", "x if y else "]
 
 

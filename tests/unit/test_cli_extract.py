@@ -50,6 +50,23 @@ def test_policy_and_language_are_used() -> None:
     assert json.loads(result.stdout)["code"] == "int x;\n"
 
 
+def test_settings_of_reasoning_and_fences_are_used() -> None:
+    result = extract("--reasoning-marks", "<plan> </plan>", stdin=lines(f"<plan>{GOOD}</plan>{GOOD}"))
+    assert json.loads(result.stdout)["status"] == "ok"
+    result = extract("--thinking-prefilled", stdin=lines(GOOD, f"{GOOD}</think>\n{GOOD}"))
+    assert [json.loads(line)["status"] for line in result.stdout.splitlines()] == ["no_block", "ok"]
+    result = extract("--fence-prefilled", stdin=lines("x = 1\n```"))
+    assert json.loads(result.stdout)["code"] == "x = 1\n"
+    result = extract("--reasoning-marks", "<plan>", stdin=lines(GOOD))
+    assert (result.exit_code, "opening and closing marks in turn" in result.stderr) == (1, True)
+
+
+def test_parts_and_null_are_read() -> None:
+    parts = [{"role": "assistant", "content": [{"type": "text", "text": GOOD}]}]
+    result = extract(stdin=lines(parts, None))
+    assert [json.loads(line)["status"] for line in result.stdout.splitlines()] == ["ok", "no_block"]
+
+
 def test_message_lists_are_read() -> None:
     result = extract(stdin=lines([{"role": "assistant", "content": GOOD}]))
     assert json.loads(result.stdout)["status"] == "ok"

@@ -349,6 +349,16 @@ def test_policies(text: str, policy: str, status: str, code: str | None) -> None
         (BLOCK, "The block at line 1 of the answer is a python program."),
         ("a", "The answer has no fenced block."),
         ("```x```", "The answer has backticks but no fenced block: a fence stands at the start of its own line."),
+        (
+            "Here it is:```python\nx\n```\n",
+            "The fence at line 1 of the answer stands behind other text: it opens a block at the start of its own line "
+            "alone.",
+        ),
+        (
+            "- A:\n  ```python\n  x = 1\ny = 2\n",
+            "The block at line 2 of the answer ends with the list or quote around it: its lines need the indentation of "
+            "the fence.",
+        ),
         ("<think>x", "The completion ends inside its thinking, or nothing follows it."),
         (BLOCK * 2, "The answer has 2 fenced blocks (at its lines 1, 4); exactly one is expected."),
         ("a\n```python\nx", "The block at line 2 of the answer never closes, as after a length limit."),
@@ -357,7 +367,7 @@ def test_policies(text: str, policy: str, status: str, code: str | None) -> None
         ("```python\nx = \0\n```", "The block at line 1 of the answer holds a NUL byte."),
         ("a" * 1_000_001, "The completion has 1,000,001 characters; at most 1,000,000 are read."),
     ],
-    ids=range(10),
+    ids=range(12),
 )
 def test_the_explanation_is_a_sentence_about_this_completion(text: str, sentence: str) -> None:
     assert extract_code(text, explain=True).explanation == sentence

@@ -9,7 +9,7 @@ import pytest
 from codescaler_plugin import CodeScaler, CodeScalerConfig, ScorerError
 from codescaler_plugin.serving.judging import Answer, Item, Judge, item_of
 from tests.tiny import FailingScorer, LengthScorer, fenced
-from tests.unit.test_prompts import PROBLEM, TEMPLATED
+from tests.unit.test_templates import PROBLEM, TEMPLATED
 
 CODE = "def solve(n):\n    return n + 1\n"
 ANSWER = fenced(CODE.rstrip())

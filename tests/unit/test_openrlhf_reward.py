@@ -8,6 +8,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from typer.testing import CliRunner
@@ -79,6 +80,12 @@ def _fresh_hook():
         ({"problem": " "}, None),
         ({"problem": ["P"]}, None),
         ("{" * 100_000, None),
+        ({"problem": [{"role": "user", "content": "P"}]}, "P"),
+        ({"problem": [{"role": "user", "content": [{"type": "image"}, {"type": "text", "text": "P"}]}]}, "P"),
+        ({"problem": np.array([{"role": "system", "content": "S"}, {"role": "user", "content": "P"}])}, "P"),
+        ({"problem": np.array([{"role": "user", "content": np.array([{"type": "text", "text": "P"}])}])}, "P"),
+        ('{"problem": [{"from": "human", "value": "P"}]}', "P"),
+        ({"problem": [{"role": "user", "content": [{"type": "image"}]}]}, ""),
     ],
 )
 def test_stated_problem(label, problem):

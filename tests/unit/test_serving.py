@@ -235,6 +235,48 @@ def test_slime_gets_a_bare_number_for_its_single_sample(server: Running) -> None
     assert server.json("/slime", {"prompt": [], "response": answer}, status=422)["detail"] == "prompt has no user turn"
 
 
+def test_content_parts_are_read_on_every_route(server: Running) -> None:
+    answer = f"```python\n{CODE}```"
+    user = {"role": "user", "content": [{"type": "image"}, {"type": "text", "text": "p"}]}
+    said = {"role": "assistant", "content": [{"type": "text", "text": answer}]}
+    silent = {"role": "assistant", "content": None, "tool_calls": [{}]}
+    shared = [{"from": "human", "value": "p"}, {"from": "gpt", "value": answer}]
+    for turns in ([user, said, silent], shared):
+        found = server.json("/classify", {"messages": turns, "use_activation": False})
+        assert found["data"][0]["probs"] == [pytest.approx(reward_of(CODE))]
+    assert server.json("/slime", {"prompt": [user], "response": answer}) == pytest.approx(reward_of(CODE))
+    scored = server.json("/v1/score", {"problem": [user], "completion": [said]})
+    assert scored["scores"] == [pytest.approx(score_of(CODE))]
+    assert server.json("/v1/score", {"problem": [user], "code": CODE})["scores"] == [pytest.approx(score_of(CODE))]
+    label = {"problem": [user]}
+    assert server.json("/get_reward", {"query": [answer], "prompts": ["x"], "labels": [label]})["rewards"] == [
+        pytest.approx(reward_of(CODE))
+    ]
+
+
+def test_a_prompt_without_text_is_a_sample_without_a_problem(server: Running) -> None:
+    image = {"role": "user", "content": [{"type": "image"}]}
+    answer = f"```python\n{CODE}```"
+    assert server.json("/slime", {"prompt": [image], "response": answer}) == 0.0
+    items = [{"problem": [image], "completion": answer}, {"problem": "p", "completion": answer}]
+    scored = server.json("/v1/score", {"items": items})
+    assert "has no text" in scored["failures"][0]
+    assert scored["scores"] == [None, pytest.approx(score_of(CODE))]
+    refused = server.json("/slime", {"prompt": [{"role": "bot", "content": "p"}], "response": answer}, status=422)
+    assert "user turn" in refused["detail"]
+
+
+def test_reasoning_that_the_prompt_opens_is_seen_by_every_host(server: Running) -> None:
+    prompt = "<|im_start|>user\np<|im_end|>\n<|im_start|>assistant\n<think>\n"
+    cut, whole = f"```python\n{CODE}```", f"Hm.\n</think>\n```python\n{CODE}```"
+    for body in ({}, {"labels": [{"problem": "p"}]}):
+        for answer, reward in ((cut, 0.0), (whole, reward_of(CODE))):
+            sent = {"query": [prompt + answer], "prompts": [prompt], **body}
+            assert server.json("/get_reward", sent)["rewards"] == [pytest.approx(reward)]
+    assert server.json("/slime", {"prompt": prompt, "response": cut}) == 0.0
+    assert server.json("/slime", {"prompt": prompt, "response": whole}) == pytest.approx(reward_of(CODE))
+
+
 def test_openapi_describes_every_route(server: Running) -> None:
     document = server.json("/openapi.json")
     assert document["info"] == {

