@@ -5,7 +5,7 @@ It knows no host. It does not choose among candidates, and it runs no code.
 
 import logging
 from collections.abc import Mapping, Sequence
-from typing import Literal
+from typing import Any, Literal
 
 from codescaler_plugin.ahead import ahead, grouped_chunks
 from codescaler_plugin.config import CodeScalerConfig
@@ -62,8 +62,9 @@ class CodeScaler:
     def judge(
         self,
         problems: Sequence[Text],
-        completions: Sequence[Text],
+        completions: Sequence[Text | None],
         *,
+        prompts: Sequence[Text] | None = None,
         on_scorer_error: Literal["raise", "none"] = "raise",
         failures: list[ScorerError | DataError] | None = None,
     ) -> list[Judgement]:
@@ -77,6 +78,7 @@ class CodeScaler:
                 completion, the completion is read as what goes on from there.
             completions: n completions. In messages the completion is the last assistant turn with text; None is a
                 completion without code.
+            prompts: what the policy was given, if that is not the problems: n texts or conversations.
             on_scorer_error: `raise`, or `none`: retry once what has no score, log the errors, and leave the rest None;
                 so is a valid program whose prompt holds no problem that can be read.
             failures: with `none`, gets the errors that were left after the retries.
@@ -87,32 +89,9 @@ class CodeScaler:
             ConfigError: `prompt_template` cannot be used.
             ScorerError: the model failed and `on_scorer_error` is `raise`.
         """
-        for name, given in (("problems", problems), ("completions", completions)):
-            if isinstance(given, str):
-                raise DataError(f"{name} is one string: expected a list of them, such as [{given[:20]!r}]")
-            if isinstance(given, Mapping) or not hasattr(given, "__len__"):
-                raise DataError(f"{name} is a {type(given).__name__}: expected a list")
-        if len(problems) != len(completions):
-            raise DataError(f"{len(problems)} problems for {len(completions)} completions: expected one each")
-        answers = [completion_text(completion, f"completion {row}") for row, completion in enumerate(completions)]
-        texts: list[str] = []
-        unread: dict[int, DataError] = {}
-        known: dict[str, tuple[str, str]] = {}  # of the prompts that are text: a group has one
-        for row, prompt in enumerate(problems):
-            try:
-                read = known.get(prompt) if isinstance(prompt, str) else None
-                if read is None:
-                    problem = self._problem(prompt, f"problem {row}")
-                    read = problem, prompt_opening(continued_text(prompt), self.config.reasoning_marks)
-                if isinstance(prompt, str):
-                    known[prompt] = read
-                texts.append(read[0])
-                answers[row] = read[1] + answers[row]
-            except DataError as error:
-                if on_scorer_error == "raise":
-                    raise
-                texts.append("")
-                unread[row] = error
+        _check_lengths(problems=problems, completions=completions, **({} if prompts is None else {"prompts": prompts}))
+        answers = self._answers(problems if prompts is None else prompts, completions)
+        texts, unread = self._problems(problems, on_scorer_error)
         if unread:
             first = next(iter(unread.values()))
             logger.warning("%d of %d samples have no problem that can be read: %s", len(unread), len(texts), first)
@@ -154,10 +133,39 @@ class CodeScaler:
         source = self.config.prompt_template
         return None if source is None else template_of(source)
 
+    def _problems(self, problems: Sequence[Text], on_error: str) -> tuple[list[str], dict[int, DataError]]:
+        """The text of each problem; without `raise`, what is wrong with those that are empty then."""
+        texts: list[str] = []
+        unread: dict[int, DataError] = {}
+        known: dict[str, str] = {}  # of the prompts that are text: a group has one
+        for row, problem in enumerate(problems):
+            try:
+                text = known.get(problem) if isinstance(problem, str) else None
+                texts.append(self._problem(problem, f"problem {row}") if text is None else text)
+                if isinstance(problem, str):
+                    known[problem] = texts[-1]
+            except DataError as error:
+                if on_error == "raise":
+                    raise
+                texts.append("")
+                unread[row] = error
+        return texts, unread
+
     def _problem(self, prompt: Text, offender: str) -> str:
         text = problem_text(prompt, offender, self.template)
         wrapper = self.config.problem_wrapper
         return text if wrapper is None else unwrapped(text, wrapper, offender)
+
+    def _answers(self, prompts: Sequence[Text], completions: Sequence[Text | None]) -> list[str]:
+        """The text of each completion, what its prompt has opened before it."""
+        openings: dict[str, str] = {}
+        answers = []
+        for row, (prompt, completion) in enumerate(zip(prompts, completions, strict=True)):
+            begun = continued_text(prompt, f"problem {row}")
+            if begun not in openings:
+                openings[begun] = prompt_opening(begun, self.config.reasoning_marks)
+            answers.append(openings[begun] + completion_text(completion, f"completion {row}"))
+        return answers
 
     def _score(
         self, items: list[tuple[str, str]], on_error: str, failures: list[ScorerError | DataError] | None
@@ -186,3 +194,15 @@ class CodeScaler:
         if last is not None and failures is not None:
             failures.append(last)
         return scores
+
+
+def _check_lengths(**columns: Any) -> None:
+    for name, given in columns.items():
+        if isinstance(given, str):
+            raise DataError(f"{name} is one string: expected a list of them, such as [{given[:20]!r}]")
+        if isinstance(given, Mapping) or not hasattr(given, "__len__"):
+            raise DataError(f"{name} is a {type(given).__name__}: expected a list")
+    (first, problems), *others = columns.items()
+    for name, given in others:
+        if len(given) != len(problems):
+            raise DataError(f"{len(problems)} {first} for {len(given)} {name}: expected one each")

@@ -33,7 +33,7 @@ _SCOPES = ("def", "class", "for", "lambda")
 _SCOPE_WORDS = re.compile(r"(?<![^\W\djJ])(?:def|class|for|lambda)\b")
 # A string that is not closed ends with its line or the text, where the compiler refuses it: each letter is read once.
 _STRING_OR_COMMENT = re.compile(
-    r"#[^\r\n]*+|([fFtT][rR]?|[rR][fFtT])?(?:"
+    r"#[^\r\n]*+|([fFtT][rR]?)?(?:"
     r"'''(?:[^'\\]++|\\.|'(?!''))*+(?:''')?|'(?:[^'\\\r\n]++|\\(?:\r\n|.))*+'?|"
     r'"""(?:[^"\\]++|\\.|"(?!""))*+(?:""")?|"(?:[^"\\\r\n]++|\\(?:\r\n|.))*+"?)',
     re.DOTALL,
@@ -254,8 +254,8 @@ def _error_line(node: Node) -> int:
 
 _Replacement = str | Callable[[re.Match[str]], str]
 # What the grammars of C and C++ refuse, and an equivalent that they read.
-_CASE_RANGE = re.compile(r"(\bcase\b[^:;{}.]{1,40})\.\.\."), r"\1%"
-_VA_ARG = re.compile(r"\bva_arg\s*\(([^(),;]{1,80}),([^(),;]{1,80})\)"), r"(\1, sizeof(\2))"
+_CASE_RANGE = re.compile(r"(\bcase\s+[^\s:;{}.][^:;{}.]{0,40})\.\.\."), r"\1%"
+_VA_ARG = re.compile(r"(\bva_arg\s*\([^(),;]{1,80},)([^(),;]{1,80})\)"), r"\1 sizeof(\2))"
 _DEFAULT_VALUE = re.compile(r"((?:[(,]\s*\w[\w\s:<>&*]*|>)[\s&*>]\w+\s*=\s*)\{"), r"\1x{"
 _USED_NAMES = re.compile(r"\busing\s+[\w:]+(?:\s*,\s*[\w:]+)+\s*;"), lambda names: names[0].replace(",", "; using ")
 _EQUIVALENTS: dict[str, tuple[tuple[re.Pattern[str], _Replacement], ...]] = {
@@ -266,7 +266,7 @@ _EQUIVALENTS: dict[str, tuple[tuple[re.Pattern[str], _Replacement], ...]] = {
         _DEFAULT_VALUE,
         _USED_NAMES,
         (re.compile(r"(\busing\s+[\w:]+(?:\(\s*\))?)\s*\.\.\.(?=\s*;)"), r"\1"),
-        (re.compile(r"\btypeid(?=\s*\()"), "sizeof"),
+        (re.compile(r"(\btypeid\s*)(\((?:[^()]++|\([^()]*+\))++\))"), r"\1(sizeof\2)"),
         (re.compile(r"([?:]\s*)throw\b(?!\s*;)"), r"\1!"),
         (re.compile(r"->\*"), ".*"),
         (re.compile(r"\b(?:PRI|SCN)[diouxX](?:8|16|32|64|MAX|PTR)\b"), '""'),

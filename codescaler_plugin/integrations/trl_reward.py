@@ -106,7 +106,9 @@ class CodeScalerReward:  # a class, not a closure: async trainers pickle the rew
         problems = self._problems(prompts, columns)
         start = perf_counter()
         failures: list[ScorerError | DataError] = []
-        judgements = self.scaler.judge(problems, completions, on_scorer_error="none", failures=failures)
+        judgements = self.scaler.judge(
+            problems, completions, prompts=prompts, on_scorer_error="none", failures=failures
+        )
         self._check_scored(judgements, failures)
         if log_metric is None and not self._has_warned and any(judgement.reward is None for judgement in judgements):
             self._has_warned = True

@@ -72,14 +72,14 @@ def completion_text(completion: Text | None, offender: str = "completion") -> st
     return messages if isinstance(messages, str) else _last(messages, ASSISTANT, offender)
 
 
-def continued_text(prompt: Text) -> str:
+def continued_text(prompt: Text, offender: str = "prompt") -> str:
     """What the policy goes on from: the prompt's text, or the assistant's turn that ends its messages; else empty."""
-    messages = _messages(prompt, "prompt")
+    messages = _messages(prompt, offender)
     if isinstance(messages, str):
         return messages
     if not messages or _role(messages[-1]) not in ASSISTANT:
         return ""
-    return _content(messages[-1], "prompt")
+    return _content(messages[-1], offender)
 
 
 def stated_problem(label: object) -> str | None:

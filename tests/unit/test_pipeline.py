@@ -291,3 +291,13 @@ def test_settings_say_what_a_prompt_opened_that_nobody_sees() -> None:
     config = CodeScalerConfig(fence_prefilled=True)
     [judgement] = CodeScaler(LengthScorer(), config=config).judge(["p"], ["x = 1\n```\n"])
     assert judgement.code == "x = 1\n"
+
+
+def test_the_prompt_may_be_another_text_than_the_problem() -> None:
+    scorer = LengthScorer()
+    prompts = ["Say: p\n<think>\n", [user("p")]]
+    judgements = scaler(scorer).judge(["p", "p"], [VALID, VALID], prompts=prompts)
+    assert [str(judgement.status) for judgement in judgements] == ["no_block", "ok"]
+    assert scorer.calls == [[("p", "x = 1\n")]]
+    with pytest.raises(DataError, match="2 problems for 1 prompts"):
+        scaler().judge(["p", "p"], [VALID, VALID], prompts=["p"])
