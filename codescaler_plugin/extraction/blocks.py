@@ -67,7 +67,7 @@ def find_blocks(text: str) -> list[Block]:
     if any(fence.is_glued for fence in fences):
         text = unglued(text, fences)
         fences = list(fence_lines(text))
-    fences = [fence for fence in fences if not fence.is_behind_tag]
+    fences = [fence for fence in fences if not fence.is_glued]
     # Where every fence stands at the very start of its line, no list and no quote can hold one.
     is_flat = all(fence.mark == fence.start for fence in fences)
     blocks = _flat(text, fences) if is_flat else _nested(text)
@@ -165,7 +165,8 @@ def _nested(text: str) -> list[Block]:
     if len(skeleton) > MAX_SKELETON:
         raise TooComplexError
     tokens: list[Token] = []
-    _parser().block.parse(skeleton, _parser(), {}, tokens)
+    # With a line's end at the end, else the parser reads behind it where a quote ends in an empty line.
+    _parser().block.parse(skeleton.removesuffix("\n") + "\n", _parser(), {}, tokens)
     lines = text.split("\n")
     blocks: list[Block] = []
     for token in tokens:
@@ -173,6 +174,8 @@ def _nested(text: str) -> list[Block]:
             start = token.map[0]
             code = "\n".join(map(_restored, token.content.split("\n"), [*lines[start + 1 :], ""]))
             closed, is_left = token.meta["closed"], token.meta["is_left"]
+            if not (closed or is_left or text.endswith("\n")):
+                code = code.removesuffix("\n")
             blocks.append(Block(_clean(code), token.info.strip(), start + 1, closed, is_left))
     return blocks
 

@@ -5,6 +5,7 @@ Models glue fences to tags and marks on the same line: `<answer>```python`, `\bo
 """
 
 import re
+from bisect import bisect_left
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -15,8 +16,12 @@ _RUN = re.compile(r"`+|~+")
 _MARKERS = re.compile(r"[ \t>*+\-.)\d]*+")  # what may stand before a fence: indentation, quote and list markers
 _MAX_TAG = 100  # characters
 # A tag or mark: `<answer>`, `<|message|>`, `[PYTHON]`, `\boxed{`, `$`. Looked for right before a fence.
-_TAG_BEFORE = re.compile(r"(?:<[^<>`\n]{1,100}>|\[/?[A-Za-z_]{2,30}\]|▷|assistantfinal|\\boxed\{|\\[(\[]|\$)[ \t]*\Z")
-_TAG_AFTER = re.compile(r"[ \t]*(?:<[/|｜!A-Za-z]|◁|\[\|?/?[A-Za-z]|\}|\$|\\[)\]])")
+_TAG_BEFORE = re.compile(
+    r"(?:[\u200b\u2060\ufeff]|<[^<>`\n]{1,100}>|\[/?(?:[A-Za-z_]{2,30}|[A-Z][A-Z _]{1,30})\]|▷|assistantfinal|\\boxed\{|\\[(\[]|\$)[ \t]*\Z"
+)
+_TAG_AFTER = re.compile(
+    r"[ \t]*(?:[\u200b\u2060\ufeff]|assistantfinal|<[/|｜!A-Za-z0]|◁|\[\|?/?[A-Za-z]|\}|\$|\\[)\]])"
+)
 
 
 class TooComplexError(Exception):
@@ -114,12 +119,14 @@ def unglued(text: str, fences: list[FenceLine]) -> str:
         return text
     kept, done = [], 0
     opened: FenceLine | None = None
-    for fence in fences:
+    balance = Balance(fences)
+    for index, fence in enumerate(fences):
         if opened is not None:
-            if not fence.closes(opened):
+            # A tag behind the characters of a fence inside a program's string is text: then others do not come out.
+            if not fence.closes(opened) or (fence.is_before_tag and not balance.is_even[index + 1]):
                 continue
             opened = None
-        elif fence.opens:
+        elif fence.opens and not (fence.is_behind_tag and (fence.is_before_tag or balance.opens_next(index + 1))):
             opened = fence
         else:
             continue
@@ -133,3 +140,30 @@ def unglued(text: str, fences: list[FenceLine]) -> str:
 def _after_markers(text: str, start: int, end: int) -> int:
     markers = _MARKERS.match(text, start, end)
     return start if markers is None else markers.end()
+
+
+class Balance:
+    """Whether the lines of a text that may be fences come out even, from each of them on."""
+
+    def __init__(self, fences: list[FenceLine]) -> None:
+        self.fences = fences
+        self.bare = [index for index, fence in enumerate(fences) if not fence.info]
+        count = len(fences)
+        self.is_even = [False] * count + [True]
+        for index in range(count - 1, -1, -1):
+            closing = self._next_bare(index + 1)
+            self.is_even[index] = closing < count and self.is_even[closing + 1]
+
+    def _next_bare(self, index: int) -> int:
+        place = bisect_left(self.bare, index)
+        return self.bare[place] if place < len(self.bare) else len(self.fences)
+
+    def opens_next(self, index: int) -> bool:
+        """The fence of an index names a language: it opens a block, whatever was open."""
+        return index < len(self.fences) and bool(self.fences[index].info)
+
+    def is_outside(self, index: int) -> bool:
+        """Fences come out even from an index on if no block is open there, and do not if one is."""
+        closing = self._next_bare(index)
+        is_inside = closing < len(self.fences) and self.is_even[closing + 1]
+        return self.is_even[index] and not is_inside

@@ -56,21 +56,36 @@ _ALIASES = {
 } | {name: name for name in LANGUAGES}
 
 # MyST's and reStructuredText's directives name the language behind them; HTML's class has a prefix.
-_WORD = re.compile(r"[\s{}.]*(?:\{?(?:code-cell|code-block|code|sourcecode)\}[\s]*)?(?:lang(?:uage)?-)?([^\s{},:=]+)")
-_VERSION = re.compile(r"[-_]?\d[\d.]*$")
+_INVISIBLE = re.compile("[\u200b-\u200f\u2060\ufeff]")
+_DIRECTIVE = re.compile(r"\{?(?:code-cell|code-block|code|sourcecode)\}[\s]*")
+_ATTRIBUTE = re.compile(r"(\w+)=[\"']?([^\s\"'}]+)[\"']?")
+_NAMING = ("lang", "language", "class")
+_CLASS = re.compile(r"(?:\A|[\s{])\.([\w+#-]+)")
+_WORD = re.compile(r"[\s({\[<.'\"#!/]*(?:lang(?:uage)?-)?([\w+#.-]+)")
+_PATH = re.compile(r"(?:\A|[/\\:])[\w.-]*\.(\w{1,10})[)}\]]*\Z")
+_DRIVE = re.compile(r"(?:[A-Za-z]:\\|\d)")
+_VERSION = re.compile(r"[-_]?\d[\d.]*x?$")
+_SUFFIX = re.compile(r"[-_ ](?:code|script|program)$|[.-]+$")
 
 
 def canonical(name: str) -> str:
     """The name in `LANGUAGES` for a usual one (`C++17`, `py3`, `main.rs`); an unknown one in lower case."""
-    name = name.lower()
+    name = _SUFFIX.sub("", name.lower()) or name.lower()
     return _ALIASES.get(name) or _ALIASES.get(_VERSION.sub("", name)) or _ALIASES.get(name.rpartition(".")[2]) or name
 
 
 @cache
 def info_language(info: str) -> str:
     """The language of an info string such as `python title="a"`, `{.rust .numberLines}` or `C++`; empty if none."""
-    match = _WORD.match(info[:100])
-    return canonical(match[1]) if match else ""
+    info = _INVISIBLE.sub("", info[:100]).strip()
+    attributes = dict(_ATTRIBUTE.findall(info))
+    named = next((attributes[name] for name in _NAMING if name in attributes), "")
+    rest = _DIRECTIVE.sub("", _ATTRIBUTE.sub("", info).strip("{} "), count=1)
+    word, css, path = _WORD.match(named or rest), _CLASS.search(info), _PATH.search(rest)
+    if path and _DRIVE.match(rest):  # a place in a file, as editors write it
+        word = None
+    found = [canonical(match[1]) for match in (word, css, path) if match]
+    return next((name for name in found if name in LANGUAGES), found[0] if found else "")
 
 
 def checked_language(name: str) -> str:

@@ -6,13 +6,12 @@ sentence. Marks are read in any case of letters.
 """
 
 import re
-from bisect import bisect_left
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import NamedTuple
 
 from codescaler_plugin.errors import ConfigError
-from codescaler_plugin.extraction.fences import FenceLine, fence_lines
+from codescaler_plugin.extraction.fences import Balance, FenceLine, fence_lines
 
 MAX_MARKS = 1_000
 """Reasoning marks of one completion; a text with more is hostile."""
@@ -40,16 +39,14 @@ class Family:
     Attributes:
         opening: the marks that open reasoning.
         closing: the marks that end it; the answer follows.
-        shown: an opening mark as a prompt ends with it.
     """
 
     opening: tuple[Mark, ...]
     closing: tuple[Mark, ...]
-    shown: str
 
 
 def _tags(opening: str, closing: str) -> Family:
-    return Family((Mark(opening.lower()),), (Mark(closing.lower()),), opening)
+    return Family((Mark(opening.lower()),), (Mark(closing.lower()),))
 
 
 _MESSAGE = r"(?:[^<\n]|<\|constrain\|>){0,100}+<\|message\|>"
@@ -69,26 +66,25 @@ FAMILIES = (
     Family(  # gpt-oss (harmony)
         (Mark("<|channel|>", f"(?:analysis|commentary){_MESSAGE}"),),
         (Mark("<|channel|>", f"final{_MESSAGE}"),),
-        "<|channel|>analysis<|message|>",
     ),
     Family(  # gpt-oss, decoded without special tokens: only the words of its headers are left
         (
-            Mark("analysis", r"(?=[A-Z\"'*#`])", True),
-            Mark("analysis", r"(?=\S[\s\S]*assistantfinal)", True),
+            Mark("analysis", r"(?=[^\s\d_.,:;!?)\]=\-'’/&])", True),
+            Mark("analysis", r"(?=[ \t]*\n|[\s\S]*assistantfinal)", True),
             Mark("assistantanalysis", r"(?=\S)", True),
         ),
         (Mark("assistantfinal"), Mark("final", "(?=[A-Z#*`])", True)),
-        "analysis",
     ),
 )
-_THINK = FAMILIES[0]
-
+_ANY = -1  # in place of a family: whichever closes
 _LINE = 2_000  # characters in which the beginning of a mark's line is looked for
 _WINDOW = 200  # characters on each side of a mark that tell whether it is quoted
-_SENTENCE_ENDS = ".!?>]|▷"
-_PROSE_AFTER = re.compile(r"[ \t]+[a-z]")
+_INVISIBLE = "\ufeff\u200b\u200c\u200d\u200e\u200f\u2060\0"
+_SENTENCE_ENDS = ".!?:>]▷。！？：…"
+_GO_ON = re.compile(r"[,;.:)]|[ \t]+[^\sA-Z`~#*<\[]")  # what follows a mark that is a word of a sentence
 _HEADER = re.compile(r"(?:<\|\w{1,30}\|>(?:assistant)?)+\Z")  # control tokens of a chat before a mark
 _QUOTE_PREFIX = re.compile(r"(?:\A|\W)[rbfuRBFU]{1,2}\Z")
+_QUOTE_SIGN = re.compile(r"`+|\\.?|[\"']")
 
 
 class TooManyMarksError(Exception):
@@ -101,11 +97,13 @@ class Answer:
 
     Attributes:
         text: what the policy answered.
+        start: where that begins in the completion.
         is_cut: the completion ends inside its reasoning.
         had_reasoning: something was taken off.
     """
 
     text: str
+    start: int = 0
     is_cut: bool = False
     had_reasoning: bool = False
 
@@ -143,17 +141,7 @@ def opening_of(prompt: str, reasoning_marks: str | None = None) -> str:
     return ""
 
 
-def prefilled(completion: str, reasoning_marks: str | None = None) -> str:
-    """The mark that a completion which begins inside reasoning lacks: that of the family that closes it first."""
-    known = _marks(reasoning_marks)
-    try:
-        closing = next((found for found in known.find(completion) if not found.opens), None)
-    except TooManyMarksError:
-        closing = None
-    return (known.families[closing.family] if closing else _THINK).shown + "\n"
-
-
-def without_reasoning(text: str, reasoning_marks: str | None = None) -> Answer:
+def without_reasoning(text: str, reasoning_marks: str | None = None, *, prefilled: bool = False) -> Answer:
     r"""The answer in a completion: what follows its reasoning.
 
     Closed reasoning: only what follows counts; also where the chat template opened it, so that only the closing mark
@@ -161,15 +149,16 @@ def without_reasoning(text: str, reasoning_marks: str | None = None) -> Answer:
     answer goes, and the part before it counts where no fence follows.
 
     Args:
-        text: the completion, without the marks of a chat's end, with `\n` as its only line end.
+        text: the completion, with `\n` as its only line end.
         reasoning_marks: the setting; None: the families of this module.
+        prefilled: the completion begins inside reasoning, which the mark of any family closes.
 
     Raises:
         TooManyMarksError: more than `MAX_MARKS` marks.
         TooComplexError: more lines with fences than are read.
     """
     marks = _marks(reasoning_marks).find(text)
-    return _Walk(text).answer(marks) if marks else Answer(text)
+    return _Walk(text, prefilled).answer(marks) if marks or prefilled else Answer(text)
 
 
 class _Found(NamedTuple):
@@ -220,7 +209,7 @@ class _Marks:
                     start = header.start() if header else place
                     found.append(_Found(start, match.end(), family, opens))
                 place = -1 if is_at_start else lower.find(mark, place + len(mark))
-        return sorted(found)
+        return sorted(set(found))
 
 
 @lru_cache(64)
@@ -243,17 +232,18 @@ def _marks(setting: str | None) -> _Marks:
 class _Walk:
     """Goes through the marks and fences of a completion once, in order."""
 
-    def __init__(self, text: str) -> None:
+    def __init__(self, text: str, prefilled: bool) -> None:
         self.text = text
         self.fences = list(fence_lines(text))
         self.places = [fence.mark for fence in self.fences]
-        self.balance = _Balance(self.fences)
+        self.balance = Balance(self.fences)
         self.next_fence = 0
         self.fence: FenceLine | None = None  # the open one
+        self.named_inside: set[int] = set()  # families whose opening mark stands in that fence
         self.has_block = False  # a fence has closed since the answer began
         self.start = 0  # of the answer
         self.before: list[str] = []  # parts of the answer that stand before closed reasoning
-        self.family: int | None = None  # of the reasoning that is open
+        self.family: int | None = _ANY if prefilled else None  # of the reasoning that is open
         self.opened = 0
         self.spoken_line = -2  # where the line begins that mentions an opening mark, less one
 
@@ -262,14 +252,14 @@ class _Walk:
         changed = False
         for mark in marks:
             self._go_to(mark.start)
-            if mark.start >= self.start and not self._is_quoted(mark):
+            if mark.start >= self.start:
                 changed |= self._open(mark) if mark.opens else self._close(mark)
         if self.family is not None:
-            return Answer("".join([*self.before, self.text[self.start : self.opened]]), True, True)
+            return Answer("".join([*self.before, self.text[self.start : self.opened]]), self.start, True, True)
         rest = self.text[self.start :]
-        if self.before and not any(fence.start >= self.start for fence in self.fences):
-            rest = "".join([*self.before, rest])
-        return Answer(rest, False, changed)
+        if self.before and not self._has_fence_after(self.start):
+            return Answer("".join([*self.before, rest]), 0, False, changed)
+        return Answer(rest, self.start, False, changed)
 
     def _go_to(self, place: int) -> None:
         """Pass the fences before a place."""
@@ -280,26 +270,29 @@ class _Walk:
                 self.fence = fence if fence.opens else None
             elif fence.closes(self.fence):
                 self.fence = None
+                self.named_inside.clear()
                 self.has_block = True
 
+    def _has_fence_after(self, place: int) -> bool:
+        return bool(self.places) and self.places[-1] >= place
+
     def _open(self, mark: _Found) -> bool:
-        if self.family is not None or self.fence is not None:
-            return False
-        if not self._stands_alone(mark):
+        if self.fence is not None:
+            self.named_inside.add(mark.family)
+        elif self._is_quoted(mark):
+            pass
+        elif self.family is not None:
+            if _is_mid_sentence(self._around(mark)[0]):
+                self.spoken_line = self._line(mark)
+        elif not self._begins_reasoning(mark):
             self.spoken_line = self._line(mark)
-            return False
-        self.family, self.opened = mark.family, mark.start
-        return True
+        else:
+            self.family, self.opened = mark.family, mark.start
+            return True
+        return False
 
     def _close(self, mark: _Found) -> bool:
-        if self.family is not None and mark.family != self.family:
-            return False
-        if self.fence is not None:
-            if not (self._is_at_edge(mark) and self.balance.is_outside(self.next_fence)):
-                return False
-        elif self.family is None and (
-            self._line(mark) == self.spoken_line or ((self.has_block or self.start) and self._is_spoken(mark))
-        ):
+        if self.family not in (None, _ANY, mark.family) or self._is_text(mark):
             return False
         if self.family is not None:
             part = self.text[self.start : self.opened]
@@ -307,7 +300,33 @@ class _Walk:
         else:
             self.before = []
         self.family, self.fence, self.has_block, self.start = None, None, False, mark.end
+        self.named_inside.clear()
         return True
+
+    def _is_text(self, mark: _Found) -> bool:
+        """A closing mark ends no reasoning: it stands in a program, in quotes, or is a word of a sentence."""
+        if self.fence is not None:
+            if self.balance.opens_next(self.next_fence):  # so none was open: a draft was never closed
+                return self._is_quoted(mark)
+            if mark.family in self.named_inside:
+                return True
+            return not (self._is_at_edge(mark) and self.balance.is_outside(self.next_fence)) or self._is_quoted(mark)
+        if self._is_quoted(mark):
+            return True
+        before, after = self._around(mark)
+        is_named = self._line(mark) == self.spoken_line and mark.start != self.opened
+        is_spoken = _is_mid_sentence(before)
+        if self.family is not None:
+            return bool(after.strip()) and (is_named or (is_spoken and _GO_ON.match(after) is not None))
+        if is_named:
+            return True
+        is_last = not self._has_fence_after(mark.end)
+        if self.start and self.has_block and is_last:
+            return True  # reasoning was closed before, an answer has followed, and nothing that could be one does now
+        goes_on = _GO_ON.match(after) is not None
+        if self.has_block and is_last and goes_on and (not before.strip() or before.endswith("(")):
+            return True  # a sentence about the mark, behind the answer
+        return bool(self.has_block or self.start) and is_spoken and (bool(after.strip()) or is_last)
 
     def _line(self, mark: _Found) -> int:
         return self.text.rfind("\n", max(0, mark.start - _LINE), mark.start)
@@ -322,68 +341,44 @@ class _Walk:
         before, after = self._around(mark)
         return not before.strip() or not after.strip()
 
-    def _stands_alone(self, mark: _Found) -> bool:
+    def _begins_reasoning(self, mark: _Found) -> bool:
         """An opening mark is where a model opens reasoning, and not a word of a sentence."""
-        before, _ = self._around(mark)
-        last = before.rstrip()[-1:]
-        if not last or last in _SENTENCE_ENDS:
-            return True
-        return before[-1] == last and (last.isalnum() or last in ":;)")
-
-    def _is_spoken(self, mark: _Found) -> bool:
-        """A closing mark is a word of a sentence."""
         before, after = self._around(mark)
-        return (not before or before[-1].isspace()) and bool(_PROSE_AFTER.match(after))
+        last = "" if before.strip().lower() == "assistant" else before.rstrip().rstrip(_INVISIBLE)[-1:]
+        if not last or last in _SENTENCE_ENDS:
+            return bool(not last or before[-1:] != " " or last != ":" or not after.strip())
+        if not after.strip() and not self.has_block and not last.isalnum():
+            return True  # on its own at a line's end, behind a comma, a list's mark, an emoji
+        return before[-1] == last and (last.isalnum() or last in ";)，、")
 
     def _is_quoted(self, mark: _Found) -> bool:
-        """A mark is text: inside quotes or inline code on its line, or escaped."""
-        before, after = self._around(mark)
-        return before.endswith("\\") or ((quote := _open_quote(before)) != "" and quote in after)
+        """A mark is text: inside quotes or inline code on its line.
 
-
-class _Balance:
-    """Whether fences come out even, from each of them on."""
-
-    def __init__(self, fences: list[FenceLine]) -> None:
-        self.fences = fences
-        self.bare = [index for index, fence in enumerate(fences) if not fence.info]
-        count = len(fences)
-        self.is_even = [False] * count + [True]
-        for index in range(count - 1, -1, -1):
-            closing = self._next_bare(index + 1)
-            self.is_even[index] = closing < count and self.is_even[closing + 1]
-
-    def _next_bare(self, index: int) -> int:
-        place = bisect_left(self.bare, index)
-        return self.bare[place] if place < len(self.bare) else len(self.fences)
-
-    def is_outside(self, index: int) -> bool:
-        """A mark inside an open fence stands outside of any: the draft around it was never closed.
-
-        Args:
-            index: of the first fence after the mark.
+        Inside reasoning, quotes must touch it: prose is full of single ones.
         """
-        if index < len(self.fences) and self.fences[index].info:
-            return True  # a fence that names a language opens a block, so none was open
-        closing = self._next_bare(index)
-        is_inside = closing < len(self.fences) and self.is_even[closing + 1]
-        return self.is_even[index] and not is_inside
+        before, after = self._around(mark)
+        quote = _open_quote(before)
+        if not quote or not re.search(rf"(?<!{quote[0]}){quote}(?!{quote[0]})", after):
+            return False
+        return self.family is None or mark.opens or before.endswith(quote) or after.startswith(quote)
+
+
+def _is_mid_sentence(before: str) -> bool:
+    """Words, a comma or a list's mark stand before a mark, and a space."""
+    last = before.rstrip()[-1:]
+    return bool(last) and before[-1].isspace() and last not in _SENTENCE_ENDS
 
 
 def _open_quote(line: str) -> str:
-    """The quote or backtick that is open at the end of a line's beginning; empty if none."""
+    """The quote or run of backticks that is open at the end of a line's beginning; empty if none."""
     quote = ""
-    is_escaped = False
-    for index, letter in enumerate(line):
-        if is_escaped:
-            is_escaped = False
-        elif quote:
-            if letter == "\\" and quote != "`":
-                is_escaped = True
-            elif letter == quote:
-                quote = ""
-        elif letter in '"`' or (letter == "'" and _opens_string(line[max(0, index - 3) : index])):
-            quote = letter
+    for sign in _QUOTE_SIGN.finditer(line):
+        if quote:
+            quote = "" if sign[0] == quote else quote
+        elif sign[0][0] == "\\" or len(sign[0]) > 2:  # escaped, or a fence
+            continue
+        elif sign[0] != "'" or _opens_string(line[max(0, sign.start() - 3) : sign.start()]):
+            quote = sign[0]
     return quote
 
 

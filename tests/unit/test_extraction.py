@@ -397,7 +397,7 @@ def test_the_explanation_is_a_sentence_about_this_completion(text: str, sentence
     ],
 )
 def test_thinking_and_end_marks_are_taken_off_but_not_from_programs(text: str, answer: str) -> None:
-    assert without_reasoning(without_end_marks(text)).text == answer
+    assert without_end_marks(without_reasoning(text).text) == answer
 
 
 def test_warnings_of_all_but_completions_stay_as_they_were() -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from codescaler_plugin import ConfigError, Status, extract_code
 from codescaler_plugin.extraction import prompt_opening
-from codescaler_plugin.extraction.reasoning import MAX_MARKS, prefilled, without_reasoning
+from codescaler_plugin.extraction.reasoning import MAX_MARKS, without_reasoning
 
 CASES = [json.loads(line) for line in (Path(__file__).parents[1] / "cases" / "answers.jsonl").open(encoding="utf-8")]
 DRAFT = "```python\nn = int(input())\nprint(n)\n```\n"
@@ -73,8 +73,6 @@ def test_only_what_follows_closed_reasoning_counts(pair: str, draft: str, gap: s
 @pytest.mark.parametrize("pair", PAIRS)
 @pytest.mark.parametrize("policy", ["single", "last", "first", "bare"])
 def test_reasoning_that_is_cut_is_no_answer(pair: str, draft: str, policy: str) -> None:
-    if pair == "harmony decoded" and DRAFTS[draft].startswith("\n"):
-        pytest.skip("a line that says 'analysis' may be a heading")
     found = extract_code(PAIRS[pair][0] + DRAFTS[draft], policy=policy, explain=True)
     assert found.status is Status.NO_BLOCK
     assert found.explanation == "The completion ends inside its thinking, or nothing follows it."
@@ -220,11 +218,6 @@ def test_a_fence_that_the_prompt_opened(policy: str) -> None:
     assert extract_code("```python\nn = int(input())\n").status is Status.UNCLOSED
     assert extract_code("n = int(input())\n", fence_prefilled=True).status is Status.UNCLOSED
     assert extract_code("Here it is:\n\n" + FINAL, fence_prefilled=True).code == CODE
-
-
-def test_the_family_that_closes_gives_the_missing_mark() -> None:
-    assert prefilled("a[/THINK]b") == "[THINK]\n"
-    assert prefilled("a") == "<think>\n"
 
 
 HOSTILE = {
