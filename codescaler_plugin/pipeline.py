@@ -10,12 +10,12 @@ from typing import Any, Literal
 from codescaler_plugin.ahead import ahead, grouped_chunks
 from codescaler_plugin.config import CodeScalerConfig
 from codescaler_plugin.errors import ConfigError, DataError, ScorerError
-from codescaler_plugin.extraction import extract_all, prompt_opening
+from codescaler_plugin.extraction import begun, extract_all, prompt_opening
 from codescaler_plugin.records import Extraction, Judgement, Status
 from codescaler_plugin.scoring import Scorer, load_scorer
 from codescaler_plugin.scoring.rendering import unwrapped
 from codescaler_plugin.text.derivation import template_of
-from codescaler_plugin.text.messages import Text, completion_text, continued_text, problem_text
+from codescaler_plugin.text.messages import Text, begun_text, completion_text, problem_text
 from codescaler_plugin.text.templates import Template
 
 logger = logging.getLogger(__name__)
@@ -73,12 +73,12 @@ class CodeScaler:
         Code that is not usable never reaches the model and is worth 0. An empty batch gives an empty list.
 
         Args:
-            problems: n problems. In messages, and in text that a chat template has made, the problem is the last user
-                turn; a system turn never is. Where such a prompt's end opens the reasoning or the fence of the
-                completion, the completion is read as what goes on from there.
+            problems: n prompts. In messages, and in text that a chat template has made, the problem is the last user
+                turn; a system turn never is. Where a prompt's end opens the reasoning or the fence of the completion,
+                the completion is read as what goes on from there.
             completions: n completions. In messages the completion is the last assistant turn with text; None is a
                 completion without code.
-            prompts: what the policy was given, if that is not the problems: n texts or conversations.
+            prompts: n prompts, where they are not the problems. Then a problem that is a string is taken as it stands.
             on_scorer_error: `raise`, or `none`: retry once what has no score, log the errors, and leave the rest None;
                 so is a valid program whose prompt holds no problem that can be read.
             failures: with `none`, gets the errors that were left after the retries.
@@ -90,8 +90,8 @@ class CodeScaler:
             ScorerError: the model failed and `on_scorer_error` is `raise`.
         """
         _check_lengths(problems=problems, completions=completions, **({} if prompts is None else {"prompts": prompts}))
-        answers = self._answers(problems if prompts is None else prompts, completions)
-        texts, unread = self._problems(problems, on_scorer_error)
+        answers = self._answers(problems if prompts is None else prompts, completions, on_scorer_error)
+        texts, unread = self._problems(problems, on_scorer_error, is_stated=prompts is not None)
         if unread:
             first = next(iter(unread.values()))
             logger.warning("%d of %d samples have no problem that can be read: %s", len(unread), len(texts), first)
@@ -133,7 +133,9 @@ class CodeScaler:
         source = self.config.prompt_template
         return None if source is None else template_of(source)
 
-    def _problems(self, problems: Sequence[Text], on_error: str) -> tuple[list[str], dict[int, DataError]]:
+    def _problems(
+        self, problems: Sequence[Text], on_error: str, *, is_stated: bool
+    ) -> tuple[list[str], dict[int, DataError]]:
         """The text of each problem; without `raise`, what is wrong with those that are empty then."""
         texts: list[str] = []
         unread: dict[int, DataError] = {}
@@ -141,7 +143,7 @@ class CodeScaler:
         for row, problem in enumerate(problems):
             try:
                 text = known.get(problem) if isinstance(problem, str) else None
-                texts.append(self._problem(problem, f"problem {row}") if text is None else text)
+                texts.append(self._problem(problem, f"problem {row}", is_stated) if text is None else text)
                 if isinstance(problem, str):
                     known[problem] = texts[-1]
             except DataError as error:
@@ -151,20 +153,26 @@ class CodeScaler:
                 unread[row] = error
         return texts, unread
 
-    def _problem(self, prompt: Text, offender: str) -> str:
-        text = problem_text(prompt, offender, self.template)
+    def _problem(self, prompt: Text, offender: str, is_stated: bool) -> str:
+        text = problem_text(prompt, offender, self.template, is_stated=is_stated)
         wrapper = self.config.problem_wrapper
         return text if wrapper is None else unwrapped(text, wrapper, offender)
 
-    def _answers(self, prompts: Sequence[Text], completions: Sequence[Text | None]) -> list[str]:
+    def _answers(self, prompts: Sequence[Text], completions: Sequence[Text | None], on_error: str) -> list[str]:
         """The text of each completion, what its prompt has opened before it."""
-        openings: dict[str, str] = {}
+        openings: dict[tuple[str, bool], str] = {}
         answers = []
         for row, (prompt, completion) in enumerate(zip(prompts, completions, strict=True)):
-            begun = continued_text(prompt, f"problem {row}")
-            if begun not in openings:
-                openings[begun] = prompt_opening(begun, self.config.reasoning_marks)
-            answers.append(openings[begun] + completion_text(completion, f"completion {row}"))
+            answer = completion_text(completion, f"completion {row}")
+            try:
+                start = begun_text(prompt, f"problem {row}", self.template)
+            except DataError:
+                if on_error == "raise":
+                    raise
+                start = "", True  # `_problems` says what is wrong
+            if start not in openings:
+                openings[start] = prompt_opening(start[0], self.config.reasoning_marks, is_reply=start[1])
+            answers.append(begun(openings[start], answer))
         return answers
 
     def _score(

@@ -35,7 +35,8 @@ def score(
     with reported(), open_output(output, [source]) as sink:
         scaler = CodeScaler(config=CodeScalerConfig.from_env(model=model, max_tokens=max_tokens))
         complete = True
-        for rows, count in chunks(source, ("problem", "completion"), "scoring", strict=strict):
+        columns, template = ("problem", "completion"), scaler.template
+        for rows, count in chunks(source, columns, "scoring", strict=strict, template=template):
             judgements = scaler.judge([row["problem"] for row in rows], [row["completion"] for row in rows])
             _write(sink, rows, judgements)
             complete &= len(rows) == count and all(judgement.reward is not None for judgement in judgements)

@@ -48,6 +48,9 @@ def verify(
         str, typer.Option("--format", help="Of the rollouts: auto, trl, openrlhf, verl, recipe or jsonl.")
     ] = "auto",
     problem_format: _ProblemFormat = "auto",
+    prompt_template: Annotated[
+        str | None, typer.Option(help="The policy's tokenizer or Jinja file, for prompts of an unknown template.")
+    ] = None,
     timeout: Annotated[float, typer.Option(min=0.1, help="Seconds per program; with stdin tests, per test.")] = 3.0,
     memory: Annotated[int, typer.Option(min=64, help="MiB per process of a program.")] = 1024,
     workers: Annotated[int | None, typer.Option(min=1, help="Programs at a time; else one per core.")] = None,
@@ -77,6 +80,7 @@ def verify(
     from codescaler_plugin.preference.problems import read_problems
     from codescaler_plugin.preference.rollouts import read_rollouts
     from codescaler_plugin.preference.verification import count_rows, executors, verify_rollouts
+    from codescaler_plugin.text.derivation import template_of
 
     skipped: list[str] = []
 
@@ -89,6 +93,7 @@ def verify(
         settings["executor"] = "service"  # not its address, which may be another one tomorrow
     with reported():
         check_output(output, [source, *problems])
+        template = template_of(prompt_template) if prompt_template is not None else None
         given = [problem for path in problems for problem in read_problems(path, problem_format)]
         with (
             executors(
@@ -103,7 +108,7 @@ def verify(
             rate_bar("verifying", count_rows(source)) as advance,
         ):
             report = verify_rollouts(
-                read_rollouts(source, format_, on_bad=None if strict else skip),
+                read_rollouts(source, format_, on_bad=None if strict else skip, template=template),
                 given,
                 output,
                 executor=first,

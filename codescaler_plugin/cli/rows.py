@@ -2,13 +2,16 @@
 
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Any, TextIO
+from typing import TYPE_CHECKING, Annotated, Any, TextIO
 
 import typer
 
 from codescaler_plugin.cli.terminal import errors
 from codescaler_plugin.data.rows import Found, chunked, dumps, read_rows
 from codescaler_plugin.errors import DataError
+
+if TYPE_CHECKING:
+    from codescaler_plugin.text.templates import Template
 
 CHUNK = 64  # rows at a time: streaming, yet batched
 Source = Annotated[
@@ -23,7 +26,12 @@ Model = Annotated[
 
 
 def chunks(
-    source: typer.FileBinaryRead, columns: tuple[str, ...], verb: str, *, strict: bool
+    source: typer.FileBinaryRead,
+    columns: tuple[str, ...],
+    verb: str,
+    *,
+    strict: bool,
+    template: "Template | None" = None,
 ) -> Iterator[tuple[list[dict[str, Any]], int]]:
     """The good rows of each chunk and the number of its rows, with a progress bar at a terminal.
 
@@ -38,7 +46,7 @@ def chunks(
     with Progress(*shown, console=errors, transient=True, disable=not errors.is_terminal) as bar:
         task = bar.add_task("", total=None)
         for chunk in chunked(read_rows(source), CHUNK):
-            yield list(_rows(chunk, columns, strict=strict)), len(chunk)
+            yield list(_rows(chunk, columns, template, strict=strict)), len(chunk)
             bar.update(task, advance=len(chunk))
 
 
@@ -54,23 +62,26 @@ def write(sink: TextIO, row: Mapping[str, Any]) -> None:
     print(dumps(row), file=sink, flush=True)
 
 
-def _rows(chunk: Iterable[Found], columns: tuple[str, ...], *, strict: bool) -> Iterator[dict[str, Any]]:
+def _rows(
+    chunk: Iterable[Found], columns: tuple[str, ...], template: "Template | None", *, strict: bool
+) -> Iterator[dict[str, Any]]:
     for place, row in chunk:
         try:
-            yield _checked(row, columns)
+            yield _checked(row, columns, template)
         except DataError as error:
             skipped(f"{place}: {error}", error, strict=strict)
 
 
-def _checked(row: dict[str, Any] | DataError, columns: tuple[str, ...]) -> dict[str, Any]:
-    from codescaler_plugin.text.messages import completion_text, problem_text
+def _checked(row: dict[str, Any] | DataError, columns: tuple[str, ...], template: "Template | None") -> dict[str, Any]:
+    from codescaler_plugin.text.messages import begun_text, completion_text, problem_text
 
     if isinstance(row, DataError):
         raise row
     if not row.keys() >= set(columns):
         raise DataError(f"expected an object with {' and '.join(map(repr, columns))}")
     if "problem" in columns:
-        problem_text(row["problem"])
+        problem_text(row["problem"], "problem", template)
+        begun_text(row["problem"], "problem", template)
     if "completion" in columns:
         completion_text(row["completion"])
     return row

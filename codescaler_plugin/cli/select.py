@@ -7,7 +7,7 @@ from contextlib import nullcontext
 from itertools import groupby
 from math import ceil
 from pathlib import Path
-from typing import Annotated, Any, TextIO
+from typing import TYPE_CHECKING, Annotated, Any, TextIO
 
 import typer
 
@@ -18,6 +18,10 @@ from codescaler_plugin.data.rows import chunked, dumps
 from codescaler_plugin.errors import ConfigError, DataError, GenerationError, RefusedError
 from codescaler_plugin.extras import require
 from codescaler_plugin.records import Outcome, Problem, Ranked, Selection
+
+if TYPE_CHECKING:
+    from codescaler_plugin.pipeline import CodeScaler
+    from codescaler_plugin.text.templates import Template
 
 _GROUPS = 32  # problems at a time: tests of all of them run together
 _ASKED = 64  # candidates in one request to a server, at most
@@ -179,7 +183,15 @@ def select(
         batch = min(4, n) if cost else ceil(n / ceil(n / _ASKED))  # without a cost all are wanted: ask for all
         stopping = Stopping(cost=cost, least=min(4, n), most=n, batch=batch)
         tested = _by_name(problem for path in tests or () for problem in read_problems(path)) if tests else None
-        reader = _Reader(source, tested, only=show, generate=generate is not None, known=known, strict=strict)
+        reader = _Reader(
+            source,
+            tested,
+            only=show,
+            generate=generate is not None,
+            known=known,
+            strict=strict,
+            template=scaler.template,
+        )
         labelled: list[tuple[Selection, list[bool]]] = []
         complete = True
         with Sandbox(timeout=timeout, workers=workers) if tests and way != "rm" else nullcontext() as sandbox:
@@ -225,7 +237,7 @@ def select(
                     if known:
                         labelled.append((selection, row["passed"]))
                     elif show is not None:
-                        _show(row["problem"], selection, scaler.config.language, sink)
+                        _show(row["problem"], selection, scaler, sink)
                     else:
                         write(sink, {**row, **_as_json(selection)})
         if show is not None and show > reader.count:
@@ -316,7 +328,9 @@ class _Reader:
         generate: bool,
         known: bool,
         strict: bool,
+        template: "Template | None",
     ) -> None:
+        self.template = template
         self.source, self.tested, self.only = source, tested, only
         self.generate, self.known, self.strict = generate, known, strict
         self.bad, self.count = 0, 0
@@ -344,7 +358,8 @@ class _Reader:
 
     def _lines(self) -> Iterator[Row]:
         try:
-            for rows, count in chunks(self.source, ("problem",), "selecting", strict=self.strict):
+            settings: Any = {"strict": self.strict, "template": self.template}
+            for rows, count in chunks(self.source, ("problem",), "selecting", **settings):
                 self.bad += count - len(rows)
                 yield from rows
         except DataError as error:
@@ -395,7 +410,7 @@ class _Reader:
 
         if self.tested is None:
             return None
-        name, text = str(row.get("problem_id") or ""), problem_text(row["problem"]).strip()
+        name, text = str(row.get("problem_id") or ""), problem_text(row["problem"], "problem", self.template).strip()
         problem = self.tested.get(name) or self.tested.get(text)
         if problem is None:
             raise DataError(f"no problem with tests is called {name!r} or has this text")
@@ -452,7 +467,7 @@ def _as_json(selection: Selection) -> Row:
 _SHOWN = 12  # candidates in the table
 
 
-def _show(problem: Any, selection: Selection, language: str, sink: TextIO) -> None:
+def _show(problem: Any, selection: Selection, scaler: "CodeScaler", sink: TextIO) -> None:
     from rich import box
     from rich.console import Console
     from rich.panel import Panel
@@ -465,7 +480,12 @@ def _show(problem: Any, selection: Selection, language: str, sink: TextIO) -> No
     console = Console(file=sink, highlight=False)
     tested = any(one.verdict is not None for one in selection.ranked)
     console.print(
-        Panel(Text(_harmless(problem_text(problem).strip())), title="problem", title_align="left", box=box.ROUNDED)
+        Panel(
+            Text(_harmless(problem_text(problem, "problem", scaler.template).strip())),
+            title="problem",
+            title_align="left",
+            box=box.ROUNDED,
+        )
     )
     table = Table(box=box.SIMPLE_HEAD)
     for name, right in (("", False), ("candidate", True), ("score", True), ("worth", True), ("copies", True)):
@@ -488,7 +508,7 @@ def _show(problem: Any, selection: Selection, language: str, sink: TextIO) -> No
         console.print(f"and {len(rows) - _SHOWN} more\n", style="dim")
     if selection.best is not None:
         text = _harmless(selection.best.judgement.code.rstrip())
-        code = Syntax(text, language, theme="ansi_dark", word_wrap=True)
+        code = Syntax(text, scaler.config.language, theme="ansi_dark", word_wrap=True)
         title = f"candidate {selection.best.index}"
         console.print(Panel(code, title=title, title_align="left", border_style="green", box=box.ROUNDED))
     console.print(f"{selection.outcome}: {selection.explanation}", markup=False)

@@ -3,18 +3,15 @@
 from collections.abc import Sequence
 
 from codescaler_plugin.errors import ConfigError, DataError
-from codescaler_plugin.extraction.blocks import find_blocks
-from codescaler_plugin.extraction.fences import TooComplexError
 from codescaler_plugin.extraction.languages import checked_language
+from codescaler_plugin.extraction.opening import begun, prompt_opening
 from codescaler_plugin.extraction.reader import MAX_COMPLETION_CHARS, Reading, read
-from codescaler_plugin.extraction.reasoning import checked_marks, opening_of
+from codescaler_plugin.extraction.reasoning import checked_marks
 from codescaler_plugin.records import Extraction
 
-__all__ = ["MAX_COMPLETION_CHARS", "POLICIES", "extract_all", "extract_code", "prompt_opening"]
+__all__ = ["MAX_COMPLETION_CHARS", "POLICIES", "begun", "extract_all", "extract_code", "prompt_opening"]
 
 POLICIES = ("single", "last", "first", "bare")
-
-_MAX_INFO = 200  # characters at a prompt's end in which a fence may open
 
 
 def extract_code(
@@ -44,8 +41,8 @@ def extract_code(
             a program; else as `last`.
         reasoning_marks: further marks of reasoning, opening and closing in turn, such as `<plan> </plan>`.
         thinking_prefilled: the prompt has opened the reasoning, so that a completion without a closing mark was cut
-            inside of it. Who has the prompt puts its `prompt_opening` before the completion instead.
-        fence_prefilled: the prompt has opened the fence. A completion that is no program so is read without it.
+            inside of it. Who has the prompt puts its `prompt_opening` before the completion by `begun` instead.
+        fence_prefilled: the prompt has opened the fence. A completion that opens one of its own is read alone.
         explain: also say in a sentence why the status is what it is.
 
     Returns:
@@ -111,32 +108,6 @@ def extract_all(
         if text not in known:
             known[text] = _extract(text, reading)
     return [known[text] for text in texts]
-
-
-def prompt_opening(prompt: str, reasoning_marks: str | None = None) -> str:
-    r"""What a prompt's very end opens for the completion: reasoning, or a fenced block; empty if nothing.
-
-    With it before the completion, `extract_code` sees what the policy saw.
-
-    Args:
-        prompt: the text that the policy continues, or of a conversation the assistant's turn that it continues.
-        reasoning_marks: see `extract_code`.
-
-    Example:
-        >>> prompt_opening("<|im_start|>assistant\n<think>\n")
-        '<think>\n'
-    """
-    if mark := opening_of(prompt, reasoning_marks):
-        return mark
-    if "```" not in prompt[-_MAX_INFO:] and "~~~" not in prompt[-_MAX_INFO:]:
-        return ""
-    try:
-        blocks = find_blocks(prompt)
-    except TooComplexError:
-        return ""
-    if not blocks or blocks[-1].closed or blocks[-1].text.strip():
-        return ""
-    return prompt[prompt.rstrip().rfind("\n") + 1 :]
 
 
 def _extract(text: str, reading: Reading) -> Extraction:

@@ -17,7 +17,8 @@ _MARKERS = re.compile(r"[ \t>*+\-.)\d]*+")  # what may stand before a fence: ind
 _MAX_TAG = 100  # characters
 # A tag or mark: `<answer>`, `<|message|>`, `[PYTHON]`, `\boxed{`, `$`. Looked for right before a fence.
 _TAG_BEFORE = re.compile(
-    r"(?:[\u200b\u2060\ufeff]|<[^<>`\n]{1,100}>|\[/?(?:[A-Za-z_]{2,30}|[A-Z][A-Z _]{1,30})\]|▷|assistantfinal|\\boxed\{|\\[(\[]|\$)[ \t]*\Z"
+    r"(?:[\u200b\u2060\ufeff]|<[^<>`\n]{1,100}>|\[/?(?:[A-Za-z_]{2,30}|[A-Z][A-Z _]{1,30})\]|▷|assistantfinal|"
+    r"\\boxed\{|\\[(\[]|\$)[ \t]*\Z"
 )
 _TAG_AFTER = re.compile(
     r"[ \t]*(?:[\u200b\u2060\ufeff]|assistantfinal|<[/|｜!A-Za-z0]|◁|\[\|?/?[A-Za-z]|\}|\$|\\[)\]])"

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from codescaler_plugin.extraction.blocks import Block, find_blocks, tagged_blocks
 from codescaler_plugin.extraction.fences import TooComplexError
 from codescaler_plugin.extraction.languages import ANY, LANGUAGES, info_language, is_installed, wheel
+from codescaler_plugin.extraction.opening import begun
 from codescaler_plugin.extraction.reasoning import Answer, TooManyMarksError, without_reasoning
 from codescaler_plugin.extraction.validity import MAX_CODE_CHARS, Budget, check
 from codescaler_plugin.records import Extraction, Status
@@ -38,10 +39,7 @@ def read(text: str, reading: Reading) -> Extraction:
         sentence = f"The completion has {len(text):,} characters; at most {MAX_COMPLETION_CHARS:,} are read."
         found: _Found = "", "" if reading.language == ANY else reading.language, Status.TOO_LONG, sentence
     else:
-        found = _Reader(reading, text, has_fence=reading.fence_prefilled).read()
-        if reading.fence_prefilled and found[2] is not Status.OK:
-            plain = _Reader(reading, text, has_fence=False).read()
-            found = plain if plain[2] is Status.OK else found
+        found = _Reader(reading, text).read()
     code, language, status, sentence = found
     return Extraction(code if status is Status.OK else "", language, status, sentence if reading.explain else "")
 
@@ -49,17 +47,18 @@ def read(text: str, reading: Reading) -> Extraction:
 class _Reader:
     """Reads one completion; holds what all its blocks share: the language asked for and the limits."""
 
-    def __init__(self, reading: Reading, text: str, *, has_fence: bool) -> None:
+    def __init__(self, reading: Reading, text: str) -> None:
         self.reading = reading
         self.asked = "" if reading.language == ANY else reading.language
         self.budget = Budget()
         self.chars_left = _MAX_READ_CHARS
         self.text = text.replace("\r\n", "\n").replace("\r", "\n") if "\r" in text else text
         self.lines_before = 0  # lines of the completion above the answer, less that of a fence put before it
-        if has_fence:
-            is_begun = _info_word(self.text) != ""
-            self.text = ("```" if is_begun else "```\n") + self.text
-            self.lines_before = 0 if is_begun else -1
+        if reading.fence_prefilled:
+            fence = "```" if _info_word(self.text) else "```\n"
+            whole = begun(fence, self.text)
+            self.lines_before = -1 if whole != self.text and fence.endswith("\n") else 0
+            self.text = whole
 
     def read(self) -> _Found:
         try:

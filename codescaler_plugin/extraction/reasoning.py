@@ -136,8 +136,10 @@ def opening_of(prompt: str, reasoning_marks: str | None = None) -> str:
     tail = prompt[-_WINDOW:]
     end = len(tail.rstrip())
     for found in _marks(reasoning_marks).find(tail):
-        if found.opens and found.end == end and (found.start == 0 or tail[found.start - 1] in "\n>]|▷"):
-            return tail[found.start :]
+        if found.opens and found.end == end:
+            before = tail[: found.start].rstrip(" \t")
+            if found.place != found.start or not before or before[-1] in "\n" + _SENTENCE_ENDS:
+                return tail[found.place :]
     return ""
 
 
@@ -162,12 +164,13 @@ def without_reasoning(text: str, reasoning_marks: str | None = None, *, prefille
 
 
 class _Found(NamedTuple):
-    """A mark of a text, and where it stands."""
+    """A mark of a text, and where it stands: from `place`, with a chat's control tokens before it from `start`."""
 
     start: int
     end: int
     family: int
     opens: bool
+    place: int
 
 
 @dataclass(frozen=True)
@@ -207,7 +210,7 @@ class _Marks:
                 if match := rest.match(text, place + len(mark)):
                     header = _HEADER.search(text, max(0, place - _WINDOW), place)
                     start = header.start() if header else place
-                    found.append(_Found(start, match.end(), family, opens))
+                    found.append(_Found(start, match.end(), family, opens, place))
                 place = -1 if is_at_start else lower.find(mark, place + len(mark))
         return sorted(set(found))
 

@@ -17,7 +17,7 @@ from codescaler_plugin.integrations.ranks import gathered
 from codescaler_plugin.pipeline import CodeScaler
 from codescaler_plugin.records import Judgement, Status
 from codescaler_plugin.scoring import Scorer
-from codescaler_plugin.text.messages import Text
+from codescaler_plugin.text.messages import Text, has_text
 
 logger = logging.getLogger(__name__)
 
@@ -107,9 +107,14 @@ class CodeScalerReward:  # a class, not a closure: async trainers pickle the rew
         start = perf_counter()
         failures: list[ScorerError | DataError] = []
         judgements = self.scaler.judge(
-            problems, completions, prompts=prompts, on_scorer_error="none", failures=failures
+            problems,
+            completions,
+            prompts=None if problems is prompts else prompts,
+            on_scorer_error="none",
+            failures=failures,
         )
-        self._check_scored(judgements, failures)
+        with_problem = [one for one, problem in zip(judgements, problems, strict=True) if has_text(problem)]
+        self._check_scored(with_problem, failures)
         if log_metric is None and not self._has_warned and any(judgement.reward is None for judgement in judgements):
             self._has_warned = True
             logger.warning(

@@ -67,4 +67,4 @@ def _item(data_source: str, solution: str, extra_info: dict[str, Any] | None) ->
             f"a row of {data_source!r} has no problem: put its text into extra_info under 'problem'; extra_info holds "
             f"{', '.join(map(str, extra_info or ())) or 'nothing'}"
         )
-    return Item("completion", problem, solution)
+    return Item("completion", problem, solution or "")

@@ -21,10 +21,10 @@ from typing import Any
 
 from codescaler_plugin.data.rows import SUFFIXES, read_rows
 from codescaler_plugin.errors import ConfigError, DataError
-from codescaler_plugin.extraction import prompt_opening
+from codescaler_plugin.extraction import begun, prompt_opening
 from codescaler_plugin.records import Rollout
-from codescaler_plugin.text.messages import completion_text, continued_text, problem_text
-from codescaler_plugin.text.templates import response
+from codescaler_plugin.text.messages import begun_text, completion_text, problem_text
+from codescaler_plugin.text.templates import Template, response
 
 FORMATS = ("auto", "trl", "openrlhf", "verl", "recipe", "jsonl")
 
@@ -37,7 +37,13 @@ Bad = Callable[[str], None]
 """Called with a message that names a bad row, which is then passed over."""
 
 
-def read_rollouts(path: str | Path, format: str = "auto", *, on_bad: Bad | None = None) -> Iterator[Rollout]:  # noqa: A002
+def read_rollouts(
+    path: str | Path,
+    format: str = "auto",  # noqa: A002
+    *,
+    on_bad: Bad | None = None,
+    template: Template | None = None,
+) -> Iterator[Rollout]:
     """The rollouts of a file, a folder, or a dataset, in step order; nothing but the current rows is in memory.
 
     The problem is the last user turn: of messages, or of text that a chat template has made (`text.templates`). The
@@ -51,6 +57,7 @@ def read_rollouts(path: str | Path, format: str = "auto", *, on_bad: Bad | None 
             dataset has several).
         format: one of `FORMATS`; `auto` tells each file by the columns of its first row.
         on_bad: None: a bad row is an error.
+        template: the policy's chat template (`text.derivation.template_of`); None: those of public model families.
 
     Raises:
         ConfigError: an unknown format, or a path that is not there.
@@ -67,7 +74,7 @@ def read_rollouts(path: str | Path, format: str = "auto", *, on_bad: Bad | None 
         try:
             if chosen is None:
                 chosen = format if format != "auto" else _format_of(row)
-            yield _rollout(row, chosen, file, source)
+            yield _rollout(row, chosen, file, source, template)
         except DataError as error:
             _bad(f"{place}: {error}", on_bad, error)
 
@@ -160,22 +167,23 @@ def _format_of(row: Mapping[str, Any]) -> str:
     return "jsonl"
 
 
-def _rollout(row: Mapping[str, Any], format_: str, file: str, source: str) -> Rollout:
+def _rollout(row: Mapping[str, Any], format_: str, file: str, source: str, template: Template | None) -> Rollout:
     if format_ == "trl":
         prompt, completion = _value(row, ("prompt",)), _completion(row, ("completion",))
     elif format_ == "recipe":
         prompt, completion = _value(row, ("prompt",)), _completion(row, ("response",))
     elif format_ == "openrlhf" and "query" in row:
         prompt = _only(row["prompts"], "prompts") if "prompts" in row else ""
-        completion = response(_only(row["query"], "query"), prompt)
+        completion = response(_only(row["query"], "query"), prompt, template)
     elif format_ in ("verl", "openrlhf"):
         prompt, completion = _value(row, ("input",)), _completion(row, ("output",))
     else:
         prompt, completion = _value(row, _PROMPTS), _completion(row, _COMPLETIONS)
-    problem = problem_text(prompt, "prompt")
+    start, is_reply = begun_text(prompt, "prompt", template)
+    opening = prompt_opening(start, is_reply=is_reply)
     return Rollout(
-        problem=problem,
-        completion=_text(prompt_opening(continued_text(prompt)) + completion_text(completion, "completion")),
+        problem=problem_text(prompt, "prompt", template),
+        completion=_text(begun(opening, completion_text(completion, "completion"))),
         problem_id=id_of(row),
         step=_step(row, format_, file),
         source=str(row.get("source") or source),

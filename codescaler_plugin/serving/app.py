@@ -21,7 +21,7 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from codescaler_plugin import __version__
 from codescaler_plugin.config import CodeScalerConfig
-from codescaler_plugin.errors import ConfigError
+from codescaler_plugin.errors import ConfigError, DataError
 from codescaler_plugin.records import Status
 from codescaler_plugin.serving.backend import Backend
 from codescaler_plugin.serving.bodies import (
@@ -42,7 +42,7 @@ from codescaler_plugin.serving.bodies import (
 from codescaler_plugin.serving.coalescing import OverloadedError
 from codescaler_plugin.serving.judging import Answer, Item, item_of, probability
 from codescaler_plugin.serving.metrics import Metrics
-from codescaler_plugin.text.messages import USER
+from codescaler_plugin.text.messages import USER, stated_problem
 
 logger = logging.getLogger(__name__)
 
@@ -140,6 +140,7 @@ def create_app(
     )
     app.add_middleware(_Door, settings=settings, metrics=backend.metrics)
     app.add_exception_handler(RequestValidationError, _unprocessable)
+    app.add_exception_handler(DataError, _unreadable)
     desk = _Desk(backend, config, settings)
     numbers = count()
 
@@ -165,7 +166,7 @@ def create_app(
         """Raw logits of programs, judgements of completions; nothing is put in the place of what fails."""
         sent = body.items if isinstance(body, ScoreItems) else [body]
         items = [
-            Item("completion", user_said(one.problem), assistant_said(one.completion))
+            Item("completion", user_said(one.problem), assistant_said(one.completion, one.problem))
             if one.code is None and one.completion is not None
             else Item("code", user_said(one.problem), one.code or "")
             for one in sent
@@ -208,9 +209,10 @@ def create_app(
         if isinstance(body.prompt, str):
             item = item_of(body.prompt + body.response, body.prompt, body.label)
         else:
-            if not any(turn.role in USER for turn in body.prompt):
+            problem = stated_problem(body.label) or user_said(body.prompt)
+            if not problem and not any(turn.role in USER for turn in body.prompt):
                 raise HTTPException(422, "prompt has no user turn")
-            item = Item("completion", user_said(body.prompt), body.response)
+            item = Item("completion", problem, assistant_said(body.response, body.prompt))
         [judged] = await desk.judged([item], request)
         return judged.reward
 
@@ -340,6 +342,10 @@ async def _unprocessable(_: Request, error: Exception) -> Response:
     ]
     broken = any(one["type"] == "json_invalid" for one in error.errors())
     return Response(json.dumps({"detail": details}), 400 if broken else 422, media_type="application/json")
+
+
+async def _unreadable(_: Request, error: Exception) -> Response:
+    return JSONResponse({"detail": str(error)}, 422)
 
 
 def _given_key(authorization: str) -> str:

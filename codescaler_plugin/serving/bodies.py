@@ -4,7 +4,8 @@ from typing import Annotated, Any
 
 from pydantic import AliasChoices, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
-from codescaler_plugin.text.messages import ASSISTANT, USER, completion_text, user_text
+from codescaler_plugin.extraction import begun, prompt_opening
+from codescaler_plugin.text.messages import ASSISTANT, USER, begun_text, completion_text, user_text
 
 MAX_ITEMS = 16_384
 """Samples of one request. OpenRLHF before 0.9.1 sends a rollout batch at once."""
@@ -42,13 +43,22 @@ def user_said(prompt: str | list[Message]) -> str:
     return prompt if isinstance(prompt, str) else user_text([turn.model_dump() for turn in prompt])
 
 
-def assistant_said(completion: str | list[Message]) -> str:
+def assistant_said(completion: str | list[Message], prompt: str | list[Message] = "") -> str:
     """The text of a completion: as it stands, or what the last assistant turn with text says; empty if none has.
+
+    Args:
+        completion: text or a conversation.
+        prompt: text, or a conversation that may end in an assistant's turn, which the completion goes on from.
 
     Raises:
         ValueError: a role that nobody knows, and no assistant turn.
     """
-    return completion if isinstance(completion, str) else completion_text([turn.model_dump() for turn in completion])
+    given = completion if isinstance(completion, str) else [turn.model_dump() for turn in completion]
+    text = completion_text(given)
+    if isinstance(prompt, str):
+        return text
+    start, is_reply = begun_text([turn.model_dump() for turn in prompt])
+    return begun(prompt_opening(start, is_reply=is_reply), text)
 
 
 class GetReward(BaseModel):
@@ -131,7 +141,8 @@ class Classify(BaseModel):
             raise ValueError("expected either input (text, no token ids) or messages")
         roles = {turn.role for turn in self.messages or []}
         if self.messages is not None and not (roles & set(USER) and roles & set(ASSISTANT)):
-            raise ValueError("messages need a user turn and an assistant turn")
+            found = ", ".join(sorted(roles)) or "none"
+            raise ValueError(f"messages need a user turn and an assistant turn: their roles are {found}")
         return self
 
 

@@ -9,10 +9,10 @@ from typing import Literal
 
 from codescaler_plugin.config import CodeScalerConfig
 from codescaler_plugin.errors import CodeScalerError, DataError, ScorerError
-from codescaler_plugin.extraction import prompt_opening
+from codescaler_plugin.extraction import begun, prompt_opening
 from codescaler_plugin.pipeline import CodeScaler
 from codescaler_plugin.records import Status
-from codescaler_plugin.text.messages import problem_text, stated_problem
+from codescaler_plugin.text.messages import begun_text, problem_text, stated_problem
 from codescaler_plugin.text.templates import Template, response
 
 logger = logging.getLogger(__name__)
@@ -55,7 +55,7 @@ class Answer:
     failure: str = ""
 
 
-def item_of(query: str, prompt: str, label: object = None) -> Item:
+def item_of(query: str, prompt: str | None, label: object = None) -> Item:
     """The sample in what a host hands over. A label that holds the problem takes the place of the prompt's user turn.
 
     Args:
@@ -68,7 +68,7 @@ def item_of(query: str, prompt: str, label: object = None) -> Item:
     except DataError as error:
         logger.warning("a label's problem cannot be read, that of the prompt is taken: %s", error)
         stated = None
-    return Item("query", prompt, query, stated or None)
+    return Item("query", _valid(prompt or ""), _valid(query), _valid(stated) if stated else None)
 
 
 def problem_and_completion(
@@ -85,9 +85,16 @@ def problem_and_completion(
         DataError: the prompt holds no problem.
     """
     if item.kind == "completion":
-        return item.problem, item.text
+        return _valid(item.problem), _valid(item.text)
     problem = item.stated if item.stated is not None else problem_text(item.problem or item.text, "prompt", template)
-    return problem, prompt_opening(item.problem, reasoning_marks) + response(item.text, item.problem, template)
+    text, is_reply = begun_text(item.problem, "prompt", template)
+    opening = prompt_opening(text, reasoning_marks, is_reply=is_reply)
+    return problem, begun(opening, response(item.text, item.problem, template))
+
+
+def _valid(text: str) -> str:
+    """A text without halves of surrogate pairs, which a decoder may leave and no model reads."""
+    return text.encode("utf-8", "replace").decode()
 
 
 def probability(score: float | None) -> float:
@@ -172,7 +179,9 @@ class Judge:
         if texts:
             marks, template = self.scaler.config.reasoning_marks, self.scaler.template
             pairs = [problem_and_completion(items[place], template, marks) for place in texts]
-            judgements = self.scaler.judge([problem for problem, _ in pairs], [text for _, text in pairs])
+            problems, answers_given = [problem for problem, _ in pairs], [text for _, text in pairs]
+            # Nothing is left of the prompts: what they opened stands before the completions.
+            judgements = self.scaler.judge(problems, answers_given, prompts=[""] * len(pairs))
             for place, judgement in zip(texts, judgements, strict=True):
                 code = judgement.code if items[place].kind == "completion" else ""
                 answers[place] = _answer(judgement.score, judgement.status, code)

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from codescaler_plugin.errors import DataError
-from codescaler_plugin.text.templates import Template, user_turn
+from codescaler_plugin.text.templates import Template, begun_reply, user_turn
 
 Text = str | Sequence[Mapping[str, Any]]
 """A plain string or a list of chat messages."""
@@ -18,28 +18,31 @@ Text = str | Sequence[Mapping[str, Any]]
 USER = ("user", "human")
 ASSISTANT = ("assistant", "model", "gpt")
 _OTHERS = ("system", "developer", "tool", "function", "observation", "ipython")
-_TEXT_PARTS = ("text", "input_text", "output_text")  # of the chat and of the responses API
+_NO_ANSWER = ("think", "reason", "redacted", "summary", "tool", "function")  # how types of parts begin
 _PROBLEM_NAMES = ("problem", "question", "question_content")
 
 
-def problem_text(problem: Text, offender: str = "problem", template: Template | None = None) -> str:
+def problem_text(
+    problem: Text, offender: str = "problem", template: Template | None = None, *, is_stated: bool = False
+) -> str:
     """The problem in a prompt: the last user turn of messages or of text that a chat template has made, else the text.
 
     Args:
         problem: a string or messages.
         offender: what an error calls it.
         template: that of the policy; None: those that `text.templates` knows.
+        is_stated: a string is the problem itself and taken as it stands, whatever marks it holds.
 
     Raises:
         DataError: another form, no user message with text, marks of no known template, or no valid Unicode.
     """
     messages = _messages(problem, offender)
-    if isinstance(messages, str):
-        text = user_turn(messages, offender, template)
-    else:
+    if not isinstance(messages, str):
         text = user_text(messages, offender)
         if not text:
             raise DataError(f"{offender} has no user message with text")
+    else:
+        text = messages if is_stated else user_turn(messages, offender, template)
     if not text.strip():
         raise DataError(f"{offender} has no text")
     try:
@@ -47,6 +50,15 @@ def problem_text(problem: Text, offender: str = "problem", template: Template | 
     except UnicodeEncodeError as error:
         raise DataError(f"{offender} is no valid Unicode text: {error.reason} at {error.start}") from error
     return text
+
+
+def has_text(prompt: Text) -> bool:
+    """Whether a prompt holds any text of a user, or may: it cannot be read."""
+    try:
+        messages = _messages(prompt, "prompt")
+        return bool((messages if isinstance(messages, str) else user_text(messages)).strip())
+    except DataError:
+        return True
 
 
 def user_text(messages: Sequence[Mapping[str, Any]], offender: str = "prompt") -> str:
@@ -72,14 +84,19 @@ def completion_text(completion: Text | None, offender: str = "completion") -> st
     return messages if isinstance(messages, str) else _last(messages, ASSISTANT, offender)
 
 
-def continued_text(prompt: Text, offender: str = "prompt") -> str:
-    """What the policy goes on from: the prompt's text, or the assistant's turn that ends its messages; else empty."""
+def begun_text(prompt: Text, offender: str = "prompt", template: Template | None = None) -> tuple[str, bool]:
+    """The text that the policy goes on from, and whether all of it is the answer's beginning.
+
+    It is: the assistant's turn that ends messages, or what a template's generation prompt holds behind its header.
+    It is not: a prompt that is text of no template.
+    """
     messages = _messages(prompt, offender)
     if isinstance(messages, str):
-        return messages
+        reply = begun_reply(messages, template)
+        return (messages, False) if reply is None else (reply, True)
     if not messages or _role(messages[-1]) not in ASSISTANT:
-        return ""
-    return _content(messages[-1], offender)
+        return "", True
+    return _content(messages[-1], offender), True
 
 
 def stated_problem(label: object) -> str | None:
@@ -102,8 +119,8 @@ def stated_problem(label: object) -> str | None:
         value = _plain(label.get(name))
         if isinstance(value, str) and value.strip():
             return value
-        if isinstance(value, Sequence) and not isinstance(value, str) and value and isinstance(value[0], Mapping):
-            return user_text(value, f"{name} of the label")
+        if isinstance(value, list | tuple) and value and isinstance(value[0], Mapping):
+            return user_text(_messages(value, f"{name} of the label"), f"{name} of the label")  # type: ignore[arg-type]
     return None
 
 
@@ -124,19 +141,19 @@ def _messages(value: Any, offender: str) -> str | Sequence[Mapping[str, Any]]:
 def _last(messages: Sequence[Mapping[str, Any]], roles: Sequence[str], offender: str) -> str:
     """The text of the last message of a role that has text; empty if none has."""
     for message in reversed(messages):
-        if _role(message) in roles and (text := _content(message, offender)):
+        role = _role(message)
+        if role in roles and (text := _content(message, offender)):
             return text
-    unknown = [_role(message) for message in messages if _role(message) not in (*USER, *ASSISTANT, *_OTHERS)]
-    if unknown:
-        raise DataError(
-            f"{offender} has a message with the role {unknown[-1]!r} and none of {' or '.join(roles)} with text: "
-            f"expected the roles {', '.join((*USER, *ASSISTANT, *_OTHERS))}"
-        )
+        if role not in (*USER, *ASSISTANT, *_OTHERS):
+            raise DataError(
+                f"{offender} has a message with the role {role!r}: expected one of "
+                f"{', '.join((*USER, *ASSISTANT, *_OTHERS))}"
+            )
     return ""
 
 
 def _role(message: Mapping[str, Any]) -> str:
-    return str(message.get("role", message.get("from", "")))
+    return next((str(message[name]) for name in ("role", "from") if message.get(name) is not None), "")
 
 
 def _content(message: Mapping[str, Any], offender: str) -> str:
@@ -158,5 +175,8 @@ def _part(part: Any, offender: str) -> str:
         return part
     if not isinstance(part, Mapping):
         raise DataError(f"{offender}: a part of the content is {type(part).__name__}: expected an object with a type")
-    text = part.get("text")
-    return text if isinstance(text, str) and part.get("type", "text") in _TEXT_PARTS else ""
+    kind = str(part.get("type") or "text")
+    if kind.startswith(_NO_ANSWER):
+        return ""
+    texts = (part.get(name) for name in ("text", "content"))
+    return next((text for text in texts if isinstance(text, str)), "")

@@ -62,6 +62,7 @@ class Template:
         ends: marks at the end of a text that are no part of an answer.
         needs: what must follow the first header somewhere, for marks that other templates or prose have too.
         system: a system text inside a user's turn, at its beginning.
+        shy: its marks stand in prose, too: a text without a mark of its beginning must end with a generation prompt.
         alternates: the template refuses two user turns in a row, so that a user's header in one is text.
         loose: a text that ends with a generation prompt may begin with anything.
         closed: only a text that ends with a generation prompt is of this template.
@@ -80,6 +81,7 @@ class Template:
     ends: re.Pattern[str]
     needs: re.Pattern[str] | None = None
     system: re.Pattern[str] | None = None
+    shy: bool = False
     alternates: bool = False
     loose: bool = False
     closed: bool = False
@@ -113,6 +115,7 @@ def _family(
     before: str = "",
     needs: str = "",
     system: str | None = None,
+    shy: bool = False,
     alternates: bool = False,
     loose: bool = False,
     prose: bool = False,
@@ -129,6 +132,7 @@ def _family(
         before: what must stand before the first header.
         needs: see `Template`.
         system: see `Template`, as the two below.
+        shy: see `Template`.
         alternates: see `Template`.
         loose: see `Template`.
         prose: the marks are prose elsewhere. Without `needs`, only a text with a generation prompt is of the family.
@@ -145,6 +149,7 @@ def _family(
         ends=_ENDS,
         needs=re.compile(needs) if needs else None,
         system=re.compile(system) if system else None,
+        shy=shy,
         alternates=alternates,
         loose=loose,
         closed=prose and not needs,
@@ -199,6 +204,7 @@ _FAMILIES = (
         lead=r"<<SYS>>\n",
         needs=r"\[/INST\]",
         system=r"\A<<SYS>>\n[\s\S]*?\n<</SYS>>\n\n",
+        shy=True,
         alternates=True,
     ),
     _family(
@@ -310,9 +316,10 @@ _FAMILIES = (
         r"<(?:extra_id_1|SPECIAL_11)>User\n",
         r"\n?<(?:extra_id_1|SPECIAL_11)>Assistant\n",
         other=r"<(?:extra_id_0|SPECIAL_10)>System\n",
+        shy=True,
     ),
     _family("monarch", r"(?<=<s>)user\n", r"(?<=<s>)assistant\n", r"</s>", r"(?<=<s>)system\n"),
-    _family("baichuan", r"<reserved_10[26]>", r"<reserved_10[37]>"),
+    _family("baichuan", r"<reserved_10[26]>", r"<reserved_10[37]>", shy=True),
     _family("internlm 1", r"<\|User\|>:", r"<\|Bot\|>:", r"<eo[ah]>", r"<\|System\|>:"),
     _family(
         "megrez",
@@ -336,6 +343,7 @@ _FAMILIES = (
         r"<role>HUMAN</role>",
         r"(?:<\|role_end\|>)?<role>ASSISTANT</role>",
         other=r"<role>(?:SYSTEM|OBSERVATION)</role>",
+        shy=True,
     ),
     _family("minicpm", r"<用户>", r"<AI>", before=r"(?=<用户>)", prose=True),
     _family(
@@ -453,6 +461,30 @@ def response(query: str, prompt: str, template: Template | None = None) -> str:
     return _without(query[max(ends) :] if ends else query, marks)
 
 
+def begun_reply(prompt: str, template: Template | None = None) -> str | None:
+    """What a templated prompt has already written of the answer, such as `<think>`; None if it is of no template.
+
+    Args:
+        prompt: the text that the policy goes on from.
+        template: the policy's own; None: those known here.
+    """
+    start = start_of(prompt, _PADDING)
+    own = [form for form in (template, template and template.bare) if form is not None]
+    for form in (*own, *_FAMILIES):
+        is_its = _opening(prompt, start_of(prompt, form.padding) if form in own else start, form)
+        if is_its and (not (form.prose or form.closed) or form.closing.search(prompt[-_TAIL:])):
+            headers = list(form.reply.finditer(prompt))
+            if not headers:
+                return ""
+            # Harmony's header holds the channel, and so the mark that opens the reasoning.
+            channel = prompt.find("<|channel|>", headers[-1].start(), headers[-1].end())
+            return prompt[channel if channel >= 0 else headers[-1].end() :]
+    for opening, _, reply, last in _BARE:
+        if opening.match(prompt) and last.search(prompt[-_TAIL:]):
+            return prompt[max(header.end() for header in reply.finditer(prompt)) :]
+    return None
+
+
 def without_end_marks(text: str) -> str:
     """A text without the marks of a chat's end (`<|im_end|>`, `</s>`) and of padding that a decoder left behind it."""
     return _without(text, _ENDS)
@@ -498,7 +530,7 @@ def _last_user_turn(text: str, start: int, template: Template, offender: str) ->
     """
     tail = len(text) - _TAIL if len(text) > _TAIL else 0
     closing = template.closing.search(text, tail)
-    if template.closed and not closing:
+    if not closing and (template.closed or (template.shy and not text[:start].strip())):
         return None
     opening = _opening(text, start, template)
     if not opening and not (template.loose and closing):

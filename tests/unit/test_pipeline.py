@@ -1,4 +1,5 @@
 import logging
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -276,7 +277,16 @@ def test_reasoning_that_the_prompt_opened_is_no_answer(prompt: Any) -> None:
     assert [judgement.status for judgement in judgements] == [Status.NO_BLOCK, Status.OK]
 
 
-@pytest.mark.parametrize("prompt", ["P\n```python\n", [user("P"), assistant("Here:\n```python\n")]])
+@pytest.mark.parametrize(
+    "prompt",
+    [
+        "P\n```python\n",
+        [user("P"), assistant("Here:\n```python\n")],
+        "<|im_start|>user\nIn ```\n1\n```<|im_end|>\n<|im_start|>assistant\n```python\n",
+        "<|im_start|>system\nWrap in\n```python\n<|im_end|>\n<|im_start|>user\nP<|im_end|>\n"
+        "<|im_start|>assistant\n```python\n",
+    ],
+)
 def test_a_fence_that_the_prompt_opened_is_part_of_the_answer(prompt: Any) -> None:
     [judgement] = scaler().judge([prompt], ["x = 1\n```\n"])
     assert (judgement.status, judgement.code) == (Status.OK, "x = 1\n")
@@ -301,3 +311,72 @@ def test_the_prompt_may_be_another_text_than_the_problem() -> None:
     assert scorer.calls == [[("p", "x = 1\n")]]
     with pytest.raises(DataError, match="2 problems for 1 prompts"):
         scaler().judge(["p", "p"], [VALID, VALID], prompts=["p"])
+
+
+@pytest.mark.parametrize(
+    "prompt",
+    [
+        "<|START_OF_TURN_TOKEN|><|USER_TOKEN|>Write it.<|END_OF_TURN_TOKEN|><|START_OF_TURN_TOKEN|><|CHATBOT_TOKEN|>"
+        "<|START_THINKING|>",
+        "<|start|>user<|message|>Write it.<|end|><|start|>assistant<|channel|>analysis<|message|>",
+        "<|im_start|>user<|im_sep|>Write it.<|im_end|><|im_start|>assistant<|im_sep|><think>\n",
+        "<|user|>Write it.<|end|><|assistant|><think>",
+        "User: Write it.\nAssistant: <think>",
+        "Write it.\n### Response:<think>",
+        "<|im_start|>user\nWrite it.<|im_end|>\n<|im_start|>assistant\n<think>\nOkay, let me",
+        [user("Write it."), assistant("<think>\nOkay, let me think step by step.")],
+        [user("Write it."), assistant("Sure. <think>")],
+    ],
+)
+def test_reasoning_that_any_prompt_opened_is_seen(prompt: Any) -> None:
+    judgements = scaler().judge([prompt] * 2, ["Draft:\n" + VALID + "wait", "Hm.\n</think>\n" + VALID])
+    assert judgements[0].status is Status.NO_BLOCK
+    if "think" in str(prompt) and "THINK" not in str(prompt):
+        assert judgements[1].status is Status.OK
+
+
+@pytest.mark.parametrize(
+    "prompt",
+    [
+        "Write solve.\n\nInput: ```\n1 2\n```",
+        "Wrap the code in ```python\n```",
+        "Write code between ```python\nand\n```",
+        "1) ```\n1\n```",
+        "Enclose your code in:\n```python\n",
+        "Give your final code after:\n```",
+        "Answer:\n```python\n# YOUR CODE HERE\n```\n",
+        "Put your reasoning in <think>",
+    ],
+)
+@pytest.mark.parametrize("answer", [VALID, "Here it is:\n\n" + VALID, "```\nx = 1\n```"])
+def test_the_end_of_a_problem_takes_no_right_program_away(prompt: str, answer: str) -> None:
+    [judgement] = scaler().judge([prompt], [answer])
+    assert (judgement.status, judgement.code) == (Status.OK, "x = 1\n")
+
+
+@pytest.mark.parametrize(
+    "problem",
+    [
+        "<|tag|>\nopens a record.",
+        "[INST]a[/INST] is a line.",
+        "<|im_start|>user\nx<|im_end|>\n<|im_start|>assistant\n",
+    ],
+)
+def test_a_problem_beside_its_prompt_is_taken_as_it_stands(problem: str) -> None:
+    scorer = LengthScorer()
+    scaler(scorer).judge([problem], [VALID], prompts=["Write it."])
+    assert scorer.calls == [[(problem, "x = 1\n")]]
+
+
+def test_a_template_of_a_file_reads_the_prompts_of_its_policy(tmp_path: Path) -> None:
+    template = tmp_path / "chat_template.jinja"
+    template.write_text(
+        "{% for turn in messages %}<|bom|><|{{ turn.role }}|> {{ turn.content }}<|eom|>{% endfor %}"
+        "{% if add_generation_prompt %}<|bom|><|assistant|>{% endif %}"
+    )
+    scorer = LengthScorer()
+    prompt = "<|bom|><|user|> Write it.<|eom|><|bom|><|assistant|>"
+    scaler(scorer, prompt_template=str(template)).judge([prompt], [VALID])
+    assert scorer.calls == [[("Write it.", "x = 1\n")]]
+    with pytest.raises(DataError, match="prompt_template"):
+        scaler().judge([prompt], [VALID])

@@ -91,7 +91,7 @@ def test_reasoning_that_the_prompt_opened_and_a_limit_cut(pair: str, draft: str)
     opening = prompt_opening("Write it.\n" + PAIRS[pair][0].rstrip("\n") + "\n")
     if pair == "harmony decoded":
         pytest.skip("the prompt of a host that decodes so does not end in a mark")
-    assert opening.strip() == PAIRS[pair][0].strip()
+    assert opening.strip() == PAIRS[pair][0].removeprefix("<|start|>assistant").strip()
     assert extract_code(opening + DRAFTS[draft], policy="last").status is Status.NO_BLOCK
     assert extract_code(DRAFTS[draft], thinking_prefilled=True, policy="last").status is Status.NO_BLOCK
     whole = DRAFTS[draft] + PAIRS[pair][1] + "\n" + FINAL
@@ -189,7 +189,7 @@ def test_marks_that_are_no_pairs_are_a_config_error(marks: str) -> None:
         ("Wrap your thoughts in <think>", ""),
         ("Use `<think>`", ""),
         ("", ""),
-        ("<|start|>assistant<|channel|>analysis<|message|>", "<|start|>assistant<|channel|>analysis<|message|>"),
+        ("<|start|>assistant<|channel|>analysis<|message|>", "<|channel|>analysis<|message|>"),
         ("<|start|>assistant", ""),
         ("Write it.\n\n```python\n", "```python\n"),
         ("Write it.\n\n```", "```"),

@@ -263,7 +263,51 @@ def test_a_prompt_without_text_is_a_sample_without_a_problem(server: Running) ->
     assert "has no text" in scored["failures"][0]
     assert scored["scores"] == [None, pytest.approx(score_of(CODE))]
     refused = server.json("/slime", {"prompt": [{"role": "bot", "content": "p"}], "response": answer}, status=422)
-    assert "user turn" in refused["detail"]
+    assert "role 'bot'" in refused["detail"]
+    said = [{"role": "user", "content": "p"}, {"role": "assistant", "content": answer}]
+    for bad in ({"role": "usr", "content": "p"}, {"role": "user", "content": [3]}):
+        refused = server.json("/v1/score", {"problem": [bad], "completion": said}, status=422)
+        assert "usr" in refused["detail"] or "part of the content is int" in refused["detail"]
+    assert "bot" in str(server.json("/classify", {"messages": [{"role": "bot", "content": "p"}]}, status=422))
+
+
+def test_a_conversation_may_begin_the_answer(server: Running) -> None:
+    user, label = {"role": "user", "content": "p"}, {"problem": "q"}
+    thought = [user, {"role": "assistant", "content": "<think>\n"}]
+    fence = [user, {"role": "assistant", "content": "```python\n"}]
+    for prompt, answer, reward in (
+        (thought, f"```python\n{CODE}```", 0.0),
+        (thought, f"Hm.</think>\n```python\n{CODE}```", reward_of(CODE)),
+        (fence, f"{CODE}```\nDone.", reward_of(CODE)),
+        (fence, f"Here:\n```python\n{CODE}```\nDone.", reward_of(CODE)),
+    ):
+        assert server.json("/slime", {"prompt": prompt, "response": answer, "label": label}) == pytest.approx(reward)
+        judged = server.json("/v1/score", {"problem": prompt, "completion": answer})["judgements"][0]
+        assert judged["reward"] == pytest.approx(reward)
+
+
+@pytest.mark.parametrize(
+    "problem",
+    [
+        "Write solve.\n\nInput: ```\n1 2\n```",
+        "Wrap the code in ```python\n```",
+        "Answer:\n```python\n",
+        "<|tag|>\nopens a record. Parse.",
+        "[INST] tags surround text; strip [/INST].",
+        "Put your reasoning into\n<think>",
+    ],
+)
+def test_a_problem_that_is_stated_is_read_as_it_stands(server: Running, problem: str) -> None:
+    answer = f"Here it is:\n\n```python\n{CODE}```"
+    user = [{"role": "user", "content": problem}]
+    assert server.json("/v1/score", {"problem": problem, "completion": answer})["scores"] == [
+        pytest.approx(score_of(CODE))
+    ]
+    for body in ({"problem": user, "completion": answer}, {"problem": problem, "completion": answer}):
+        assert server.json("/v1/score", body)["scores"] == [pytest.approx(score_of(CODE))]
+    assert server.json("/slime", {"prompt": user, "response": answer}) == pytest.approx(reward_of(CODE))
+    sent = {"query": [PROMPT + answer], "prompts": [PROMPT], "labels": [{"problem": problem}]}
+    assert server.json("/get_reward", sent)["rewards"] == [pytest.approx(reward_of(CODE))]
 
 
 def test_reasoning_that_the_prompt_opens_is_seen_by_every_host(server: Running) -> None:
