@@ -16,7 +16,7 @@ from markdown_it import MarkdownIt
 from markdown_it.rules_block import StateBlock
 from markdown_it.token import Token
 
-from codescaler_plugin.extraction.fences import FenceLine, TooComplexError, fence_lines, unglued
+from codescaler_plugin.extraction.fences import MAX_FENCES, FenceLine, TooComplexError, fence_lines, unglued
 from codescaler_plugin.extraction.languages import info_language
 
 MAX_SKELETON = 16_384
@@ -25,8 +25,8 @@ _MAX_HEAD = 128  # longer rows of markers are cut to it
 _TEXT = re.compile(rf"^([ \t>*+\-.)\d#=_]{{0,{_MAX_HEAD}}}+)[^\n]+", re.MULTILINE)
 _MARKERS = " \t>*+-.)0123456789"
 _OPENING = re.compile(r"(?:(`{3,}+)[^`]*|(~{3,}+).*)\Z")
-_INNER = re.compile(r"\s*^[ \t]*(`{3,}|~{3,})[ \t]*([^`\s][^`\n]*)\n", re.MULTILINE)
-_CODE_TAG = re.compile(r"^[ \t]*(?:<pre>)?<code((?:\s[^<>\n]{0,100})?)>", re.MULTILINE | re.IGNORECASE)
+_INNER = re.compile(r"(?:[ \t]*+\n)*+[ \t]*+(`{3,}+|~{3,}+)[ \t]*+([^`~\s][^`\n]*+)\n")
+_CODE_TAG = re.compile(r"^[ \t]*(?:<pre>)?<(?:code|CODE)((?:\s[^<>\n]{0,100})?)>", re.MULTILINE)
 _CODE_END = re.compile(r"</code>", re.IGNORECASE)
 _TAGS = re.compile(r"(?:[ \t]|</?\w[^<>\n]{0,60}>|<\|[^<>\n]{0,60}\|>)*+$", re.MULTILINE)
 _LANGUAGE_CLASS = re.compile(r"lang(?:uage)?[-=]['\"]?([\w+#.-]+)")
@@ -75,21 +75,30 @@ def find_blocks(text: str) -> list[Block]:
 
 
 def tagged_blocks(text: str) -> list[Block]:
-    """The parts of a text between `<code>` and `</code>` on lines of their own; smolagents' agents write code so."""
+    """The parts of a text between `<code>` and `</code>` on lines of their own; smolagents' agents write code so.
+
+    Raises:
+        TooComplexError: more of them than `MAX_FENCES`.
+    """
     blocks: list[Block] = []
-    position = 0
-    while opening := _CODE_TAG.search(text, position):
-        line = text.count("\n", 0, opening.start()) + 1
+    if "<code" not in text and "<CODE" not in text:
+        return blocks
+    position, counted, line = 0, 0, 1
+    for _ in range(MAX_FENCES):
+        opening = _CODE_TAG.search(text, position)
+        if opening is None:
+            return blocks
+        line += text.count("\n", counted, opening.start())
+        counted = opening.start()
         language = _LANGUAGE_CLASS.search(opening[1])
         info = language[1] if language else ""
         closing = _CODE_END.search(text, opening.end())
         if closing is None:
-            blocks.append(Block(text[opening.end() :].removeprefix("\n"), info, line, False))
-            break
+            return [*blocks, Block(text[opening.end() :].removeprefix("\n"), info, line, False)]
         position = closing.end()
         if _TAGS.match(text, position):
             blocks.append(Block(text[opening.end() : closing.start()].removeprefix("\n"), info, line, True))
-    return blocks
+    raise TooComplexError
 
 
 def _flat(text: str, fences: list[FenceLine]) -> list[Block]:

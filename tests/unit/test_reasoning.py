@@ -231,6 +231,7 @@ HOSTILE = {
     "constrained": "<|channel|>final" + "<|constrain|>" * 70_000,
     "analysis": "analysis" + "assistantfina" * 70_000,
     "too many": "<think>" * 100_000,
+    "a fence in a fence": "```\n" + "~" * 90_000 + "```\n" + "`" * 90_000,
     "almost": "<|start|>assistant" * 50_000 + "<think>",
 }
 
