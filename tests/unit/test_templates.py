@@ -1,6 +1,7 @@
 """Chat templates are undone as their tokenizers made them, with the tokenizer and without it."""
 
 import gc
+import json
 import os
 import time
 from collections.abc import Iterator
@@ -238,20 +239,12 @@ def test_several_turns_without_special_tokens() -> None:
     assert user_turn(text) == PROBLEM
 
 
-CASES = [
-    "<|startoftext|><|im_start|>user\nRead n, print 2n.<|im_end|>\n<|im_start|>assistant\n",  # LFM2
-    "<|im_start|>system<|im_sep|>Be good.<|im_end|><|im_start|>user<|im_sep|>Read n, print 2n.<|im_end|><|im_start|>assistant<|im_sep|>",  # Phi-4
-    "[gMASK]<sop><|system|>\nBe good.<|user|>\nRead n, print 2n.<|assistant|>\n",  # GLM-4.5
-    "<|start|>system<|message|>You are ChatGPT.<|end|><|start|>user<|message|>Read n, print 2n.<|end|><|start|>assistant",  # gpt-oss
-    "<BOS_TOKEN><|START_OF_TURN_TOKEN|><|USER_TOKEN|>Read n, print 2n.<|END_OF_TURN_TOKEN|><|START_OF_TURN_TOKEN|><|CHATBOT_TOKEN|>",  # Cohere
-    "<bos><start_of_turn>user\nRead n, print 2n.<end_of_turn>\n<start_of_turn>model\n",  # Gemma 3
-    "<|endoftext|><|endoftext|><|im_start|>user\nRead n, print 2n.<|im_end|>\n<|im_start|>assistant\n",  # ChatML, padded left
-]
+CASES = [json.loads(line) for line in (Path(__file__).parents[1] / "cases" / "prompts.jsonl").open(encoding="utf-8")]
 
 
-@pytest.mark.parametrize("prompt", CASES)
-def test_prompts_of_real_hosts(prompt: str) -> None:
-    assert user_turn(prompt) == "Read n, print 2n."
+@pytest.mark.parametrize("case", CASES, ids=[case["note"] for case in CASES])
+def test_prompts_of_real_hosts(case: dict[str, str]) -> None:
+    assert user_turn(case["prompt"]) == case["problem"]
 
 
 NATURAL = [
