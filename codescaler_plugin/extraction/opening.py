@@ -46,12 +46,10 @@ def begun(opening: str, completion: str) -> str:
     if not opening:
         return completion
     try:
-        lines = list(fence_lines(opening))
-        if not lines or not _opens_block(opening) or not _opens_own(completion):
-            return opening + completion
-    except TooComplexError:
-        return opening + completion
-    return completion
+        stands_alone = _opens_block(opening) and not without_reasoning(opening).is_cut and _opens_own(completion)
+    except (TooManyMarksError, TooComplexError):
+        stands_alone = False
+    return completion if stands_alone else opening + completion
 
 
 def _is_open(reply: str, reasoning_marks: str | None) -> bool:

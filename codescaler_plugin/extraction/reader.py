@@ -153,6 +153,8 @@ class _Reader:
             sentence = "The completion ends inside its thinking, or nothing follows it."
         elif found.had_reasoning and not answer.strip():
             sentence = "Nothing follows the reasoning."
+        elif not answer.strip():
+            sentence = "The completion is empty."
         elif reason := self._misplaced_fence(answer, answer.count("\n") + 2):
             is_inside = "stands behind" in reason or re.search(r"^ *(```|~~~).*\1", answer, re.MULTILINE)
             sentence = (

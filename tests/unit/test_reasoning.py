@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from codescaler_plugin import ConfigError, Status, extract_code
-from codescaler_plugin.extraction import prompt_opening
+from codescaler_plugin.extraction import begun, prompt_opening
 from codescaler_plugin.extraction.reasoning import MAX_MARKS, without_reasoning
 
 CASES = [json.loads(line) for line in (Path(__file__).parents[1] / "cases" / "answers.jsonl").open(encoding="utf-8")]
@@ -218,6 +218,20 @@ def test_a_fence_that_the_prompt_opened(policy: str) -> None:
     assert extract_code("```python\nn = int(input())\n").status is Status.UNCLOSED
     assert extract_code("n = int(input())\n", fence_prefilled=True).status is Status.UNCLOSED
     assert extract_code("Here it is:\n\n" + FINAL, fence_prefilled=True).code == CODE
+
+
+def test_a_draft_that_the_prompt_began_inside_reasoning_is_no_answer() -> None:
+    opening = prompt_opening("<think>\nFirst:\n```python\nn = 1\n", is_reply=True)
+    assert extract_code(begun(opening, "print(n)\n```\nNo.\n" + DRAFT)).status is Status.NO_BLOCK
+    assert extract_code(begun(opening, "print(n)\n```\nNo.\n</think>\n" + FINAL)).code == CODE
+
+
+def test_what_the_prompt_has_written_of_the_program_is_part_of_it() -> None:
+    opening = prompt_opening("Here it is:\n```python\nn = int(input())\n", is_reply=True)
+    assert extract_code(begun(opening, "print(n * 2)\n```\nDone.")).code == CODE
+    assert extract_code(begun(opening, FINAL)).code == CODE
+    assert prompt_opening("<think>\n\n</think>\n\n", is_reply=True) == ""
+    assert prompt_opening("Sure, here it is: ", is_reply=True) == ""
 
 
 HOSTILE = {
