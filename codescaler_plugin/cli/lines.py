@@ -63,15 +63,15 @@ def extract(
     """Take the code out of completions, without a model.
 
     JSONL with `completion` in; JSONL with code, language and status added out,
-    in place of fields that had these names. Ends with a histogram of the
-    statuses on stderr. A bad line is reported with its number on stderr and
-    skipped.
+    in place of fields that had these names. A `prompt` or `problem` beside it
+    tells whether the prompt opens the reasoning or a fence. Ends with a
+    histogram of the statuses on stderr. A bad line is reported with its number
+    on stderr and skipped.
 
     Exit code: 0 all lines read; 1 an error, with --strict a bad line, with
     --text no usable code; 3 some lines were skipped.
     """
     from codescaler_plugin.extraction import extract_all, extract_code
-    from codescaler_plugin.text.messages import completion_text
 
     settings: dict[str, Any] = {
         "language": language,
@@ -96,7 +96,7 @@ def extract(
         counts: Counter[str] = Counter()
         complete = True
         for rows, count in chunks(source, ("completion",), "extracting", strict=strict):
-            texts = [completion_text(row["completion"]) for row in rows]
+            texts = [_completion(row, reasoning_marks) for row in rows]
             extractions = extract_all(texts, **settings, explain=explain)
             _write(sink, rows, extractions, leave_out=() if explain else ("explanation",))
             counts.update(str(extraction.status) for extraction in extractions)
@@ -104,6 +104,20 @@ def extract(
         _print_histogram(counts)
     if not complete:
         raise typer.Exit(3)
+
+
+def _completion(row: dict[str, Any], reasoning_marks: str | None) -> str:
+    """The completion of a row, with what the prompt beside it has opened."""
+    from codescaler_plugin.extraction import begun, prompt_opening
+    from codescaler_plugin.text.messages import begun_text, completion_text
+
+    text = completion_text(row["completion"])
+    prompt = row.get("prompt", row.get("problem"))
+    try:
+        start, is_reply = ("", True) if prompt is None else begun_text(prompt)
+    except DataError:  # it is no prompt
+        return text
+    return begun(prompt_opening(start, reasoning_marks, is_reply=is_reply), text)
 
 
 def _print_histogram(counts: Counter[str]) -> None:

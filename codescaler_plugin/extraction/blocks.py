@@ -26,7 +26,7 @@ _TEXT = re.compile(rf"^([ \t>*+\-.)\d#=_]{{0,{_MAX_HEAD}}}+)[^\n]+", re.MULTILIN
 _MARKERS = " \t>*+-.)0123456789"
 _OPENING = re.compile(r"(?:(`{3,}+)[^`]*|(~{3,}+).*)\Z")
 _INNER = re.compile(r"(?:[ \t]*+\n)*+[ \t]*+(`{3,}+|~{3,}+)[ \t]*+([^`~\s][^`\n]*+)\n")
-_CODE_TAG = re.compile(r"^[ \t]*(?:<pre>)?<(?:code|CODE)((?:\s[^<>\n]{0,100})?)>", re.MULTILINE)
+_CODE_TAG = re.compile(r"^[ \t]*(?:<pre>)?<(?:code|Code|CODE)((?:\s[^<>\n]{0,100})?)>", re.MULTILINE)
 _CODE_END = re.compile(r"</code>", re.IGNORECASE)
 _TAGS = re.compile(r"(?:[ \t]|</?\w[^<>\n]{0,60}>|<\|[^<>\n]{0,60}\|>)*+$", re.MULTILINE)
 _LANGUAGE_CLASS = re.compile(r"lang(?:uage)?[-=]['\"]?([\w+#.-]+)")
@@ -81,7 +81,7 @@ def tagged_blocks(text: str) -> list[Block]:
         TooComplexError: more of them than `MAX_FENCES`.
     """
     blocks: list[Block] = []
-    if "<code" not in text and "<CODE" not in text:
+    if not any(tag in text for tag in ("<code", "<Code", "<CODE")):
         return blocks
     position, counted, line = 0, 0, 1
     for _ in range(MAX_FENCES):

@@ -21,7 +21,7 @@ _TAG_BEFORE = re.compile(
     r"\\boxed\{|\\[(\[]|\$)[ \t]*\Z"
 )
 _TAG_AFTER = re.compile(
-    r"[ \t]*(?:[\u200b\u2060\ufeff]|assistantfinal|<[/|｜!A-Za-z0]|◁|\[\|?/?[A-Za-z]|\}|\$|\\[)\]])"
+    r"[ \t]*(?:[\u200b\u2060\ufeff]|assistantfinal|<[/|｜!\[A-Za-z0]|◁|\[\|?/?[A-Za-z]|\}|\$|\\[)\]])"
 )
 
 

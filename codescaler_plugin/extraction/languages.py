@@ -85,6 +85,7 @@ def info_language(info: str) -> str:
     if path and _DRIVE.match(rest):  # a place in a file, as editors write it
         word = None
     found = [canonical(match[1]) for match in (word, css, path) if match]
+    found += [canonical(name.partition("#")[0]) for name in found[:1] if name not in LANGUAGES]  # `python#1`
     return next((name for name in found if name in LANGUAGES), found[0] if found else "")
 
 

@@ -4,7 +4,7 @@ import re
 from dataclasses import dataclass
 
 from codescaler_plugin.extraction.blocks import Block, find_blocks, tagged_blocks
-from codescaler_plugin.extraction.fences import TooComplexError
+from codescaler_plugin.extraction.fences import TooComplexError, fence_lines
 from codescaler_plugin.extraction.languages import ANY, LANGUAGES, info_language, is_installed, wheel
 from codescaler_plugin.extraction.opening import begun
 from codescaler_plugin.extraction.reasoning import Answer, TooManyMarksError, without_reasoning
@@ -15,7 +15,7 @@ from codescaler_plugin.text.templates import without_end_marks
 MAX_COMPLETION_CHARS = 1_000_000
 """Longest completion that is read at all: about 250k tokens, above any generation limit in use."""
 _MAX_READ_CHARS = MAX_CODE_CHARS * 5 // 2  # of one completion, in all the blocks that are tried
-_INVISIBLE = "\ufeff\u200b\u2060"
+_READ_TAGS = ("javascript", "typescript", "php")  # their grammars read tags as programs
 _INFO = re.compile(r"[\w+#.-]{1,20}(?:[ \t]+\w+=\S+)*[ \t]*")
 
 _Found = tuple[str, str, Status, str]  # code, its language, status, a sentence that explains the status
@@ -122,21 +122,24 @@ class _Reader:
         return chief
 
     def _bare(self, found: Answer, answer: str, blocks: list[Block]) -> _Found:
-        if found.had_reasoning and self.asked in ("", "python"):
-            raw = self._program(without_end_marks(self.text), "python", "The text")
+        if found.had_reasoning and self.asked not in _READ_TAGS:
+            raw = self._program(without_end_marks(self.text), self.asked or "python", "The text")
             if raw[2] is Status.OK:  # what looked like marks of reasoning stands in the program's strings
                 return raw
-        if found.had_reasoning and not answer.strip():
+        if not answer.strip():
             return self._no_block(found, answer)
         name = "The text without its reasoning" if found.had_reasoning else "The text"
         whole = self._program(*self._without_info_word(answer), name)
         if whole[2] is Status.OK or not blocks:
             return whole
-        before = "\n".join(answer.split("\n")[: blocks[0].line - 1])
-        if before.strip():
-            head = self._program(*self._without_info_word(before + "\n"), "The text before the first fence")
-            if head[2] is Status.OK:
-                return head
+        bare = [fence.start for fence in fence_lines(answer) if fence.is_plain]
+        ends = {"first": blocks[0].line - 1, "last": answer.count("\n", 0, bare[-1]) if bare else 0}
+        for which, line in ends.items():
+            before = "\n".join(answer.split("\n")[:line])
+            if before.strip():
+                head = self._program(*self._without_info_word(before + "\n"), f"The text before the {which} fence")
+                if head[2] is Status.OK:
+                    return head
         return self._best(found, answer, blocks[::-1])
 
     def _without_info_word(self, text: str) -> tuple[str, str]:

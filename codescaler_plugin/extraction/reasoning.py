@@ -24,7 +24,7 @@ class Mark:
     Attributes:
         text: how it begins, in lower case; the whole of most.
         rest: regular expression of what follows that beginning; empty: nothing.
-        is_at_start: the mark stands at the very start of a completion alone.
+        is_at_start: the mark is a word of lower case at the very start of a completion alone.
     """
 
     text: str
@@ -57,6 +57,8 @@ FAMILIES = (
     _tags("<thought>", "</thought>"),  # EXAONE Deep
     _tags("<reasoning>", "</reasoning>"),
     _tags("<seed:think>", "</seed:think>"),  # Seed-OSS
+    _tags("<longcat_think>", "</longcat_think>"),  # LongCat-Flash
+    _tags("<think:opensource>", "</think:opensource>"),
     _tags("[THINK]", "[/THINK]"),  # Mistral
     _tags("<|START_THINKING|>", "<|END_THINKING|>"),  # Cohere
     _tags("<|begin_of_thought|>", "<|end_of_thought|>"),  # OpenThinker, Sky-T1
@@ -69,7 +71,7 @@ FAMILIES = (
     ),
     Family(  # gpt-oss, decoded without special tokens: only the words of its headers are left
         (
-            Mark("analysis", r"(?=[^\s\d_.,:;!?)\]=\-'’/&])", True),
+            Mark("analysis", r"(?=[^\s\d_.,:;!?)\]=\-'’/&<|：，。—…])", True),
             Mark("analysis", r"(?=[ \t]*\n|[\s\S]*assistantfinal)", True),
             Mark("assistantanalysis", r"(?=\S)", True),
         ),
@@ -82,6 +84,7 @@ _WINDOW = 200  # characters on each side of a mark that tell whether it is quote
 _INVISIBLE = "\ufeff\u200b\u200c\u200d\u200e\u200f\u2060\0"
 _SENTENCE_ENDS = ".!?:>]▷。！？：…"
 _GO_ON = re.compile(r"[,;.:)]|[ \t]+[^\sA-Z`~#*<\[]")  # what follows a mark that is a word of a sentence
+_ITEM = re.compile(r"\s*(?:[-*+>|]|\d{1,9}[.)])[ \t]+")  # the mark of a list's item, of a quote, of a table's cell
 _HEADER = re.compile(r"(?:<\|\w{1,30}\|>(?:assistant)?)+\Z")  # control tokens of a chat before a mark
 _QUOTE_PREFIX = re.compile(r"(?:\A|\W)[rbfuRBFU]{1,2}\Z")
 _QUOTE_SIGN = re.compile(r"`+|\\.?|[\"']")
@@ -201,7 +204,7 @@ class _Marks:
         found, count = [], 0
         for mark, rest, family, opens, is_at_start in self.all:
             place = lower.find(mark)
-            if is_at_start and place >= 0 and lower[:place].strip():
+            if is_at_start and place >= 0 and (lower[:place].strip() or not text.startswith(mark, place)):
                 continue
             while place >= 0:
                 count += 1
@@ -247,7 +250,7 @@ class _Walk:
         self.start = 0  # of the answer
         self.before: list[str] = []  # parts of the answer that stand before closed reasoning
         self.family: int | None = _ANY if prefilled else None  # of the reasoning that is open
-        self.opened = 0
+        self.opened = self.opened_end = 0
         self.spoken_line = -2  # where the line begins that mentions an opening mark, less one
 
     def answer(self, marks: list[_Found]) -> Answer:
@@ -282,15 +285,14 @@ class _Walk:
     def _open(self, mark: _Found) -> bool:
         if self.fence is not None:
             self.named_inside.add(mark.family)
-        elif self._is_quoted(mark):
-            pass
         elif self.family is not None:
-            if _is_mid_sentence(self._around(mark)[0]):
+            # Not where a template and the policy both open it, and not one message of harmony behind another.
+            if mark.place == mark.start and self.text[self.opened_end : mark.start].strip():
                 self.spoken_line = self._line(mark)
-        elif not self._begins_reasoning(mark):
+        elif self._is_quoted(mark) or not self._begins_reasoning(mark):
             self.spoken_line = self._line(mark)
         else:
-            self.family, self.opened = mark.family, mark.start
+            self.family, self.opened, self.opened_end = mark.family, mark.start, mark.end
             return True
         return False
 
@@ -347,6 +349,9 @@ class _Walk:
     def _begins_reasoning(self, mark: _Found) -> bool:
         """An opening mark is where a model opens reasoning, and not a word of a sentence."""
         before, after = self._around(mark)
+        if _ITEM.fullmatch(before) and _GO_ON.match(after):
+            return False
+        before = before.rstrip("*_")
         last = "" if before.strip().lower() == "assistant" else before.rstrip().rstrip(_INVISIBLE)[-1:]
         if not last or last in _SENTENCE_ENDS:
             return bool(not last or before[-1:] != " " or last != ":" or not after.strip())
@@ -369,7 +374,7 @@ class _Walk:
 def _is_mid_sentence(before: str) -> bool:
     """Words, a comma or a list's mark stand before a mark, and a space."""
     last = before.rstrip()[-1:]
-    return bool(last) and before[-1].isspace() and last not in _SENTENCE_ENDS
+    return bool(last) and before[-1].isspace() and (last not in _SENTENCE_ENDS or _ITEM.fullmatch(before) is not None)
 
 
 def _open_quote(line: str) -> str:

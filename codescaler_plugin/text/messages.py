@@ -94,9 +94,12 @@ def begun_text(prompt: Text, offender: str = "prompt", template: Template | None
     if isinstance(messages, str):
         reply = begun_reply(messages, template)
         return (messages, False) if reply is None else (reply, True)
-    if not messages or _role(messages[-1]) not in ASSISTANT:
-        return "", True
-    return _content(messages[-1], offender), True
+    for message in reversed(messages):
+        if _role(message) not in ASSISTANT:
+            break
+        if text := _content(message, offender):
+            return text, True
+    return "", True
 
 
 def stated_problem(label: object) -> str | None:
@@ -133,8 +136,12 @@ def _messages(value: Any, offender: str) -> str | Sequence[Mapping[str, Any]]:
     value = _plain(value)
     if isinstance(value, str):
         return value
-    if not isinstance(value, list | tuple) or not all(isinstance(message, Mapping) for message in value):
+    if isinstance(value, list | tuple):
+        value = [message for message in value if message is not None]  # Arrow fills lists up with null
+    if not isinstance(value, list) or not all(isinstance(message, Mapping) for message in value):
         raise DataError(f"{offender} is {type(value).__name__}: expected a string or a list of messages")
+    if value and not any({"role", "from"} & message.keys() for message in value) and "type" in value[0]:
+        return "".join(_part(part, offender) for part in value)  # the parts of one message
     return value
 
 
@@ -153,7 +160,7 @@ def _last(messages: Sequence[Mapping[str, Any]], roles: Sequence[str], offender:
 
 
 def _role(message: Mapping[str, Any]) -> str:
-    return next((str(message[name]) for name in ("role", "from") if message.get(name) is not None), "")
+    return next((str(message[name]).lower() for name in ("role", "from") if message.get(name) is not None), "")
 
 
 def _content(message: Mapping[str, Any], offender: str) -> str:
@@ -166,7 +173,7 @@ def _content(message: Mapping[str, Any], offender: str) -> str:
         content = [content]
     if not isinstance(content, list | tuple):
         raise DataError(f"{offender}: content is {type(content).__name__}: expected a string or a list of parts")
-    return "".join(_part(part, offender) for part in content)
+    return "".join(_part(part, offender) for part in content if part is not None)
 
 
 def _part(part: Any, offender: str) -> str:

@@ -39,7 +39,7 @@ PREFILL = (  # what a generation prompt may begin the answer with
     r"<\|START_(?:RESPONSE|THINKING)\|>|<\|END_THINKING\|>)){0,4}\s{0,4}\Z"
 )
 END_MARKS = (
-    r"<\|[\w.:/-]{1,40}\|>|<｜[^<>｜\s]{1,40}｜>|\[\|[a-z_]{2,30}\|\]|</s>|<(?:eo[shmapd]|EOD|pad|PAD|unk)>|"
+    r"<\|[\w.:/-]{1,40}\|>|<｜[^<>｜\s]{1,40}｜>|\[\|[a-z_]{2,30}\|\]|</s>|<(?:eo[shmapdct]|EO[DT]|eot_id|end_of_message|pad|PAD|unk)>|"
     r"<end_of_(?:turn|utterance|sentence|text)>|<turn\|>|<channel\|>|<end_code>|<EOS_TOKEN>|<seed:(?:eos|pad)>|"
     r"<(?:reserved_|unused|extra_id_|SPECIAL_)\d{1,4}>|\[(?:EOS|PAD|/INST)\]|\[e~\["
 )
@@ -224,7 +224,7 @@ _FAMILIES = (
     ),
     _family(  # GLM 4.5 may write `/nothink` behind the problem
         "glm",
-        r"<\|user\|>\n ?",
+        r"<\|user\|>(?:\n ?)?",
         r"(?:/nothink)?<\|assistant\|>\n?",
         other=r"<\|(?:system|observation)\|>\n?",
         before=r"(?:(?<=sop>)|(?<=\]sop))",
@@ -248,7 +248,7 @@ _FAMILIES = (
     _family(  # Tulu, Falcon 3, Granite Code, Moxin, GLM Edge
         "olmo",
         r"<\|user\|>\n ?",
-        r"\n?<\|assistant\|>\n?",
+        r"(?:<\|endof(?:text|turn)\|>)?\n?<\|assistant\|>\n?",
         other=r"<\|(?:system|observation)\|>\n?",
         needs=r"<\|assistant\|>",
     ),

@@ -61,6 +61,14 @@ def test_settings_of_reasoning_and_fences_are_used() -> None:
     assert (result.exit_code, "opening and closing marks in turn" in result.stderr) == (1, True)
 
 
+def test_the_prompt_beside_a_completion_is_read() -> None:
+    prompt = "<|im_start|>user\nRead n<|im_end|>\n<|im_start|>assistant\n<think>\n"
+    for name in ("prompt", "problem"):
+        rows = [{name: prompt, "completion": GOOD}, {name: 7, "completion": GOOD}]
+        result = extract(stdin="".join(json.dumps(row) + "\n" for row in rows))
+        assert [json.loads(line)["status"] for line in result.stdout.splitlines()] == ["no_block", "ok"]
+
+
 def test_parts_and_null_are_read() -> None:
     parts = [{"role": "assistant", "content": [{"type": "text", "text": GOOD}]}]
     result = extract(stdin=lines(parts, None))

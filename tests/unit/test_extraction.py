@@ -328,6 +328,14 @@ OTHER = "```python\ny = 2\n```\n"
         pytest.param("x = 1\n```\nIt sets x.\n", "bare", "ok", "x = 1\n", id="bare-then-prose"),
         pytest.param("Here it is:\n" + BLOCK, "bare", "ok", "x = 1\n", id="bare-takes-a-block"),
         pytest.param("I cannot do this.", "bare", "syntax_error", "", id="bare-prose"),
+        pytest.param("", "bare", "no_block", "", id="bare-empty"),
+        pytest.param(
+            "s = '''\n```\n'''\nprint(s)\n```\nThat is all.\n",
+            "bare",
+            "ok",
+            "s = '''\n```\n'''\nprint(s)\n",
+            id="bare-string",
+        ),
         pytest.param(
             'def f():\n    """\n    ```\n    f()\n    ```\n    """\n',
             "bare",

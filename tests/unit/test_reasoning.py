@@ -160,6 +160,73 @@ def test_reasoning_may_mention_its_own_mark() -> None:
     assert extract_code(text).code == CODE
 
 
+TALK = [
+    "I should put my reasoning in <think> and </think> tags.",
+    "The </think> tag must come last.",
+    "I need to close with </think> and then answer.",
+    "The user wants <think>...</think> then <answer>.",
+    "Example: <think>foo</think>bar becomes bar.",
+    "E.g. <think>foo</think> -> ''",
+    "let s = '<think>a</think>b', then",
+    'so strip "<think>foo</think>bar" to bar.',
+    "1. </think> closes it.",
+    "The mark `</think>` ends it.",
+]
+
+
+@pytest.mark.parametrize("line", TALK)
+@pytest.mark.parametrize(
+    "opening", ["<think>\n", "\ufeff<think>\n", "Okay. <think>\n", "好的。<think>\n", "**<think>**\n", ""]
+)
+def test_reasoning_that_talks_about_its_marks_is_no_answer_when_cut(line: str, opening: str) -> None:
+    prefilled = not opening
+    cut = extract_code(f"{opening}{line}\n{DRAFT}No, wrong.", policy="last", thinking_prefilled=prefilled)
+    assert cut.status is Status.NO_BLOCK
+    whole = f"{opening}{line}\n{DRAFT}No, wrong.\n</think>\n\n{FINAL}"
+    assert extract_code(whole, thinking_prefilled=prefilled).code == CODE
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "I must answer in a ```python block.",
+        "f'(x) = 2x, so the answer is",
+        'A 12" board.',
+        "path C:\\",
+        'The output is "Case #x: y" where ' + "x" * 195,
+        "That works.",
+    ],
+)
+@pytest.mark.parametrize("after", ["", "Here's the code:\n\n", 'The "board":\n', "Here is `f`:\n\n", "\n"])
+def test_quotes_in_reasoning_hide_no_mark(line: str, after: str) -> None:
+    for opening, closing in PAIRS.values():
+        assert extract_code(opening + line + closing + after + FINAL).code == CODE
+        if "```" not in line:  # nor does a draft that was left open
+            assert extract_code(f"{opening}Try\n```python\nn = 1\n{line}{closing}{after}{FINAL}").code == CODE
+
+
+@pytest.mark.parametrize(
+    "heading", ["Analysis\n\n", "ANALYSIS\n", "Analysis\n--------\n", "Analysis: fine.\n", "Analysis：双倍。\n"]
+)
+def test_a_heading_is_no_header_of_gpt_oss(heading: str) -> None:
+    assert extract_code(heading + FINAL).code == CODE
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "> ```python\n>",
+        ">  ```python\n>  x = 1\n>",
+        "> - ```python\n>   x = 1\n> ",
+        "> 1. Here:\n>\n>    ```\n>    x\n>",
+    ],
+)
+@pytest.mark.parametrize("policy", ["single", "last", "bare"])
+def test_a_quote_that_is_cut_in_an_empty_line(text: str, policy: str) -> None:
+    assert extract_code(text, policy=policy).status in (Status.UNCLOSED, Status.SYNTAX_ERROR)
+    prompt_opening(text)
+
+
 def test_an_answer_before_a_second_thought_counts_where_nothing_follows() -> None:
     assert extract_code(f"{FINAL}\n<think>\nIs it right? Yes.\n</think>\nDone.\n").code == CODE
     assert extract_code(f"{DRAFT}\n<think>\nNo.\n</think>\n{FINAL}").code == CODE
