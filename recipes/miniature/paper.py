@@ -45,13 +45,13 @@ from codescaler_plugin.evaluation.generation import Measurement, measure_policy,
 from codescaler_plugin.evaluation.intervals import Mean, mean_of
 from codescaler_plugin.evaluation.report import Section, Table, write_page
 from codescaler_plugin.evaluation.robustness import evaluate_robustness
-from codescaler_plugin.text.messages import completion_text
 from codescaler_plugin.preference.mining import mine_pairs
 from codescaler_plugin.preference.pairs import read_pairs, write_pairs
 from codescaler_plugin.preference.sandbox import Sandbox
 from codescaler_plugin.records import PreferencePair, Problem, Status
 from codescaler_plugin.selection.ranking import best_of_n
 from codescaler_plugin.selection.testing import decide_by_tests
+from codescaler_plugin.text.messages import completion_text
 
 VERIFIED = 160  # problems that have tests; the rest of the world has none
 SYNTHETIC = 4 * VERIFIED

@@ -38,11 +38,11 @@ from codescaler_plugin import CodeScalerConfig, CodeScalerReward, RewardHackingM
 from codescaler_plugin.errors import CodeScalerError, ConfigError, DataError
 from codescaler_plugin.evaluation.generation import prompt_for, prompt_of
 from codescaler_plugin.extraction import extract_code
-from codescaler_plugin.text.messages import Text, completion_text
 from codescaler_plugin.preference.problems import read_problems
 from codescaler_plugin.preference.rollouts import read_problem_texts
 from codescaler_plugin.preference.sandbox import run_tests
 from codescaler_plugin.records import Problem
+from codescaler_plugin.text.messages import Text, completion_text
 
 
 @dataclass
