@@ -81,7 +81,7 @@ def pair_of(row: Mapping[str, Any]) -> PreferencePair:
     elif {"chosen", "rejected"} <= row.keys():
         problem = next((row[name] for name in ("problem", "prompt") if row.get(name) is not None), row["chosen"])
         texts = (
-            problem_text(problem),
+            problem_text(problem, "the problem", is_stated=True),
             completion_text(row["chosen"], "chosen"),
             completion_text(row["rejected"], "rejected"),
         )

@@ -240,11 +240,11 @@ def _cure(row: Row) -> Problem:
 
 def _taco(row: Row) -> Problem:
     text = row.get("question") or row.get("problem") or row["prompt"]
-    return _tests(row, problem_text(text), _json(row["input_output"]))
+    return _tests(row, problem_text(text, is_stated=True), _json(row["input_output"]))
 
 
 def _deepcoder(row: Row) -> Problem:
-    text = problem_text(row.get("problem") or row["prompt"])
+    text = problem_text(row.get("problem") or row["prompt"], is_stated=bool(row.get("problem")))
     given = row["tests"] if row.get("tests") is not None else row["reward_model"]["ground_truth"]
     return _tests(row, text, _json(given))
 
@@ -309,7 +309,7 @@ def _json(value: Any) -> Any:
 
 
 def _pairs(row: Row) -> Problem:
-    text = problem_text(row["problem"])
+    text = problem_text(row["problem"], is_stated=True)
     tests = tuple(CallTest((argument,), expected) for argument, expected in row["tests"])
     return Problem(id_of(row), text, tests, row.get("entry_point") or "solve")
 

@@ -44,7 +44,7 @@ def problem_text(
     else:
         text = messages if is_stated else user_turn(messages, offender, template)
     if not text.strip():
-        raise DataError(f"{offender} has no text")
+        raise DataError(f"{offender} is empty")
     try:
         text.encode()
     except UnicodeEncodeError as error:

@@ -134,7 +134,7 @@ def test_completion_is_the_last_assistant_turn_with_content(completion: Any, sta
         pytest.param([user([{"type": "image"}])], VALID, "problem 1 has no user", id="problem-image-only"),
         pytest.param([user(5)], VALID, "problem 1: content is int", id="problem-content-number"),
         pytest.param([user([5])], VALID, "problem 1: a part of the content is int", id="problem-part-number"),
-        pytest.param(" ", VALID, "problem 1 has no text", id="problem-blank"),
+        pytest.param(" ", VALID, "problem 1 is empty", id="problem-blank"),
         pytest.param(
             [{"role": "bot", "content": "P"}], VALID, "problem 1 has a message with the role 'bot'", id="role"
         ),

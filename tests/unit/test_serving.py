@@ -260,7 +260,7 @@ def test_a_prompt_without_text_is_a_sample_without_a_problem(server: Running) ->
     assert server.json("/slime", {"prompt": [image], "response": answer}) == 0.0
     items = [{"problem": [image], "completion": answer}, {"problem": "p", "completion": answer}]
     scored = server.json("/v1/score", {"items": items})
-    assert "has no text" in scored["failures"][0]
+    assert "is empty" in scored["failures"][0]
     assert scored["scores"] == [None, pytest.approx(score_of(CODE))]
     refused = server.json("/slime", {"prompt": [{"role": "bot", "content": "p"}], "response": answer}, status=422)
     assert "role 'bot'" in refused["detail"]
