@@ -13,7 +13,7 @@ from typing import NamedTuple
 from codescaler_plugin.errors import ConfigError
 from codescaler_plugin.extraction.fences import Balance, FenceLine, fence_lines
 
-MAX_MARKS = 1_000
+MAX_MARKS = 500
 """Reasoning marks of one completion; a text with more is hostile."""
 
 
@@ -80,7 +80,7 @@ FAMILIES = (
 )
 _ANY = -1  # in place of a family: whichever closes
 _LINE = 2_000  # characters in which the beginning of a mark's line is looked for
-_WINDOW = 200  # characters on each side of a mark that tell whether it is quoted
+_WINDOW = 120  # characters on each side of a mark that tell whether it is quoted
 _INVISIBLE = "\ufeff\u200b\u200c\u200d\u200e\u200f\u2060\0"
 _SENTENCE_ENDS = ".!?:>]▷。！？：…"
 _GO_ON = re.compile(r"[,;.:)]|[ \t]+[^\sA-Z`~#*<\[]")  # what follows a mark that is a word of a sentence
