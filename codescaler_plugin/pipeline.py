@@ -160,20 +160,26 @@ class CodeScaler:
 
     def _answers(self, prompts: Sequence[Text], completions: Sequence[Text | None], on_error: str) -> list[str]:
         """The text of each completion, what its prompt has opened before it."""
-        openings: dict[tuple[str, bool], str] = {}
+        known: dict[str, str] = {}  # of the prompts that are text: a group has one
         answers = []
         for row, (prompt, completion) in enumerate(zip(prompts, completions, strict=True)):
             answer = completion_text(completion, f"completion {row}")
-            try:
-                start = begun_text(prompt, f"problem {row}", self.template)
-            except DataError:
-                if on_error == "raise":
-                    raise
-                start = "", True  # `_problems` says what is wrong
-            if start not in openings:
-                openings[start] = prompt_opening(start[0], self.config.reasoning_marks, is_reply=start[1])
-            answers.append(begun(openings[start], answer))
+            opening = known.get(prompt) if isinstance(prompt, str) else None
+            if opening is None:
+                opening = self._opening(prompt, f"problem {row}", on_error)
+                if isinstance(prompt, str):
+                    known[prompt] = opening
+            answers.append(begun(opening, answer))
         return answers
+
+    def _opening(self, prompt: Text, offender: str, on_error: str) -> str:
+        try:
+            text, is_reply = begun_text(prompt, offender, self.template)
+        except DataError:
+            if on_error == "raise":
+                raise
+            return ""  # `_problems` says what is wrong
+        return prompt_opening(text, self.config.reasoning_marks, is_reply=is_reply)
 
     def _score(
         self, items: list[tuple[str, str]], on_error: str, failures: list[ScorerError | DataError] | None

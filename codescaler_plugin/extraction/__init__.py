@@ -106,9 +106,5 @@ def extract_all(
         if not isinstance(text, str):
             raise DataError(f"completion {index} is {type(text).__name__}: expected str")
         if text not in known:
-            known[text] = _extract(text, reading)
+            known[text] = read(text, reading)
     return [known[text] for text in texts]
-
-
-def _extract(text: str, reading: Reading) -> Extraction:
-    return read(text, reading)

@@ -29,7 +29,7 @@ class TooComplexError(Exception):
     """The Markdown has more structure than is parsed; never leaves this package."""
 
 
-class FenceLine(NamedTuple):  # made for every completion: a dataclass takes three times as long
+class FenceLine(NamedTuple):  # made for every completion: a frozen dataclass sets its fields one by one
     """A line that may be a fence.
 
     Attributes:
@@ -75,7 +75,7 @@ def fence_lines(text: str) -> Iterator[FenceLine]:
         TooComplexError: more than `MAX_FENCES` lines hold a fence's characters.
     """
     count = 0
-    ticks, tildes = text.find("```"), text.find("~~~")  # a search for both at once takes ten times as long
+    ticks, tildes = text.find("```"), text.find("~~~")  # `str.find` is far faster than a pattern of both
     while ticks >= 0 or tildes >= 0:
         mark = min(ticks, tildes) if ticks >= 0 and tildes >= 0 else max(ticks, tildes)
         after = _RUN.match(text, mark).end()  # type: ignore[union-attr]
@@ -116,8 +116,6 @@ def unglued(text: str, fences: list[FenceLine]) -> str:
         text: with `\n` as its only line end.
         fences: its `fence_lines`.
     """
-    if not any(fence.is_glued for fence in fences):
-        return text
     kept, done = [], 0
     opened: FenceLine | None = None
     balance = Balance(fences)

@@ -288,8 +288,8 @@ def test_cutting_lines_to_their_marks_changes_no_block(text: str) -> None:
 
 def test_equal_completions_are_read_once(monkeypatch: pytest.MonkeyPatch) -> None:
     read = []
-    original = extraction_room._extract
-    monkeypatch.setattr(extraction_room, "_extract", lambda text, *rest: read.append(text) or original(text, *rest))
+    original = extraction_room.read
+    monkeypatch.setattr(extraction_room, "read", lambda text, *rest: read.append(text) or original(text, *rest))
     extractions = extract_all([BLOCK, "no", BLOCK, BLOCK])
     assert read == [BLOCK, "no"]
     assert [str(extraction.status) for extraction in extractions] == ["ok", "no_block", "ok", "ok"]
