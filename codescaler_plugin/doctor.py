@@ -257,18 +257,17 @@ def _order(scorer: Scorer) -> Iterator[Check]:
 
 
 def _shared(model: Any, scorer: Any) -> Check:
-    from codescaler_plugin.scoring.forward import can_share_prefixes
+    from codescaler_plugin.scoring.forward import reason_not_to_share
 
-    if not can_share_prefixes(model):
-        return Check(
-            "shared prefixes", "warning", "not for this kind of model", "none: batches are padded, and slower"
-        )
+    reason = reason_not_to_share(model)
+    if reason is not None:
+        return Check("shared prefixes", "warning", f"no: {reason}", "none: batches are padded, and slower")
     engine = scorer._engine
     if engine is None or not engine.checked:
         return Check("shared prefixes", "warning", "not checked, since nothing was scored", "mend the above first")
     if not engine.tree:
         return Check("shared prefixes", "failed", "scores differ from those of single samples", "report the model")
-    return Check("shared prefixes", "ok", "equal to single samples")
+    return Check("shared prefixes", "ok", f"equal to single samples ({model.config.model_type})")
 
 
 def _speed(scorer: Scorer) -> Iterator[Check]:

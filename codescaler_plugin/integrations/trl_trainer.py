@@ -28,7 +28,7 @@ from codescaler_plugin.errors import ConfigError, DataError
 from codescaler_plugin.preference.pairs import TRAIN, split_of
 from codescaler_plugin.preference.preparation import NOT_TRAIN, is_of_split, prepare_preference_dataset
 from codescaler_plugin.preference.rewrites import KEEPING, rewrite_both
-from codescaler_plugin.scoring import attention
+from codescaler_plugin.scoring import attention, families
 from codescaler_plugin.scoring.forward import tree_attention
 from codescaler_plugin.scoring.prefix_tree import plan_rows
 from codescaler_plugin.scoring.rendering import Renderer, Unscorable
@@ -57,7 +57,7 @@ class CodeScalerRewardConfig(RewardConfig):  # type: ignore[misc]
         margin_scale: target margin of the loss per unit of a pair's `margin`, the gap of the pass rates; 0: none.
         label_smoothing: probability that a label is wrong, for tests that are noisy; in [0, 0.5).
         share_prefixes: compute what the sides of a batch share once; exact, and only for models that can
-            (`attention.is_eligible`).
+            (`families.SHARED`).
     """
 
     learning_rate: float = field(default=1e-5, metadata={"help": "Peak learning rate."})
@@ -191,7 +191,9 @@ class CodeScalerRewardTrainer(RewardTrainer):  # type: ignore[misc]
             self.data_collator = _PairCollator(stock, self.processing_class, args, self._kinds)
             self.add_callback(_EpochOf(self.data_collator))
         bare = self._bare(self.model)  # its head may be in a wrapper of PEFT
-        self._shares = args.share_prefixes and attention.is_eligible(bare.config) and hasattr(bare, "score")
+        self._shares = (
+            args.share_prefixes and families.reason_not_to_share(bare.config) is None and hasattr(bare, "score")
+        )
 
     def _prepare_dataset(self, dataset: Any, processing_class: Any, args: Any, dataset_name: str) -> Any:
         """Pairs as ids, with what the collator needs; TRL calls this for every dataset, also in `evaluate`."""
@@ -324,7 +326,7 @@ class SharedPrefixes:
             self.model(  # through all wrappers, which hook into forward
                 input_ids=torch.tensor([row.tokens], device=device),
                 position_ids=torch.tensor([row.positions], device=device),
-                tree=attention.segments(row.nodes),
+                tree=attention.Tree(row.nodes),
                 use_cache=use_cache,
             )
         places = [0] * len(items)

@@ -20,9 +20,9 @@ from typing import Any
 from codescaler_plugin.errors import ConfigError
 from codescaler_plugin.scoring.forward import (
     MAX_TOKENS,
-    can_share_prefixes,
     out_of_memory,
     padded_logits,
+    reason_not_to_share,
     tree_logits,
 )
 from codescaler_plugin.scoring.loading import text_config
@@ -221,7 +221,7 @@ def _processor() -> str:
 def _ours(model: Any, items: Sequence[list[int]], max_tokens: int) -> tuple[list[float], int]:
     scores = [0.0] * len(items)
     tokens = 0
-    logits = tree_logits if can_share_prefixes(model) else padded_logits
+    logits = tree_logits if reason_not_to_share(model) is None else padded_logits
     for done in logits(model, items, max_tokens=max_tokens):
         tokens += done.tokens
         for index, logit in done.logits:

@@ -10,13 +10,15 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from codescaler_plugin.scoring import attention
+from codescaler_plugin.scoring import attention, families
 from codescaler_plugin.scoring.loading import text_config
 from codescaler_plugin.scoring.prefix_tree import Row, plan_rows
 
 MAX_TOKENS = 16_384
 """Most tokens of a forward pass unless a caller says otherwise: enough to saturate a GPU."""
 _MIN_TOKENS = 1024
+
+_BACKEND = "inductor"
 
 PADDED_TOKENS = 8192
 """Most tokens of a padded batch: beyond it a CPU gets slower and a GPU no faster."""
@@ -32,7 +34,7 @@ class Pass:
 
 
 def tree_logits(model: Any, items: Sequence[list[int]], *, max_tokens: int) -> Iterator[Pass]:
-    """Each item's logit once, in the order of the plan. The model must be eligible (`attention.is_eligible`).
+    """Each item's logit once, in the order of the plan. Only for models that can (`reason_not_to_share`).
 
     Args:
         model: a sequence classifier with a linear head `score`.
@@ -53,14 +55,33 @@ def row_logits(model: Any, row: Row) -> Any:
     """The logits of a row's items as a float32 tensor [items], in the order of `row.lasts`."""
     import torch
 
-    device = model.device
+    device, config = model.device, model.config
+    width = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
     hidden = model.base_model(
         input_ids=torch.tensor([row.tokens], device=device),
         position_ids=torch.tensor([row.positions], device=device),
         use_cache=False,
-        tree=attention.segments(row.nodes),
+        tree=attention.layout(row.nodes, device, model.dtype, width),
     ).last_hidden_state[0]
     return _head(model, hidden[torch.tensor([last for _, last in row.lasts], device=device)])
+
+
+def compile_layers(model: Any) -> None:
+    """Fuse what the layers of a decoder of `families.SHARED` do between matrix products (`torch.compile`).
+
+    All layers share what is compiled, and so do rows of all lengths. The first pass after it takes seconds. Scores
+    differ by the rounding of the model's precision.
+    """
+    import torch
+
+    for layer in model.base_model.layers:
+        layer.forward = torch.compile(layer.forward, dynamic=True, backend=_BACKEND)
+
+
+def uncompile_layers(model: Any) -> None:
+    """As before `compile_layers`."""
+    for layer in model.base_model.layers:
+        del layer.forward
 
 
 def padded_logits(model: Any, items: Sequence[list[int]], *, max_tokens: int) -> Iterator[Pass]:
@@ -101,9 +122,11 @@ def padded_logits(model: Any, items: Sequence[list[int]], *, max_tokens: int) ->
         yield Pass(list(zip(batch, logits.tolist(), strict=True)), tokens, tokens - int(lengths.sum()))
 
 
-def can_share_prefixes(model: Any) -> bool:
-    """Whether `tree_logits` works for a model: a decoder of a known family with full attention and a linear head."""
-    return _has_linear_head(model) and attention.is_eligible(model.config)
+def reason_not_to_share(model: Any) -> str | None:
+    """Why `tree_logits` does not work for a model; None if it does: a decoder of `families.SHARED`, a linear head."""
+    if not _has_linear_head(model):
+        return "it has no linear head on a token's hidden state, or brings code of its own"
+    return families.reason_not_to_share(model.config)
 
 
 def fitting_tokens(model: Any) -> int:

@@ -1,7 +1,7 @@
 """A scalar reward model of transformers in this process: shared prefixes once, known scores not at all.
 
-Any `AutoModelForSequenceClassification` checkpoint with one label. Decoders of `attention.FAMILIES` with full
-attention compute a prefix that samples share once; all others go through padded batches of similar length. It uses one
+Any `AutoModelForSequenceClassification` checkpoint with one label. Decoders of `families.SHARED` compute a
+prefix that samples share once; all others go through padded batches of similar length. It uses one
 device and does not shard.
 """
 
@@ -20,11 +20,13 @@ from codescaler_plugin.errors import ConfigError, ScorerError
 from codescaler_plugin.scoring.cache import CACHE_SIZE, ScoreCache, content_key, fingerprint
 from codescaler_plugin.scoring.forward import (
     Pass,
-    can_share_prefixes,
+    compile_layers,
     fitting_tokens,
     out_of_memory,
     padded_logits,
+    reason_not_to_share,
     tree_logits,
+    uncompile_layers,
 )
 from codescaler_plugin.scoring.loading import checked_handle, load_classifier, text_config
 from codescaler_plugin.scoring.rendering import Renderer, Unscorable
@@ -32,6 +34,10 @@ from codescaler_plugin.threads import fitting_threads
 
 logger = logging.getLogger(__name__)
 
+COMPILE_AFTER = 1_000_000
+"""Tokens computed on a GPU before the layers of a named model are compiled: a long run gets that time back."""
+
+_COMPARED = 8  # samples scored before and after
 _CHUNK = 128  # items rendered and tokenised while the chunk before is in the model
 _TOLERANCE = {"float32": 1e-4, "float16": 0.05, "bfloat16": 0.1}  # of the self-check, relative above 1
 _GIVEN_UP = "padded batches are used instead. Please report the model and the versions of torch and transformers."
@@ -70,7 +76,10 @@ class ScorerStats:
 
 @dataclass
 class _Engine:
-    """A loaded model with all that scoring needs. `weights` changes with every in-place update of a parameter."""
+    """A loaded model with all that scoring needs.
+
+    `weights` changes with every in-place update of a parameter; `compiles`: its layers are to be compiled.
+    """
 
     model: Any
     renderer: Renderer
@@ -79,6 +88,7 @@ class _Engine:
     max_tokens: int
     tree: bool
     device: Any
+    compiles: bool
     checked: bool = False
     weights: int = 0
 
@@ -89,7 +99,8 @@ class TransformersScorer:
     A named model loads on the first call, outside any DeepSpeed ZeRO-3 context, onto the device of this process, so
     the object is cheap to make and pickles as its settings. Calls from several threads are scored one after the other.
     On first use the shared-prefix path is checked against single samples; if they differ, a warning says so and
-    padded batches take over.
+    padded batches take over. On a GPU the layers of a named model are compiled (`torch.compile`) after
+    `COMPILE_AFTER` tokens, and checked likewise; `TORCH_COMPILE_DISABLE=1` turns that off.
 
     Args:
         model: a directory, a hub id, or a loaded sequence classifier, PEFT's too. A loaded one is used where it is, in
@@ -233,8 +244,9 @@ class TransformersScorer:
             cache,
             fingerprint(model, template) if self.cache_dir is not None else b"",
             self.max_tokens or fitting_tokens(model),
-            can_share_prefixes(model),
+            reason_not_to_share(model) is None,
             model.device,
+            isinstance(self.model, str) and model.device.type == "cuda",
         )
 
     def _score(
@@ -305,6 +317,8 @@ class TransformersScorer:
         """Forward passes over rows, timed and counted."""
         if engine.tree and not engine.checked:
             self._check(engine, rows)
+        if engine.tree and engine.compiles and self.stats.computed_tokens >= COMPILE_AFTER:
+            self._compile(engine, rows)
         logits = tree_logits if engine.tree else padded_logits
         passes = logits(engine.model, rows, max_tokens=engine.max_tokens)
         while True:
@@ -326,36 +340,60 @@ class TransformersScorer:
         half = len(longest) // 2
         sample = [min(rows, key=len), longest, longest[:half] + longest[half:][::-1]]
         try:
-            shared = sorted(
-                pair
-                for done in tree_logits(engine.model, sample, max_tokens=engine.max_tokens)
-                for pair in done.logits
-            )
+            shared = _in_order(tree_logits(engine.model, sample, max_tokens=engine.max_tokens))
         except RuntimeError as error:
             if out_of_memory(error):
                 raise
             engine.checked, engine.tree = True, False
             logger.warning("%s: shared prefixes fail: %s; %s", self._name(), error, _GIVEN_UP)
             return
-        alone = sorted(pair for done in padded_logits(engine.model, sample, max_tokens=1) for pair in done.logits)
-        tolerance = _TOLERANCE.get(str(engine.model.dtype).removeprefix("torch."), 0.1)
-        gaps = [abs(one - other) / max(1.0, abs(other)) for (_, one), (_, other) in zip(shared, alone, strict=True)]
+        alone = _in_order(padded_logits(engine.model, sample, max_tokens=1))
         engine.checked = True
-        if not all(gap <= tolerance for gap in gaps):  # nan compares as false
+        difference = _difference(engine.model, shared, alone)
+        if difference is not None:
             engine.tree = False
             logger.warning(
-                "%s: scores with shared prefixes %s differ from those of single samples %s by up to %.2g (allowed: "
-                "%.2g); %s",
+                "%s: scores with shared prefixes %s differ from those of single samples %s by %s; %s",
                 self._name(),
-                [value for _, value in shared],
-                [value for _, value in alone],
-                max(gaps),
-                tolerance,
+                shared,
+                alone,
+                difference,
                 _GIVEN_UP,
             )
 
+    def _compile(self, engine: _Engine, rows: list[list[int]]) -> None:
+        """Compile the layers, and compare the scores of a few samples; whatever goes wrong, they stay uncompiled."""
+        engine.compiles = False
+        logger.info("compiling the layers of %s, once; this takes some seconds", self._name())
+        sample = rows[:_COMPARED]
+        before = _in_order(tree_logits(engine.model, sample, max_tokens=engine.max_tokens))
+        compile_layers(engine.model)
+        try:
+            after = _in_order(tree_logits(engine.model, sample, max_tokens=engine.max_tokens))
+            difference = _difference(engine.model, after, before)
+            reason = difference and f"scores differ by {difference}"
+        except Exception as error:  # noqa: BLE001 - of the compiler, Triton, or the C compiler that it needs
+            reason = str(error)
+        if reason is not None:
+            uncompile_layers(engine.model)
+            logger.warning("%s: its layers stay uncompiled, and slower: %s", self._name(), reason)
+
     def _name(self) -> str:
         return self.model if isinstance(self.model, str) else type(self.model).__name__
+
+
+def _in_order(passes: Iterator[Pass]) -> list[float]:
+    """Logits in the order of the items."""
+    return [logit for _, logit in sorted(pair for done in passes for pair in done.logits)]
+
+
+def _difference(model: Any, ours: list[float], right: list[float]) -> str | None:
+    """What is said of logits that differ by more than the rounding of the model's precision; None if none does."""
+    tolerance = _TOLERANCE.get(str(model.dtype).removeprefix("torch."), 0.1)
+    gaps = [abs(one - other) / max(1.0, abs(other)) for one, other in zip(ours, right, strict=True)]
+    if all(gap <= tolerance for gap in gaps):  # nan compares as false
+        return None
+    return f"up to {max(gaps):.2g} (allowed: {tolerance:.2g})"
 
 
 @contextmanager

@@ -1,20 +1,12 @@
 from itertools import pairwise
+from typing import Any
 
 import pytest
 import torch
-from transformers import (
-    Gemma2Config,
-    LlamaConfig,
-    LlamaForSequenceClassification,
-    MistralConfig,
-    MistralForSequenceClassification,
-    Qwen2Config,
-    Qwen2ForSequenceClassification,
-    Qwen3Config,
-    Qwen3ForSequenceClassification,
-)
+from torch.nn.attention import varlen
+from transformers import AutoConfig, AutoModelForSequenceClassification, Gemma2Config, LlamaConfig, Qwen3Config
 
-from codescaler_plugin.scoring import attention
+from codescaler_plugin.scoring import attention, attention_cpu, families
 from codescaler_plugin.scoring.forward import padded_logits, row_logits, tree_attention, tree_logits
 from codescaler_plugin.scoring.prefix_tree import plan_rows
 
@@ -27,19 +19,36 @@ SIZES = {
     "num_key_value_heads": 2,
     "num_labels": 1,
     "pad_token_id": 0,
+    "bos_token_id": 1,
+    "eos_token_id": 2,
 }
-FAMILIES = {
-    "qwen3": (Qwen3ForSequenceClassification, Qwen3Config(**SIZES, head_dim=16)),
-    "qwen2": (Qwen2ForSequenceClassification, Qwen2Config(**SIZES)),
-    "llama": (LlamaForSequenceClassification, LlamaConfig(**SIZES)),
-    "mistral": (MistralForSequenceClassification, MistralConfig(**SIZES, sliding_window=None)),
+MORE: dict[str, dict[str, Any]] = {
+    "qwen3": {"head_dim": 16},
+    "qwen3_moe": {"num_experts": 4, "moe_intermediate_size": 32, "num_experts_per_tok": 2},
+    "qwen2_moe": {"num_experts": 4, "moe_intermediate_size": 32, "shared_expert_intermediate_size": 32},
+    "mistral": {"sliding_window": None},
+    "mixtral": {"num_local_experts": 4, "sliding_window": None},
+    "gemma3_text": {"head_dim": 16, "layer_types": ["sliding_attention", "sliding_attention", "full_attention"]},
+    **{one: {"head_dim": 16} for one in ("gemma", "glm", "glm4", "helium", "ministral", "hunyuan_v1_dense")},
 }
+WINDOW = 24
+"""Shorter than the samples and than their prompts."""
+WINDOWED = ("qwen3", "mistral", "mixtral", "ministral", "gemma3_text", "phi3", "olmo3", "exaone4", "starcoder2")
+CASES = [(family, None) for family in families.SHARED] + [(family, WINDOW) for family in WINDOWED]
 
 
-def model_of(family: str, dtype: torch.dtype = torch.float32, device: str = "cpu"):
-    kind, config = FAMILIES[family]
+def model_of(family: str, dtype: torch.dtype = torch.float32, device: str = "cpu", window: int | None = None):
+    settings = {**SIZES, **MORE.get(family, {})}
+    if window is not None:
+        settings |= {"sliding_window": window}
+    if window is not None and family == "qwen3":
+        settings |= {"use_sliding_window": True, "max_window_layers": 1}  # the other layers see the window
+    try:
+        config = type(AutoConfig.for_model(family))(**settings)
+    except (KeyError, ValueError):
+        pytest.skip(f"this transformers has no {family}")
     torch.manual_seed(0)
-    model = kind(config).eval()
+    model = AutoModelForSequenceClassification.from_config(config).eval()
     for name, weight in model.named_parameters():
         if weight.dim() > 1 and "embed" not in name:
             torch.nn.init.normal_(weight, std=0.2)
@@ -64,9 +73,9 @@ def logits(passes) -> list[float]:
 
 
 @pytest.mark.parametrize("max_tokens", [10_000, 150, 1])
-@pytest.mark.parametrize("family", FAMILIES)
-def test_scores_of_a_row_equal_those_of_single_samples(family: str, max_tokens: int) -> None:
-    model = model_of(family)
+@pytest.mark.parametrize(("family", "window"), CASES)
+def test_scores_of_a_row_equal_those_of_single_samples(family: str, window: int | None, max_tokens: int) -> None:
+    model = model_of(family, window=window)
     single = logits(padded_logits(model, items(), max_tokens=1))
     assert max(single) - min(single) > 0.5, "samples must differ for a leak between them to show"
     assert logits(tree_logits(model, items(), max_tokens=max_tokens)) == pytest.approx(single, abs=1e-5, rel=0)
@@ -75,124 +84,137 @@ def test_scores_of_a_row_equal_those_of_single_samples(family: str, max_tokens: 
 def test_scores_without_the_flash_kernel_are_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     model = model_of("qwen3")
     fast = logits(tree_logits(model, items(), max_tokens=10_000))
-    monkeypatch.setattr(attention, "_kernel", lambda *_: attention._PLAIN)
+    monkeypatch.setattr(attention, "_kernel", lambda *_, **__: attention._node_by_node)
     assert logits(tree_logits(model, items(), max_tokens=10_000)) == pytest.approx(fast, abs=1e-5, rel=0)
 
 
+def test_a_window_that_no_sample_fills_changes_nothing() -> None:
+    model = model_of("mistral", window=1000)
+    single = logits(padded_logits(model_of("mistral"), items(), max_tokens=1))
+    assert logits(tree_logits(model, items(), max_tokens=10_000)) == pytest.approx(single, abs=1e-5, rel=0)
+
+
+def chosen(windowed: bool = False) -> attention.Attend:
+    return attention._kernel("cpu", torch.float32, 16, windowed=windowed)
+
+
 def test_kernel_of_this_cpu_is_the_fast_one() -> None:
-    assert attention._kernel("cpu", "float32") is attention._FLASH["cpu"]
+    assert chosen() is attention._merged
+    assert chosen(windowed=True) is attention._node_by_node
 
 
+@pytest.fixture
+def no_probe_yet():
+    attention._kernel.cache_clear()
+    yield
+    attention._kernel.cache_clear()
+
+
+@pytest.mark.usefixtures("no_probe_yet")
 @pytest.mark.parametrize("broken", [RuntimeError("no such operator"), AttributeError("gone")])
 def test_kernel_that_fails_its_probe_is_not_used(broken: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
     def kernel(*_: object) -> None:
         raise broken
 
-    monkeypatch.setitem(attention._FLASH, "cpu", attention._FLASH["cpu"]._replace(forward=kernel))
-    attention._kernel.cache_clear()
-    try:
-        assert attention._kernel("cpu", "float32") is attention._PLAIN
-    finally:
-        attention._kernel.cache_clear()
+    monkeypatch.setattr(attention_cpu, "flash_forward", kernel)
+    assert chosen() is attention._node_by_node
 
 
+@pytest.mark.usefixtures("no_probe_yet")
 def test_kernel_that_gives_other_numbers_is_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    right = attention_cpu.flash_forward
+
     def kernel(*given):
-        for rows, out, lse in attention._PLAIN.forward(*given):
-            yield rows, out, lse + 1
+        out, lse = right(*given)
+        return out, lse + 1 if given[3] else lse
 
-    monkeypatch.setitem(attention._FLASH, "cpu", attention._FLASH["cpu"]._replace(forward=kernel))
-    attention._kernel.cache_clear()
-    try:
-        assert attention._kernel("cpu", "float32") is attention._PLAIN
-    finally:
-        attention._kernel.cache_clear()
+    monkeypatch.setattr(attention_cpu, "flash_forward", kernel)
+    assert chosen() is attention._node_by_node
 
 
+@pytest.mark.usefixtures("no_probe_yet")
 def test_kernel_with_other_gradients_is_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
-    def kernel(*given):
-        for rows, keys, (dq, dk, dv) in attention._PLAIN.backward(*given):
-            yield rows, keys, (dq, 2 * dk, dv)
+    right = attention_cpu.flash_backward
 
-    monkeypatch.setitem(attention._FLASH, "cpu", attention._FLASH["cpu"]._replace(backward=kernel))
-    attention._kernel.cache_clear()
-    try:
-        assert attention._kernel("cpu", "float32") is attention._PLAIN
-    finally:
-        attention._kernel.cache_clear()
+    def kernel(*given):
+        dq, dk, dv = right(*given)
+        return dq, 2 * dk, dv
+
+    monkeypatch.setattr(attention_cpu, "flash_backward", kernel)
+    assert chosen() is attention._node_by_node
 
 
 def sequences(ends: torch.Tensor) -> list[slice]:
     return [slice(start, end) for start, end in pairwise(ends.tolist())]
 
 
-def varlen(q, k, v, row_ends, key_ends, most_rows, most_keys, dropout, causal, debug, *, scale):
-    """What the kernel for sequences of varying length computes, in plain products."""
+def plain_varlen(q, k, v, row_ends, key_ends, most_rows, most_keys, *, scale, window_size, enable_gqa=False):
+    """What `varlen_attn` computes, in plain products."""
+    assert (row_ends.dtype, key_ends.dtype) == (torch.int32, torch.int32)
     assert most_rows == int(row_ends.diff().max())
     assert most_keys == int(key_ends.diff().max())
     k, v = (one.repeat_interleave(q.shape[1] // one.shape[1], 1) for one in (k, v))
-    out, lse = torch.empty_like(q), torch.empty(q.shape[1], q.shape[0])
+    outs = []
     for rows, keys in zip(sequences(row_ends), sequences(key_ends), strict=True):
-        heads = (one.transpose(0, 1)[None] for one in (q[rows], k[keys], v[keys]))
-        one, lse[:, rows] = (part[0] for part in attention._plain_forward(*heads, causal, scale))
-        out[rows] = one.transpose(0, 1)
-    return out, lse, None, None, None
+        products = torch.einsum("qhd,khd->hqk", q[rows], k[keys]) * scale
+        last = torch.arange(products.shape[2] - products.shape[1], products.shape[2])[:, None]  # aligned at the end
+        before = last - torch.arange(products.shape[2])
+        hidden = (before < 0) | ((before > window_size[0]) if window_size[0] >= 0 else False)
+        weights = products.masked_fill(hidden, float("-inf")).softmax(-1)
+        outs.append(torch.einsum("hqk,khd->qhd", weights, v[keys]))
+    return torch.cat(outs)
 
 
-def varlen_backward(grad, q, k, v, out, lse, row_ends, key_ends, most_rows, most_keys, dropout, causal, *_, scale):
-    shared = q.shape[1] // k.shape[1]
-    dq, dk, dv = torch.empty_like(q), torch.empty_like(k), torch.empty_like(v)
-    k, v = (one.repeat_interleave(shared, 1) for one in (k, v))
-    for rows, keys in zip(sequences(row_ends), sequences(key_ends), strict=True):
-        parts = (one.transpose(0, 1)[None] for one in (grad[rows], q[rows], k[keys], v[keys], out[rows]))
-        shares = attention._plain_backward(*parts, lse[None, :, rows], causal, scale)
-        dq[rows], wide_dk, wide_dv = (share[0].transpose(0, 1) for share in shares)
-        dk[keys], dv[keys] = (one.unflatten(1, (-1, shared)).sum(2) for one in (wide_dk, wide_dv))
-    return dq, dk, dv
-
-
-def test_levels_given_to_a_kernel_for_varying_lengths_are_those_of_the_tree(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The kernel of CUDA in half precision; what it is called with is checked here, its numbers on a GPU."""
+@pytest.mark.parametrize("window", [None, WINDOW])
+def test_paths_given_to_the_kernel_of_cuda_are_those_of_the_tree(
+    window: int | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What it is called with is checked here, its numbers on a GPU (`test_gpu.py`)."""
     calls = []
 
     def counted(*given, **options):
-        calls.append(given[8])
-        return varlen(*given, **options)
+        calls.append(options["window_size"])
+        return plain_varlen(*given, **options)
 
-    monkeypatch.setattr(torch.ops.aten, "_flash_attention_forward", counted)
-    monkeypatch.setattr(torch.ops.aten, "_flash_attention_backward", varlen_backward)
+    monkeypatch.setattr(varlen, "varlen_attn", counted)
     (row,) = plan_rows(items(), max_tokens=10_000)
-    tree = attention.segments(row.nodes)
+    tree = attention.Tree(row.nodes)
     generator = torch.Generator().manual_seed(0)
-    q, k, v, grad = (torch.randn(2, heads, len(row.tokens), 16, generator=generator) for heads in (3, 1, 1, 3))
-    expected = out, lse = attention._forward(q, k, v, tree, 0.3, attention._PLAIN)
-    torch.testing.assert_close(attention._forward(q, k, v, tree, 0.3, attention._FLASH["cuda"]), expected)
-    assert calls == [True, False, False], "one call for all nodes, and one for each depth with something below"
-    given = (grad, q, k, v, out, lse, tree, 0.3)
-    shares = (attention._backward(*given, attention._FLASH["cuda"]), attention._backward(*given, attention._PLAIN))
-    torch.testing.assert_close(*shares, rtol=1e-4, atol=1e-5)
+    q, k, v, grad = (torch.randn(heads, len(row.tokens), 16, generator=generator) for heads in (6, 2, 2, 6))
+    given = [one.requires_grad_() for one in (q, k, v)]
+    results = []
+    for attend in (attention._varlen, attention._node_by_node):
+        out = attend(*given, tree, 0.3, window)
+        results.append((out, *torch.autograd.grad(out, given, grad.transpose(0, 1))))
+    for one, other in zip(*results, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-5)
+    assert calls == [(-1 if window is None else window - 1, 0)], "one call for all nodes"
 
 
-@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])
-def test_kernels_of_cuda_take_the_arguments_and_give_the_shapes(dtype: torch.dtype) -> None:
-    """By torch's own description of them, on tensors without numbers."""
-    kernel = attention._FLASH["cuda"] if dtype == torch.bfloat16 else attention._EFFICIENT["cuda"]
-    tree = attention.segments(attention._PROBE)
-    q, k, v, grad = (torch.empty(2, heads, 30, 16, device="meta", dtype=dtype) for heads in (2, 1, 1, 2))
-    out, lse = attention._forward(q, k, v, tree, 0.3, kernel)
-    assert (out.shape, out.dtype, lse.shape, lse.dtype) == (q.shape, dtype, (2, 2, 30), torch.float32)
-    shares = attention._backward(grad, q, k, v, out, lse, tree, 0.3, kernel)
+def test_no_key_is_copied_where_nothing_is_shared() -> None:
+    (row,) = plan_rows([[1, 2, 3], [4, 5], [6]], max_tokens=100)
+    assert attention.Tree(row.nodes).paths(torch.device("cpu")).keys is None
+
+
+def test_kernel_of_cuda_takes_the_arguments_and_gives_the_shapes() -> None:
+    """By torch's own description of it, on tensors without numbers."""
+    q, k, v = (
+        torch.empty(heads, 30, 16, device="meta", dtype=torch.bfloat16, requires_grad=True) for heads in (4, 2, 2)
+    )
+    out = attention._varlen(q, k, v, attention._PROBE, 0.3, None)
+    assert (out.shape, out.dtype) == ((30, 4, 16), torch.bfloat16)
+    shares = torch.autograd.grad(out, (q, k, v), torch.empty_like(out))
     assert [share.shape for share in shares] == [q.shape, k.shape, v.shape]
 
 
-@pytest.mark.parametrize("kernel", ["flash", "plain"])
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("kernel", ["fast", "plain"])
+@pytest.mark.parametrize(("family", "window"), [*((one, None) for one in families.SHARED[:6]), ("mistral", WINDOW)])
 def test_gradients_of_a_row_equal_those_of_single_samples(
-    family: str, kernel: str, monkeypatch: pytest.MonkeyPatch
+    family: str, window: int | None, kernel: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if kernel == "plain":
-        monkeypatch.setattr(attention, "_kernel", lambda *_: attention._PLAIN)
-    model = model_of(family)
+        monkeypatch.setattr(attention, "_kernel", lambda *_, **__: attention._node_by_node)
+    model = model_of(family, window=window)
     weights = torch.randn(len(items()), generator=torch.Generator().manual_seed(1))
     sum(
         weight * model(input_ids=torch.tensor([item])).logits.squeeze()
@@ -208,24 +230,23 @@ def test_gradients_of_a_row_equal_those_of_single_samples(
         torch.testing.assert_close(weight.grad, expected[name], rtol=1e-4, atol=1e-5 * scale, msg=name)
 
 
+@pytest.mark.usefixtures("no_probe_yet")
+def test_probe_inside_of_a_checkpointed_layer_does_not_count() -> None:
+    """It comes first in the forward pass; the layer that is run again finds the kernel known."""
+    model = model_of("qwen3").train()
+    model.gradient_checkpointing_enable({"use_reentrant": False})
+    (row,) = plan_rows(items(), max_tokens=10_000)
+    with tree_attention(model):
+        row_logits(model, row).sum().backward()
+    assert model.score.weight.grad is not None
+
+
 def test_bf16_scores_are_near_those_of_single_samples() -> None:
     model = model_of("qwen3", torch.bfloat16)
     single = logits(padded_logits(model, items(), max_tokens=1))
     shared = logits(tree_logits(model, items(), max_tokens=10_000))
     spread = torch.tensor(single).std().item()
     assert shared == pytest.approx(single, abs=0.1 * spread, rel=0)
-
-
-@pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
-def test_scores_on_a_gpu_equal_those_of_single_samples(dtype: torch.dtype) -> None:
-    model = model_of("qwen3", dtype, "cuda")
-    assert attention._kernel("cuda", str(dtype).removeprefix("torch.")) is not attention._PLAIN
-    single = logits(padded_logits(model, items(), max_tokens=1))
-    spread = torch.tensor(single).std().item()
-    tolerance = 1e-4 if dtype == torch.float32 else 0.1 * spread
-    assert logits(tree_logits(model, items(), max_tokens=10_000)) == pytest.approx(single, abs=tolerance, rel=0)
 
 
 def test_model_is_left_as_it_was_found() -> None:
@@ -251,19 +272,39 @@ def test_model_is_left_as_it_was_found_after_an_error() -> None:
 
 
 @pytest.mark.parametrize(
-    "config",
+    ("config", "reason"),
     [
-        MistralConfig(**SIZES, sliding_window=32),
-        Qwen3Config(**SIZES, use_sliding_window=True, sliding_window=32, max_window_layers=1),
-        Gemma2Config(**SIZES, head_dim=16),
-        LlamaConfig(**SIZES, rope_parameters={"rope_type": "dynamic", "factor": 2.0, "rope_theta": 10_000.0}),
+        (Gemma2Config(**SIZES, head_dim=16), "it caps its attention scores"),
+        (AutoConfig.for_model("gpt2"), "the family gpt2 is not known to be able to"),
+        (
+            Qwen3Config(**SIZES, layer_types=["full_attention", "chunked_attention", "full_attention"]),
+            "layers of chun",
+        ),
+        (
+            LlamaConfig(**SIZES, rope_parameters={"rope_type": "dynamic", "factor": 2.0, "rope_theta": 10_000.0}),
+            "its positions depend on the length of the sample",
+        ),
     ],
-    ids=["sliding window", "some sliding layers", "another family", "positions that depend on the length"],
+    ids=["caps", "another family", "chunks", "positions that depend on the length"],
 )
-def test_models_of_another_attention_are_recognised(config) -> None:
-    assert not attention.is_eligible(config)
+def test_models_of_another_attention_are_recognised_with_the_reason(config, reason: str) -> None:
+    assert reason in str(families.reason_not_to_share(config))
 
 
-@pytest.mark.parametrize("family", FAMILIES)
-def test_models_with_full_attention_are_eligible(family: str) -> None:
-    assert attention.is_eligible(FAMILIES[family][1])
+def test_positions_of_one_kind_of_layer_count_too() -> None:
+    config = replace_rope(AutoConfig.for_model("gemma3_text"), "sliding_attention", "longrope")
+    assert families.reason_not_to_share(config) == "its positions depend on the length of the sample"
+
+
+def replace_rope(config: Any, layers: str, kind: str) -> Any:
+    config.rope_parameters = {layers: {"rope_type": kind}, "full_attention": {"rope_type": "default"}}
+    return config
+
+
+@pytest.mark.parametrize(("family", "window"), CASES)
+def test_models_that_see_all_or_a_window_can_share(family: str, window: int | None) -> None:
+    assert families.reason_not_to_share(model_of(family, window=window).config) is None
+
+
+def test_no_family_is_in_both_tables() -> None:
+    assert not set(families.SHARED) & set(families.NOT_SHARED)

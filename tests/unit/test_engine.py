@@ -6,19 +6,24 @@ import pickle
 import subprocess
 import sys
 import threading
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from torch.nn.attention import varlen
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from codescaler_plugin import ConfigError, ScorerError, load_scorer
 from codescaler_plugin.ahead import ahead, grouped_chunks
 from codescaler_plugin.scoring import forward, transformers_scorer
 from codescaler_plugin.scoring.cache import ScoreCache, content_key, fingerprint
+from codescaler_plugin.scoring.prefix_tree import Node
 from codescaler_plugin.scoring.rendering import Renderer
 from codescaler_plugin.scoring.transformers_scorer import TransformersScorer
+from tests.unit.test_attention import plain_varlen
 
 PROBLEM = "Write a function solve(n) that returns the sum of the first n numbers. " * 3
 ITEMS = [(PROBLEM, f"def solve(n):\n    return n + {number}\n") for number in range(6)]
@@ -225,8 +230,12 @@ def test_shared_prefixes_that_give_other_scores_are_given_up_with_numbers(
 def test_sharing_is_checked_even_if_one_sample_comes_first(
     tiny_rm_dir: Path, expected: list[float], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    segments = forward.attention.segments
-    monkeypatch.setattr(forward.attention, "segments", lambda nodes: segments(nodes)[:1])  # blind to prefixes
+    tree = forward.attention.Tree
+
+    def blind(nodes: list[Node]) -> Any:  # to prefixes
+        return tree([replace(node, subtree_end=node.end) for node in nodes])
+
+    monkeypatch.setattr(forward.attention, "Tree", blind)
     scorer = TransformersScorer(str(tiny_rm_dir))
     with caplog.at_level(logging.WARNING, logger="codescaler_plugin"):
         scorer.score(ITEMS[:1])
@@ -252,13 +261,103 @@ def test_shared_prefixes_that_give_nan_are_given_up(
 def test_shared_prefixes_that_fail_are_given_up_with_the_reason(
     tiny_rm_dir: Path, expected: list[float], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    def fail(*_: object) -> None:
+    def fail(*_: object, **__: object) -> None:
         raise RuntimeError("no kernel for this shape")
 
-    monkeypatch.setattr(forward.attention, "_forward", fail)
+    monkeypatch.setattr(forward.attention, "_kernel", fail)
     with caplog.at_level(logging.WARNING, logger="codescaler_plugin"):
         assert TransformersScorer(str(tiny_rm_dir)).score(ITEMS) == pytest.approx(expected, abs=1e-5, rel=0)
     assert "shared prefixes fail: no kernel for this shape; padded batches" in caplog.text
+
+
+# Compiled layers
+
+
+@pytest.fixture
+def gpu(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """What a GPU has, with plain products for its kernel; graphs are captured and run as they are."""
+
+    def kernel(*given: Any) -> Any:
+        q, scale, window = given[0], *given[8:10]
+        return plain_varlen(*given[:7], scale=scale, window_size=window), q.new_empty(q.shape[1::-1]), q.new_empty(2)
+
+    varlen._varlen_attn.register_kernel("cpu")(kernel)
+    monkeypatch.setattr(forward.attention, "_kernel", lambda *_, **__: forward.attention._varlen)
+    monkeypatch.setattr(forward, "_BACKEND", "eager")
+    monkeypatch.setattr(transformers_scorer, "COMPILE_AFTER", 1)
+    torch._dynamo.reset()
+    yield
+    torch._dynamo.reset()
+
+
+def compiling(folder: Path) -> TransformersScorer:
+    """A scorer whose next call compiles."""
+    scorer = TransformersScorer(str(folder), cache_size=0)
+    scorer.score(ITEMS[:2])
+    assert scorer._engine is not None
+    scorer._engine.compiles = True
+    return scorer
+
+
+def compiled(scorer: TransformersScorer) -> bool:
+    assert scorer._engine is not None
+    return all("forward" in vars(layer) for layer in scorer._engine.model.model.layers)
+
+
+@pytest.mark.usefixtures("gpu")
+def test_layers_are_compiled_once_after_many_tokens_for_all_lengths(
+    tiny_rm_dir: Path, expected: list[float], caplog: pytest.LogCaptureFixture
+) -> None:
+    scorer = compiling(tiny_rm_dir)
+    with caplog.at_level(logging.INFO, logger="codescaler_plugin"):
+        assert not compiled(scorer)
+        assert scorer.score(ITEMS) == pytest.approx(expected, abs=1e-5, rel=0)
+        assert compiled(scorer)
+        graphs = torch._dynamo.utils.counters["stats"]["unique_graphs"]
+        for number in range(2, len(ITEMS)):
+            assert scorer.score(ITEMS[:number]) == pytest.approx(expected[:number], abs=1e-5, rel=0)
+    assert graphs == torch._dynamo.utils.counters["stats"]["unique_graphs"] == 1
+    assert [record.levelname for record in caplog.records] == ["INFO"]
+
+
+@pytest.mark.usefixtures("gpu")
+def test_compiler_that_fails_leaves_the_layers_as_they_were(
+    tiny_rm_dir: Path, expected: list[float], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def backend(*_: object) -> Any:
+        raise OSError("no C compiler")
+
+    monkeypatch.setattr(forward, "_BACKEND", backend)
+    scorer = compiling(tiny_rm_dir)
+    assert scorer.score(ITEMS) == scorer.score(ITEMS) == pytest.approx(expected, abs=1e-5, rel=0)
+    assert not compiled(scorer)
+    assert caplog.text.count("its layers stay uncompiled, and slower: ") == 1
+    assert "no C compiler" in caplog.text
+
+
+@pytest.mark.usefixtures("gpu")
+def test_compiled_layers_that_give_other_scores_are_given_up_with_numbers(
+    tiny_rm_dir: Path, expected: list[float], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def backend(graph: Any, _: object) -> Any:
+        return lambda *inputs: tuple(2 * one for one in graph(*inputs))
+
+    monkeypatch.setattr(forward, "_BACKEND", backend)
+    scorer = compiling(tiny_rm_dir)
+    assert scorer.score(ITEMS) == pytest.approx(expected, abs=1e-5, rel=0)
+    assert not compiled(scorer)
+    assert "its layers stay uncompiled, and slower: scores differ by up to" in caplog.text
+
+
+def test_layers_on_a_cpu_and_of_a_loaded_model_are_never_compiled(
+    tiny_rm_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(transformers_scorer, "COMPILE_AFTER", 1)
+    model, words = handle(tiny_rm_dir)
+    for scorer in (TransformersScorer(str(tiny_rm_dir)), TransformersScorer(model, tokenizer=words)):
+        scorer.score(ITEMS[:2])
+        scorer.score(ITEMS)
+        assert not compiled(scorer)
 
 
 # Memory and devices
@@ -313,17 +412,6 @@ def test_offloaded_model_scores_as_before(tiny_rm_dir: Path, expected: list[floa
     assert scorer.score(ITEMS) == pytest.approx(expected, abs=1e-5, rel=0)
     every_call = TransformersScorer(str(tiny_rm_dir), cache_size=0, offload=True)
     assert every_call.score(ITEMS) == every_call.score(ITEMS) == pytest.approx(expected, abs=1e-5, rel=0)
-
-
-@pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
-def test_offload_gives_the_memory_of_a_gpu_back(tiny_rm_dir: Path) -> None:
-    before = torch.cuda.memory_allocated()
-    scorer = TransformersScorer(str(tiny_rm_dir), device="cuda")
-    first = scorer.score(ITEMS)
-    scorer.offload()
-    assert torch.cuda.memory_allocated() == before
-    assert scorer.score(ITEMS) == first
 
 
 @pytest.mark.parametrize("device", ["nope", "cuda:99"])

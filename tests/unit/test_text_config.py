@@ -1,6 +1,6 @@
 """Reward models whose config keeps what reads text in `text_config`: from weights to weights, with the same scores.
 
-Their layers see a window, are linear, or read images, so none shares prefixes: see `attention.is_eligible`.
+Those that read images, have layers without attention, or encode share no prefixes (`families.py`).
 """
 
 from pathlib import Path
@@ -28,7 +28,7 @@ from codescaler_plugin import CodeScalerConfig, load_scorer
 from codescaler_plugin.cli import app
 from codescaler_plugin.doctor import examine
 from codescaler_plugin.integrations.trl_trainer import CodeScalerRewardConfig, CodeScalerRewardTrainer
-from codescaler_plugin.scoring.forward import can_share_prefixes
+from codescaler_plugin.scoring.forward import reason_not_to_share
 from codescaler_plugin.scoring.loading import load_classifier
 from codescaler_plugin.scoring.transformers_scorer import TransformersScorer
 from codescaler_plugin.serving.judging import Judge
@@ -94,8 +94,12 @@ def test_scores_are_those_of_the_plain_forward_pass(folder: Path, max_tokens: in
     assert load_scorer(str(folder), max_tokens=max_tokens).score(ITEMS) == pytest.approx(expected, abs=1e-5, rel=0)
 
 
-def test_no_prefix_is_shared(folder: Path) -> None:
-    assert not can_share_prefixes(load_classifier(str(folder))[0])
+def test_prefixes_are_shared_by_plain_decoders_alone_and_doctor_says_why(folder: Path) -> None:
+    model = load_classifier(str(folder))[0]
+    reason = reason_not_to_share(model)
+    assert (reason is None) == (model.config.model_type == "gemma3_text")
+    said = {check.name: check.found for check in examine(str(folder))}["shared prefixes"]
+    assert said == ("equal to single samples (gemma3_text)" if reason is None else f"no: {reason}")
 
 
 def test_longest_sample_is_the_text_configs(folder: Path) -> None:

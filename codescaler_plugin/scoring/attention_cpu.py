@@ -1,0 +1,140 @@
+"""Attention over a tree on a CPU: each token's own node, then what stands above it, merged by their log-sum-exp.
+
+The merge is exact, and no key or value is copied: a CPU has no fast kernel for sequences of varying length, and its
+flash kernel gives the log-sum-exp. That kernel is internal to torch (2.4 to 2.13), so it is probed before it is used.
+Gradients flow, for training.
+"""
+
+from dataclasses import dataclass
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import torch
+
+from codescaler_plugin.scoring.prefix_tree import Node
+
+
+@dataclass(frozen=True)
+class Segment:
+    """Queries [start, end) over keys [key_start, key_end) of a row; causal: a node over itself, else all see all."""
+
+    start: int
+    end: int
+    key_start: int
+    key_end: int
+    causal: bool
+
+
+def segments(nodes: list[Node]) -> list[Segment]:
+    """Nodes over themselves, each token once; then, by the depth of the node, what stands below a node over it."""
+    own = [Segment(node.start, node.end, node.start, node.end, causal=True) for node in nodes]
+    below = [
+        Segment(node.end, node.subtree_end, node.start, node.end, causal=False)
+        for node in sorted(nodes, key=lambda node: node.depth)
+        if node.subtree_end > node.end
+    ]
+    return own + below
+
+
+def attend(
+    q: "torch.Tensor", k: "torch.Tensor", v: "torch.Tensor", parts: list[Segment], scale: float
+) -> "torch.Tensor":
+    """Output like q [key heads, heads per key head, tokens, head_dim]; k and v have one head per key head."""
+    import torch
+
+    if torch.is_grad_enabled() and any(tensor.requires_grad for tensor in (q, k, v)):
+        out: torch.Tensor = _function().apply(q, k, v, parts, scale)
+        return out
+    return forward(q, k, v, parts, scale)[0]
+
+
+def forward(
+    q: "torch.Tensor", k: "torch.Tensor", v: "torch.Tensor", parts: list[Segment], scale: float
+) -> tuple["torch.Tensor", "torch.Tensor"]:
+    """Output like q, and the log-sum-exp of each query over all its keys in float32."""
+    import torch
+
+    out, lse = q.new_empty(q.shape), q.new_empty(q.shape[:3], dtype=torch.float32)
+    k, v = (one.expand(-1, q.shape[1], -1, -1) for one in (k, v))
+    for part in parts:
+        rows, keys = slice(part.start, part.end), slice(part.key_start, part.key_end)
+        more, more_lse = flash_forward(q[:, :, rows], k[:, :, keys], v[:, :, keys], part.causal, scale)
+        if part.causal:
+            out[:, :, rows], lse[:, :, rows] = more, more_lse
+            continue
+        old, old_lse = out[:, :, rows], lse[:, :, rows]
+        weight = torch.sigmoid(more_lse - old_lse).unsqueeze(-1)  # e^b / (e^a + e^b)
+        out[:, :, rows] = torch.lerp(old.float(), more.float(), weight).to(out.dtype)
+        lse[:, :, rows] = torch.logaddexp(old_lse, more_lse)
+    return out, lse
+
+
+def backward(
+    grad: "torch.Tensor",
+    q: "torch.Tensor",
+    k: "torch.Tensor",
+    v: "torch.Tensor",
+    out: "torch.Tensor",
+    lse: "torch.Tensor",
+    parts: list[Segment],
+    scale: float,
+) -> tuple["torch.Tensor", "torch.Tensor", "torch.Tensor"]:
+    """Gradients of q, k and v.
+
+    With the log-sum-exp over all keys in place of a part's own, the kernel's backward pass gives that part's share of
+    the whole gradient; the shares add up.
+    """
+    import torch
+
+    dq, dk, dv = (torch.zeros(one.shape, device=q.device, dtype=torch.float32) for one in (q, k, v))
+    wide_k, wide_v = (one.expand(-1, q.shape[1], -1, -1) for one in (k, v))
+    for part in parts:
+        rows, keys = slice(part.start, part.end), slice(part.key_start, part.key_end)
+        grad_, q_, out_, lse_ = (one[:, :, rows] for one in (grad, q, out, lse))
+        k_, v_ = wide_k[:, :, keys], wide_v[:, :, keys]
+        shares = flash_backward(grad_, q_, k_, v_, out_, lse_, part.causal, scale)
+        dq[:, :, rows] += shares[0]
+        dk[:, :, keys] += shares[1].sum(1, keepdim=True)
+        dv[:, :, keys] += shares[2].sum(1, keepdim=True)
+    return dq.to(q.dtype), dk.to(k.dtype), dv.to(v.dtype)
+
+
+def flash_forward(q: Any, k: Any, v: Any, causal: bool, scale: float) -> tuple[Any, Any]:
+    """Output and log-sum-exp [a, b, queries] in float32 of [a, b, queries, head_dim]; causal: equal lengths."""
+    import torch
+
+    out, lse = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(q, k, v, 0.0, causal, scale=scale)
+    return out, lse
+
+
+def flash_backward(
+    grad: Any, q: Any, k: Any, v: Any, out: Any, lse: Any, causal: bool, scale: float
+) -> tuple[Any, Any, Any]:
+    """Gradients of q, k and v."""
+    import torch
+
+    dq, dk, dv = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward(
+        grad, q, k, v, out, lse, 0.0, causal, scale=scale
+    )
+    return dq, dk, dv
+
+
+@cache
+def _function() -> Any:
+    """The autograd function; made on first use, for the module is imported without torch."""
+    import torch
+
+    class TreeAttention(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx: Any, q: Any, k: Any, v: Any, parts: list[Segment], scale: float) -> Any:
+            out, lse = forward(q, k, v, parts, scale)
+            ctx.save_for_backward(q, k, v, out, lse)
+            ctx.rest = parts, scale
+            return out
+
+        @staticmethod
+        def backward(ctx: Any, grad: Any) -> Any:
+            return (*backward(grad.contiguous(), *ctx.saved_tensors, *ctx.rest), None, None)
+
+    return TreeAttention

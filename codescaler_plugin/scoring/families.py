@@ -1,0 +1,47 @@
+"""Which families of models can share prefixes (`attention.py`), and why others cannot."""
+
+from collections.abc import Iterator
+from typing import Any
+
+SHARED = (
+    *("qwen2", "qwen2_moe", "qwen3", "qwen3_moe", "llama", "mistral", "mixtral", "ministral", "ministral3"),
+    *("gemma", "gemma3_text", "phi", "phi3", "olmo", "olmo2", "olmo3", "smollm3", "starcoder2", "glm", "glm4"),
+    *("seed_oss", "exaone4", "arcee", "helium", "hunyuan_v1_dense"),
+)
+"""Values of `model_type`: decoders whose layers see all tokens before, or a sliding window of them."""
+
+NOT_SHARED = {
+    "gemma2": "it caps its attention scores",
+    "gpt_oss": "its attention has sinks",
+    "bloom": "its positions are in the attention mask (ALiBi)",
+    "mpt": "its positions are in the attention mask (ALiBi)",
+    "falcon": "its positions may be in the attention mask (ALiBi)",
+    "llama4": "its layers see chunks",
+    **dict.fromkeys(("deepseek_v2", "deepseek_v3"), "its keys are wider than its values (MLA)"),
+    **dict.fromkeys(("qwen3_next", "qwen3_5_text", "jamba", "mamba", "mamba2"), "it has layers without attention"),
+    **dict.fromkeys(("gemma3", "qwen3_5", "qwen2_vl", "qwen2_5_vl", "qwen3_vl"), "it reads images, too"),
+}
+"""Why not, by `model_type`. Families in neither table are unknown: nobody has compared their scores."""
+
+_LAYERS = {"full_attention", "sliding_attention"}
+_LENGTH_DEPENDENT = ("dynamic", "longrope")
+
+
+def reason_not_to_share(config: Any) -> str | None:
+    """Why a model of this config cannot share prefixes; None if it can."""
+    family = str(config.model_type)
+    if family not in SHARED:
+        return NOT_SHARED.get(family, f"the family {family} is not known to be able to")
+    others = set(getattr(config, "layer_types", None) or ()) - _LAYERS
+    if others:
+        return f"it has layers of {', '.join(sorted(others))}"
+    if any(kind in _LENGTH_DEPENDENT for kind in _rope_types(config)):
+        return "its positions depend on the length of the sample"
+    return None
+
+
+def _rope_types(config: Any) -> Iterator[str]:
+    """The kinds of rotary positions: one, or one for each kind of layer."""
+    rope = getattr(config, "rope_parameters", None) or getattr(config, "rope_scaling", None) or {}
+    for one in (rope, *(part for part in rope.values() if isinstance(part, dict))):
+        yield one.get("rope_type", "default")
