@@ -30,7 +30,6 @@ def arguments(description: str | None) -> argparse.Namespace:
     parser.add_argument("--device", default="cuda")
     parser.add_argument("--tiny", action="store_true", help="small models and few repetitions: shows that it runs")
     parser.add_argument("--output", type=Path, help="file of JSON lines to append to; default: print alone")
-    parser.add_argument("--variants", action="store_true")
     return parser.parse_args()
 
 

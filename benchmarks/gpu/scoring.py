@@ -2,14 +2,20 @@
 
     python benchmarks/gpu/scoring.py [--device cuda] [--tiny] [--output FILE]
 
-Ways, in turn within each repetition: `ours` (shared prefixes, as `TransformersScorer`), `one_forward` (TRL's own path:
-one padded forward pass over the whole call), `batches_of_8` (padded, the usual loop), `unshared` (sequences of varying
-length without padding and without sharing: what an engine does without a prefix cache). A line a cell: programs and
-tokens a second, paired ratios, share of the matrix product rate that was measured in the same run, peak memory above
-the weights, kernels launched a layer, and the largest difference of a score from that of the single sample over the
-spread of the scores. Padded ways go through PyTorch's own attention (sdpa); flash-attn is measured where installed.
+Ways, in turn within each repetition: `ours` (shared prefixes, layers compiled, as `TransformersScorer` in a long run),
+`ours_uncompiled` (as in its first million tokens), `one_forward` (TRL's own path: one padded forward pass over the
+whole call), `batches_of_8` (padded, the usual loop), `unshared` (sequences of varying length without padding and
+without sharing: what an engine does without a prefix cache). Padded ways go through PyTorch's attention (sdpa), and
+through flash-attn as well where it is installed.
+
+A line a cell: milliseconds, programs a second, paired ratios to `ours`, the share of the matrix product rate that was
+measured in the same run, peak memory above the weights, kernels launched a layer, and the largest difference of a
+score from that of the single sample, over the spread of the scores; `milliseconds_replayed` is the forward pass of
+`ours` without launches, from a CUDA graph. On a GPU the profile of ours (20 longest) goes to a file beside the results.
 """
 
+from collections.abc import Callable
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from statistics import median, pstdev
@@ -19,261 +25,184 @@ from typing import Any
 import torch
 from common import arguments, milliseconds, paired, peak_memory_gb, product_rate, random_model, record, timed
 
-from codescaler_plugin.scoring.bench import _operations, _ours, _padded, synthetic_items
-from codescaler_plugin.scoring.forward import MAX_TOKENS, row_logits, tree_attention
+from codescaler_plugin.scoring.attention import layout
+from codescaler_plugin.scoring.bench import padded_scores, shared_scores, synthetic_items, useful_operations
+from codescaler_plugin.scoring.forward import (
+    MAX_TOKENS,
+    compile_layers,
+    out_of_memory,
+    row_logits,
+    tree_attention,
+    uncompile_layers,
+)
 from codescaler_plugin.scoring.prefix_tree import plan_rows
 
 CELLS = [(16, 480, 216), (64, 1024, 128), (8, 512, 512), (16, 1024, 512)]  # group, prompt, completion (mean)
-SECONDS = 9.0  # a cell, after the first call of each way
+TINY_CELLS = [(4, 60, 30)]
+REPETITIONS, SECONDS = 7, 3.0  # of a cell, after two calls of each way
+COMPARED = 16  # samples scored alone
 
 
-def unshared(model: Any, items: list[list[int]]) -> list[float]:
-    """Each sample in full, in rows without padding."""
-    scores = [0.0] * len(items)
-    for row in plan_rows(items, max_tokens=MAX_TOKENS, min_shared=1_000_000):
-        with tree_attention(model), torch.inference_mode():
-            for (item, _), value in zip(row.lasts, row_logits(model, row).tolist(), strict=True):
-                scores[item] = value
-    return scores
+class Ways:
+    """The ways to the scores of one cell; each call leaves its scores in `scores`."""
+
+    def __init__(self, model: Any, items: list[list[int]], compiled: list[Any]) -> None:
+        self.model, self.items, self.compiled = model, items, compiled
+        self.scores: dict[str, list[float]] = {}
+        self.computed = 0
+
+    def ours(self, name: str) -> None:
+        """Shared prefixes; compiled where the forward passes are."""
+        if self.compiled and name == "ours":
+            for layer, forward in zip(self.model.base_model.layers, self.compiled, strict=True):
+                layer.forward = forward
+        try:
+            self.scores[name], self.computed = shared_scores(self.model, self.items, MAX_TOKENS)
+        finally:
+            if self.compiled and name == "ours":
+                uncompile_layers(self.model)
+
+    def unshared(self) -> None:
+        """Each sample in full, in rows without padding."""
+        scores = [0.0] * len(self.items)
+        for row in plan_rows(self.items, max_tokens=MAX_TOKENS, min_shared=1_000_000):
+            with tree_attention(self.model), torch.inference_mode():
+                for (item, _), value in zip(row.lasts, row_logits(self.model, row).tolist(), strict=True):
+                    scores[item] = value
+        self.scores["unshared"] = scores
+
+    def padded(self, name: str, size: int, implementation: str) -> None:
+        """Padded batches through the model's own head."""
+        self.model.set_attn_implementation(implementation)
+        self.scores[name] = padded_scores(self.model, self.items, size)[0]
+
+    def all(self) -> dict[str, Callable[[], None]]:
+        """By name."""
+        found: dict[str, Callable[[], None]] = {"ours": partial(self.ours, "ours"), "unshared": self.unshared}
+        if self.compiled:
+            found["ours_uncompiled"] = partial(self.ours, "ours_uncompiled")
+        for end, implementation in (("", "sdpa"), ("_flash", "flash_attention_2")):
+            if end and not find_spec("flash_attn"):
+                continue
+            for way, size in (("batches_of_8", 8), ("one_forward", len(self.items))):
+                found[way + end] = partial(self.padded, way + end, size, implementation)
+        return found
 
 
-def kernels(model: Any, function: Any, device: str, file: Path | None) -> int:
-    """Kernels launched by a call; the 20 that take longest go to a file."""
+def kernels(function: Callable[[], Any], file: Path | None) -> int:
+    """Kernels that a call launches on the GPU; the 20 longest go to a file."""
     from torch.profiler import ProfilerActivity, profile
 
-    activities = [ProfilerActivity.CPU] + ([] if device == "cpu" else [ProfilerActivity.CUDA])
-    with profile(activities=activities) as profiler:
+    with profile(activities=[ProfilerActivity.CPU, ProfilerActivity.CUDA]) as profiler:
         function()
-    key = "self_cpu_time_total" if device == "cpu" else "self_device_time_total"
+    averages = profiler.key_averages()
     if file is not None:
-        file.write_text(profiler.key_averages().table(sort_by=key, row_limit=20, max_name_column_width=90))
-    launches = sum(event.count for event in profiler.key_averages() if "LaunchKernel" in event.key)
-    return launches
+        table = averages.table(sort_by="self_device_time_total", row_limit=20, max_name_column_width=90)
+        file.write_text(table, encoding="utf-8")
+    return sum(event.count for event in averages if "LaunchKernel" in event.key)
 
 
-def measure(model: Any, size: str, cell: tuple[int, int, int], device: str, output: Path | None, peak: float, tiny: bool) -> None:
-    """One cell, all ways."""
-    group, prompt, completion = cell
-    items = synthetic_items(model, groups=1, group=group, prompt=prompt, completion=completion)
-    implementations = ["sdpa"] + (["flash_attention_2"] if device != "cpu" and find_spec("flash_attn") else [])
-    found: dict[str, list[float]] = {}
-    computed = 0
-
-    def ours() -> None:
-        nonlocal computed
-        found["ours"], computed = _ours(model, items, MAX_TOKENS)
-
-    def without_sharing() -> None:
-        found["unshared"] = unshared(model, items)
-
-    def padded(way: str, count: int, implementation: str) -> None:
-        model.set_attn_implementation(implementation)
-        found[way] = _padded(model, items, count)[0]
-
-    functions: dict[str, Any] = {"ours": ours, "unshared": without_sharing}
-    for implementation in implementations:
-        end = "" if implementation == "sdpa" else "_flash"
-        for way, count in (("batches_of_8", 8), ("one_forward", len(items))):
-            functions[way + end] = lambda way=way + end, count=count, one=implementation: padded(way, count, one)
-    memory: dict[str, Any] = {}
-    for way, function in list(functions.items()):
-        try:
-            memory[way] = peak_memory_gb(function, device)
-        except torch.cuda.OutOfMemoryError:
-            memory[way] = "out of memory"
-            del functions[way]
-            torch.cuda.empty_cache()
-    times = timed(functions, device, repetitions=2 if tiny else 7, seconds=SECONDS)
-    single = _padded(model, items, 1)[0]
-    spread = pstdev(single)
-    seconds = {way: median(values) for way, values in times.items()}
-    layers = model.config.num_hidden_layers
-    file = None if output is None else output.parent / f"profile-{size}-{group}-{prompt}-{completion}.txt"
-    record(
-        output,
-        "scoring",
-        model,
-        cell=f"{size} G={group} P={prompt} C={completion}",
-        tokens={"all": sum(map(len, items)), "ours": computed},
-        milliseconds={way: milliseconds(values) for way, values in times.items()},
-        programs_a_second={way: round(len(items) / value, 1) for way, value in seconds.items()},
-        ratio=paired(times, "ours"),
-        peak_share=round(_operations(model, items, computed) / seconds["ours"] / peak, 3),
-        peak_tflops=round(peak / 1e12, 1),
-        tokens_a_second=round(computed / seconds["ours"]),
-        memory_gb=memory,
-        kernels_a_layer=round(kernels(model, ours, device, file) / layers, 1),
-        difference_over_spread={
-            way: round(max(abs(one - other) for one, other in zip(values, single, strict=True)) / spread, 5)
-            for way, values in found.items()
-        },
-    )
+def compiled_forwards(model: Any, items: list[list[int]]) -> tuple[list[Any], float]:
+    """The compiled forward functions of the layers, which are left as they were, and the seconds of the first call."""
+    compile_layers(model)
+    started = perf_counter()
+    shared_scores(model, items, MAX_TOKENS)
+    seconds = perf_counter() - started
+    forwards = [layer.forward for layer in model.base_model.layers]
+    uncompile_layers(model)
+    return forwards, seconds
 
 
-def variants(model: Any, size: str, device: str, output: Path | None, peak: float, tiny: bool) -> None:
-    import torch._dynamo as dynamo
-    import old_attention
-    from transformers import AttentionInterface
+def replayed(ways: Ways) -> float:
+    """Milliseconds of our compiled forward pass where the host has nothing to launch: from a CUDA graph.
 
-    from codescaler_plugin.scoring import attention, forward
-
-    group, prompt, completion = CELLS[0]
-    items = synthetic_items(model, groups=1, group=group, prompt=prompt, completion=completion)
-    base = _ours(model, items, MAX_TOKENS)[0]
-    spread = pstdev(base)
-    if device == "cpu":
-        from torch.nn.attention import varlen
-
-        def cpu_varlen(q, k, v, cu_q, cu_k, mq, mk, is_causal=False, scale=None, window_size=None, *rest):
-            kk, vv = (one.repeat_interleave(q.shape[1] // one.shape[1], 1) for one in (k, v))
-            outs = []
-            for a, b, c, d in zip(cu_q[:-1].tolist(), cu_q[1:].tolist(), cu_k[:-1].tolist(), cu_k[1:].tolist()):
-                p = torch.einsum("qhd,khd->hqk", q[a:b], kk[c:d]) * scale
-                last = torch.arange(p.shape[2] - p.shape[1], p.shape[2])[:, None]
-                outs.append(torch.einsum("hqk,khd->qhd", p.masked_fill(last < torch.arange(p.shape[2]), float("-inf")).softmax(-1), vv[c:d]))
-            return torch.cat(outs), torch.empty(q.shape[1], q.shape[0]), torch.zeros(2, dtype=torch.uint64)
-
-        varlen._varlen_attn.register_kernel("cpu")(cpu_varlen)
-        attention._kernel = lambda *_, **__: attention._varlen
-    AttentionInterface.register(attention.IMPLEMENTATION, torch.compiler.disable(attention.tree_attention))
-    norm = type(model.model.norm)
-    plain_norm = norm.forward
-    results: dict[str, Any] = {}
-
-    def run(name: str) -> None:
-        started = perf_counter()
-        scores = _ours(model, items, MAX_TOKENS)[0]
-        first = perf_counter() - started
-        times = timed({"ours": lambda: _ours(model, items, MAX_TOKENS)}, device, repetitions=15, seconds=1.5)["ours"]
-        _, computed = _ours(model, items, MAX_TOKENS)
-        # without waiting for the device: what the host takes to launch
-        results[name] = {
-            "milliseconds": milliseconds(times),
-            "best": round(min(times) * 1e3, 3),
-            "peak_share": round(_operations(model, items, computed) / median(times) / peak, 3),
-            "first_call_s": round(first, 2),
-            "difference_over_spread": round(max(abs(a - b) for a, b in zip(scores, base, strict=True)) / spread, 4),
-        }
-        if device != "cpu":
-            results[name]["kernels_a_layer"] = round(
-                kernels(
-                    model,
-                    lambda: _ours(model, items, MAX_TOKENS),
-                    device,
-                    None if output is None else output.parent / f"profile-variant-{size}-{name}.txt",
-                )
-                / model.config.num_hidden_layers,
-                1,
-            )
-        print(name, results[name], flush=True)
-
-    run("paths")
-    if True:
-        forward.attention, before = old_attention, forward.attention
-        try:
-            run("merge")
-        finally:
-            forward.attention = before
-    norm.forward = lambda self, x: torch.nn.functional.rms_norm(
-        x, (x.shape[-1],), self.weight, self.variance_epsilon
-    )
-    run("rms_norm")
-    norm.forward = plain_norm
-
-    def compiled(name):
-        try:
-            dynamo.utils.counters.clear()
-            for layer in model.model.layers:
-                layer.compile(dynamic=True)
-            run(name)
-            for seed in (1, 2):
-                other = synthetic_items(model, groups=2 + seed, group=9, prompt=300, completion=100, seed=seed)
-                started = perf_counter()
-                _ours(model, other, MAX_TOKENS)
-                results[name][f"other_shape_{seed}_s"] = round(perf_counter() - started, 2)
-            started = perf_counter()
-            _ours(model, items[:1], MAX_TOKENS)
-            results[name]["single_s"] = round(perf_counter() - started, 2)
-            results[name]["graphs"] = dict(dynamo.utils.counters["stats"])
-            print(name, results[name], list(dynamo.utils.counters["graph_break"])[:3], flush=True)
-        except Exception as error:  # noqa: BLE001
-            results[name] = repr(error)[:900]
-            print(name, results[name], flush=True)
-
-    compiled("compiled")
-    def plain_again():
-        for layer in model.model.layers:
-            layer._compiled_call_impl = None
-        dynamo.reset()
-    plain_again()
-    if device != "cpu" and size == "8B":
-        try:
-            def fp8(linear):
-                w = linear.weight.data
-                sw = w.abs().amax(1, keepdim=True).float() / 448
-                wq = (w / sw).to(torch.float8_e4m3fn)
-                sw = sw.t().contiguous()
-                def forward(x):
-                    x2 = x.reshape(-1, x.shape[-1])
-                    s = x2.abs().amax(1, keepdim=True).float().clamp(min=1e-6) / 448
-                    xq = (x2 / s).to(torch.float8_e4m3fn)
-                    out = torch._scaled_mm(xq, wq.t(), scale_a=s, scale_b=sw, out_dtype=torch.bfloat16, use_fast_accum=True)
-                    return out.view(*x.shape[:-1], -1)
-                linear.forward = forward
-            for layer in model.model.layers:
-                for m in layer.modules():
-                    if isinstance(m, torch.nn.Linear):
-                        fp8(m)
-            run("fp8")
-            from scipy.stats import spearmanr
-            many = synthetic_items(model, groups=1, group=64, prompt=100, completion=60, seed=5)
-            q = _ours(model, many, MAX_TOKENS)[0]
-            for layer in model.model.layers:
-                for m in layer.modules():
-                    if isinstance(m, torch.nn.Linear):
-                        m.kept = m.forward
-                        del m.forward
-            p = _ours(model, many, MAX_TOKENS)[0]
-            results["fp8"]["spearman"] = round(float(spearmanr(p, q)[0]), 4)
-            print("spearman", results["fp8"]["spearman"], flush=True)
-            for layer in model.model.layers:
-                for m in layer.modules():
-                    if isinstance(m, torch.nn.Linear):
-                        m.forward = m.kept
-            for layer in model.model.layers:
-                for m in layer.modules():
-                    if isinstance(m, torch.nn.Linear):
-                        del m.forward
-        except Exception as error:  # noqa: BLE001
-            print("fp8", repr(error)[:500], flush=True)
-            results["fp8_error"] = repr(error)[:500]
-    try:
-        from liger_kernel.transformers import apply_liger_kernel_to_qwen3
-
-        apply_liger_kernel_to_qwen3(
-            rope=True, rms_norm=True, swiglu=True, cross_entropy=False, fused_linear_cross_entropy=False, model=model
-        )
-        run("liger")
-    except Exception as error:  # noqa: BLE001
-        results["liger"] = repr(error)[:500]
-        print("liger", results["liger"])
-    record(output, "variants", model, cell=f"{size} G={group} P={prompt} C={completion}", results=results, peak_tflops=round(peak / 1e12, 1))
+    This is no way to score: a graph holds for one layout of tokens. It is what launching less could still gain.
+    """
+    model = ways.model
+    (row,) = plan_rows(ways.items, max_tokens=MAX_TOKENS)
+    for layer, forward in zip(model.base_model.layers, ways.compiled, strict=True):
+        layer.forward = forward
+    inputs = {
+        "input_ids": torch.tensor([row.tokens], device=model.device),
+        "position_ids": torch.tensor([row.positions], device=model.device),
+        "tree": layout(row.nodes, model.device, model.dtype, model.config.head_dim),
+    }
+    with tree_attention(model), torch.inference_mode():
+        side = torch.cuda.Stream()
+        side.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(side):
+            model.base_model(**inputs, use_cache=False)
+        torch.cuda.current_stream().wait_stream(side)
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph):
+            model.base_model(**inputs, use_cache=False)
+    uncompile_layers(model)
+    return milliseconds(timed({"graph": graph.replay}, "cuda", repetitions=REPETITIONS)["graph"])
 
 
 def main() -> None:
     """All cells of all sizes."""
     options = arguments(__doc__)
+    cuda = options.device != "cpu"
     peak = product_rate(options.device, tiny=options.tiny)
-    sizes = ("tiny",) if options.tiny else ("1.7B", "8B")
-    for size in sizes:
+    for size in ("tiny",) if options.tiny else ("1.7B", "8B"):
         model = random_model(size, options.device)
-        if options.variants:
-            variants(model, size, options.device, options.output, peak, options.tiny)
-            continue
-        for cell in ([(4, 60, 30)] if options.tiny else CELLS):
-            measure(model, size, cell, options.device, options.output, peak, options.tiny)
-        del model
-        if options.device != "cpu":
+        cells = TINY_CELLS if options.tiny else CELLS
+        compiled: list[Any] = []
+        compile_seconds = None
+        for group, prompt, completion in cells:
+            items = synthetic_items(model, groups=1, group=group, prompt=prompt, completion=completion)
+            if cuda and not compiled:
+                compiled, compile_seconds = compiled_forwards(model, items)
+            ways = Ways(model, items, compiled)
+            functions, memory, no_memory = ways.all(), {}, []
+            for way, function in list(functions.items()):
+                try:
+                    memory[way] = peak_memory_gb(function, options.device)
+                except RuntimeError as error:
+                    if not out_of_memory(error):
+                        raise
+                    no_memory.append(way)
+                    del functions[way]
+                    torch.cuda.empty_cache()
+            times = timed(functions, options.device, repetitions=2 if options.tiny else REPETITIONS, seconds=SECONDS)
+            seconds = {way: median(values) for way, values in times.items()}
+            single = padded_scores(model, items[:COMPARED], 1)[0]
+            cell = f"{size} G={group} P={prompt} C={completion}"
+            name = f"profile-{cell.replace(' ', '-').replace('=', '')}.txt"
+            file = None if options.output is None else options.output.parent / name
+            record(
+                options.output,
+                "scoring",
+                model,
+                cell=cell,
+                tokens={"all": sum(map(len, items)), "ours": ways.computed},
+                milliseconds={way: milliseconds(values) for way, values in times.items()},
+                programs_a_second={way: round(len(items) / value, 1) for way, value in seconds.items()},
+                tokens_a_second_of_ours=round(ways.computed / seconds["ours"]),
+                ratio=paired(times, "ours"),
+                peak_share_of_ours=round(useful_operations(model, items, ways.computed) / seconds["ours"] / peak, 3),
+                peak_tflops=round(peak / 1e12, 1),
+                memory_gb=memory,
+                out_of_memory=no_memory,
+                milliseconds_replayed=replayed(ways) if cuda else None,
+                compile_seconds=compile_seconds and round(compile_seconds, 1),
+                kernels_a_layer={
+                    way: round(
+                        kernels(functions[way], file if way == "ours" else None) / len(model.base_model.layers), 1
+                    )
+                    for way in ("ours", "ours_uncompiled")
+                    if cuda
+                },
+                difference_over_spread={
+                    way: round(
+                        max(abs(one - other) for one, other in zip(values, single, strict=False)) / pstdev(single), 5
+                    )
+                    for way, values in ways.scores.items()
+                },
+            )
+        del model, compiled
+        if cuda:
             torch.cuda.empty_cache()
 
 

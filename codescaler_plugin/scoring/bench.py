@@ -117,15 +117,15 @@ def run_bench(
     import torch
 
     functions: dict[str, Callable[[], tuple[list[float], int]]] = {
-        "ours": lambda: _ours(model, items, max_tokens),
-        "single": lambda: _padded(model, items, 1),
-        "batches_of_8": lambda: _padded(model, items, 8),
-        "one_forward": lambda: _padded(model, items, len(items)),
+        "ours": lambda: shared_scores(model, items, max_tokens),
+        "single": lambda: padded_scores(model, items, 1),
+        "batches_of_8": lambda: padded_scores(model, items, 8),
+        "one_forward": lambda: padded_scores(model, items, len(items)),
     }
     chosen = [way for way in WAYS if way in ways or way == "ours"]
     clock = process_time if model.device.type == "cpu" and torch.get_num_threads() == 1 else perf_counter
     expected, _ = functions["single"]()
-    _ours(model, items[:1], max_tokens)  # probes its kernel
+    shared_scores(model, items[:1], max_tokens)  # probes its kernel
     times: dict[str, list[float]] = {way: [] for way in chosen}
     differences: dict[str, float] = {}
     peaks: dict[str, float | None] = {}
@@ -155,7 +155,7 @@ def run_bench(
     ratio = {
         way: median(other / ours for other, ours in zip(times[way], times["ours"], strict=True)) for way in chosen
     }
-    rate = _operations(model, items, computed) / seconds["ours"]
+    rate = useful_operations(model, items, computed) / seconds["ours"]
     return Bench(
         len(items),
         sum(map(len, items)),
@@ -218,7 +218,8 @@ def _processor() -> str:
     return named[1] if named else platform.processor() or platform.machine()
 
 
-def _ours(model: Any, items: Sequence[list[int]], max_tokens: int) -> tuple[list[float], int]:
+def shared_scores(model: Any, items: Sequence[list[int]], max_tokens: int) -> tuple[list[float], int]:
+    """As `TransformersScorer` does it: scores in the order of the items, and the tokens put through the model."""
     scores = [0.0] * len(items)
     tokens = 0
     logits = tree_logits if reason_not_to_share(model) is None else padded_logits
@@ -229,8 +230,11 @@ def _ours(model: Any, items: Sequence[list[int]], max_tokens: int) -> tuple[list
     return scores, tokens
 
 
-def _padded(model: Any, items: Sequence[list[int]], size: int) -> tuple[list[float], int]:
-    """As recipes do it: padded batches in the order that they came, through the model's own head and settings."""
+def padded_scores(model: Any, items: Sequence[list[int]], size: int) -> tuple[list[float], int]:
+    """As recipes do it: padded batches in the order that they came, through the model's own head and settings.
+
+    Returns scores and tokens as `shared_scores`.
+    """
     import torch
 
     pad = text_config(model).pad_token_id
@@ -247,7 +251,7 @@ def _padded(model: Any, items: Sequence[list[int]], size: int) -> tuple[list[flo
     return scores, tokens
 
 
-def _operations(model: Any, items: Sequence[list[int]], computed: int) -> float:
+def useful_operations(model: Any, items: Sequence[list[int]], computed: int) -> float:
     """Floating-point operations that our way needs: products of the linear layers, and attention over each path."""
     import torch
 

@@ -49,14 +49,14 @@ def test_no_sample_holds_a_pad_token(tiny_rm_dir: Path) -> None:
 
 def test_way_that_runs_out_of_memory_is_left_out_and_named(tiny_rm_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     model, _ = load_classifier(str(tiny_rm_dir))
-    padded = bench_module._padded
+    padded = bench_module.padded_scores
 
     def small_machine(model: Any, items: Any, size: int) -> Any:
         if size > 4:
             raise torch.cuda.OutOfMemoryError("CUDA out of memory")
         return padded(model, items, size)
 
-    monkeypatch.setattr(bench_module, "_padded", small_machine)
+    monkeypatch.setattr(bench_module, "padded_scores", small_machine)
     bench = run_bench(model, synthetic_items(model, **SHAPE), repetitions=2)
     assert bench.out_of_memory == ("batches_of_8", "one_forward")
     assert set(bench.seconds) == set(bench.ratio) == set(bench.max_difference) == set(bench.peak_mb)
