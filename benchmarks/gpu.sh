@@ -11,7 +11,7 @@ set -u
 root=$(cd "$(dirname "$0")/.." && pwd)
 python=${PYTHON:-python3}
 device=cuda tiny=() wheels="" output="" stages="tests scoring training choosing grpo_step" # in order of worth
-declare -A limits=([tests]=95 [scoring]=165 [training]=70 [choosing]=75 [grpo_step]=75) # seconds: 8 minutes in all
+declare -A limits=([tests]=90 [scoring]=165 [training]=60 [choosing]=85 [grpo_step]=80) # seconds: 8 minutes in all
 
 usage() {
   sed -n 's/^#   //p' "$0" >&2

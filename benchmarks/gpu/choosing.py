@@ -4,7 +4,7 @@
 
 The problems are those of `recipes/data/slice` that have 16 different valid programs: HumanEval's with their own tests,
 programs of CodeGen-16B. The tests exist before and cost nothing here. None of these programs runs into the timeout, so
-all is timed a second time with one that never ends among the 16 of every eighth problem.
+all is timed a second time with one that never ends among the 16 of every fourth problem.
 
 Ways to run the tests, all in the warm sandbox with the timeout that it has by default:
 
@@ -56,7 +56,7 @@ from codescaler_plugin.selection.ranking import best_of_n
 
 SLICE = Path(__file__).parents[2] / "recipes" / "data" / "slice"
 CANDIDATES, PROMPT, COMPLETION = 16, 480, 216
-EVERY = 8  # one problem in so many gets a program that never ends
+EVERY = 4  # one problem in so many gets a program that never ends
 REPETITIONS = 3
 ENDLESS = "\n\n\ndef {}(*arguments, **keywords):\n    while True:\n        pass\n"
 
@@ -115,7 +115,7 @@ def tasks_of_slice(count: int | None) -> list[Task]:
 
 
 def with_endless(tasks: Sequence[Task]) -> list[Task]:
-    """Every eighth task again, one of its programs replaced by itself with a function that never ends."""
+    """Every fourth task again, one of its programs replaced by itself with a function that never ends."""
     changed = []
     for number, task in enumerate(tasks[::EVERY]):
         codes = list(task.codes)
@@ -174,7 +174,7 @@ def by_tests(tasks: Sequence[Task], sandbox: Sandbox, cores: int) -> tuple[dict[
 
 
 def mixed(plain: Sequence[float], endless: Sequence[float]) -> list[float]:
-    """The times of all tasks where every eighth is the one with an endless program."""
+    """The times of all tasks where every fourth is the one with an endless program."""
     return [endless[place // EVERY] if place % EVERY == 0 else value for place, value in enumerate(plain)]
 
 
@@ -271,7 +271,7 @@ def main() -> None:
         "assertions_a_problem": median(len(task.separate.tests) for task in tasks),
         "timeout_seconds": timeout,
         "cores_for_tests": cores,
-        "one_endless": f"1 of {CANDIDATES} programs never ends, in {len(endless)} problems; at places 0, 5",
+        "one_endless": f"1 of {CANDIDATES} programs never ends, in {len(endless)} problems; at places 0, 5, 10, 15",
         "warm": "sandbox started, model loaded, each timed after a first pass; no score remembered",
         "extraction": "counted with the reward model alone",
         "at_a_time": "one problem",

@@ -11,7 +11,7 @@ through flash-attn as well where it is installed.
 A line a cell: milliseconds, programs a second, paired ratios to `ours`, the share of the matrix product rate that was
 measured in the same run, peak memory above the weights, kernels launched a layer, and the largest difference of a
 score from that of the single sample, over the spread of the scores; `milliseconds_replayed` is the forward pass of
-`ours` without launches, from a CUDA graph. On a GPU the profile of ours (20 longest) goes to a file beside the results.
+`ours` without launches, from a CUDA graph. On a GPU the profile of ours (20 longest) goes to a file beside them.
 """
 
 from collections.abc import Callable
