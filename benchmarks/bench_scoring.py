@@ -3,6 +3,7 @@
     python benchmarks/bench_scoring.py            # the cells that CI holds, about two minutes
     python benchmarks/bench_scoring.py --all      # also the large ones
     python benchmarks/bench_scoring.py --candidates SAMPLES.jsonl    # also real candidates, see below
+    python benchmarks/bench_scoring.py --engine ~/vllm/bin/python    # also beside vLLM, see below
 
 Random models in float32 (tiny: hidden 256, 4 layers; small: hidden 512, 8 layers), one thread, CPU time, the ways in
 turn, median of 5 paired ratios. Token counts and exactness are checked first; then each ratio against its floor, and a
@@ -10,22 +11,37 @@ cell that misses one is measured once more. Ends with exit code 1 if a check fai
 
 SAMPLES: JSON lines with `prompt` and `samples` (CodeT's HumanEval samples of CodeGen); the first 8 problems with 16
 samples each, cut at the end of their function, tokenised by characters' bytes.
+
+--engine names a Python with vLLM (`tests/engines/install_vllm.sh`; without a value, that of VLLM_PYTHON). The same
+weights, the same token ids and the same cores, first one, then two: vLLM's `classify` in a process of its own, without
+a server, its prefix cache on, with blocks of 128 tokens (its default on a CPU) and of 32 (its smallest, which share
+the whole prompt here). Ours and theirs in turn, prompts that neither has seen, start and first call not counted.
 """
 
 import argparse
 import json
+import os
 import re
+import subprocess
 import sys
+import tempfile
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from statistics import median
+from time import perf_counter, process_time, sleep
 from typing import Any
 
 import torch
 from transformers import Qwen3Config, Qwen3ForSequenceClassification
 
 from codescaler_plugin.scoring.bench import Bench, conditions, run_bench, synthetic_items
+from codescaler_plugin.scoring.forward import tree_logits
 
-EXACT = 1e-5
+sys.path.insert(0, str(Path(__file__).parents[1]))
+from tests import tiny
+
+EXACT, ENGINE_EXACT = 1e-5, 1e-4
+WORKER = Path(__file__).with_name("vllm_classify.py")
 
 
 @dataclass(frozen=True)
@@ -127,6 +143,70 @@ def measure(cell: Cell, items: list[list[int]] | None = None) -> dict[str, Any]:
     return {"cell": cell.name, **asdict(bench), "attempts": attempts, "failures": found}
 
 
+def beside_vllm(python: str, cores: int, block: int, repetitions: int = 7) -> dict[str, Any]:
+    """Seconds of ours and of vLLM's for one group, by the clock and of CPU time, and the ratios of the pairs.
+
+    Args:
+        python: of an environment that has vLLM.
+        cores: how many both get, the same ones.
+        block: tokens of a block of its prefix cache.
+        repetitions: after the first, which is not counted.
+    """
+    pinned = sorted(os.sched_getaffinity(0))[:cores]
+    before, threads = os.sched_getaffinity(0), torch.get_num_threads()
+    model = model_of("small")
+    times: dict[str, list[tuple[float, float]]] = {"ours": [], "vllm": []}
+    with tempfile.TemporaryDirectory() as folder, (Path(folder) / "log").open("w") as log:
+        model.save_pretrained(folder)
+        tiny.tokenizer().save_pretrained(folder)  # vLLM wants one; it gets token ids
+        command = [python, str(WORKER), folder, ",".join(map(str, pinned)), str(block)]
+        os.sched_setaffinity(0, pinned)
+        torch.set_num_threads(cores)
+        with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, text=True) as vllm:
+            assert vllm.stdin is not None
+            assert vllm.stdout is not None
+
+            def theirs(rows: list[list[int]]) -> tuple[list[float], float, float]:
+                print(json.dumps(rows), file=vllm.stdin, flush=True)
+                scores, wall, cpu, _ = json.loads(vllm.stdout.readline())
+                return scores, wall, cpu
+
+            def ours(rows: list[list[int]]) -> tuple[list[float], float, float]:
+                started, cpu = perf_counter(), process_time()
+                passes = list(tree_logits(model, rows, max_tokens=16_384))
+                took = perf_counter() - started, process_time() - cpu
+                return [logit for _, logit in sorted(pair for done in passes for pair in done.logits)], *took
+
+            ways = {"ours": ours, "vllm": theirs}
+            assert vllm.stdout.readline() == "ready\n", Path(log.name).read_text()[-3000:]
+            difference = 0.0
+            for repetition in range(repetitions + 1):
+                rows = synthetic_items(model, groups=1, group=16, prompt=480, completion=216, seed=repetition)
+                scores = {}
+                for way in sorted(ways, reverse=repetition % 2 == 1):
+                    sleep(0.5)  # threads of the other that wait for work spin a while
+                    scores[way], *took = ways[way](rows)
+                    if repetition:
+                        times[way].append((took[0], took[1]))
+                difference = max(abs(one - other) for one, other in zip(scores["ours"], scores["vllm"], strict=True))
+                assert difference < ENGINE_EXACT, f"scores differ from vLLM's by {difference}"
+            vllm.stdin.close()
+    os.sched_setaffinity(0, before)
+    torch.set_num_threads(threads)
+    wall, cpu = (
+        {way: median(one[clock] for one in times[way]) for way in times}
+        | {"ratio": median(b[clock] / a[clock] for a, b in zip(times["ours"], times["vllm"], strict=True))}
+        for clock in (0, 1)
+    )
+    print(
+        f"vLLM, {cores} core(s), blocks of {block}: ours {wall['ours']:.2f} s, vLLM {wall['vllm']:.2f} s, ratio "
+        f"{wall['ratio']:.2f} (CPU {cpu['ours']:.2f} and {cpu['vllm']:.2f}, {cpu['ratio']:.2f}); "
+        f"difference {difference:.1e}",
+        flush=True,
+    )
+    return {"cores": cores, "block": block, "wall": wall, "cpu": cpu, "max_difference": difference}
+
+
 def real_items(path: Path) -> list[list[int]]:
     """8 problems x 16 samples as bytes: signature, docstring and body, cut where the function ends."""
     rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()[:8]]
@@ -142,13 +222,19 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--all", action="store_true", help="also the cells that take minutes")
     parser.add_argument("--candidates", type=Path)
+    parser.add_argument("--engine", nargs="?", const=os.environ.get("VLLM_PYTHON", ""), help="a Python that has vLLM")
     arguments = parser.parse_args()
+    if arguments.engine == "":
+        parser.error("--engine: name a Python that has vLLM, here or in VLLM_PYTHON")
     torch.set_num_threads(1)
     results = [measure(cell) for cell in CELLS + (LARGE if arguments.all else [])]
     if arguments.candidates is not None:
         real = Cell("real candidates", {"batches_of_8": 2.5, "single": 1.0}, prompt=0)
         results.append(measure(real, real_items(arguments.candidates)))
-    print(json.dumps({"cells": results, **conditions(model_of("tiny"))}))
+    engine = arguments.engine and [
+        beside_vllm(arguments.engine, cores, block) for cores in (1, 2) for block in (128, 32)
+    ]
+    print(json.dumps({"cells": results, "vllm": engine, **conditions(model_of("tiny"))}))
     sys.exit(any(result["failures"] for result in results))
 
 

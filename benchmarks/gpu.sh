@@ -3,11 +3,11 @@
 #
 #   bash benchmarks/gpu.sh [--device cuda|cpu] [--tiny] [--wheels FOLDER] [--output FOLDER] [--stages "tests scoring"]
 #
-# --wheels: installed for this run alone, see gpu_wheels.sh. --output: a new folder in benchmarks/results/ by default.
+# --wheels: installed for this run alone, see gpu_wheels.sh. --output: a new folder, by default in benchmarks/results/.
 # `--device cpu --tiny` shows in two minutes that the stages run. FOLDER/gpu.jsonl gets what the stages measure, and of
 # each stage its status and seconds; FOLDER/STAGE.log what it printed. A stage that fails or takes longer than its
-# limit does not keep the next from running; the exit code is then 1.
-set -u
+# limit does not keep the next from running; the exit code is then 1. Ctrl-C ends it all, and keeps what there is.
+set -um -o pipefail # -m: else what runs in the background would not heed Ctrl-C
 root=$(cd "$(dirname "$0")/.." && pwd)
 python=${PYTHON:-python3}
 device=cuda tiny=() wheels="" output="" stages="tests scoring training choosing grpo_step" # in order of worth
@@ -31,14 +31,23 @@ while [ $# -gt 0 ]; do
   esac
   shift 2
 done
+[ "${stages// /}" ] || usage
 for stage in $stages; do [ "${limits[$stage]:-}" ] || usage; done
 
 cd "$root" || exit 2
 output=${output:-$root/benchmarks/results/$(date +%Y-%m-%d-%H%M%S)-$device}
 mkdir -p "$output" || exit 2
 results=$output/gpu.jsonl
+if [ -e "$results" ]; then
+  echo "$output holds results already: give another folder" >&2
+  exit 2
+fi
 export PYTHONPATH="$root${PYTHONPATH:+:$PYTHONPATH}" PYTHONUNBUFFERED=1 HF_HUB_OFFLINE=1 TOKENIZERS_PARALLELISM=false
 if [ "$wheels" ]; then
+  if ! compgen -G "$wheels/*.whl" >/dev/null; then
+    echo "$wheels holds no wheels: make them by benchmarks/gpu_wheels.sh" >&2
+    exit 2
+  fi
   site=$(mktemp -d)
   trap 'rm -rf "$site"' EXIT
   "$python" -m pip install -q --no-index --no-deps --no-compile --target "$site" "$wheels"/*.whl || exit 2
@@ -53,9 +62,29 @@ run() {
   else
     set -- "$1" "benchmarks/gpu/$1.py" --device "$device" "${tiny[@]}" --output "$results"
   fi
-  timeout --signal=INT --kill-after=8 "${limits[$1]}" "$python" "${@:2}" >"$output/$1.log" 2>&1
+  timeout --signal=INT --kill-after=8 "${limits[$1]}" "$python" "${@:2}" >"$output/$1.log" 2>&1 &
+  pid=$!
+  wait "$pid"
   code=$?
+  pid=""
 }
+
+table() {
+  "$python" benchmarks/gpu/table.py "$output" | tee "$output/table.md"
+}
+
+interrupt() {
+  trap - INT TERM
+  if [ "$pid" ]; then
+    kill -INT "$pid"
+    wait "$pid"
+    printf '{"stage": "%s", "status": "interrupted"}\n' "$stage" | tee -a "$results"
+  fi
+  table
+  exit 130
+}
+pid=""
+trap interrupt INT TERM
 
 # Of pytest's last line, the number before a word.
 count() {
@@ -85,5 +114,5 @@ for stage in $stages; do
     tail -n 15 "$output/$stage.log"
   fi
 done
-"$python" benchmarks/gpu/table.py "$output" | tee "$output/table.md"
+table || failed=1
 exit $failed

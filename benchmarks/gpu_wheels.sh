@@ -17,7 +17,10 @@ WHEELS=(
   exit 2
 }
 mkdir -p "$1"
-rm -f "$1"/*.whl
+if compgen -G "$1/*.whl" >/dev/null; then
+  echo "$1 holds wheels already: give a new folder" >&2
+  exit 2
+fi
 "${PYTHON:-python3}" -m pip download --quiet --no-deps --only-binary=:all: --dest "$1" --python-version 3.12 \
   --implementation cp --platform manylinux_2_28_x86_64 --platform manylinux2014_x86_64 \
   --platform manylinux1_x86_64 "${WHEELS[@]}"

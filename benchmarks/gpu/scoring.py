@@ -5,16 +5,18 @@
 Ways, in turn within each repetition: `ours` (shared prefixes, layers compiled, as `TransformersScorer` in a long run),
 `ours_uncompiled` (as in its first million tokens), `one_forward` (TRL's own path: one padded forward pass over the
 whole call), `batches_of_8` (padded, the usual loop), `unshared` (sequences of varying length without padding and
-without sharing: what an engine does without a prefix cache). Padded ways go through PyTorch's attention (sdpa), and
-through flash-attn as well where it is installed.
+without sharing, compiled: what an engine does without a prefix cache). Padded ways are not compiled; they go through
+PyTorch's attention (sdpa), and through flash-attn as well where it is installed.
 
 A line a cell: milliseconds, programs a second, paired ratios to `ours`, the share of the matrix product rate that was
 measured in the same run, peak memory above the weights, kernels launched a layer, and the largest difference of a
-score from that of the single sample, over the spread of the scores; `milliseconds_replayed` is the forward pass of
-`ours` without launches, from a CUDA graph. On a GPU the profile of ours (20 longest) goes to a file beside them.
+score from that of the single sample in float32, over the spread of the scores; `milliseconds_replayed` is the forward
+pass of `ours` without launches, from a CUDA graph. On a GPU the profile of ours goes to a file beside them.
 """
 
-from collections.abc import Callable
+import copy
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
@@ -25,7 +27,7 @@ from typing import Any
 import torch
 from common import arguments, milliseconds, paired, peak_memory_gb, product_rate, random_model, record, timed
 
-from codescaler_plugin.scoring.attention import layout
+from codescaler_plugin.scoring.attention import Tree
 from codescaler_plugin.scoring.bench import padded_scores, shared_scores, synthetic_items, useful_operations
 from codescaler_plugin.scoring.forward import (
     MAX_TOKENS,
@@ -44,29 +46,40 @@ COMPARED = 16  # samples scored alone
 
 
 class Ways:
-    """The ways to the scores of one cell; each call leaves its scores in `scores`."""
+    """The ways to the scores of one cell; each call leaves its scores in `scores`.
+
+    Args:
+        model: of transformers.
+        items: token ids.
+        compiled: forward functions of its layers; empty: none are compiled.
+    """
 
     def __init__(self, model: Any, items: list[list[int]], compiled: list[Any]) -> None:
         self.model, self.items, self.compiled = model, items, compiled
         self.scores: dict[str, list[float]] = {}
         self.computed = 0
 
-    def ours(self, name: str) -> None:
-        """Shared prefixes; compiled where the forward passes are."""
-        if self.compiled and name == "ours":
-            for layer, forward in zip(self.model.base_model.layers, self.compiled, strict=True):
-                layer.forward = forward
+    @contextmanager
+    def compiled_layers(self) -> Iterator[None]:
+        """The layers are compiled inside."""
+        for layer, forward in zip(self.model.base_model.layers, self.compiled, strict=False):
+            layer.forward = forward
         try:
-            self.scores[name], self.computed = shared_scores(self.model, self.items, MAX_TOKENS)
+            yield
         finally:
-            if self.compiled and name == "ours":
+            if self.compiled:
                 uncompile_layers(self.model)
+
+    def ours(self, name: str, layers: AbstractContextManager[None]) -> None:
+        """Shared prefixes."""
+        with layers:
+            self.scores[name], self.computed = shared_scores(self.model, self.items, MAX_TOKENS)
 
     def unshared(self) -> None:
         """Each sample in full, in rows without padding."""
         scores = [0.0] * len(self.items)
         for row in plan_rows(self.items, max_tokens=MAX_TOKENS, min_shared=1_000_000):
-            with tree_attention(self.model), torch.inference_mode():
+            with self.compiled_layers(), tree_attention(self.model), torch.inference_mode():
                 for (item, _), value in zip(row.lasts, row_logits(self.model, row).tolist(), strict=True):
                     scores[item] = value
         self.scores["unshared"] = scores
@@ -78,15 +91,24 @@ class Ways:
 
     def all(self) -> dict[str, Callable[[], None]]:
         """By name."""
-        found: dict[str, Callable[[], None]] = {"ours": partial(self.ours, "ours"), "unshared": self.unshared}
+        found: dict[str, Callable[[], None]] = {
+            "ours": lambda: self.ours("ours", self.compiled_layers()),
+            "unshared": self.unshared,
+        }
         if self.compiled:
-            found["ours_uncompiled"] = partial(self.ours, "ours_uncompiled")
+            found["ours_uncompiled"] = lambda: self.ours("ours_uncompiled", nullcontext())
         for end, implementation in (("", "sdpa"), ("_flash", "flash_attention_2")):
             if end and not find_spec("flash_attn"):
                 continue
             for way, size in (("batches_of_8", 8), ("one_forward", len(self.items))):
                 found[way + end] = partial(self.padded, way + end, size, implementation)
         return found
+
+
+def exact_scores(model: Any, items: list[list[int]]) -> list[float]:
+    """Single samples in float32."""
+    exact = copy.deepcopy(model).float()
+    return padded_scores(exact, items, 1)[0]
 
 
 def kernels(function: Callable[[], Any], file: Path | None) -> int:
@@ -120,14 +142,12 @@ def replayed(ways: Ways) -> float:
     """
     model = ways.model
     (row,) = plan_rows(ways.items, max_tokens=MAX_TOKENS)
-    for layer, forward in zip(model.base_model.layers, ways.compiled, strict=True):
-        layer.forward = forward
     inputs = {
         "input_ids": torch.tensor([row.tokens], device=model.device),
         "position_ids": torch.tensor([row.positions], device=model.device),
-        "tree": layout(row.nodes, model.device, model.dtype, model.config.head_dim),
+        "tree": Tree(row.nodes).paths(model.device),
     }
-    with tree_attention(model), torch.inference_mode():
+    with ways.compiled_layers(), tree_attention(model), torch.inference_mode():
         side = torch.cuda.Stream()
         side.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(side):
@@ -136,7 +156,6 @@ def replayed(ways: Ways) -> float:
         graph = torch.cuda.CUDAGraph()
         with torch.cuda.graph(graph):
             model.base_model(**inputs, use_cache=False)
-    uncompile_layers(model)
     return milliseconds(timed({"graph": graph.replay}, "cuda", repetitions=REPETITIONS)["graph"])
 
 
@@ -167,7 +186,7 @@ def main() -> None:
                     torch.cuda.empty_cache()
             times = timed(functions, options.device, repetitions=2 if options.tiny else REPETITIONS, seconds=SECONDS)
             seconds = {way: median(values) for way, values in times.items()}
-            single = padded_scores(model, items[:COMPARED], 1)[0]
+            single = exact_scores(model, items[:COMPARED])
             cell = f"{size} G={group} P={prompt} C={completion}"
             name = f"profile-{cell.replace(' ', '-').replace('=', '')}.txt"
             file = None if options.output is None else options.output.parent / name

@@ -191,9 +191,10 @@ class CodeScalerRewardTrainer(RewardTrainer):  # type: ignore[misc]
             self.data_collator = _PairCollator(stock, self.processing_class, args, self._kinds)
             self.add_callback(_EpochOf(self.data_collator))
         bare = self._bare(self.model)  # its head may be in a wrapper of PEFT
-        self._shares = (
-            args.share_prefixes and families.reason_not_to_share(bare.config) is None and hasattr(bare, "score")
-        )
+        reason = families.reason_not_to_share(bare.config, training=True)
+        self._shares = args.share_prefixes and reason is None and hasattr(bare, "score")
+        if args.share_prefixes and reason is not None:
+            logger.info("prefixes are not shared in training: %s", reason)
 
     def _prepare_dataset(self, dataset: Any, processing_class: Any, args: Any, dataset_name: str) -> Any:
         """Pairs as ids, with what the collator needs; TRL calls this for every dataset, also in `evaluate`."""

@@ -5,8 +5,12 @@ one call a layer of torch's attention for sequences of varying length (`varlen_a
 node over the keys of its path, gathered by an index that is made once for all layers. On a CPU the parts of a path are
 merged without a copy (`attention_cpu.py`). Everywhere else, and where a kernel fails its probe, it is one call of
 `scaled_dot_product_attention` a node. All three are exact, and gradients flow, for training.
+
+Which layers see a window is taken from the masks of transformers: the mask function registered here makes no mask, and
+hands the window on instead. What layers themselves pass to their attention is not the same for all families.
 """
 
+import logging
 from collections.abc import Callable, Sequence
 from functools import cache, cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -19,6 +23,8 @@ from codescaler_plugin.scoring.prefix_tree import Node
 if TYPE_CHECKING:
     import torch
 
+logger = logging.getLogger(__name__)
+
 IMPLEMENTATION = "codescaler_tree"
 """Name under which the function is registered."""
 
@@ -29,14 +35,14 @@ class Paths(NamedTuple):
     The queries stand in the row one node after the other.
 
     Attributes:
-        keys: [keys] their places in the row, path by path; None: each path is its node, as the row stands.
+        keys: [keys] their places in the row, path by path.
         row_ends: [nodes + 1] int32, 0 and the running sum of the numbers of queries.
         key_ends: likewise for keys.
         most_rows: of a node.
         most_keys: of a path.
     """
 
-    keys: "torch.Tensor | None"
+    keys: "torch.Tensor"
     row_ends: "torch.Tensor"
     key_ends: "torch.Tensor"
     most_rows: int
@@ -86,32 +92,35 @@ class Tree:
             row_ends, key_ends = (
                 torch.tensor(np.cumsum([0, *sizes]), dtype=torch.int32, device=device) for sizes in (rows, keys)
             )
-            places = None if rows == keys else torch.tensor(np.concatenate(self.places), device=device)
+            places = torch.tensor(np.concatenate(self.places), device=device)
             self._paths[device] = Paths(places, row_ends, key_ends, max(rows), max(keys))
         return self._paths[device]
 
 
 @cache
 def register() -> str:
-    """Make the function known to transformers; the name for `set_attn_implementation`."""
-    from transformers import AttentionInterface
+    """Make the functions known to transformers; the name for `set_attn_implementation`."""
+    from transformers import AttentionInterface, AttentionMaskInterface
 
     AttentionInterface.register(IMPLEMENTATION, tree_attention)
+    AttentionMaskInterface.register(IMPLEMENTATION, window_of)
     return IMPLEMENTATION
 
 
-def layout(nodes: Sequence[Node], device: "torch.device", dtype: "torch.dtype", width: int) -> "Tree | Paths":
-    """What a model's layers get as `tree`; a device with `varlen_attn` gets plain tensors, which can be compiled.
+def window_of(*_: Any, local_size: int | None = None, **__: Any) -> int | None:
+    """In place of a mask: the tokens that a token sees, itself one of them; None: all before it."""
+    return local_size
+
+
+def takes_paths(device: "torch.device", dtype: "torch.dtype", width: int) -> bool:
+    """Whether a model's layers get plain tensors as `tree`, which can be compiled: where there is `varlen_attn`.
 
     Args:
-        nodes: of a row, in its order.
         device: of the model.
         dtype: of its queries, keys and values.
         width: of its heads.
     """
-    tree = Tree(nodes)
-    is_varlen = all(_kernel(device.type, dtype, width, windowed=windowed) is _varlen for windowed in (False, True))
-    return tree.paths(device) if is_varlen else tree
+    return all(_kernel(device.type, dtype, width, windowed=windowed) is _varlen for windowed in (False, True))
 
 
 def tree_attention(
@@ -119,11 +128,10 @@ def tree_attention(
     query: "torch.Tensor",
     key: "torch.Tensor",
     value: "torch.Tensor",
-    attention_mask: None,  # noqa: ARG001
+    attention_mask: int | None,
     *,
     scaling: float,
     tree: Tree | Paths,
-    sliding_window: int | None = None,
     **_: Any,  # the interface of transformers
 ) -> tuple["torch.Tensor", None]:
     """Attention of one row.
@@ -133,10 +141,9 @@ def tree_attention(
         query: [1, heads, tokens, head_dim].
         key: [1, key heads, tokens, head_dim]; key heads divide heads.
         value: as key.
-        attention_mask: None; the tree is the mask.
+        attention_mask: of `window_of`, for the tree is the mask.
         scaling: factor of the dot products.
         tree: of the row, or its paths, for `varlen_attn`.
-        sliding_window: tokens that a token sees, itself one of them; None: all.
 
     Returns:
         [1, tokens, heads, head_dim], and no weights.
@@ -144,8 +151,8 @@ def tree_attention(
     if not query.dtype == key.dtype == value.dtype:  # under autocast norms and rotations are float32; SDPA casts too
         query, key = query.to(value.dtype), key.to(value.dtype)
     if isinstance(tree, Paths):
-        return _over_paths(query[0], key[0], value[0], tree, scaling, sliding_window)[None], None
-    window = sliding_window if sliding_window is not None and sliding_window < tree.longest else None
+        return _over_paths(query[0], key[0], value[0], tree, scaling, attention_mask)[None], None
+    window = attention_mask if attention_mask is not None and attention_mask < tree.longest else None
     attend = _kernel(query.device.type, query.dtype, query.shape[-1], windowed=window is not None)
     return attend(query[0], key[0], value[0], tree, scaling, window)[None], None
 
@@ -184,7 +191,10 @@ def _kernel(device: str, dtype: "torch.dtype", width: int, *, windowed: bool) ->
         try:
             for one, other in zip(of(kernel), of(_node_by_node), strict=True):
                 torch.testing.assert_close(one.float(), other.float(), rtol=3e-2, atol=3e-2)
-        except (ImportError, AttributeError, RuntimeError, TypeError, ValueError, AssertionError):
+        except torch.cuda.OutOfMemoryError:
+            raise  # says nothing of the kernel
+        except (ImportError, AttributeError, RuntimeError, TypeError, ValueError, AssertionError) as error:
+            logger.warning("attention on %s in %s is slower than it could be: a kernel fails: %s", device, dtype, error)
             return _node_by_node
     return kernel
 
@@ -205,8 +215,7 @@ def _over_paths(
     from torch.nn.attention.varlen import varlen_attn
 
     q, k, v = (one.transpose(0, 1) for one in (q, k, v))
-    if paths.keys is not None:
-        k, v = _gather(k, paths.keys), _gather(v, paths.keys)
+    k, v = _gather(k, paths.keys), _gather(v, paths.keys)
     before = -1 if window is None else window - 1
     # torch 2.13 wants to be told that a key head serves several heads; 2.11 knows it, and has no such argument.
     grouped = {"enable_gqa": True} if "enable_gqa" in (varlen_attn.__kwdefaults__ or {}) else {}
@@ -271,14 +280,23 @@ def _node_by_node(
     q, k, v = _by_key_head(q, k, v)
     k, v = (one.expand(-1, q.shape[1], -1, -1) for one in (k, v))
     outs = []
-    for node, places in zip(tree.nodes, tree.places, strict=True):
-        keys = torch.as_tensor(places, device=q.device)
-        rows = torch.arange(len(places) - (node.end - node.start), len(places), device=q.device)[:, None]
-        before = rows - torch.arange(len(places), device=q.device)  # how far a key stands before a query
-        seen = (before >= 0) & (before < (window or len(places)))
-        outs.append(
-            torch.nn.functional.scaled_dot_product_attention(
-                q[:, :, node.start : node.end], k[:, :, keys], v[:, :, keys], seen, scale=scale
+    for node, path in zip(tree.nodes, tree.places, strict=True):
+        above = len(path) - (node.end - node.start)
+        for first in range(node.start, node.end, _QUERIES):  # so that no mask is large
+            last = min(first + _QUERIES, node.end)
+            end = above + last - node.start
+            begin = 0 if window is None else max(0, end - (last - first) - window + 1)
+            keys = torch.as_tensor(path[begin:end], device=q.device)
+            seen = torch.ones(last - first, end - begin, dtype=torch.bool, device=q.device)
+            seen = seen.tril(diagonal := end - begin - (last - first))
+            if window is not None:
+                seen = seen.triu(diagonal - window + 1)
+            outs.append(
+                torch.nn.functional.scaled_dot_product_attention(
+                    q[:, :, first:last], k[:, :, keys], v[:, :, keys], seen, scale=scale
+                )
             )
-        )
     return torch.cat(outs, dim=2).flatten(0, 1).transpose(0, 1)
+
+
+_QUERIES = 1024

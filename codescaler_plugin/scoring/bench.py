@@ -18,6 +18,7 @@ from time import perf_counter, process_time
 from typing import Any
 
 from codescaler_plugin.errors import ConfigError
+from codescaler_plugin.scoring import forward_cpu
 from codescaler_plugin.scoring.forward import (
     MAX_TOKENS,
     out_of_memory,
@@ -257,6 +258,10 @@ def useful_operations(model: Any, items: Sequence[list[int]], computed: int) -> 
 
     layers = [module for module in model.base_model.modules() if isinstance(module, torch.nn.Linear)]
     weights = sum(layer.weight.numel() for layer in layers)
+    if model.device.type == "cpu" and reason_not_to_share(model) is None:  # the last MLP sees last tokens only
+        weights -= sum(
+            part.numel() for mlp, is_last in forward_cpu.mlps(model) if is_last for part in mlp.parameters()
+        )
     config = text_config(model)
     width = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
     contexts = sum(position + 1 for row in plan_rows(items, max_tokens=MAX_TOKENS) for position in row.positions)
@@ -265,15 +270,18 @@ def useful_operations(model: Any, items: Sequence[list[int]], computed: int) -> 
 
 
 def _product_rate(model: Any, clock: Callable[[], float]) -> float:
-    """Operations a second of a large matrix product in the model's dtype: the best of several."""
+    """Operations a second of a large matrix product in the model's dtype, as ours makes it: the best of several."""
     import torch
 
+    by_onednn = model.device.type == "cpu" and model.dtype is torch.float32
+    by_onednn = by_onednn and forward_cpu.takes_onednn()
+    product = forward_cpu.by_onednn if by_onednn else torch.nn.functional.linear
     one, other = (torch.randn(_PEAK_SIZE, _PEAK_SIZE, device=model.device, dtype=model.dtype) for _ in range(2))
     best = float("inf")
     for _ in range(_PEAK_REPETITIONS):
         started = clock()
         for _ in range(4):
-            torch.mm(one, other)[0, 0].item()  # waits for the device
+            product(one, other)[0, 0].item()  # waits for the device
         best = min(best, (clock() - started) / 4)
     rate: float = 2.0 * _PEAK_SIZE**3 / best
     return rate

@@ -27,11 +27,22 @@ _LAYERS = {"full_attention", "sliding_attention"}
 _LENGTH_DEPENDENT = ("dynamic", "longrope")
 
 
-def reason_not_to_share(config: Any) -> str | None:
-    """Why a model of this config cannot share prefixes; None if it can."""
+def reason_not_to_share(config: Any, *, training: bool = False) -> str | None:
+    """Why a model of this config cannot share prefixes; None if it can.
+
+    Args:
+        config: of transformers, of what reads text.
+        training: with dropout, if the config has it.
+    """
     family = str(config.model_type)
     if family not in SHARED:
         return NOT_SHARED.get(family, f"the family {family} is not known to be able to")
+    if not getattr(config, "is_causal", True) or getattr(config, "use_bidirectional_attention", False):
+        return "its tokens see those after them"
+    if getattr(config, "sliding_window", None) == 0 and getattr(config, "use_sliding_window", True):
+        return "its window is empty"
+    if training and getattr(config, "attention_dropout", None):
+        return "its attention has dropout"
     others = set(getattr(config, "layer_types", None) or ()) - _LAYERS
     if others:
         return f"it has layers of {', '.join(sorted(others))}"
@@ -44,4 +55,4 @@ def _rope_types(config: Any) -> Iterator[str]:
     """The kinds of rotary positions: one, or one for each kind of layer."""
     rope = getattr(config, "rope_parameters", None) or getattr(config, "rope_scaling", None) or {}
     for one in (rope, *(part for part in rope.values() if isinstance(part, dict))):
-        yield one.get("rope_type", "default")
+        yield one.get("rope_type", one.get("type", "default"))  # the latter in transformers 4

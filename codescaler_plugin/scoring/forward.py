@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from codescaler_plugin.scoring import attention, families
+from codescaler_plugin.scoring import attention, families, forward_cpu
 from codescaler_plugin.scoring.loading import text_config
 from codescaler_plugin.scoring.prefix_tree import Row, plan_rows
 
@@ -44,7 +44,8 @@ def tree_logits(model: Any, items: Sequence[list[int]], *, max_tokens: int) -> I
     import torch
 
     for row in plan_rows(items, max_tokens=max_tokens):
-        with tree_attention(model), torch.inference_mode():
+        read = [last for _, last in row.lasts]
+        with tree_attention(model), forward_cpu.faster(model, read), torch.inference_mode():
             logits = row_logits(model, row)
         values = logits.tolist()
         pairs = [(item, value) for (item, _), value in zip(row.lasts, values, strict=True)]
@@ -55,19 +56,25 @@ def row_logits(model: Any, row: Row) -> Any:
     """The logits of a row's items as a float32 tensor [items], in the order of `row.lasts`."""
     import torch
 
-    device, config = model.device, model.config
-    width = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+    device, tree = model.device, attention.Tree(row.nodes)
     hidden = model.base_model(
         input_ids=torch.tensor([row.tokens], device=device),
         position_ids=torch.tensor([row.positions], device=device),
         use_cache=False,
-        tree=attention.layout(row.nodes, device, model.dtype, width),
+        tree=tree.paths(device) if can_compile(model) else tree,
     ).last_hidden_state[0]
     return _head(model, hidden[torch.tensor([last for _, last in row.lasts], device=device)])
 
 
+def can_compile(model: Any) -> bool:
+    """Whether `compile_layers` serves rows of all lengths: on a GPU with `varlen_attn`, in half precision."""
+    config = model.config
+    width = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+    return attention.takes_paths(model.device, model.dtype, width)
+
+
 def compile_layers(model: Any) -> None:
-    """Fuse what the layers of a decoder of `families.SHARED` do between matrix products (`torch.compile`).
+    """Fuse what the layers of a decoder that `can_compile` do between matrix products (`torch.compile`).
 
     All layers share what is compiled, and so do rows of all lengths. The first pass after it takes seconds. Scores
     differ by the rounding of the model's precision.
@@ -144,7 +151,7 @@ def fitting_tokens(model: Any) -> int:
     return int(min(MAX_TOKENS, max(_MIN_TOKENS, free // 4 // per_token)))
 
 
-def out_of_memory(error: RuntimeError) -> bool:
+def out_of_memory(error: Exception) -> bool:
     """Whether torch could not get the memory that it asked for."""
     import torch
 

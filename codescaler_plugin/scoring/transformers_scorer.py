@@ -20,6 +20,7 @@ from codescaler_plugin.errors import ConfigError, ScorerError
 from codescaler_plugin.scoring.cache import CACHE_SIZE, ScoreCache, content_key, fingerprint
 from codescaler_plugin.scoring.forward import (
     Pass,
+    can_compile,
     compile_layers,
     fitting_tokens,
     out_of_memory,
@@ -78,7 +79,8 @@ class ScorerStats:
 class _Engine:
     """A loaded model with all that scoring needs.
 
-    `weights` changes with every in-place update of a parameter; `compiles`: its layers are to be compiled.
+    `weights` changes with every in-place update of a parameter; `compiles`: its layers are to be compiled;
+    `compiled`: they are.
     """
 
     model: Any
@@ -89,6 +91,7 @@ class _Engine:
     tree: bool
     device: Any
     compiles: bool
+    compiled: bool = False
     checked: bool = False
     weights: int = 0
 
@@ -246,7 +249,7 @@ class TransformersScorer:
             self.max_tokens or fitting_tokens(model),
             reason_not_to_share(model) is None,
             model.device,
-            isinstance(self.model, str) and model.device.type == "cuda",
+            isinstance(self.model, str) and reason_not_to_share(model) is None and can_compile(model),
         )
 
     def _score(
@@ -304,6 +307,9 @@ class TransformersScorer:
                         del left[keys[index]]
                     yield {keys[index]: logit for index, logit in done.logits if math.isfinite(logit)}
             except RuntimeError as error:
+                if engine.compiled and not out_of_memory(error):  # a row that needed to be compiled anew, say
+                    self._uncompile(engine, str(error))
+                    continue
                 longest = max(map(len, left.values()))
                 if not out_of_memory(error) or engine.max_tokens <= longest:
                     raise
@@ -341,7 +347,7 @@ class TransformersScorer:
         sample = [min(rows, key=len), longest, longest[:half] + longest[half:][::-1]]
         try:
             shared = _in_order(tree_logits(engine.model, sample, max_tokens=engine.max_tokens))
-        except RuntimeError as error:
+        except Exception as error:  # whatever a model of a family raises, padded batches can score
             if out_of_memory(error):
                 raise
             engine.checked, engine.tree = True, False
@@ -363,20 +369,28 @@ class TransformersScorer:
 
     def _compile(self, engine: _Engine, rows: list[list[int]]) -> None:
         """Compile the layers, and compare the scores of a few samples; whatever goes wrong, they stay uncompiled."""
-        engine.compiles = False
         logger.info("compiling the layers of %s, once; this takes some seconds", self._name())
         sample = rows[:_COMPARED]
         before = _in_order(tree_logits(engine.model, sample, max_tokens=engine.max_tokens))
         compile_layers(engine.model)
+        engine.compiled = True
         try:
             after = _in_order(tree_logits(engine.model, sample, max_tokens=engine.max_tokens))
             difference = _difference(engine.model, after, before)
-            reason = difference and f"scores differ by {difference}"
-        except Exception as error:  # noqa: BLE001 - of the compiler, Triton, or the C compiler that it needs
-            reason = str(error)
-        if reason is not None:
-            uncompile_layers(engine.model)
-            logger.warning("%s: its layers stay uncompiled, and slower: %s", self._name(), reason)
+            if difference is not None:
+                self._uncompile(engine, f"scores differ by {difference}")
+        except BaseException as error:  # of the compiler, Triton, or the C compiler that it needs
+            if not isinstance(error, Exception) or out_of_memory(error):
+                uncompile_layers(engine.model)
+                engine.compiled = False
+                raise
+            self._uncompile(engine, str(error))
+        engine.compiles = False
+
+    def _uncompile(self, engine: _Engine, reason: str) -> None:
+        uncompile_layers(engine.model)
+        engine.compiled = engine.compiles = False
+        logger.warning("%s: its layers stay uncompiled, and slower: %s", self._name(), reason)
 
     def _name(self) -> str:
         return self.model if isinstance(self.model, str) else type(self.model).__name__

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -258,13 +259,18 @@ def test_shared_prefixes_that_give_nan_are_given_up(
     assert TransformersScorer(str(tiny_rm_dir)).score(ITEMS) == pytest.approx(expected, abs=1e-5, rel=0)
 
 
+@pytest.mark.parametrize("kind", [RuntimeError, TypeError])
 def test_shared_prefixes_that_fail_are_given_up_with_the_reason(
-    tiny_rm_dir: Path, expected: list[float], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    tiny_rm_dir: Path,
+    expected: list[float],
+    kind: type[Exception],
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     def fail(*_: object, **__: object) -> None:
-        raise RuntimeError("no kernel for this shape")
+        raise kind("no kernel for this shape")
 
-    monkeypatch.setattr(forward.attention, "_kernel", fail)
+    monkeypatch.setattr(forward.attention, "Tree", fail)
     with caplog.at_level(logging.WARNING, logger="codescaler_plugin"):
         assert TransformersScorer(str(tiny_rm_dir)).score(ITEMS) == pytest.approx(expected, abs=1e-5, rel=0)
     assert "shared prefixes fail: no kernel for this shape; padded batches" in caplog.text
@@ -283,6 +289,7 @@ def gpu(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
     varlen._varlen_attn.register_kernel("cpu")(kernel)
     monkeypatch.setattr(forward.attention, "_kernel", lambda *_, **__: forward.attention._varlen)
+    monkeypatch.setattr(forward.forward_cpu, "faster", lambda *_: nullcontext())
     monkeypatch.setattr(forward, "_BACKEND", "eager")
     monkeypatch.setattr(transformers_scorer, "COMPILE_AFTER", 1)
     torch._dynamo.reset()
@@ -333,6 +340,48 @@ def test_compiler_that_fails_leaves_the_layers_as_they_were(
     assert not compiled(scorer)
     assert caplog.text.count("its layers stay uncompiled, and slower: ") == 1
     assert "no C compiler" in caplog.text
+
+
+@pytest.mark.usefixtures("gpu")
+def test_row_that_cannot_be_compiled_later_is_scored_all_the_same(
+    tiny_rm_dir: Path, expected: list[float], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    scorer = compiling(tiny_rm_dir)
+    scorer.score(ITEMS)
+    assert compiled(scorer)
+
+    def layer(*_: object, **__: object) -> None:
+        raise RuntimeError("no space left for the compiler")
+
+    assert scorer._engine is not None
+    for one in scorer._engine.model.model.layers:
+        one.forward = layer
+    assert scorer.score(ITEMS) == pytest.approx(expected, abs=1e-5, rel=0)
+    assert not compiled(scorer)
+    assert "its layers stay uncompiled, and slower: no space left for the compiler" in caplog.text
+
+
+@pytest.mark.usefixtures("gpu")
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), torch.cuda.OutOfMemoryError("out of memory")])
+def test_compilation_that_is_broken_off_comes_again(
+    tiny_rm_dir: Path, expected: list[float], monkeypatch: pytest.MonkeyPatch, error: BaseException
+) -> None:
+    scorer = compiling(tiny_rm_dir)
+    right = transformers_scorer._difference
+
+    def broken(*_: object) -> None:
+        monkeypatch.setattr(transformers_scorer, "_difference", right)
+        assert scorer._engine is not None
+        scorer._engine.max_tokens = 2000
+        raise error
+
+    monkeypatch.setattr(transformers_scorer, "_difference", broken)
+    if isinstance(error, KeyboardInterrupt):
+        with pytest.raises(KeyboardInterrupt):
+            scorer.score(ITEMS)
+        assert not compiled(scorer)
+    assert scorer.score(ITEMS) == pytest.approx(expected, abs=1e-5, rel=0)
+    assert compiled(scorer)
 
 
 @pytest.mark.usefixtures("gpu")

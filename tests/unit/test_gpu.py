@@ -13,7 +13,7 @@ from codescaler_plugin.scoring import attention, transformers_scorer
 from codescaler_plugin.scoring.forward import padded_logits, row_logits, tree_attention, tree_logits
 from codescaler_plugin.scoring.prefix_tree import plan_rows
 from codescaler_plugin.scoring.transformers_scorer import TransformersScorer
-from tests.unit.test_attention import CASES, WINDOW, items, logits, model_of
+from tests.unit.test_attention import CASES, items, logits, model_of
 from tests.unit.test_engine import ITEMS
 
 pytestmark = [
@@ -24,8 +24,8 @@ HALF = [  # each first use of a kernel loads it, which takes seconds
     ("qwen3", None, torch.bfloat16),
     ("qwen3", None, torch.float16),
     ("llama", None, torch.bfloat16),
-    ("mistral", WINDOW, torch.bfloat16),
-    ("gemma3_text", WINDOW, torch.bfloat16),
+    ("mistral", "window", torch.bfloat16),
+    ("gemma3_text", "window by layer", torch.bfloat16),
 ]
 ROUNDING = 1.5
 """Our error over that of plain single samples in the same precision, both against float32; 1 is no more at all."""
@@ -44,7 +44,7 @@ def test_kernel_is_the_one_for_varying_lengths(width: int, dtype: torch.dtype, w
 
 
 @pytest.mark.parametrize(("family", "window"), CASES)
-def test_scores_in_float32_equal_those_of_single_samples(family: str, window: int | None) -> None:
+def test_scores_in_float32_equal_those_of_single_samples(family: str, window: str | None) -> None:
     model = model_of(family, device="cuda", window=window)
     single = logits(padded_logits(model, items(), max_tokens=1))
     for max_tokens in (10_000, 150):
@@ -53,7 +53,7 @@ def test_scores_in_float32_equal_those_of_single_samples(family: str, window: in
 
 @pytest.mark.parametrize(("family", "window", "dtype"), HALF)
 def test_scores_in_half_precision_are_no_less_exact_than_a_plain_forward_pass(
-    family: str, window: int | None, dtype: torch.dtype
+    family: str, window: str | None, dtype: torch.dtype
 ) -> None:
     model = model_of(family, dtype, "cuda", window)
     plain = torch.tensor(logits(padded_logits(model, items(), max_tokens=1)))
@@ -64,7 +64,7 @@ def test_scores_in_half_precision_are_no_less_exact_than_a_plain_forward_pass(
 
 @pytest.mark.parametrize(("family", "window", "dtype"), HALF)
 def test_gradients_in_half_precision_are_no_less_exact_than_those_of_a_plain_backward_pass(
-    family: str, window: int | None, dtype: torch.dtype
+    family: str, window: str | None, dtype: torch.dtype
 ) -> None:
     model = model_of(family, dtype, "cuda", window)
     weights = torch.randn(len(items()), generator=torch.Generator().manual_seed(1)).tolist()
