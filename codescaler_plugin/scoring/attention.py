@@ -194,7 +194,9 @@ def _kernel(device: str, dtype: "torch.dtype", width: int, *, windowed: bool) ->
         except torch.cuda.OutOfMemoryError:
             raise  # says nothing of the kernel
         except (ImportError, AttributeError, RuntimeError, TypeError, ValueError, AssertionError) as error:
-            logger.warning("attention on %s in %s is slower than it could be: a kernel fails: %s", device, dtype, error)
+            logger.warning(
+                "attention on %s in %s is slower than it could be: a kernel fails: %s", device, dtype, error
+            )
             return _node_by_node
     return kernel
 

@@ -113,3 +113,13 @@ def test_model_of_another_name_is_an_error_that_names_both(server: str) -> None:
 def test_second_address_that_is_down_is_an_error_that_names_it(server: str) -> None:
     with pytest.raises(ScorerError, match=r"127\.0\.0\.1:9.*cannot be reached"):
         load_scorer(f"vllm+{server},http://127.0.0.1:9").score(ITEMS)
+
+
+def test_benchmark_beside_it_compares_the_same_scores(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Times are for a quiet machine: `python benchmarks/bench_scoring.py --engine`."""
+    monkeypatch.syspath_prepend(str(Path(__file__).parents[2] / "benchmarks"))
+    from bench_scoring import ENGINE_EXACT, beside_vllm
+
+    result = beside_vllm(os.environ["VLLM_PYTHON"], cores=1, block=128, repetitions=1)
+    assert 0 < result["max_difference"] < ENGINE_EXACT
+    assert min(result["wall"].values()) > 0
