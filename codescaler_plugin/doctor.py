@@ -266,7 +266,7 @@ def _shared(model: Any, scorer: Any) -> Check:
     if engine is None or not engine.checked:
         return Check("shared prefixes", "warning", "not checked, since nothing was scored", "mend the above first")
     if not engine.tree:
-        return Check("shared prefixes", "failed", "scores differ from those of single samples", "report the model")
+        return Check("shared prefixes", "failed", "they fail, or scores differ: see the warning", "report the model")
     return Check("shared prefixes", "ok", f"equal to single samples ({model.config.model_type})")
 
 

@@ -1,6 +1,7 @@
 """Which families of models can share prefixes (`attention.py`), and why others cannot."""
 
 from collections.abc import Iterator
+from inspect import Parameter, signature
 from typing import Any
 
 SHARED = (
@@ -27,11 +28,13 @@ _LAYERS = {"full_attention", "sliding_attention"}
 _LENGTH_DEPENDENT = ("dynamic", "longrope")
 
 
-def reason_not_to_share(config: Any, *, training: bool = False) -> str | None:
+def reason_not_to_share(config: Any, *, decoder: Any = None, training: bool = False) -> str | None:
     """Why a model of this config cannot share prefixes; None if it can.
 
     Args:
         config: of transformers, of what reads text.
+        decoder: the model below the head; its `forward` must hand settings on to its layers, which that of
+            `qwen2_moe` does since transformers 5. None: not looked at.
         training: with dropout, if the config has it.
     """
     family = str(config.model_type)
@@ -41,6 +44,10 @@ def reason_not_to_share(config: Any, *, training: bool = False) -> str | None:
         return "its tokens see those after them"
     if getattr(config, "sliding_window", None) == 0 and getattr(config, "use_sliding_window", True):
         return "its window is empty"
+    if decoder is not None and not any(
+        parameter.kind is Parameter.VAR_KEYWORD for parameter in signature(decoder.forward).parameters.values()
+    ):
+        return "this version of transformers does not hand the tree on to its layers"
     if training and getattr(config, "attention_dropout", None):
         return "its attention has dropout"
     others = set(getattr(config, "layer_types", None) or ()) - _LAYERS

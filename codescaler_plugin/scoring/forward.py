@@ -88,7 +88,7 @@ def compile_layers(model: Any) -> None:
 def uncompile_layers(model: Any) -> None:
     """As before `compile_layers`."""
     for layer in model.base_model.layers:
-        del layer.forward
+        vars(layer).pop("forward", None)
 
 
 def padded_logits(model: Any, items: Sequence[list[int]], *, max_tokens: int) -> Iterator[Pass]:
@@ -133,7 +133,7 @@ def reason_not_to_share(model: Any) -> str | None:
     """Why `tree_logits` does not work for a model; None if it does: a decoder of `families.SHARED`, a linear head."""
     if not _has_linear_head(model):
         return "it has no linear head on a token's hidden state, or brings code of its own"
-    return families.reason_not_to_share(model.config)
+    return families.reason_not_to_share(model.config, decoder=model.base_model)
 
 
 def fitting_tokens(model: Any) -> int:

@@ -7,6 +7,7 @@ outside, and nothing is done on other devices.
 """
 
 import platform
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import cache
@@ -14,8 +15,9 @@ from pathlib import Path
 from typing import Any
 
 CHUNK = 512
-"""Tokens that an MLP sees at once."""
-_FEW_ROWS = 16  # a product with fewer stays with torch
+"""Tokens that an MLP or a product by oneDNN sees at once."""
+_LEAST = 2**24  # multiplications of a product; a smaller one is faster by torch
+_MULTIPLE = 64
 _SIZE = 512  # of the comparison
 
 
@@ -36,24 +38,26 @@ def faster(model: Any, read: Sequence[int]) -> Iterator[None]:
         if not torch.is_autocast_enabled("cpu") and takes_onednn():
             stack.enter_context(_products_by_onednn()())
         for mlp, is_last in mlps(model):
+            stack.callback(vars(mlp).pop, "forward", None)
             mlp.forward = _only(mlp.forward, read) if is_last else _in_chunks(mlp.forward)
-            stack.callback(delattr, mlp, "forward")
         yield
 
 
 def mlps(model: Any) -> list[tuple[Any, bool]]:
     """The MLPs that `faster` changes, and whether it is the last layer's.
 
-    Not experts, which are the slower the fewer tokens they see, nor what others have changed.
+    Not experts, which are the slower the fewer tokens they see, nor what layers share or others have changed.
     """
     import torch
 
-    layers = list(getattr(model.base_model, "layers", ()))
-    found = [(getattr(layer, "mlp", None), layer is layers[-1]) for layer in layers]
+    found = [getattr(layer, "mlp", None) for layer in getattr(model.base_model, "layers", ())]
+    times = Counter(map(id, found))
     return [
-        (mlp, is_last)
-        for mlp, is_last in found
-        if isinstance(getattr(mlp, "down_proj", None), torch.nn.Linear) and "forward" not in vars(mlp)
+        (mlp, place == len(found) - 1)
+        for place, mlp in enumerate(found)
+        if isinstance(getattr(mlp, "down_proj", None), torch.nn.Linear)
+        and "forward" not in vars(mlp)
+        and times[id(mlp)] == 1
     ]
 
 
@@ -86,7 +90,8 @@ def takes_onednn() -> bool:
 
     if torch.backends.cpu.get_cpu_capability() != "AVX512" or "AuthenticAMD" not in _processor():
         return False
-    one, other = torch.randn(2, _SIZE, _SIZE, generator=torch.Generator().manual_seed(0))
+    generator = torch.Generator("cpu").manual_seed(0)
+    one, other = torch.randn(2, _SIZE, _SIZE, generator=generator, device="cpu", dtype=torch.float32)
     try:
         with torch.inference_mode():
             torch.testing.assert_close(
@@ -104,10 +109,20 @@ def _processor() -> str:
 
 
 def by_onednn(one: Any, weight: Any, bias: Any = None) -> Any:
-    """`torch.nn.functional.linear`, without gradients; a weight that is not contiguous takes seconds."""
+    """`torch.nn.functional.linear`, without gradients; a weight that is not contiguous takes seconds.
+
+    oneDNN keeps what it prepares for each number of rows, about 0.4 MB; so it gets few: chunks, and a padded rest.
+    """
     import torch
 
-    return torch.ops.mkldnn._linear_pointwise(one, weight, bias, "none", [], "")
+    rows = one.reshape(-1, one.shape[-1])
+    out = rows.new_empty(len(rows), len(weight))
+    for start in range(0, len(rows), CHUNK):
+        part = rows[start : start + CHUNK]
+        padded = torch.nn.functional.pad(part, (0, 0, 0, -len(part) % _MULTIPLE))
+        product = torch.ops.mkldnn._linear_pointwise(padded, weight, bias, "none", [], "")
+        out[start : start + CHUNK] = product[: len(part)]
+    return out.view(*one.shape[:-1], -1)
 
 
 @cache
@@ -123,7 +138,7 @@ def _products_by_onednn() -> Any:
         given = [one, weight] if bias is None else [one, weight, bias]
         return (
             all(type(tensor) in plain and tensor.dtype is torch.float32 for tensor in given)
-            and one.numel() >= _FEW_ROWS * weight.shape[-1]
+            and one.numel() * len(weight) >= _LEAST
             and weight.is_contiguous()
             and torch.is_inference_mode_enabled()
         )
@@ -131,7 +146,7 @@ def _products_by_onednn() -> Any:
     class ProductsByOneDnn(TorchFunctionMode):
         def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
             kwargs = kwargs or {}
-            if func is torch.nn.functional.linear and fits(*args, **kwargs):
+            if func is torch.nn.functional.linear and set(kwargs) <= {"bias"} and fits(*args, **kwargs):
                 return by_onednn(*args, **kwargs)
             return func(*args, **kwargs)
 

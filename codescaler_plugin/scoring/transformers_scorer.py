@@ -306,7 +306,7 @@ class TransformersScorer:
                     for index, _ in done.logits:
                         del left[keys[index]]
                     yield {keys[index]: logit for index, logit in done.logits if math.isfinite(logit)}
-            except RuntimeError as error:
+            except Exception as error:
                 if engine.compiled and not out_of_memory(error):  # a row that needed to be compiled anew, say
                     self._uncompile(engine, str(error))
                     continue
@@ -372,9 +372,9 @@ class TransformersScorer:
         logger.info("compiling the layers of %s, once; this takes some seconds", self._name())
         sample = rows[:_COMPARED]
         before = _in_order(tree_logits(engine.model, sample, max_tokens=engine.max_tokens))
-        compile_layers(engine.model)
         engine.compiled = True
         try:
+            compile_layers(engine.model)
             after = _in_order(tree_logits(engine.model, sample, max_tokens=engine.max_tokens))
             difference = _difference(engine.model, after, before)
             if difference is not None:

@@ -344,6 +344,15 @@ def test_settings_that_no_family_can_have(family: str, setting: str, value: Any,
     assert families.reason_not_to_share(config) == reason
 
 
+def test_decoder_that_hands_no_settings_on_is_refused() -> None:
+    class Decoder:
+        def forward(self, input_ids: Any, position_ids: Any = None) -> None: ...
+
+    config = SimpleNamespace(model_type="qwen2_moe")
+    assert families.reason_not_to_share(config) is None
+    assert "does not hand the tree on" in str(families.reason_not_to_share(config, decoder=Decoder()))
+
+
 def test_dropout_of_the_attention_counts_in_training_alone() -> None:
     config = SimpleNamespace(model_type="qwen3", attention_dropout=0.1)
     assert families.reason_not_to_share(config) is None

@@ -343,15 +343,16 @@ def test_compiler_that_fails_leaves_the_layers_as_they_were(
 
 
 @pytest.mark.usefixtures("gpu")
+@pytest.mark.parametrize("kind", [RuntimeError, AssertionError])
 def test_row_that_cannot_be_compiled_later_is_scored_all_the_same(
-    tiny_rm_dir: Path, expected: list[float], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    tiny_rm_dir: Path, expected: list[float], kind: type[Exception], caplog: pytest.LogCaptureFixture
 ) -> None:
     scorer = compiling(tiny_rm_dir)
     scorer.score(ITEMS)
     assert compiled(scorer)
 
     def layer(*_: object, **__: object) -> None:
-        raise RuntimeError("no space left for the compiler")
+        raise kind("no space left for the compiler")
 
     assert scorer._engine is not None
     for one in scorer._engine.model.model.layers:
@@ -359,6 +360,19 @@ def test_row_that_cannot_be_compiled_later_is_scored_all_the_same(
     assert scorer.score(ITEMS) == pytest.approx(expected, abs=1e-5, rel=0)
     assert not compiled(scorer)
     assert "its layers stay uncompiled, and slower: no space left for the compiler" in caplog.text
+
+
+@pytest.mark.usefixtures("gpu")
+def test_python_that_cannot_compile_scores_all_the_same(
+    tiny_rm_dir: Path, expected: list[float], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def refused(*_: object, **__: object) -> None:
+        raise RuntimeError("torch.compile is not supported on Python 3.15+")
+
+    monkeypatch.setattr(torch, "compile", refused)
+    scorer = compiling(tiny_rm_dir)
+    assert scorer.score(ITEMS) == scorer.score(ITEMS) == pytest.approx(expected, abs=1e-5, rel=0)
+    assert caplog.text.count("its layers stay uncompiled, and slower: torch.compile is not supported") == 1
 
 
 @pytest.mark.usefixtures("gpu")
