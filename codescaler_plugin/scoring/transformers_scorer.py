@@ -1,8 +1,7 @@
 """A scalar reward model of transformers in this process: shared prefixes once, known scores not at all.
 
-Any `AutoModelForSequenceClassification` checkpoint with one label. Decoders of `families.SHARED` compute a
-prefix that samples share once; all others go through padded batches of similar length. It uses one
-device and does not shard.
+Any `AutoModelForSequenceClassification` checkpoint with one label. Decoders of `families.SHARED` compute a prefix that
+samples share once; all others go through padded batches of similar length. It uses one device and does not shard.
 """
 
 import logging
@@ -376,7 +375,7 @@ class TransformersScorer:
         try:
             compile_layers(engine.model)
             after = _in_order(tree_logits(engine.model, sample, max_tokens=engine.max_tokens))
-            difference = _difference(engine.model, after, before)
+            difference = _difference(engine.model, after, before, roundings=2)  # each has its own
             if difference is not None:
                 self._uncompile(engine, f"scores differ by {difference}")
         except BaseException as error:  # of the compiler, Triton, or the C compiler that it needs
@@ -401,9 +400,9 @@ def _in_order(passes: Iterator[Pass]) -> list[float]:
     return [logit for _, logit in sorted(pair for done in passes for pair in done.logits)]
 
 
-def _difference(model: Any, ours: list[float], right: list[float]) -> str | None:
+def _difference(model: Any, ours: list[float], right: list[float], *, roundings: int = 1) -> str | None:
     """What is said of logits that differ by more than the rounding of the model's precision; None if none does."""
-    tolerance = _TOLERANCE.get(str(model.dtype).removeprefix("torch."), 0.1)
+    tolerance = roundings * _TOLERANCE.get(str(model.dtype).removeprefix("torch."), 0.1)
     gaps = [abs(one - other) / max(1.0, abs(other)) for one, other in zip(ours, right, strict=True)]
     if all(gap <= tolerance for gap in gaps):  # nan compares as false
         return None

@@ -383,7 +383,7 @@ def test_compilation_that_is_broken_off_comes_again(
     scorer = compiling(tiny_rm_dir)
     right = transformers_scorer._difference
 
-    def broken(*_: object) -> None:
+    def broken(*_: object, **__: object) -> None:
         monkeypatch.setattr(transformers_scorer, "_difference", right)
         assert scorer._engine is not None
         scorer._engine.max_tokens = 2000
