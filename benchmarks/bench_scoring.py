@@ -37,9 +37,6 @@ from transformers import Qwen3Config, Qwen3ForSequenceClassification
 from codescaler_plugin.scoring.bench import Bench, conditions, run_bench, synthetic_items
 from codescaler_plugin.scoring.forward import tree_logits
 
-sys.path.insert(0, str(Path(__file__).parents[1]))
-from tests import tiny
-
 EXACT, ENGINE_EXACT = 1e-5, 1e-4
 WORKER = Path(__file__).with_name("vllm_classify.py")
 
@@ -152,6 +149,9 @@ def beside_vllm(python: str, cores: int, block: int, repetitions: int = 7) -> di
         block: tokens of a block of its prefix cache.
         repetitions: after the first, which is not counted.
     """
+    sys.path.insert(0, str(Path(__file__).parents[1]))
+    from tests import tiny
+
     pinned = sorted(os.sched_getaffinity(0))[:cores]
     before, threads = os.sched_getaffinity(0), torch.get_num_threads()
     model = model_of("small")

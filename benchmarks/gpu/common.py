@@ -17,7 +17,6 @@ from codescaler_plugin.scoring.bench import conditions
 SHAPES = {  # of Qwen3: hidden, intermediate, layers, heads, key heads
     "0.6B": (1024, 3072, 28, 16, 8),
     "1.7B": (2048, 6144, 28, 16, 8),
-    "4B": (2560, 9728, 36, 32, 8),
     "8B": (4096, 12_288, 36, 32, 8),
     "tiny": (64, 128, 2, 4, 2),
 }
@@ -38,7 +37,7 @@ def dtype_of(device: str) -> Any:
     return torch.float32 if device == "cpu" else torch.bfloat16
 
 
-def random_model(size: str, device: str, *, causal: bool = False, dtype: Any = None, vocabulary: int = 0) -> Any:
+def random_model(size: str, device: str, *, causal: bool = False, vocabulary: int = 0) -> Any:
     """A Qwen3 of a published size with random weights, made on the device: a reward model, or a policy if `causal`."""
     hidden, intermediate, layers, heads, key_heads = SHAPES[size]
     config = Qwen3Config(
@@ -56,7 +55,7 @@ def random_model(size: str, device: str, *, causal: bool = False, dtype: Any = N
     )
     torch.manual_seed(0)
     before = torch.get_default_dtype()
-    torch.set_default_dtype(dtype or dtype_of(device))
+    torch.set_default_dtype(dtype_of(device))
     try:
         with torch.device(device):
             model = (Qwen3ForCausalLM if causal else Qwen3ForSequenceClassification)(config)

@@ -42,7 +42,7 @@ from codescaler_plugin.scoring.prefix_tree import plan_rows
 CELLS = [(16, 480, 216), (64, 1024, 128), (8, 512, 512), (16, 1024, 512)]  # group, prompt, completion (mean)
 TINY_CELLS = [(4, 60, 30)]
 REPETITIONS, SECONDS = 7, 3.0  # of a cell, after two calls of each way
-COMPARED = 16  # samples scored alone
+COMPARED = 8  # samples scored alone, in float32
 
 
 class Ways:

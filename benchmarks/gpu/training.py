@@ -20,11 +20,15 @@ import copy
 import sys
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import torch
 from common import arguments, milliseconds, paired, peak_memory_gb, random_model, record, timed
 from trl.trainer.reward_trainer import DataCollatorForPreference
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+from bench_training import loss_of
 
 from codescaler_plugin.integrations.trl_trainer import SharedPrefixes
 from codescaler_plugin.scoring.bench import synthetic_items
@@ -37,12 +41,6 @@ REPETITIONS, SECONDS = 10, 6.0
 
 Steps = dict[str, Callable[[], Any]]
 """By way: a step, which returns its loss."""
-
-
-def loss_of(scored: Any, batch: dict[str, Any]) -> Any:
-    """The pairwise loss of TRL's RewardTrainer."""
-    chosen, rejected = torch.chunk(scored(**batch, use_cache=False).logits.squeeze(-1), 2)
-    return -torch.nn.functional.logsigmoid(chosen - rejected).mean()
 
 
 def padded_step(model: Any, batch: dict[str, Any]) -> Any:

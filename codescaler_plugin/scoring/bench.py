@@ -21,6 +21,7 @@ from codescaler_plugin.errors import ConfigError
 from codescaler_plugin.scoring import forward_cpu
 from codescaler_plugin.scoring.forward import (
     MAX_TOKENS,
+    head_width,
     out_of_memory,
     padded_logits,
     reason_not_to_share,
@@ -214,8 +215,7 @@ def conditions(model: Any) -> dict[str, Any]:
 
 
 def _processor() -> str:
-    info = Path("/proc/cpuinfo")  # where there is none, Python knows
-    named = re.search(r"^model name\s*: (.+)$", info.read_text(encoding="utf-8") if info.exists() else "", re.M)
+    named = re.search(r"^model name\s*: (.+)$", forward_cpu.processor(), re.M)  # else Python knows
     return named[1] if named else platform.processor() or platform.machine()
 
 
@@ -263,9 +263,8 @@ def useful_operations(model: Any, items: Sequence[list[int]], computed: int) -> 
             part.numel() for mlp, is_last in forward_cpu.mlps(model) if is_last for part in mlp.parameters()
         )
     config = text_config(model)
-    width = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
     contexts = sum(position + 1 for row in plan_rows(items, max_tokens=MAX_TOKENS) for position in row.positions)
-    attention = 4 * config.num_attention_heads * width * config.num_hidden_layers * contexts
+    attention = 4 * config.num_attention_heads * head_width(config) * config.num_hidden_layers * contexts
     return float(2 * weights * computed + attention)
 
 

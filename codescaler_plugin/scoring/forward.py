@@ -68,9 +68,13 @@ def row_logits(model: Any, row: Row) -> Any:
 
 def can_compile(model: Any) -> bool:
     """Whether `compile_layers` serves rows of all lengths: on a GPU with `varlen_attn`, in half precision."""
-    config = model.config
-    width = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
-    return attention.takes_paths(model.device, model.dtype, width)
+    return attention.takes_paths(model.device, model.dtype, head_width(model.config))
+
+
+def head_width(config: Any) -> int:
+    """Of a query, a key or a value of one head."""
+    width: int = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+    return width
 
 
 def compile_layers(model: Any) -> None:

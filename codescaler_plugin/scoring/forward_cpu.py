@@ -1,9 +1,8 @@
 """A faster forward pass of a row on a CPU, for the same scores.
 
-Products of float32 go to oneDNN on AMD's processors with AVX-512, which torch's choice, MKL, leaves unused there (2.3
-times faster on EPYC 9005). The MLPs see the row in chunks, whose intermediate values stay in the cache and
-in memory that the process already has; that of the last layer sees only the tokens that are read. None of it holds
-outside, and nothing is done on other devices.
+Products of float32 go to oneDNN on AMD's processors with AVX-512, which torch's choice, MKL, leaves unused there. The
+MLPs see the row in chunks, whose intermediate values stay in the cache and in memory that the process already has;
+that of the last layer sees only the tokens that are read. None of it holds outside; other devices see none of it.
 """
 
 import platform
@@ -88,7 +87,7 @@ def takes_onednn() -> bool:
     """
     import torch
 
-    if torch.backends.cpu.get_cpu_capability() != "AVX512" or "AuthenticAMD" not in _processor():
+    if torch.backends.cpu.get_cpu_capability() != "AVX512" or "AuthenticAMD" not in processor():
         return False
     generator = torch.Generator("cpu").manual_seed(0)
     one, other = torch.randn(2, _SIZE, _SIZE, generator=generator, device="cpu", dtype=torch.float32)
@@ -102,7 +101,7 @@ def takes_onednn() -> bool:
     return True
 
 
-def _processor() -> str:
+def processor() -> str:
     """What the system tells of it: on Linux its maker among others, on Windows that alone, else little."""
     info = Path("/proc/cpuinfo")
     return info.read_text(encoding="utf-8", errors="replace") if info.exists() else platform.processor()
@@ -111,18 +110,17 @@ def _processor() -> str:
 def by_onednn(one: Any, weight: Any, bias: Any = None) -> Any:
     """`torch.nn.functional.linear`, without gradients; a weight that is not contiguous takes seconds.
 
-    oneDNN keeps what it prepares for each number of rows, about 0.4 MB; so it gets few: chunks, and a padded rest.
+    oneDNN keeps what it prepares for each number of rows; so it gets few: chunks, and a padded rest.
     """
     import torch
 
-    rows = one.reshape(-1, one.shape[-1])
-    out = rows.new_empty(len(rows), len(weight))
-    for start in range(0, len(rows), CHUNK):
-        part = rows[start : start + CHUNK]
-        padded = torch.nn.functional.pad(part, (0, 0, 0, -len(part) % _MULTIPLE))
-        product = torch.ops.mkldnn._linear_pointwise(padded, weight, bias, "none", [], "")
-        out[start : start + CHUNK] = product[: len(part)]
-    return out.view(*one.shape[:-1], -1)
+    def product(rows: Any) -> Any:
+        missing = -len(rows) % _MULTIPLE
+        padded = torch.nn.functional.pad(rows, (0, 0, 0, missing)) if missing else rows
+        return torch.ops.mkldnn._linear_pointwise(padded, weight, bias, "none", [], "")[: len(rows)]
+
+    chunks = [product(rows) for rows in one.reshape(-1, one.shape[-1]).split(CHUNK)]
+    return (torch.cat(chunks) if len(chunks) > 1 else chunks[0]).view(*one.shape[:-1], -1)
 
 
 @cache

@@ -240,15 +240,16 @@ class TransformersScorer:
             model, tokenizer = checked_handle(self.model, self.tokenizer), self.tokenizer
         limit = self.max_length or getattr(text_config(model), "max_position_embeddings", None)
         template = str(tokenizer.chat_template)
+        shares = reason_not_to_share(model) is None
         return _Engine(
             model,
             Renderer(tokenizer, limit),
             cache,
             fingerprint(model, template) if self.cache_dir is not None else b"",
             self.max_tokens or fitting_tokens(model),
-            reason_not_to_share(model) is None,
+            shares,
             model.device,
-            isinstance(self.model, str) and reason_not_to_share(model) is None and can_compile(model),
+            isinstance(self.model, str) and shares and can_compile(model),
         )
 
     def _score(
@@ -305,7 +306,7 @@ class TransformersScorer:
                     for index, _ in done.logits:
                         del left[keys[index]]
                     yield {keys[index]: logit for index, logit in done.logits if math.isfinite(logit)}
-            except Exception as error:
+            except Exception as error:  # compiled code raises more kinds; all others but lack of memory go on
                 if engine.compiled and not out_of_memory(error):  # a row that needed to be compiled anew, say
                     self._uncompile(engine, str(error))
                     continue
