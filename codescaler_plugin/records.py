@@ -47,17 +47,41 @@ class Judgement:
     code: str
 
 
+class Comparison(StrEnum):
+    """How a result is compared with what a test expects: as the data set's own grader does.
+
+    `exact`: text equal up to white space at the ends of lines and of the text; values equal as JSON has them.
+    `tokens`: text divided at white space; tokens that are whole numbers equal, other numbers within 1e-5, words equal
+        but for case (CodeContests). Of values, their numbers within 1e-5. The default.
+    `decimal_lines`: text line by line, exact but for lines that are numbers, which are equal as decimals (LiveCodeBench).
+    `allclose`: numbers within 1e-8 + 1e-5 * |expected|, all else as `exact` (APPS, EvalPlus' tolerance).
+    `set`: as `exact`, the order and the number of times of a list's items aside (EvalPlus, where it does so).
+    `checker`: the problem's own checker program decides (CodeForces).
+    """
+
+    EXACT = "exact"
+    TOKENS = "tokens"
+    DECIMAL_LINES = "decimal_lines"
+    ALLCLOSE = "allclose"
+    SET = "set"
+    CHECKER = "checker"
+
+
 @dataclass(frozen=True)
 class CallTest:
-    """One call of the function under test; passed if it returns a value equal to `expected` (plain data only)."""
+    """One call of the function under test; passed if it returns what is expected (plain data only).
+
+    `alternatives` are accepted as well: what `expected` may also mean where a data set's form is ambiguous.
+    """
 
     arguments: tuple[Any, ...]
     expected: Any
+    alternatives: tuple[Any, ...] = ()
 
 
 @dataclass(frozen=True)
 class StdioTest:
-    """One run of the program; passed if stdout equals `stdout` up to white space at the ends of lines and text."""
+    """One run of the program; passed if its stdout compares as equal to `stdout`."""
 
     stdin: str
     stdout: str
@@ -80,6 +104,10 @@ class Problem:
         tests: of one type.
         entry_point: name of the function under test, `Solution.method` for a method; empty for StdioTest.
         preamble: trusted source that runs before the candidate (imports, helper functions, node classes).
+        comparison: of results and outputs; a ScriptTest compares by itself.
+        time_limit: CPU seconds of a single test, as the data set says; None: the executor's `timeout`.
+        checker: Python source of the program that decides where `comparison` is `checker`.
+        names: what tests ask of the candidate beside `entry_point`, such as classes that the solution defines.
     """
 
     id: str
@@ -87,6 +115,10 @@ class Problem:
     tests: tuple[CallTest, ...] | tuple[StdioTest, ...] | tuple[ScriptTest, ...]
     entry_point: str = ""
     preamble: str = ""
+    comparison: Comparison = Comparison.TOKENS
+    time_limit: float | None = None
+    checker: str = ""
+    names: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -100,6 +132,21 @@ class Rollout:
     source: str = ""
 
 
+class Fault(StrEnum):
+    """Why tests gave no verdict on a program. None of these says that the program is wrong."""
+
+    TIMEOUT = "timeout"
+    """Wall time ran out while the program had CPU time left, also when it ran alone."""
+    MISSING_PACKAGE = "missing_package"
+    """The program, or a test, imports what the sandbox lacks."""
+    TEST_ERROR = "test_error"
+    """The tests cannot run, or test nothing."""
+    UNREADABLE_RESULT = "unreadable_result"
+    """A result cannot be sent or read, so nothing was compared."""
+    KILLED = "killed"
+    """The program was ended from outside, as by memory pressure, also when it ran alone."""
+
+
 @dataclass(frozen=True)
 class Verdict:
     """The outcome of running one candidate against its tests.
@@ -107,6 +154,9 @@ class Verdict:
     Attributes:
         passed: all tests passed.
         detail: the first failure, empty if all passed.
+        fault: why there is no verdict; then `passed` is False and the program is not known to be wrong. None: there is.
+        comparison: of results, see `Comparison`; empty for scripts, which compare by themselves.
+        in_process: graded in the candidate's own process, which a hostile program can deceive.
         tests_passed: how many passed; counting ends where the candidate breaks off.
         tests_total: how many there are.
         seconds: wall time of the candidate.
@@ -119,6 +169,14 @@ class Verdict:
     tests_total: int = 0
     seconds: float = 0.0
     flaky: bool = False
+    fault: Fault | None = None
+    comparison: str = ""
+    in_process: bool = False
+
+    @property
+    def is_failure(self) -> bool:
+        """Whether the tests found the program wrong."""
+        return not self.passed and self.fault is None
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,8 @@ from . import wire
 
 Namespace = dict[str, Any]
 
+_MESSAGE = 10_000  # characters of an exception's text
+
 
 def serve_calls(channel: socket.socket) -> None:
     """Load the code of the first message, then answer calls until the other side goes."""
@@ -76,7 +78,17 @@ def _load(job: dict[str, str], namespace: Namespace) -> dict[str, Any]:
 
 
 def _error(error: BaseException) -> dict[str, Any]:
-    return {"error": type(error).__name__, "bases": [base.__name__ for base in type(error).__mro__]}
+    try:
+        message = str(error)[:_MESSAGE]
+    except BaseException:  # a `__str__` of the candidate's
+        message = ""
+    missing = error.name if isinstance(error, ModuleNotFoundError) and isinstance(error.name, str) else ""
+    return {
+        "error": type(error).__name__,
+        "bases": [base.__name__ for base in type(error).__mro__],
+        "message": message,
+        "missing": missing.partition(".")[0],
+    }
 
 
 class _Service:
