@@ -9,10 +9,12 @@ What the cage holds back depends on the machine: see `missing_isolation`. It doe
 kernel itself; memory is bounded per process, not in sum.
 """
 
+import contextlib
 import importlib.util
 import itertools
 import json
 import logging
+import math
 import os
 import select
 import shutil
@@ -25,6 +27,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from queue import SimpleQueue
 from types import TracebackType
@@ -34,19 +37,36 @@ import psutil
 
 from codescaler_plugin.errors import ConfigError, SandboxError
 from codescaler_plugin.preference.cage import wire
-from codescaler_plugin.preference.cage.calls import replies
+from codescaler_plugin.preference.cage.counting import Count, error_of
 from codescaler_plugin.preference.cage.namespaces import PROCESSES
-from codescaler_plugin.preference.counting import SHOWN, TestCount, count_calls, packed, trimmed
-from codescaler_plugin.records import CallTest, Problem, ScriptTest, StdioTest, Verdict
+from codescaler_plugin.preference.grading import (
+    AGAIN,
+    GRADER_GONE,
+    MEMORY_MB,
+    TIMEOUT,
+    Allowed,
+    Limits,
+    Report,
+    call_job,
+    call_messages,
+    checked_report,
+    checker_job,
+    ended,
+    nothing,
+    script_job,
+    take_output,
+    told_apart,
+    verdict_of,
+)
+from codescaler_plugin.records import CallTest, Comparison, Fault, Problem, StdioTest, Verdict
 
 logger = logging.getLogger(__name__)
 
-TIMEOUT = 3.0
-MEMORY_MB = 1024
 CAGES = ("bubblewrap", "namespaces", "limits")
 
 _OUTPUT_BYTES = 16 << 20  # of a program
-_GRACE = 1.0  # seconds beyond the limit before the judge itself is given up
+_REPORT_BYTES = 64 << 10
+_GRACE = 1.0  # seconds for a process to end by itself, and beyond its limit before a grader is given up
 _FOLDER = Path(__file__).with_name("cage")
 _START = "import sys; sys.path.insert(0, sys.argv[2]); from cage.zygote import main; del sys.path[0]; main()"
 _ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
@@ -86,7 +106,7 @@ def run_tests(
     """Run each candidate's code against its problem's tests; same length, same order. See `Sandbox`."""
     if not jobs:
         return []
-    workers = min(workers or os.cpu_count() or 1, len(jobs))
+    workers = min(workers or usable_cores(), len(jobs))
     with Sandbox(
         timeout=timeout, memory_mb=memory_mb, workers=workers, require_isolation=require_isolation
     ) as sandbox:
@@ -110,9 +130,10 @@ class Sandbox:
     give equal verdicts but for code that depends on time.
 
     Args:
-        timeout: wall seconds of a candidate over all its calls; of a program (StdioTest), per run.
+        timeout: CPU seconds of a candidate over all its calls; of a program (StdioTest), per run. A problem's own
+            `time_limit` goes before it. Wall time may be four times as long.
         memory_mb: address space of each process of a candidate, in MiB.
-        workers: candidates at a time; None: one per core.
+        workers: candidates at a time; None: one per core that this process may use.
         require_isolation: refuse to run where something cannot be enforced.
         packages: names of installed packages that code and tests may import; they are loaded beforehand.
         cage: None for the strongest that works here; or one of `CAGES`.
@@ -140,7 +161,7 @@ class Sandbox:
             raise ConfigError(f"memory_mb is {memory_mb!r}: an interpreter needs at least 64")
         if cage is not None and cage not in CAGES:
             raise ConfigError(f"cage is {cage!r}: expected one of {', '.join(CAGES)}")
-        self._limits = {"timeout": timeout, "memory_mb": memory_mb, "seed": seed}
+        self._limits = Limits(timeout, memory_mb, seed)
         self._slots: list[_Slot] = []
         self._idle: SimpleQueue[_Slot] = SimpleQueue()
         try:
@@ -154,7 +175,7 @@ class Sandbox:
                     "allow this user or container to make namespaces"
                 )
             _say(self.missing)
-            while len(self._slots) < (workers or os.cpu_count() or 1):
+            while len(self._slots) < (workers or usable_cores()):
                 self._slots.append(_Slot(self.cage, seed, found))
         except BaseException:  # Ctrl-C too must leave no process behind
             self.close()
@@ -179,20 +200,25 @@ class Sandbox:
     def run(self, jobs: Sequence[Job], *, progress: Ticker | None = None) -> list[Verdict]:
         """Run each candidate's code against its problem's tests; same length, same order.
 
-        A candidate passes if all tests do. Whatever else it does, it fails with a detail; it cannot fail the caller.
+        A candidate passes if all tests do. Otherwise its verdict has a detail, and a `fault` where the tests did not
+        find it wrong; a program that the machine may have held back runs once more, alone. No candidate can fail the
+        caller.
 
         Args:
             jobs: (code, problem) each.
             progress: called with the number of candidates that have just been judged, one call at a time.
 
         Raises:
-            SandboxError: a test's values cannot be sent, or the sandbox itself broke.
+            SandboxError: a test's values cannot be sent, or this machine cannot run programs: no space, no file
+                descriptors, no processes.
         """
+        if not self._slots:
+            raise SandboxError("the sandbox is closed: no program can be run in it")
 
-        def judge(job: Job) -> Verdict:
+        def judge(job: Job, is_alone: bool) -> Verdict:
             slot = self._idle.get()
             try:
-                return slot.judge(*job, self._limits)
+                return slot.judge(*job, replace(self._limits, is_alone=is_alone))
             finally:
                 self._idle.put(slot)
 
@@ -200,9 +226,11 @@ class Sandbox:
 
 
 def judge_all(
-    judge: Callable[[Job], Verdict], jobs: Sequence[Job], *, workers: int, progress: Ticker | None = None
+    judge: Callable[[Job, bool], Verdict], jobs: Sequence[Job], *, workers: int, progress: Ticker | None = None
 ) -> list[Verdict]:
     """A verdict per job in the jobs' order, by `workers` threads; code that cannot be encoded fails unrun.
+
+    What may be the fault of a busy machine is judged again at the end, one at a time; `judge` is told so.
 
     Raises:
         SandboxError: a problem has no tests, or whatever `judge` raises.
@@ -218,7 +246,7 @@ def judge_all(
         except UnicodeEncodeError:
             verdict = Verdict(passed=False, detail="UnicodeEncodeError", tests_total=len(problem.tests))
         else:
-            verdict = judge(job)
+            verdict = judge(job, False)
         if progress is not None:
             with lock:
                 progress(1)
@@ -226,9 +254,19 @@ def judge_all(
 
     pool = ThreadPoolExecutor(max(1, workers), thread_name_prefix="sandbox")
     try:
-        return list(pool.map(judged, jobs))
+        verdicts = list(pool.map(judged, jobs))
     finally:
         pool.shutdown(cancel_futures=True)
+    return [judge(job, True) if one.fault in AGAIN else one for job, one in zip(jobs, verdicts, strict=True)]
+
+
+def usable_cores() -> int:
+    """Cores that this process may use, by its affinity and by its control group's quota; at least 1."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    with contextlib.suppress(OSError, ValueError):  # no such control group, or no quota
+        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
+        cores = min(cores, math.ceil(int(quota) / int(period)))
+    return max(1, cores)
 
 
 _said: set[str] = set()
@@ -263,6 +301,7 @@ class _Slot:
         self._seed = seed
         self._packages = packages
         self._number = next(_numbers)
+        self._is_broken = False
         self._start()
 
     def _start(self) -> None:
@@ -344,110 +383,147 @@ class _Slot:
         self._process.stderr.close()
         shutil.rmtree(self._tmp, ignore_errors=True)
 
-    def judge(self, code: str, problem: Problem, limits: dict[str, Any]) -> Verdict:
-        start = time.monotonic()
-        total = len(problem.tests)
-        run = {CallTest: self._calls, StdioTest: self._programs, ScriptTest: self._scripts}[type(problem.tests[0])]
-        try:
-            passed, total, detail = run(code, problem, limits)
-        except (OSError, EOFError, wire.WireError):  # the zygote has gone: only a new one can tell whether it was us
-            self.close()
-            self._start()
-            passed, detail = 0, "Killed"
-        seconds = round(time.monotonic() - start, 4)
-        return Verdict(passed == total and not detail, detail, passed, total, seconds)
-
-    def _calls(self, code: str, problem: Problem, limits: dict[str, Any]) -> tuple[int, int, str]:
-        tests = [test for test in problem.tests if isinstance(test, CallTest)]
-        requests, expected = packed(problem, tests)
-        ours, theirs = socket.socketpair()
-        with ours:
-            self._child("candidate", limits, theirs)
-            came = replies(ours, code, problem.preamble, problem.entry_point, requests, limits["timeout"])
-            count = count_calls(came, expected)
-        self._stop(0.0)
-        return count.passed, len(tests), count.detail
-
-    def _scripts(self, code: str, problem: Problem, limits: dict[str, Any]) -> tuple[int, int, str]:
-        one, other = socket.socketpair()
-        ours, theirs = socket.socketpair()
-        job = {
-            "code": code,
-            "preamble": problem.preamble,
-            "entry_point": problem.entry_point,
-            "tests": [test.source for test in problem.tests if isinstance(test, ScriptTest)],
-            "timeout": limits["timeout"],
-        }
-        detail, report = "", {}
-        with ours:
-            self._child("candidate", limits, one)
-            self._child("judge", {**limits, "memory_mb": max(limits["memory_mb"], MEMORY_MB)}, theirs, other)
-            deadline = time.monotonic() + limits["timeout"] + _GRACE
+    def judge(self, code: str, problem: Problem, limits: Limits) -> Verdict:
+        """The verdict; a fault of this machine raises a SandboxError and leaves the slot fit for the next program."""
+        for _ in range(2):
+            if self._is_broken:
+                self.close()
+                self._start()
+            self._is_broken = True
             try:
-                ours.settimeout(limits["timeout"] + _GRACE)
-                wire.send(ours, job)
-                report = wire.receive(ours, deadline)
-            except TimeoutError:
-                detail = "Timeout"
-            except (EOFError, ConnectionError):
-                detail = "TestError: the tests ended their own process"
-        self._stop(0.0)
-        total = max(len(problem.tests), int(report.get("total", 0)))
-        return int(report.get("passed", 0)), total, detail or str(report.get("detail", ""))
+                verdict = self._verdict(code, problem, limits)
+            except (EOFError, ConnectionError, TimeoutError, wire.WireError):
+                continue  # the zygote has gone: only a new one can tell whether it was us
+            except OSError as error:
+                raise SandboxError(f"programs cannot be run here: {error}. What has been judged stands") from error
+            self._is_broken = False
+            return verdict
+        return Verdict(passed=False, detail="Killed", tests_total=len(problem.tests), fault=Fault.KILLED)
 
-    def _programs(self, code: str, problem: Problem, limits: dict[str, Any]) -> tuple[int, int, str]:
-        count = TestCount()
+    def _verdict(self, code: str, problem: Problem, limits: Limits) -> Verdict:
+        start = time.monotonic()
+        in_process = False
+        if isinstance(problem.tests[0], CallTest):
+            report = self._calls(code, problem, limits)
+        elif isinstance(problem.tests[0], StdioTest):
+            report = self._programs(code, problem, limits)
+        else:
+            report = self._scripts(code, problem, limits)
+            if in_process := bool(report["beyond"]):
+                report = self._scripts(code, problem, limits, in_process=True)
+        return verdict_of(report, problem, time.monotonic() - start, in_process=in_process)
+
+    def _calls(self, code: str, problem: Problem, limits: Limits) -> Report:
+        messages = call_messages(problem)
+        allowed = limits.of(problem)
+        ours, theirs = socket.socketpair()
+        one, other = socket.socketpair()
+        with ours:
+            self._child("candidate", allowed, one)
+            self._child("grader", allowed.of_grader(), theirs, other)
+            return self._report(ours, [call_job(code, problem, allowed), *messages], problem, allowed)
+
+    def _scripts(self, code: str, problem: Problem, limits: Limits, *, in_process: bool = False) -> Report:
+        allowed = limits.of(problem)
+        ours, theirs = socket.socketpair()
+        with ours:
+            if in_process:
+                self._child("in_process", allowed, theirs)
+            else:
+                one, other = socket.socketpair()
+                self._child("candidate", allowed, one)
+                self._child("judge", allowed.of_grader(), theirs, other)
+            return self._report(ours, [script_job(code, problem, allowed)], problem, allowed)
+
+    def _report(self, grader: socket.socket, messages: Sequence[Any], problem: Problem, allowed: Allowed) -> Report:
+        """What a grading process says, or what is known where it says nothing."""
+        deadline = time.monotonic() + allowed.wall + _GRACE
+        try:
+            grader.settimeout(allowed.wall + _GRACE)
+            with contextlib.suppress(ConnectionError):  # it has reported before it read all tests
+                for message in messages:
+                    wire.send(grader, message)
+            report = checked_report(wire.receive(grader, deadline, _REPORT_BYTES))
+        except TimeoutError:
+            report = nothing(problem, "Timeout")
+        except (EOFError, wire.WireError):
+            report = nothing(problem, GRADER_GONE)
+        codes, cpu = self._stop(_GRACE if report["detail"] in ("Killed", GRADER_GONE) else 0.0)
+        return told_apart(report, codes, cpu[0], allowed)
+
+    def _programs(self, code: str, problem: Problem, limits: Limits) -> Report:
+        allowed = limits.of(problem)
+        count = Count(len(problem.tests))
         for test in problem.tests:
-            if isinstance(test, StdioTest):
-                error, output = self._program(code, problem.preamble, test.stdin, limits)
-                count.take(error, trimmed(output), trimmed(test.stdout))
-                if error in ("Timeout", "SyntaxError"):
-                    break
-        return count.passed, len(problem.tests), count.detail
+            assert isinstance(test, StdioTest)
+            error, fault, output = self._program(code, problem.preamble, test.stdin, allowed)
+            checked = None
+            if not error and problem.comparison is Comparison.CHECKER:
+                program, given = checker_job(problem, test, output)
+                error, _, checked = self._program(program, "", given, allowed.of_grader())
+                if error:  # that it breaks says nothing of the candidate
+                    error, fault = f"TestError: {error} in the checker", Fault.TEST_ERROR
+            if error:
+                count.take_error(error, fault)
+            else:
+                take_output(count, output, test, problem, checked)
+            if fault or error in ("Timeout", "SyntaxError"):
+                break
+        return count.report()
 
-    def _program(self, code: str, preamble: str, stdin: str, limits: dict[str, Any]) -> tuple[str, str]:
+    def _program(self, code: str, preamble: str, stdin: str, allowed: Allowed) -> tuple[str, str, str]:
+        """The error, the fault and the output of one run."""
         ours, theirs = socket.socketpair()
         reader, writer = os.pipe()
         with ours, open(reader, "rb", buffering=0) as output, tempfile.TemporaryFile() as given:
-            given.write(stdin.encode("utf-8", "surrogateescape"))
-            given.seek(0)
             with open(writer, "wb", buffering=0) as sink:
-                self._child("program", limits, theirs, given, sink)
-            deadline = time.monotonic() + limits["timeout"]
+                given.write(stdin.encode("utf-8", "surrogateescape"))
+                given.seek(0)
+                self._child("program", allowed, theirs, given, sink)
+            deadline = time.monotonic() + allowed.wall
+            ours.settimeout(allowed.wall)
+            text, error = "", ""
             try:
-                ours.settimeout(limits["timeout"])
                 wire.send(ours, {"code": code, "preamble": preamble})
                 text, error = _read_output(output, deadline)
             except TimeoutError:
-                text, error = "", "Timeout"
+                error = "Timeout"
             except ConnectionError:
-                text, error = "", "Killed"
-            codes = self._stop(0.0 if error else max(0.0, deadline - time.monotonic()))
-            if not error and codes[0] != 0:
+                error = "Killed"
+            grace = 0.0 if error in ("Timeout", "OutputTooLarge") else max(_GRACE, deadline - time.monotonic())
+            codes, cpu = self._stop(grace)
+            if not error and codes[0] is None:
+                error = "Timeout"
+            elif codes[0] and not error:
+                error = "Killed" if codes[0] < 0 else f"exit code {codes[0]}"
+            fault = ""
+            if error.startswith("exit code"):
                 try:
-                    report = wire.receive(ours, time.monotonic() + 1)
-                    error = str(report["error"])[:SHOWN]
-                except (EOFError, OSError, wire.WireError, TypeError, KeyError):
-                    error = "Killed" if codes[0] < 0 else f"exit code {codes[0]}"
-                if codes[0] == -9 and time.monotonic() >= deadline:
-                    error = "Timeout"
-        return error, text
+                    error, fault = error_of(wire.receive(ours, time.monotonic() + _GRACE, _REPORT_BYTES))
+                except (EOFError, OSError, wire.WireError, TypeError, KeyError, AttributeError):
+                    pass  # it ended itself; the code says how
+            else:
+                error, fault = ended(error, codes[0], cpu[0], allowed)
+        return error, fault, text
 
-    def _child(self, role: str, limits: dict[str, Any], *ends: Any) -> None:
-        request = json.dumps({"do": "start", "role": role, **limits}).encode()
+    def _child(self, role: str, allowed: Allowed, *ends: Any) -> None:
+        request = json.dumps({"do": "start", "role": role, **allowed.request()}).encode()
         try:
             socket.send_fds(self._control, [request], [end.fileno() for end in ends])
-            wire.receive(self._control, time.monotonic() + 30)
+            answer = wire.receive(self._control, time.monotonic() + 30)
         finally:
             for end in ends:
                 if isinstance(end, socket.socket):
                     end.close()
+        if "error" in answer:
+            raise SandboxError(f"programs cannot be run here: {answer['error']}. What has been judged stands")
 
-    def _stop(self, grace: float) -> list[int]:
+    def _stop(self, grace: float) -> tuple[list[int | None], list[float]]:
+        """The children's exit codes (None: it had to be killed) and their CPU seconds."""
         self._control.settimeout(30)
         self._control.sendall(json.dumps({"do": "stop", "grace": grace}).encode())
-        codes: list[int] = wire.receive(self._control, time.monotonic() + grace + 30)["codes"]
-        return codes
+        answer = wire.receive(self._control, time.monotonic() + grace + 30)
+        return answer["codes"], answer["cpu"]
 
 
 def _read_output(output: Any, deadline: float) -> tuple[str, str]:

@@ -66,8 +66,8 @@ def send(channel: socket.socket, message: Any) -> None:
     channel.sendall(len(data).to_bytes(4, "big") + data)
 
 
-def receive(channel: socket.socket, deadline: float | None = None) -> Any:
-    """The next message.
+def receive(channel: socket.socket, deadline: float | None = None, limit: int = MAX_FRAME) -> Any:
+    """The next message of at most `limit` bytes.
 
     Raises:
         EOFError: the other side has gone.
@@ -75,7 +75,7 @@ def receive(channel: socket.socket, deadline: float | None = None) -> Any:
         WireError: what came is no message.
     """
     size = int.from_bytes(_exactly(channel, 4, deadline), "big")
-    if size > MAX_FRAME:
+    if size > limit:
         raise WireError("too large")
     try:
         return json.loads(_exactly(channel, size, deadline))

@@ -16,7 +16,7 @@ import sys
 import time
 from typing import Any
 
-from . import candidate, judge, namespaces, wire
+from . import call_tests, candidate, judge, namespaces, wire
 
 # What candidates import most: loaded once. A user without rights may also be unable to read the library's folder.
 _WARM = (
@@ -24,6 +24,8 @@ _WARM = (
     "io itertools json math numbers operator queue random re statistics string struct textwrap threading time typing "
     "unicodedata encodings.idna encodings.latin_1 encodings.ascii contextlib abc types warnings atexit traceback"
 )
+_GRADERS = ("judge", "grader")  # processes that hold tests and run no code of a candidate
+_READY = "ready"
 
 
 def main() -> None:
@@ -96,22 +98,30 @@ class _Zygote:
                 return
             request = json.loads(data)
             if request["do"] == "start":
-                self._start(request, descriptors)
-                wire.send(self.control, {})
+                wire.send(self.control, self._start(request, descriptors))
             else:
-                wire.send(self.control, {"codes": self.stop(request["grace"])})
+                wire.send(self.control, self.stop(request["grace"]))
 
-    def _start(self, request: dict[str, Any], descriptors: list[int]) -> None:
-        child = self._fork()
-        if child == 0:
-            code = 1
+    def _start(self, request: dict[str, Any], descriptors: list[int]) -> dict[str, str]:
+        """Fork a child, and wait until it is confined; an `error` is a fault of this machine, for no code has run."""
+        reader, writer = os.pipe()
+        with open(reader, "rb") as ready:
             try:
-                code = self._child(request, descriptors)
+                child = self._fork()
+                if child == 0:
+                    code = 1
+                    try:
+                        code = self._child(request, descriptors, writer)
+                    finally:
+                        os._exit(code)
+                self.children.append(child)
+            except OSError as error:
+                return {"error": str(error)}
             finally:
-                os._exit(code)
-        for descriptor in descriptors:
-            os.close(descriptor)
-        self.children.append(child)
+                for descriptor in [*descriptors, writer]:
+                    os.close(descriptor)
+            said = ready.read().decode("utf-8", "replace")
+        return {} if said == _READY else {"error": said or "a process ended before it ran anything"}
 
     def _fork(self) -> int:
         self.runs += 1
@@ -123,7 +133,7 @@ class _Zygote:
             namespaces.return_to(self.here, namespaces.CLONE_NEWPID)
         return child
 
-    def _child(self, request: dict[str, Any], descriptors: list[int]) -> int:
+    def _child(self, request: dict[str, Any], descriptors: list[int], ready: int) -> int:
         self.control.close()
         if self.here >= 0:
             os.close(self.here)
@@ -132,7 +142,13 @@ class _Zygote:
             os.dup2(descriptors[1], 0)
             os.dup2(descriptors[2], 1)
         channels = [socket.socket(fileno=descriptor) for descriptor in descriptors if role != "program"]
-        self._confine(request)
+        try:
+            self._confine(request)
+        except OSError as error:
+            os.write(ready, str(error).encode())
+            return 1
+        os.write(ready, _READY.encode())
+        os.close(ready)
         random.seed(request["seed"])
         try:
             if role == "program":
@@ -141,6 +157,10 @@ class _Zygote:
             if role == "judge":
                 report, other = channels
                 wire.send(report, judge.judged(wire.receive(report), other))
+            elif role == "grader":
+                report, other = channels
+                job = wire.receive(report)
+                wire.send(report, call_tests.judged(job, (wire.receive(report) for _ in range(job["total"])), other))
             else:
                 candidate.serve_calls(*channels)
         except (EOFError, ConnectionError):  # the other side has heard enough
@@ -151,7 +171,7 @@ class _Zygote:
         """Take away what can be taken away; the names of what was."""
         done = ["time", "files"]
         os.setsid()
-        uid = self.settings["uid"] + (request["role"] == "judge")
+        uid = self.settings["uid"] + (request["role"] in _GRADERS)  # so that a program cannot signal it
         if self.caged:
             namespaces.private_folders()
             done += ["network", "hidden files", "processes of others", "disk", "leftovers"]
@@ -161,7 +181,7 @@ class _Zygote:
             if os.geteuid() == 0:
                 os.chown(folder, uid, uid)
             os.chdir(folder)
-        if request["role"] == "judge":
+        if request["role"] in _GRADERS:
             namespaces.hide_memory()
         namespaces.limit(
             request["timeout"],

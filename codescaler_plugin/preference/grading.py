@@ -1,0 +1,236 @@
+"""What goes to a grading process and what its report means: one place for this machine's sandbox and for a service.
+
+CPU time limits a program, as the data sets' own limits mean it; wall time is a multiple of it, for programs that sleep
+and for machines that are busy. A program that ran out of wall time with CPU time left runs again, alone, with far more
+of it. What then still does not end, without having been idle, gets no verdict.
+"""
+
+import json
+import signal
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+from codescaler_plugin.errors import SandboxError
+from codescaler_plugin.preference.cage import wire
+from codescaler_plugin.preference.cage.comparison import same_text, trimmed
+from codescaler_plugin.preference.cage.counting import SHOWN, Count
+from codescaler_plugin.records import CallTest, Comparison, Fault, Problem, ScriptTest, StdioTest, Verdict
+
+TIMEOUT = 3.0
+MEMORY_MB = 1024
+AGAIN = frozenset({Fault.TIMEOUT, Fault.KILLED})
+"""Faults that a second run, alone, can take away."""
+GRADER_GONE = "the grading process has gone"
+
+_WALL, _WALL_ALONE = 4.0, 20.0  # wall seconds for a CPU second of the limit; the second suits a load of 16 on one core
+_IDLE = 0.01  # share of its wall time: a program below it waited for nothing that a busy machine holds back
+_GRADER_SECONDS = 5.0  # of CPU time, to read and compare results
+_SHOWN = 300  # characters of a detail
+
+Report = dict[str, Any]
+"""`passed`, `total`, `detail`, `fault`, `beyond`: what every grading process sends."""
+
+_CHECK = """
+import json, sys
+names = ["input.txt", "correct_output.txt", "solution_output.txt"]
+for name, text in zip(names, json.load(sys.stdin)):
+    with open(name, "w", encoding="utf-8") as file:
+        file.write(text)
+sys.argv = ["checker.py", *names]
+exec(compile({source!r}, "checker.py", "exec"), {{"__name__": "__main__"}})
+"""
+
+
+@dataclass(frozen=True)
+class Allowed:
+    """The bounds of one process and of the wait for it.
+
+    Attributes:
+        cpu: CPU seconds.
+        call_cpu: CPU seconds of one call; 0: only all together are bounded.
+        wall: seconds for the whole run.
+        call_wall: seconds for one call.
+        memory_mb: address space in MiB.
+        seed: of the hash of strings and of `random`.
+    """
+
+    cpu: float
+    call_cpu: float
+    wall: float
+    call_wall: float
+    memory_mb: int
+    seed: int
+
+    def of_grader(self) -> "Allowed":
+        """Of a process that holds tests, beside a candidate with these bounds."""
+        return replace(self, cpu=max(_GRADER_SECONDS, 2 * self.cpu), memory_mb=max(self.memory_mb, MEMORY_MB))
+
+    def request(self) -> dict[str, Any]:
+        """What the process is told of them."""
+        return {name: value for name, value in asdict(self).items() if name in ("cpu", "memory_mb", "seed")}
+
+
+@dataclass(frozen=True)
+class Limits:
+    """An executor's settings; a problem's own `time_limit` goes before `timeout`.
+
+    Attributes:
+        timeout: CPU seconds of a candidate over all its calls; of a program (StdioTest), per run.
+        memory_mb: address space of each process, in MiB.
+        seed: of the hash of strings and of `random`.
+        is_alone: nothing else runs, so the wait may be long.
+    """
+
+    timeout: float
+    memory_mb: int
+    seed: int
+    is_alone: bool = False
+
+    def of(self, problem: Problem) -> Allowed:
+        """The bounds of a candidate for a problem."""
+        factor = _WALL_ALONE if self.is_alone else _WALL
+        one = problem.time_limit or self.timeout
+        calls = len(problem.tests) if problem.time_limit and isinstance(problem.tests[0], CallTest) else 1
+        return Allowed(
+            cpu=one * calls,
+            call_cpu=one if calls > 1 else 0.0,
+            wall=one * calls * factor,
+            call_wall=one * factor,
+            memory_mb=self.memory_mb,
+            seed=self.seed,
+        )
+
+
+def call_job(code: str, problem: Problem, allowed: Allowed) -> dict[str, Any]:
+    """The first message to a grader of calls; the messages of `call_messages` follow."""
+    return {
+        "code": code,
+        "preamble": problem.preamble,
+        "entry_point": problem.entry_point,
+        "rule": str(problem.comparison),
+        "total": len(problem.tests),
+        "timeout": allowed.wall,
+        "call_timeout": allowed.call_wall,
+        "cpu": allowed.call_cpu,
+    }
+
+
+def call_messages(problem: Problem) -> list[dict[str, Any]]:
+    """A message per test of calls.
+
+    Raises:
+        SandboxError: a test's values cannot be sent.
+    """
+    try:
+        return [
+            {
+                "request": wire.pack((tuple(test.arguments), {}))[0],
+                "accepted": [wire.pack(value)[0] for value in (test.expected, *test.alternatives)],
+            }
+            for test in problem.tests
+            if isinstance(test, CallTest)
+        ]
+    except wire.UnsendableError as error:
+        raise SandboxError(f"a test of problem {problem.id!r} holds a value that is no plain data: {error}") from None
+
+
+def script_job(code: str, problem: Problem, allowed: Allowed) -> dict[str, Any]:
+    """The message to a process that grades by scripts."""
+    return {
+        "code": code,
+        "preamble": problem.preamble,
+        "entry_point": problem.entry_point,
+        "names": list(problem.names),
+        "text": problem.text,
+        "tests": [test.source for test in problem.tests if isinstance(test, ScriptTest)],
+        "timeout": allowed.wall,
+    }
+
+
+def checker_job(problem: Problem, test: StdioTest, output: str) -> tuple[str, str]:
+    """The program that runs a problem's checker, and its stdin. It prints 1 where the output is right."""
+    return _CHECK.format(source=problem.checker), json.dumps([test.stdin, test.stdout, output])
+
+
+def take_output(count: Count, output: str, test: StdioTest, problem: Problem, checked: str | None = None) -> None:
+    """Grade a program's output, or take what the checker printed of it."""
+    if checked is None:
+        right = same_text(output, test.stdout, problem.comparison)
+    else:
+        right = checked.split()[:1] in (["1"], ["1.0"])
+    count.take(right=right, result=trimmed(output), wanted=trimmed(test.stdout))
+
+
+def nothing(problem: Problem, detail: str, fault: str = "") -> Report:
+    """The report on a run that told nothing."""
+    return {"passed": 0, "total": len(problem.tests), "detail": detail, "fault": fault, "beyond": ""}
+
+
+def checked_report(report: Any) -> Report:
+    """A report whose sender may be a candidate.
+
+    Raises:
+        wire.WireError: it is none.
+    """
+    kinds = {"passed": int, "total": int, "detail": str, "fault": str, "beyond": str}
+    if not isinstance(report, dict) or any(type(report.get(name)) is not kind for name, kind in kinds.items()):
+        raise wire.WireError("no report")
+    if report["fault"] not in ("", *Fault):
+        raise wire.WireError("an unknown fault")
+    return {name: report[name][:_SHOWN] if kind is str else report[name] for name, kind in kinds.items()}
+
+
+def told_apart(report: Report, codes: Sequence[int | None], cpu: float, allowed: Allowed) -> Report:
+    """The report, where a process ended, by what ended it: the program, its limits, or something else.
+
+    Args:
+        report: of the grading process.
+        codes: exit codes of the candidate's process and of the grader's; None: it was still running.
+        cpu: seconds that the candidate used.
+        allowed: its bounds.
+    """
+    if report["detail"] == GRADER_GONE and len(codes) > 1:
+        if codes[1] is not None and codes[1] >= 0:
+            return {**report, "detail": "TestError: the tests ended their own process", "fault": Fault.TEST_ERROR}
+        return {**report, "detail": "UnreadableResult", "fault": Fault.UNREADABLE_RESULT}
+    if report["detail"] not in ("Killed", "Timeout", GRADER_GONE):
+        return report
+    detail = "Killed" if report["detail"] == GRADER_GONE else report["detail"]
+    detail, fault = ended(detail, codes[0], cpu, allowed)
+    return {**report, "detail": detail, "fault": fault}
+
+
+def ended(error: str, code: int | None, cpu: float, allowed: Allowed) -> tuple[str, str]:
+    """What a program that was cut short is told, and the fault.
+
+    Args:
+        error: `Timeout` (of wall time) or `Killed`; others stay.
+        code: its exit code; None: it was still running.
+        cpu: seconds that it used.
+        allowed: its bounds.
+    """
+    is_spent = cpu >= allowed.cpu or code == -signal.SIGXCPU
+    if error == "Killed" and code == -signal.SIGKILL:
+        return ("Timeout", "") if is_spent else ("Killed", Fault.KILLED)
+    if error == "Killed":
+        return ("Timeout" if is_spent else "Killed"), ""
+    if error == "Timeout":
+        return "Timeout", "" if is_spent or cpu < _IDLE * allowed.wall else Fault.TIMEOUT
+    return error, ""
+
+
+def verdict_of(report: Report, problem: Problem, seconds: float, *, in_process: bool = False) -> Verdict:
+    """The verdict that a report amounts to."""
+    passed, total = report["passed"], report["total"]
+    compares = not isinstance(problem.tests[0], ScriptTest)
+    return Verdict(
+        passed=total > 0 and passed == total and not report["detail"] and not report["fault"],
+        detail=report["detail"],
+        tests_passed=passed,
+        tests_total=total,
+        seconds=round(seconds, 4),
+        fault=Fault(report["fault"]) if report["fault"] else None,
+        comparison=str(problem.comparison) if compares else "",
+        in_process=in_process,
+    )
