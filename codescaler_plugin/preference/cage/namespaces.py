@@ -2,6 +2,7 @@
 
 import contextlib
 import ctypes
+import math
 import os
 import resource
 import signal
@@ -131,27 +132,31 @@ def private_folders() -> None:
     os.chdir("/tmp")
 
 
-def limit(timeout: float, memory_mb: int, file_bytes: int, processes: int) -> None:
-    """Bounds of the kernel on this process and, the number of processes, on its user."""
-    seconds = int(timeout) + 1
+def limit(cpu: float, memory_mb: int, file_bytes: int, processes: int) -> None:
+    """Bounds of the kernel on this process and, the number of processes, on its user.
+
+    Args:
+        cpu: CPU seconds until SIGXCPU, rounded up; SIGKILL follows a second later.
+    """
+    seconds = max(1, math.ceil(cpu))
     wanted = {
-        "AS": memory_mb << 20,
-        "CPU": seconds,
-        "FSIZE": file_bytes,
-        "CORE": 0,
-        "NOFILE": OPEN_FILES,
-        "NPROC": processes,
-        "MEMLOCK": 0,
-        "MSGQUEUE": 0,
+        "AS": (memory_mb << 20, memory_mb << 20),
+        "CPU": (seconds, seconds + 1),
+        "FSIZE": (file_bytes, file_bytes),
+        "CORE": (0, 0),
+        "NOFILE": (OPEN_FILES, OPEN_FILES),
+        "NPROC": (processes, processes),
+        "MEMLOCK": (0, 0),
+        "MSGQUEUE": (0, 0),
     }
-    for name, value in wanted.items():
+    for name, pair in wanted.items():
         kind = getattr(resource, f"RLIMIT_{name}", None)
         if kind is None:
             continue
         hard = resource.getrlimit(kind)[1]
-        value = value if hard == resource.RLIM_INFINITY else min(value, hard)
+        pair = pair if hard == resource.RLIM_INFINITY else (min(pair[0], hard), min(pair[1], hard))
         with contextlib.suppress(OSError, ValueError):  # macOS takes no RLIMIT_AS; the zygote reports it
-            resource.setrlimit(kind, (value, value))
+            resource.setrlimit(kind, pair)
 
 
 def forbid_gains() -> None:

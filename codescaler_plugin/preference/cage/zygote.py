@@ -184,7 +184,7 @@ class _Zygote:
         if request["role"] in _GRADERS:
             namespaces.hide_memory()
         namespaces.limit(
-            request["timeout"],
+            request.get("cpu", request["timeout"]),
             request["memory_mb"],
             namespaces.FILE_BYTES if self.caged else 0,
             self.settings["processes"],
@@ -203,18 +203,21 @@ class _Zygote:
             done.append("library")
         return done
 
-    def stop(self, grace: float) -> list[int]:
-        """Kill the children with all that they have started; their exit codes, negative for a signal.
+    def stop(self, grace: float) -> dict[str, list[Any]]:
+        """Kill the children with all that they have started.
 
         Args:
             grace: seconds for the first child to end by itself.
+
+        Returns:
+            Per child its exit code, negative for a signal (`codes`), and the CPU seconds that it and the processes
+            that it has waited for have used (`cpu`).
         """
         deadline = time.monotonic() + grace
-        codes = []
+        codes, cpu = [], []
         for child in self.children:
-            status = 0
             while True:
-                pid, status = os.waitpid(child, os.WNOHANG)
+                pid, status, usage = os.wait4(child, os.WNOHANG)
                 if pid or time.monotonic() >= deadline:
                     break
                 time.sleep(0.0005)
@@ -223,8 +226,9 @@ class _Zygote:
                     with contextlib.suppress(ProcessLookupError, PermissionError):
                         os.killpg(child, signal.SIGKILL)
                 os.kill(child, signal.SIGKILL)
-                _, status = os.waitpid(child, 0)
+                _, status, usage = os.wait4(child, 0)
             codes.append(os.waitstatus_to_exitcode(status))
+            cpu.append(round(usage.ru_utime + usage.ru_stime, 4))
             deadline = 0.0
         if not self.caged:
             for child in self.children:
@@ -234,4 +238,4 @@ class _Zygote:
             for name in os.listdir(self.settings["tmp"]):
                 shutil.rmtree(os.path.join(self.settings["tmp"], name), ignore_errors=True)
         self.children.clear()
-        return codes
+        return {"codes": codes, "cpu": cpu}
