@@ -11,7 +11,7 @@ import types
 from collections.abc import Callable
 from typing import Any
 
-from . import wire
+from . import operations, wire
 
 Namespace = dict[str, Any]
 
@@ -100,7 +100,7 @@ class _Service:
         self.names: frozenset[str] = frozenset()
 
     def answer(self, message: dict[str, Any]) -> dict[str, Any]:
-        """Do what is asked: `call`, `get`, `set`, `item`, `next`, `iter` or `len` of a name or a kept object."""
+        """Do what is asked, one of `operations.DO`, with a name or a kept object."""
         self.names = frozenset(message["classes"])
         request = message["value"]
         (arguments, keywords), objects = wire.unpack(
@@ -122,16 +122,7 @@ class _Service:
     def _do(self, message: dict[str, Any], arguments: tuple[Any, ...], keywords: dict[str, Any]) -> Any:
         target = message["target"]
         subject = self._named(target) if isinstance(target, str) else self.kept[target]
-        verb = message["verb"]
-        if verb == "call":
-            return subject(*arguments, **keywords)
-        if verb == "get":
-            return getattr(subject, *arguments)
-        if verb == "set":
-            return setattr(subject, *arguments)
-        if verb == "item":
-            return subject[arguments[0]]
-        return {"next": next, "iter": iter, "len": len}[verb](subject)  # type: ignore[operator]
+        return operations.DO[message["verb"]](subject, *arguments, **keywords)
 
     def _named(self, name: str) -> Any:
         """`f`, or `Class.method` of the one object that is made for all calls; `f` may also be `Solution.f`."""

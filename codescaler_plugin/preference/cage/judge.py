@@ -1,272 +1,319 @@
-"""Runs the test source of a problem; the functions it tests live in another process and are called from afar.
+"""Grades by tests that are Python source; the functions that they test live in another process and are asked from afar.
 
 What comes back from there is rebuilt here as data of known types, so an object with an `__eq__` of its own, a patched
-builtin, or an early exit decides nothing. Each assertion is counted, and one that fails does not hide the next.
+builtin, or an early exit decides nothing. What a test cannot do to another process is reported as `beyond`; the caller
+can then have it graded by `in_process`.
 """
 
-import ast
 import builtins
+import importlib
 import signal
 import socket
+import sys
 import types
+import unittest
+import warnings
+from collections.abc import Callable
 from typing import Any
 
-from . import wire
+from . import scripts, suites
+from .asking import Beyond, Channel, Over, Side, UnreadableResult
 
-_SHOWN = 200  # characters of an assertion in a detail
-
-
-class _Over(BaseException):
-    """The candidate can answer no more; the message is the verdict's detail."""
+_NOTHING = "TestError: the tests test nothing"
 
 
-class CandidateError(Exception):
-    """The candidate raised what has no built-in class here."""
-
-
-class UnreadableResult(Exception):  # noqa: N818 - a verdict's word
-    """A result was used that cannot leave the candidate's process."""
+class _Stop(BaseException):
+    """A script broke off in a way that says nothing of the candidate."""
 
 
 def judged(job: dict[str, Any], channel: socket.socket) -> dict[str, Any]:
-    """Run a job's tests against the code behind `channel`: `passed`, `total`, and the first failure as `detail`."""
-    count = _Count()
+    """Grade a job's code, behind `channel`, by its tests: a report as every grading process sends it."""
+    return graded(job, Channel(channel))
+
+
+def graded(job: dict[str, Any], side: Side, *, is_shared: bool = False) -> dict[str, Any]:
+    """The report on a job.
+
+    Args:
+        job: code, preamble, entry_point, names, text, tests, timeout in wall seconds.
+        side: the candidate's.
+        is_shared: its code runs in this process, so nothing is `beyond`.
+    """
+    run = _Run(job, side, is_shared=is_shared)
     try:
-        signal.signal(signal.SIGALRM, _alarm)
+        signal.signal(signal.SIGALRM, lambda *_: _raise(side.end("Timeout")))
         signal.setitimer(signal.ITIMER_REAL, job["timeout"])
-        _run(job, _Candidate(channel), count)
-    except _Over as over:
-        count.fail(str(over))
+        run.all()
+    except (Over, Beyond, _Stop):
+        pass  # noted where they were raised
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
-    return {"passed": count.passed, "total": count.total(), "detail": count.detail}
+    return run.report()
 
 
-def _alarm(*_: Any) -> None:
-    raise _Over("Timeout")
+def _raise(error: BaseException) -> None:
+    raise error
 
 
-class _Count:
-    def __init__(self) -> None:
+class _Run:
+    """One job: its scripts one after the other, and what they counted."""
+
+    def __init__(self, job: dict[str, Any], side: Side, *, is_shared: bool) -> None:
+        self.job = job
+        self.side = side
+        self.is_shared = is_shared
         self.passed = 0
         self.failed = 0
+        self.missed = 0  # assertions that a broken script did not reach
         self.detail = ""
+        self.fault = ("", "")
         self.reached: set[tuple[int, int]] = set()
-        self.sites: dict[tuple[int, int], str] = {}
+        self.scripts: list[scripts.Script] = []
+        self.hollow = 0
 
-    def total(self) -> int:
-        return self.passed + self.failed + len(self.sites.keys() - self.reached)
+    def report(self) -> dict[str, Any]:
+        """What came of it. A failure counts before any fault, whichever came first; nothing beats a swallowed one."""
+        side = self.side
+        detail, fault, beyond = self.detail, "", ""
+        if side.beyond:
+            beyond = side.beyond
+        elif self.failed:
+            pass
+        elif side.missing:
+            fault, detail = "missing_package", f"MissingPackage: the program imports {side.missing!r}"
+        elif side.unreadable:
+            fault, detail = "unreadable_result", f"UnreadableResult in test {self.passed}: {side.unreadable}"
+        elif side.over:
+            detail = side.over
+        elif self.fault[0]:
+            fault, detail = self.fault
+        elif not self.passed:
+            fault = "test_error"
+            detail = f"{_NOTHING}: nothing in them can fail because of what the program does"
+        is_broken = bool(side.over or (detail and not self.failed))
+        left = sum(max(1, len(one.sites)) for one in self.scripts if one.has_teeth) if is_broken else 0
+        total = max(self.passed + self.failed + self.missed, left, len(self.job["tests"]) if is_broken else 0)
+        return {"passed": self.passed, "total": total, "detail": detail[:300], "fault": fault, "beyond": beyond}
+
+    def all(self) -> None:
+        """Load the candidate's code, and run every script."""
+        job, side = self.job, self.side
+        module = types.ModuleType("judge")
+        trees = []
+        try:
+            _execute(job["preamble"], "<preamble>", module.__dict__)
+            for number, source in enumerate(job["tests"]):
+                self.scripts.append(scripts.read(source, number))
+                trees.append(scripts.parsed(source))
+        except Exception as error:  # whatever the problem's own source raises is its fault
+            self._not_run(error, "the problem's tests or preamble")
+            raise _Stop from error
+        provided = module.__dict__.keys() - {job["entry_point"]}
+        side.wants = scripts.asked_of(job, trees, self.scripts, provided)
+        side.classes = {
+            name: held
+            for name, held in module.__dict__.items()
+            if isinstance(held, type) and held.__module__ == module.__name__
+        }
+        if not self.is_shared:
+            for tree, script in zip(trees, self.scripts, strict=True):
+                reason = scripts.beyond(tree, script, side.wants)
+                if reason:
+                    raise side.go_beyond(reason)
+        sys.modules["pytest"] = suites.pytest_module()
+        side.load(job["code"], job["preamble"])
+        for script in self.scripts:
+            self._script(script, module)
 
     def note(self, script: int, site: int, outcome: Any) -> None:
+        """An assertion was reached."""
         fine = bool(outcome)
         self.reached.add((script, site))
         if fine:
             self.passed += 1
         else:
-            self._fail_in_test("WrongAnswer", self.sites[script, site])
+            self._fail("WrongAnswer", self.scripts[script].sites[site][0])
 
-    def error(self, script: int, site: int, error: BaseException) -> None:
+    def error(self, script: int, site: int, error: Exception) -> None:
+        """An assertion raised."""
         self.reached.add((script, site))
-        self._fail_in_test(_kind(error), self.sites[script, site])
+        self._broke(self.scripts[script], error, self.scripts[script].sites[site][0])
 
-    def _fail_in_test(self, kind: str, source: str) -> None:
-        self.fail(f"{kind} in test {self.passed + self.failed}{': ' if source else ''}{source}")
+    def _script(self, script: scripts.Script, module: types.ModuleType) -> None:
+        main = types.ModuleType("__main__")
+        space = main.__dict__
+        space.update({name: held for name, held in module.__dict__.items() if name != "__name__"})
+        before, asked = (self.passed, self.failed), self.side.asked
+        self.side.awaited = script.names
+        try:
+            self._bind(script, space)
+            space.update(
+                {
+                    scripts.NOTE: self.note,
+                    scripts.ERROR: self.error,
+                    scripts.EXCEPTION: Exception,
+                }
+            )
+            sys.modules["__main__"] = main
+            code = compile(script.tree, "<test>", "exec", dont_inherit=True)
+            is_whole = self._unit(script, "", lambda: exec(code, space))
+            if is_whole and script.check:
+                candidate = space.get("candidate", self.side.named(self.job["entry_point"]))
+                wanted = space[script.check].__code__.co_argcount
+                self._unit(script, script.check, lambda: space[script.check](*[candidate][:wanted]))
+            if is_whole:
+                suites.run(
+                    script,
+                    space,
+                    lambda name, call: self._counted(script, name, call),
+                    self._pass,
+                    lambda name, error: self._broke(script, error, name),
+                )
+        except _Stop:
+            return
+        has_asked = self.side.asked > asked or (
+            self.is_shared and bool(script.modules or self._theirs(script) or script.check)
+        )
+        if self.failed > before[1]:
+            return
+        if not (has_asked and script.has_teeth):
+            self.passed = before[0]
+            self.hollow += 1
+        elif self.passed == before[0] and not (script.functions or script.suites):
+            self.passed += 1  # it can fail, and did not
+
+    def _theirs(self, script: scripts.Script) -> frozenset[str]:
+        return script.free & (self.side.wants.named | self.side.wants.words)
+
+    def _counted(self, script: scripts.Script, name: str, call: Callable[[], Any]) -> None:
+        """Run a test function; one without noted assertions counts as one test."""
+        before = self.passed, self.failed
+        if self._unit(script, name, call) and (self.passed, self.failed) == before and name.startswith("test"):
+            self.passed += 1
+
+    def _pass(self) -> None:
+        self.passed += 1
+
+    def _unit(self, script: scripts.Script, function: str, call: Callable[[], Any]) -> bool:
+        """Run a part of a script; whether it ran to its end."""
+        try:
+            call()
+        except (suites.Skipped, unittest.SkipTest):
+            return False
+        except (Exception, SystemExit, KeyboardInterrupt) as error:
+            missed = [
+                site
+                for site, (_, stands_in) in enumerate(script.sites)
+                if (script.number, site) not in self.reached and (not function or stands_in == function)
+            ]
+            if missed:
+                self.reached.add((script.number, missed[0]))
+                self.missed += len(missed) - 1
+            self._broke(script, error, script.sites[missed[0]][0] if missed else "")
+            return False
+        return True
+
+    def _broke(self, script: scripts.Script, error: BaseException, source: str) -> None:
+        """An exception came out of the tests: a failure of the candidate, or a fault."""
+        side = self.side
+        if side.over:
+            raise Over(side.over)
+        if side.beyond:
+            raise Beyond(side.beyond)
+        if isinstance(error, Over | Beyond | _Stop):
+            raise error
+        if isinstance(error, UnreadableResult):
+            side.cannot_read(str(error))
+            raise _Stop
+        if side.is_theirs(error):
+            if side.missing:
+                raise _Stop
+            self._fail(type(error).__name__, source)
+            return
+        if isinstance(error, AssertionError):
+            self._fail("WrongAnswer", source)
+            return
+        is_ours = isinstance(error, ImportError | SyntaxError | suites.UnknownFixture) or (
+            isinstance(error, NameError)
+            and not isinstance(error, UnboundLocalError)
+            and error.name in script.free - self._theirs(script) - {"candidate"}
+        )
+        if isinstance(error, SystemExit) and not error.code:
+            is_ours = True
+        if is_ours or not (side.asked or self.is_shared):
+            self._not_run(error, "the problem's tests")
+            raise _Stop
+        self._fail(type(error).__name__, source)
+
+    def _not_run(self, error: BaseException, where: str) -> None:
+        name = type(error).__name__
+        if isinstance(error, SystemExit):
+            detail = "TestError: the problem's tests end the program"
+        else:
+            detail = f"TestError: {name} in {where}: {str(error)[:150]}"
+        missing = isinstance(error, ModuleNotFoundError) and (error.name or "").partition(".")[0]
+        is_package = bool(missing) and not scripts.is_module(str(missing))
+        self.fault = self.fault if self.fault[0] else ("missing_package" if is_package else "test_error", detail)
+
+    def _fail(self, kind: str, source: str) -> None:
+        number = self.passed + self.failed
+        self.detail = self.detail or f"{kind} in test {number}{': ' if source else ''}{source}"
         self.failed += 1
 
-    def fail(self, detail: str) -> None:
-        self.detail = self.detail or detail
-
-
-def _kind(error: BaseException) -> str:
-    return str(error.args[0]) if isinstance(error, CandidateError) else type(error).__name__
-
-
-def _run(job: dict[str, Any], candidate: "_Candidate", count: _Count) -> None:
-    module = types.ModuleType("judge")
-    scripts = []
-    try:
-        exec(compile(job["preamble"], "<preamble>", "exec", dont_inherit=True), module.__dict__)
-        for number, source in enumerate(job["tests"]):
-            scripts.append(_counted(ast.parse(source), source, number, count))
-    except Exception as error:
-        raise _Over(f"TestError: {type(error).__name__} in the problem's tests or preamble") from error
-    candidate.classes = {
-        name: held
-        for name, held in module.__dict__.items()
-        if isinstance(held, type) and held.__module__ == module.__name__
-    }
-    candidate.load(job["code"], job["preamble"])
-    for number, tree in enumerate(scripts):
-        namespace = dict(module.__dict__)
-        own = namespace.keys() | (builtins.__dict__.keys() - {job["entry_point"]})  # a solution may be called `sum`
-        for name in _free(tree) - own:
-            namespace[name] = _Remote(candidate, job["entry_point"] if name == "candidate" else name)
-        namespace.update(_note=count.note, _error=count.error, _Exception=Exception)
-        before = count.passed + count.failed
-        try:
-            exec(compile(tree, "<test>", "exec", dont_inherit=True), namespace)
-        except Exception as error:
-            missed = [site for script, site in count.sites if script == number and (script, site) not in count.reached]
-            if missed:
-                count.error(number, missed[0], error)
-            else:
-                count._fail_in_test(_kind(error), "")
-        except SystemExit:
-            count.fail("TestError: the problem's tests end the program")
-        else:
-            if count.passed + count.failed == before:  # a script without assertions is itself the test
-                count.passed += 1
-
-
-def _counted(tree: ast.Module, source: str, script: int, count: _Count) -> ast.Module:
-    """The same tests, with each assertion counted instead of raised."""
-    lines = source.encode().splitlines()
-
-    class Counting(ast.NodeTransformer):
-        def visit_Assert(self, node: ast.Assert) -> ast.AST:
-            if isinstance(node.test, ast.Constant) and node.test.value:
-                return ast.copy_location(ast.Pass(), node)
-            site = len(count.sites)
-            text = b"\n".join(lines[node.lineno - 1 : node.end_lineno])[node.col_offset :].decode()
-            count.sites[script, site] = text if len(text) <= _SHOWN else text[:_SHOWN] + "..."
-            place = f"{script}, {site}"
-            (frame,) = ast.parse(
-                f"try:\n _note({place}, 0)\nexcept _Exception as _failure:\n _error({place}, _failure)"
-            ).body
-            frame.body[0].value.args[2] = node.test  # type: ignore[attr-defined]
-            return ast.copy_location(frame, node)
-
-    counted: ast.Module = ast.fix_missing_locations(Counting().visit(tree))
-    return counted
-
-
-def _free(tree: ast.Module) -> set[str]:
-    """Names that the source reads and binds nowhere at its top level."""
-    read = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load)}
-    bound = {"_note", "_error", "_Exception", "_failure"}
-    for node in tree.body:
-        bound |= set(_bound(node))
-    return read - bound
-
-
-def _bound(node: ast.AST) -> list[str]:
-    """Names that a statement binds in the scope it stands in."""
-    if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
-        return [node.name]
-    if isinstance(node, ast.Lambda):
-        return []
-    if isinstance(node, ast.Import | ast.ImportFrom):
-        return [(alias.asname or alias.name).partition(".")[0] for alias in node.names]
-    if isinstance(node, ast.Name):
-        return [node.id] if isinstance(node.ctx, ast.Store) else []
-    return [name for child in ast.iter_child_nodes(node) for name in _bound(child)]
-
-
-class _Candidate:
-    """The other side: code is loaded, then asked."""
-
-    def __init__(self, channel: socket.socket) -> None:
-        self.channel = channel
-        self.classes: dict[str, type] = {}
-
-    def load(self, code: str, preamble: str) -> None:
-        reply = self._exchange({"code": code, "preamble": preamble})
-        if "error" in reply:
-            raise _Over(str(reply["error"])[:100])
-
-    def ask(self, target: str | int, verb: str, arguments: tuple[Any, ...], keywords: dict[str, Any]) -> Any:
-        request, objects = wire.pack((arguments, keywords), name_of=self._name, handle_of=self._number)
-        reply = self._exchange(
-            {"target": target, "verb": verb, "value": request, "classes": list(self.classes), "copy_back": True}
-        )
-        if "error" in reply:
-            raise _raised(reply)
-        try:
-            value, _ = wire.unpack(
-                reply.get("value"), class_of=self.classes.get, object_of=self._object, known=objects
-            )
-        except wire.WireError as error:
-            raise UnreadableResult(str(error)) from error
-        return value
-
-    def _exchange(self, message: dict[str, Any]) -> dict[str, Any]:
-        try:
-            wire.send(self.channel, message)
-            reply = wire.receive(self.channel)
-        except (EOFError, ConnectionError):
-            raise _Over("Killed") from None
-        except wire.WireError:
-            raise _Over("UnreadableResult") from None
-        if not isinstance(reply, dict):
-            raise _Over("UnreadableResult")
-        return reply
-
-    def _name(self, thing: Any) -> str | None:
-        kind = type(thing)
-        return kind.__name__ if self.classes.get(kind.__name__) is kind else None
-
-    def _number(self, thing: Any) -> int | None:
-        target = thing._target if isinstance(thing, _Remote) else None
-        return target if isinstance(target, int) else None
-
-    def _object(self, number: Any) -> "_Remote":
-        if not isinstance(number, int):
-            raise wire.WireError("a handle that is no number")
-        return _Remote(self, number)
-
-
-def _raised(reply: dict[str, Any]) -> Exception:
-    """What the candidate raised, as the nearest built-in class that tests could be waiting for."""
-    name, bases = str(reply["error"])[:100], reply.get("bases")
-    for base in [name, *bases] if isinstance(bases, list) else [name]:
-        found = getattr(builtins, str(base), None)
-        if isinstance(found, type) and issubclass(found, Exception) and found is not Exception:
-            try:
-                raised: Exception = type("Raised", (CandidateError, found), {})(name)
-                return raised
-            except TypeError:  # a class with arguments of its own
+    def _bind(self, script: scripts.Script, space: dict[str, Any]) -> None:
+        """Give a script the names that it reads: its own imports and the problem's come first, then the program's."""
+        side, entry = self.side, self.job["entry_point"]
+        first = entry.partition(".")[0]
+        if entry:
+            space["candidate"] = side.named(entry)
+        for name in sorted({*script.free, *script.imported, first, *self.job.get("names", ())} - {"", "candidate"}):
+            if name == first:
+                space[name] = side.named(name)
+            elif name in space or (name in vars(builtins) and name not in self.job.get("names", ())):
                 continue
-    return CandidateError(name)
+            elif scripts.is_module(name) and name not in self.job.get("names", ()):
+                space[name] = importlib.import_module(name)
+            elif name in scripts.PACKAGES:
+                try:
+                    space[name] = importlib.import_module(scripts.PACKAGES[name])
+                except ImportError as error:
+                    self._not_run(error, "the problem's tests")
+                    raise _Stop from error
+            elif name in side.wants.named or name in side.wants.words:
+                space[name] = side.named(name)
+        for name in script.modules:
+            _offer(name, side)
 
 
-class _Remote:
-    """A function or object of the candidate. It can be called, read, written and walked; it equals nothing."""
+def _execute(source: str, name: str, space: dict[str, Any]) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        code = compile(source, name, "exec", dont_inherit=True)
+    exec(code, space)
 
-    __slots__ = ("_candidate", "_target")
 
-    def __init__(self, candidate: _Candidate, target: str | int) -> None:
-        object.__setattr__(self, "_candidate", candidate)
-        object.__setattr__(self, "_target", target)
+class _Solution(types.ModuleType):
+    """The module that tests import the program from."""
 
-    def __call__(self, *arguments: Any, **keywords: Any) -> Any:
-        return self._candidate.ask(self._target, "call", arguments, keywords)
+    def __init__(self, name: str, side: Side) -> None:
+        super().__init__(name)
+        self.__dict__["_side"] = side
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__"):
             raise AttributeError(name)
-        return self._candidate.ask(self._target, "get", (name,), {})
+        return self.__dict__["_side"].named(name)
 
     def __setattr__(self, name: str, value: Any) -> None:
-        self._candidate.ask(self._target, "set", (name, value), {})
+        if name.startswith("__"):
+            super().__setattr__(name, value)
+        else:
+            raise self.__dict__["_side"].go_beyond("it changes the program's module")
 
-    def __getitem__(self, key: Any) -> Any:
-        return self._candidate.ask(self._target, "item", (key,), {})
 
-    def __iter__(self) -> Any:
-        return self._candidate.ask(self._target, "iter", (), {})
-
-    def __next__(self) -> Any:
-        return self._candidate.ask(self._target, "next", (), {})
-
-    def __len__(self) -> int:
-        length: int = self._candidate.ask(self._target, "len", (), {})
-        return length
-
-    def __bool__(self) -> bool:
-        raise UnreadableResult("truth of an object that cannot leave the candidate's process")
-
-    def __eq__(self, other: object) -> bool:
-        raise UnreadableResult("comparison with an object that cannot leave the candidate's process")
-
-    def __hash__(self) -> int:
-        return id(self)
+def _offer(name: str, side: Side) -> None:
+    parts = name.split(".")
+    for end in range(1, len(parts) + 1):
+        module = _Solution(".".join(parts[:end]), side)
+        module.__dict__["__path__"] = []
+        sys.modules[".".join(parts[:end])] = module

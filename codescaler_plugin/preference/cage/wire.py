@@ -3,22 +3,34 @@
 A message is a JSON object behind its length. A value is flattened into numbered nodes, so that neither depth, nor
 shared references, nor cycles matter; scalars stand in place, `[n]` refers to a node. What crosses: None, bool, int,
 float, str, bytes, bytearray, complex, list, tuple, dict, Counter, OrderedDict, set, frozenset, deque, range, Decimal,
-Fraction, subclasses of these as their base, built-in types by name, and objects of the classes that the receiver knows
-by name, as their attributes.
+Fraction, named tuples, defaultdict of a built-in type, views of a dict, slices, date, time, datetime, timedelta, array,
+UUID, NumPy's numbers and arrays (as such where NumPy is loaded, else as numbers and lists), subclasses of these as their
+base, built-in types by name, and objects of the classes that the receiver knows by name, as their attributes or, of an
+Enum, as its member.
 """
 
+import array
+import builtins
+import datetime
+import enum
+import functools
 import json
+import math
 import operator
 import socket
+import sys
 import time
-from collections import Counter, OrderedDict, deque
-from collections.abc import Callable, Iterable, Sequence
+import uuid
+from collections import Counter, OrderedDict, defaultdict, deque, namedtuple
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from decimal import Decimal
 from fractions import Fraction
 from typing import Any
 
 MAX_FRAME = 32 << 20
 _MAX_NODES = 1_000_000
+_MAX_FIELDS, _MAX_DIMENSIONS = 200, 16
+_DTYPE = 4  # characters of a NumPy type such as <f16
 _SCALARS = frozenset({type(None), bool, str, float})
 _NEW: dict[str, Callable[[], Any]] = {
     "l": list,
@@ -29,21 +41,12 @@ _NEW: dict[str, Callable[[], Any]] = {
     "O": OrderedDict,
     "B": bytearray,
 }
-_TYPES: dict[str, type] = {
-    "bool": bool,
-    "int": int,
-    "float": float,
-    "complex": complex,
-    "str": str,
-    "bytes": bytes,
-    "list": list,
-    "tuple": tuple,
-    "dict": dict,
-    "set": set,
-    "frozenset": frozenset,
-}
+_TYPES: dict[str, type] = {name: held for name, held in vars(builtins).items() if isinstance(held, type)}
 _ITEMS: dict[type, str] = {list: "l", tuple: "t", set: "s", frozenset: "f", deque: "q"}
 _MAPS: dict[type, str] = {dict: "d", Counter: "C", OrderedDict: "O"}
+_VIEWS: dict[type, str] = {type({}.keys()): "keys", type({}.items()): "items", type({}.values()): "values"}
+_NUMPY_KINDS = "biufcU"
+_WAITING = ("t", "f", "r", "F", "N", "S", "V", "a", "y")  # nodes that hold others and cannot be filled later
 
 
 class WireError(Exception):
@@ -159,8 +162,13 @@ def _node(
     if kind in _MAPS:
         return [_MAPS[kind], *(child(part) for pair in thing.items() for part in pair)]
     name = name_of(thing)
+    if name is not None and isinstance(thing, enum.Enum):
+        return ["e", name, thing.name]
     if name is not None:
         return ["o", name, *(part for key, held in _attributes(thing) for part in (key, child(held)))]
+    other = _library_node(thing, child)
+    if other is not None:
+        return other
     if isinstance(thing, int):
         return ["i", hex(int(thing))]
     if isinstance(thing, bytes):
@@ -190,6 +198,36 @@ def _node(
     if handle is None:
         raise UnsendableError(kind.__name__)
     return ["h", handle]
+
+
+def _library_node(thing: Any, child: Callable[[Any], Any]) -> list[Any] | None:
+    """The node of a value of a class of the standard library, or of NumPy."""
+    kind = type(thing)
+    fields = getattr(kind, "_fields", None)
+    if isinstance(thing, tuple) and type(fields) is tuple and len(fields) == tuple.__len__(thing):
+        return ["N", kind.__name__, list(map(str, fields)), *map(child, tuple.__iter__(thing))]
+    if kind is defaultdict and (thing.default_factory is None or type(thing.default_factory) is type):
+        factory = thing.default_factory and thing.default_factory.__name__
+        return ["Z", factory, *(child(part) for pair in thing.items() for part in pair)]
+    if kind in _VIEWS:
+        parts = list(thing)
+        return ["V", _VIEWS[kind], *map(child, parts)]
+    if kind is slice:
+        return ["S", child(thing.start), child(thing.stop), child(thing.step)]
+    if isinstance(thing, datetime.datetime | datetime.date | datetime.time):
+        base = next(base for base in (datetime.datetime, datetime.date, datetime.time) if isinstance(thing, base))
+        return ["x", base.__name__, base.isoformat(thing)]
+    if isinstance(thing, datetime.timedelta):
+        return ["x", "timedelta", thing.days, thing.seconds, thing.microseconds]
+    if isinstance(thing, array.array):
+        return ["a", thing.typecode, *map(child, thing)]
+    if isinstance(thing, uuid.UUID):
+        return ["x", "UUID", thing.hex]
+    numpy = sys.modules.get("numpy")
+    if numpy is not None and isinstance(thing, numpy.generic | numpy.ndarray) and thing.dtype.kind in _NUMPY_KINDS:
+        flat = thing.reshape(-1).tolist()
+        return ["y", thing.dtype.str, list(thing.shape), isinstance(thing, numpy.ndarray), *map(child, flat)]
+    return None
 
 
 def _attributes(thing: Any) -> Iterable[tuple[str, Any]]:
@@ -240,7 +278,7 @@ class _Unpacked:
         for number, node in enumerate(nodes):
             if number < len(known):
                 self.objects[number] = known[number]
-                if node is not None and node[0] in _NEW | {"o": 1} and _tag(known[number]) == node[0]:
+                if node is not None and (node[0] in _NEW or node[0] in ("o", "Z")) and _tag(known[number]) == node[0]:
                     filled.append(number)
                 continue
             tag = node[0]
@@ -253,7 +291,15 @@ class _Unpacked:
                     raise WireError(f"an object of class {str(node[1])[:50]}")
                 self.objects[number] = object.__new__(kind)
                 filled.append(number)
-            elif tag in ("t", "f", "r", "F"):
+            elif tag == "e":
+                kind = class_of(node[1])
+                if kind is None or not issubclass(kind, enum.Enum):
+                    raise WireError(f"an object of class {str(node[1])[:50]}")
+                self.objects[number] = kind[node[2]]
+            elif tag == "Z":
+                self.objects[number] = defaultdict(None if node[1] is None else _TYPES[node[1]])
+                filled.append(number)
+            elif tag in _WAITING:
                 waiting.add(number)
             elif tag == "h":
                 if object_of is None:
@@ -281,7 +327,7 @@ class _Unpacked:
         """Immutable nodes, each after those that it holds."""
         parts_of: dict[int, int] = {}  # tuples within tuples counted as often as they are held: hashing walks them all
         for first in list(waiting):
-            stack = [(first, iter(self.nodes[first][1:]))] if first in waiting else []
+            stack = [(first, self._held(first))] if first in waiting else []
             path = {first}
             while stack:
                 number, parts = stack[-1]
@@ -290,17 +336,22 @@ class _Unpacked:
                     if child in path:
                         raise WireError("a tuple that holds itself")
                     path.add(child)
-                    stack.append((child, iter(self.nodes[child][1:])))
+                    stack.append((child, self._held(child)))
                     continue
                 tag, *held = self.nodes[number]
-                parts_of[number] = 1 + sum(parts_of.get(one[0], 1) if type(one) is list else 1 for one in held)
+                children = held[_HEAD.get(tag, 0) :]
+                parts_of[number] = 1 + sum(parts_of.get(one[0], 1) if type(one) is list else 1 for one in children)
                 if parts_of[number] > _MAX_NODES:
                     raise WireError("too large")
-                build = {"t": tuple, "f": _frozen, "r": lambda p: range(*p), "F": _fraction}[tag]
-                self.objects[number] = build([self._child(one) for one in held])  # type: ignore[operator]
+                start = _HEAD.get(tag, 0)
+                self.objects[number] = _BUILD[tag](*held[:start], [self._child(one) for one in held[start:]])
                 waiting.discard(number)
                 path.discard(number)
                 stack.pop()
+
+    def _held(self, number: int) -> Iterator[Any]:
+        node = self.nodes[number]
+        return iter(node[1 + _HEAD.get(node[0], 0) :])
 
     def _fill(self, thing: Any, node: list[Any]) -> None:
         tag = node[0]
@@ -311,7 +362,7 @@ class _Unpacked:
         if tag == "B":
             thing[:] = bytes.fromhex(node[1])
             return
-        parts = [self._child(part) for part in node[1:]]
+        parts = [self._child(part) for part in node[1 + (tag == "Z") :]]
         thing.clear()
         if tag in ("l", "q"):
             thing.extend(parts)
@@ -334,6 +385,51 @@ def _fraction(parts: list[Any]) -> Fraction:
     return Fraction(*map(operator.index, parts))  # of a text like 1e999999999 it would be computed
 
 
+@functools.lru_cache(64)
+def _tuple_class(name: str, fields: tuple[str, ...]) -> Any:
+    return namedtuple(name, fields)  # type: ignore[misc]  # noqa: PYI024 - the fields come from elsewhere
+
+
+def _named(name: str, fields: list[str], parts: list[Any]) -> Any:
+    if len(fields) > _MAX_FIELDS:
+        raise WireError("a named tuple of too many fields")
+    return _tuple_class(name, tuple(fields))(*parts)
+
+
+def _view(kind: str, parts: list[Any]) -> Any:
+    if kind == "keys":
+        return dict.fromkeys(parts).keys()
+    return dict(parts).items() if kind == "items" else dict(enumerate(parts)).values()
+
+
+def _numpy(kind: str, shape: list[int], is_array: bool, parts: list[Any]) -> Any:
+    if math.prod(shape) != len(parts) or len(shape) > _MAX_DIMENSIONS:
+        raise WireError("an array of another size")
+    numpy = sys.modules.get("numpy")
+    if numpy is not None:
+        found = numpy.array(parts, dtype=None if kind[1] == "U" and parts else numpy.dtype(kind[:_DTYPE])).reshape(
+            shape
+        )
+        return found if is_array else found[()]
+    for size in reversed(shape[1:]):
+        parts = [parts[start : start + size] for start in range(0, len(parts), size)] if size else []
+    return parts if is_array and shape else parts[0]
+
+
+_BUILD: dict[str, Callable[..., Any]] = {
+    "t": tuple,
+    "f": lambda parts: _frozen(parts),
+    "r": lambda parts: range(*parts),
+    "F": _fraction,
+    "N": _named,
+    "S": lambda parts: slice(*parts),
+    "V": _view,
+    "a": array.array,
+    "y": _numpy,
+}
+_HEAD = {"N": 2, "V": 1, "a": 1, "y": 3}  # parts of a node before those that are values
+
+
 def _frozen(parts: list[Any]) -> frozenset[Any]:
     found = frozenset(parts)
     copied = frozenset(set(parts))
@@ -342,7 +438,16 @@ def _frozen(parts: list[Any]) -> frozenset[Any]:
 
 def _tag(thing: Any) -> str:
     kind = type(thing)
-    return _ITEMS.get(kind) or _MAPS.get(kind) or ("B" if kind is bytearray else "o")
+    return _ITEMS.get(kind) or _MAPS.get(kind) or {bytearray: "B", defaultdict: "Z"}.get(kind, "o")
+
+
+_TIMES: dict[str, Callable[..., Any]] = {
+    "datetime": datetime.datetime.fromisoformat,
+    "date": datetime.date.fromisoformat,
+    "time": datetime.time.fromisoformat,
+    "timedelta": datetime.timedelta,
+    "UUID": uuid.UUID,
+}
 
 
 def _leaf(tag: str, node: list[Any]) -> Any:
@@ -354,6 +459,8 @@ def _leaf(tag: str, node: list[Any]) -> Any:
         return complex(node[1], node[2])
     if tag == "D":
         return Decimal(node[1])
+    if tag == "x" and node[1] in _TIMES:
+        return _TIMES[node[1]](*node[2:])
     if tag == "n":
         return _TYPES[node[1]]
     if tag == "u":

@@ -16,7 +16,7 @@ import sys
 import time
 from typing import Any
 
-from . import call_tests, candidate, judge, namespaces, wire
+from . import call_tests, candidate, in_process, judge, namespaces, wire
 
 # What candidates import most: loaded once. A user without rights may also be unable to read the library's folder.
 _WARM = (
@@ -76,7 +76,7 @@ class _Zygote:
         child = self._fork()
         if child == 0:
             try:
-                found = self._confine({"timeout": 10.0, "memory_mb": 1024, "role": "judge"})
+                found = self._confine({"cpu": 10.0, "memory_mb": 1024, "role": "judge"})
                 os.write(writer, json.dumps(found).encode())
             except BaseException as error:  # the other side waits for an answer, whatever it is
                 os.write(writer, json.dumps([f"failed: {error!r}"]).encode())
@@ -161,6 +161,9 @@ class _Zygote:
                 report, other = channels
                 job = wire.receive(report)
                 wire.send(report, call_tests.judged(job, (wire.receive(report) for _ in range(job["total"])), other))
+            elif role == "in_process":
+                (report,) = channels
+                wire.send(report, in_process.judged(wire.receive(report)))
             else:
                 candidate.serve_calls(*channels)
         except (EOFError, ConnectionError):  # the other side has heard enough
@@ -184,7 +187,7 @@ class _Zygote:
         if request["role"] in _GRADERS:
             namespaces.hide_memory()
         namespaces.limit(
-            request.get("cpu", request["timeout"]),
+            request["cpu"],
             request["memory_mb"],
             namespaces.FILE_BYTES if self.caged else 0,
             self.settings["processes"],

@@ -1,0 +1,392 @@
+"""Runs suites of tests that a script only defines: unittest's classes, and test functions and classes as pytest does.
+
+`pytest` is a small stand-in here: `raises`, `approx`, `fail`, `skip`, marks, and fixtures of the script's own.
+"""
+
+import contextlib
+import io
+import itertools
+import math
+import re
+import tempfile
+import types
+import unittest
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from .scripts import Script
+
+Unit = Callable[[str, Callable[[], Any]], None]
+"""Runs one test under a name, and counts what comes of it."""
+
+
+class Skipped(Exception):  # noqa: N818 - pytest's word
+    """A test says that it does not apply."""
+
+
+class UnknownFixture(Exception):  # noqa: N818
+    """A test function asks for what is not offered here."""
+
+
+class Failed(AssertionError):
+    """`pytest.fail` was called, or an exception did not come."""
+
+
+class _Raises:
+    def __init__(self, kinds: Any, match: str | None) -> None:
+        self.kinds = kinds
+        self.pattern = match
+        self.value: Any = None
+
+    def __enter__(self) -> "_Raises":
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, trace: Any) -> bool:
+        if kind is None or value is None:
+            raise Failed(f"did not raise {self.kinds}")
+        if not issubclass(kind, self.kinds):
+            return False
+        self.value, self.type, self.tb = value, kind, trace
+        if self.pattern is not None:
+            self.match(self.pattern)
+        return True
+
+    def match(self, pattern: str) -> bool:
+        if not re.search(pattern, str(self.value)):
+            raise Failed(f"{pattern!r} does not match {str(self.value)[:100]!r}")
+        return True
+
+
+def _raises(kinds: Any, *call: Any, match: str | None = None, **keywords: Any) -> _Raises:
+    waiting = _Raises(kinds, match)
+    if call:
+        with waiting:
+            call[0](*call[1:], **keywords)
+    return waiting
+
+
+class _Approx:
+    __array_ufunc__ = None
+    __array_priority__ = 100
+
+    def __init__(
+        self, expected: Any, rel: float | None = None, abs: float | None = None, nan_ok: bool = False
+    ) -> None:  # noqa: A002
+        self.expected, self.rel, self.abs, self.nan_ok = expected, rel, abs, nan_ok
+
+    def __eq__(self, other: object) -> bool:
+        return self._same(other, self.expected)
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __repr__(self) -> str:
+        return f"approx({self.expected!r})"
+
+    def _same(self, result: Any, expected: Any) -> bool:
+        if hasattr(expected, "tolist"):
+            expected = expected.tolist()
+        if isinstance(expected, dict):
+            return len(result) == len(expected) and all(
+                key in result and self._same(result[key], expected[key]) for key in expected
+            )
+        if isinstance(expected, list | tuple):
+            return len(result) == len(expected) and all(map(self._same, result, expected))
+        if isinstance(expected, bool) or not isinstance(expected, int | float | complex):
+            return bool(result == expected)
+        if isinstance(expected, float) and math.isnan(expected):
+            return bool(self.nan_ok and result != result)
+        if result == expected:
+            return True
+        absolute = 1e-12 if self.abs is None else self.abs
+        relative = (1e-6 if self.abs is None else 0.0) if self.rel is None else self.rel
+        gap = abs(result - expected)
+        return bool(gap <= max(absolute, relative * abs(expected)) and gap != math.inf)
+
+
+def _marked(name: str, *arguments: Any, **keywords: Any) -> Callable[[Any], Any]:
+    def mark(thing: Any) -> Any:
+        thing._marks = [*getattr(thing, "_marks", []), (name, arguments, keywords)]
+        return thing
+
+    return mark
+
+
+class _Mark:
+    def __getattr__(self, name: str) -> Any:
+        def mark(*arguments: Any, **keywords: Any) -> Any:
+            if (
+                len(arguments) == 1
+                and not keywords
+                and callable(arguments[0])
+                and name not in ("parametrize", "skipif")
+            ):
+                return _marked(name)(arguments[0])
+            return _marked(name, *arguments, **keywords)
+
+        return mark
+
+
+class _Param(tuple[Any, ...]):
+    pass
+
+
+def _fixture(*function: Any, **settings: Any) -> Any:
+    def fixture(one: Any) -> Any:
+        one._fixture = settings
+        return one
+
+    return fixture(function[0]) if function else fixture
+
+
+def _skip(reason: str = "", **_: Any) -> None:
+    raise Skipped(reason)
+
+
+def _fail(reason: str = "", **_: Any) -> None:
+    raise Failed(reason)
+
+
+def _import_or_skip(name: str, **_: Any) -> Any:
+    try:
+        return __import__(name)
+    except ImportError:
+        raise Skipped(name) from None
+
+
+def pytest_module() -> types.ModuleType:
+    """The stand-in for pytest."""
+    module = types.ModuleType("pytest")
+    module.__dict__.update(
+        raises=_raises,
+        approx=_Approx,
+        mark=_Mark(),
+        fixture=_fixture,
+        skip=_skip,
+        fail=_fail,
+        xfail=_skip,
+        importorskip=_import_or_skip,
+        param=lambda *values, **_: _Param(values),
+        main=lambda *_, **__: 0,
+    )
+    return module
+
+
+class _Result(unittest.TestResult):
+    """Hands each outcome on as it comes."""
+
+    def __init__(self, passed: Callable[[], None], broken: Callable[[str, BaseException], None]) -> None:
+        super().__init__()
+        self.passed = passed
+        self.broken = broken
+
+    def addSuccess(self, test: unittest.TestCase) -> None:  # noqa: ARG002, N802
+        self.passed()
+
+    def addError(self, test: Any, err: Any) -> None:  # noqa: N802
+        self.broken(_name(test), err[1])
+
+    addFailure = addError  # noqa: N815
+
+    def addSubTest(self, test: unittest.TestCase, subtest: unittest.TestCase, err: Any) -> None:  # noqa: ARG002, N802
+        if err is not None:
+            self.broken(_name(test), err[1])
+
+    def addExpectedFailure(self, test: unittest.TestCase, err: Any) -> None:  # noqa: ARG002, N802
+        self.passed()
+
+    def addUnexpectedSuccess(self, test: unittest.TestCase) -> None:  # noqa: N802
+        self.broken(_name(test), AssertionError("it was to fail"))
+
+
+def _name(test: Any) -> str:
+    return str(getattr(test, "_testMethodName", "setUpClass"))
+
+
+def run(
+    script: Script,
+    space: dict[str, Any],
+    unit: Unit,
+    passed: Callable[[], None],
+    broken: Callable[[str, BaseException], None],
+) -> None:
+    """Run the test functions and classes of a script that it does not run itself.
+
+    Args:
+        script: as it was read.
+        space: its namespace after it ran.
+        unit: runs a test function.
+        passed: is told of a passed test of unittest.
+        broken: is told of a failed one: its name and what it raised.
+    """
+    fixtures = {name: held for name, held in space.items() if hasattr(held, "_fixture")}
+    for name in script.functions:
+        if callable(space.get(name)) and name not in fixtures:
+            _function(name, space[name], fixtures, unit)
+    for name in script.suites:
+        kind = space.get(name)
+        if isinstance(kind, type) and issubclass(kind, unittest.TestCase):
+            unittest.defaultTestLoader.loadTestsFromTestCase(kind).run(_Result(passed, broken))
+        elif isinstance(kind, type):
+            _class(kind, fixtures, unit)
+
+
+def _function(name: str, function: Any, fixtures: dict[str, Any], unit: Unit, outer: tuple[Any, ...] = ()) -> None:
+    marks = [*outer, *getattr(function, "_marks", [])]
+    if any(kind == "skip" or (kind == "skipif" and values and values[0] is True) for kind, values, _ in marks):
+        return
+    for given in _parameters(marks):
+        unit(name, lambda given=given: _call(function, given, fixtures))  # type: ignore[misc]
+
+
+def _call(function: Any, given: dict[str, Any], fixtures: dict[str, Any]) -> None:
+    with contextlib.ExitStack() as stack:
+        made = dict(given)
+        for name, fixture in fixtures.items():
+            if fixture._fixture.get("autouse"):
+                _made(name, fixtures, made, stack)
+        code = function.__code__
+        wanted = code.co_varnames[isinstance(function, types.MethodType) : code.co_argcount]
+        optional = len(function.__defaults__ or ())
+        for name in wanted[: len(wanted) - optional]:
+            _made(name, fixtures, made, stack)
+        outcome = function(**{name: made[name] for name in wanted if name in made})
+        if isinstance(outcome, types.CoroutineType):
+            import asyncio
+
+            asyncio.run(outcome)
+
+
+def _made(name: str, fixtures: dict[str, Any], made: dict[str, Any], stack: contextlib.ExitStack) -> Any:
+    if name in made:
+        return made[name]
+    if name in _OFFERED:
+        made[name] = stack.enter_context(_OFFERED[name]())
+        return made[name]
+    if name not in fixtures:
+        raise UnknownFixture(f"the fixture {name!r} is not offered here")
+    code = fixtures[name].__code__
+    found = fixtures[name](
+        **{one: _made(one, fixtures, made, stack) for one in code.co_varnames[: code.co_argcount] if one != "self"}
+    )
+    if isinstance(found, types.GeneratorType):
+        generator = found
+        found = next(generator)
+        stack.callback(next, generator, None)
+    made[name] = found
+    return found
+
+
+def _parameters(marks: list[Any]) -> Iterator[dict[str, Any]]:
+    choices = []
+    for kind, values, keywords in marks:
+        if kind == "parametrize":
+            names, rows = (*values, keywords.get("argvalues", ()))[:2]
+            names = [one.strip() for one in names.split(",")] if isinstance(names, str) else list(names)
+            choices.append(
+                [
+                    dict(zip(names, row if len(names) > 1 or isinstance(row, _Param) else (row,), strict=True))
+                    for row in rows
+                ]
+            )
+    for combination in itertools.product(*choices):
+        yield {name: value for one in combination for name, value in one.items()}
+
+
+def _class(kind: type, fixtures: dict[str, Any], unit: Unit) -> None:
+    one: Any = kind
+    own = {name: held for name, held in vars(kind).items() if hasattr(held, "_fixture")}
+    setup = getattr(one, "setup_class", None)
+    if setup is not None:
+        unit("setup_class", setup)
+    for name in [name for base in reversed(kind.__mro__) for name in vars(base) if name.startswith("test")]:
+        if not callable(getattr(kind, name, None)):
+            continue
+        instance = one()
+        bound = {key: getattr(instance, key) for key in own}
+
+        def call(given: dict[str, Any], instance: Any = instance, name: str = name, bound: Any = bound) -> None:
+            for hook in ("setup_method", "setUp"):
+                _hook(instance, hook, name)
+            try:
+                _call(getattr(instance, name), given, {**fixtures, **bound})
+            finally:
+                for hook in ("teardown_method", "tearDown"):
+                    _hook(instance, hook, name)
+
+        marks = [*getattr(kind, "_marks", []), *getattr(getattr(kind, name), "_marks", [])]
+        if any(mark == "skip" or (mark == "skipif" and values and values[0] is True) for mark, values, _ in marks):
+            continue
+        for given in _parameters(marks):
+            unit(name, lambda call=call, given=given: call(given))  # type: ignore[misc]
+    if hasattr(one, "teardown_class"):
+        unit("teardown_class", one.teardown_class)
+
+
+def _hook(instance: Any, hook: str, name: str) -> None:
+    method = getattr(instance, hook, None)
+    if method is not None:
+        method(*([getattr(instance, name)] if method.__code__.co_argcount > 1 else []))
+
+
+@contextlib.contextmanager
+def _tmp_path() -> Iterator[Path]:
+    yield Path(tempfile.mkdtemp(dir="."))
+
+
+class _Capture:
+    def __init__(self) -> None:
+        self.streams = io.StringIO(), io.StringIO()
+
+    def readouterr(self) -> Any:
+        """What was printed since the last time."""
+        found = _Output(*(stream.getvalue() for stream in self.streams))
+        for stream in self.streams:
+            stream.seek(0)
+            stream.truncate()
+        return found
+
+
+class _Output(tuple[str, str]):
+    def __new__(cls, out: str, err: str) -> "_Output":
+        return super().__new__(cls, (out, err))
+
+    out = property(lambda self: self[0])
+    err = property(lambda self: self[1])
+
+
+@contextlib.contextmanager
+def _capsys() -> Iterator[_Capture]:
+    capture = _Capture()
+    with contextlib.redirect_stdout(capture.streams[0]), contextlib.redirect_stderr(capture.streams[1]):
+        yield capture
+
+
+class _Patches:
+    def __init__(self, stack: contextlib.ExitStack) -> None:
+        self.stack = stack
+
+    def setattr(self, target: Any, name: Any, *value: Any, **_: Any) -> None:
+        from unittest import mock
+
+        patch = mock.patch.object(target, name, *value) if value else mock.patch(target, name)
+        self.stack.enter_context(patch)
+
+    def setitem(self, target: Any, name: Any, value: Any) -> None:
+        from unittest import mock
+
+        self.stack.enter_context(mock.patch.dict(target, {name: value}))
+
+    def setenv(self, name: str, value: str, **_: Any) -> None:
+        import os
+
+        self.setitem(os.environ, name, value)
+
+
+@contextlib.contextmanager
+def _monkeypatch() -> Iterator[_Patches]:
+    with contextlib.ExitStack() as stack:
+        yield _Patches(stack)
+
+
+_OFFERED: dict[str, Callable[[], Any]] = {"tmp_path": _tmp_path, "capsys": _capsys, "monkeypatch": _monkeypatch}
