@@ -167,8 +167,8 @@ def nothing(problem: Problem, detail: str, fault: str = "") -> Report:
     return {"passed": 0, "total": len(problem.tests), "detail": detail, "fault": fault, "beyond": ""}
 
 
-def checked_report(report: Any) -> Report:
-    """A report whose sender may be a candidate.
+def checked_report(report: Any, token: str = "") -> Report:
+    """A report whose sender may be a candidate; whoever shares a process with one proves itself by a token.
 
     Raises:
         wire.WireError: it is none.
@@ -176,6 +176,8 @@ def checked_report(report: Any) -> Report:
     kinds = {"passed": int, "total": int, "detail": str, "fault": str, "beyond": str}
     if not isinstance(report, dict) or any(type(report.get(name)) is not kind for name, kind in kinds.items()):
         raise wire.WireError("no report")
+    if report.get("token", "") != token:
+        raise wire.WireError("a report without the token")
     if report["fault"] not in ("", *Fault):
         raise wire.WireError("an unknown fault")
     return {name: report[name][:_SHOWN] if kind is str else report[name] for name, kind in kinds.items()}

@@ -16,6 +16,7 @@ import json
 import logging
 import math
 import os
+import secrets
 import select
 import shutil
 import socket
@@ -433,9 +434,13 @@ class _Slot:
                 one, other = socket.socketpair()
                 self._child("candidate", allowed, one)
                 self._child("judge", allowed.of_grader(), theirs, other)
-            return self._report(ours, [script_job(code, problem, allowed)], problem, allowed)
+            token = secrets.token_hex(16) if in_process else ""
+            job = {**script_job(code, problem, allowed), "token": token}
+            return self._report(ours, [job], problem, allowed, token)
 
-    def _report(self, grader: socket.socket, messages: Sequence[Any], problem: Problem, allowed: Allowed) -> Report:
+    def _report(
+        self, grader: socket.socket, messages: Sequence[Any], problem: Problem, allowed: Allowed, token: str = ""
+    ) -> Report:
         """What a grading process says, or what is known where it says nothing."""
         deadline = time.monotonic() + allowed.wall + _GRACE
         try:
@@ -443,7 +448,7 @@ class _Slot:
             with contextlib.suppress(ConnectionError):  # it has reported before it read all tests
                 for message in messages:
                     wire.send(grader, message)
-            report = checked_report(wire.receive(grader, deadline, _REPORT_BYTES))
+            report = checked_report(wire.receive(grader, deadline, _REPORT_BYTES), token)
         except TimeoutError:
             report = nothing(problem, "Timeout")
         except (EOFError, wire.WireError):

@@ -271,6 +271,8 @@ class Remote:
 def _method(verb: str) -> Callable[..., Any]:
     def method(self: Remote, *arguments: Any) -> Any:
         side = self._side
+        if verb == "bool" and isinstance(self._target, str):
+            return True  # a function, or class: nothing was asked
         if verb in operations.DECIDING and not (
             side.wants.is_class or (side.wants.has_objects and side.is_object(arguments[0]))
         ):

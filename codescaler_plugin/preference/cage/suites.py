@@ -219,7 +219,8 @@ def run(
         passed: is told of a passed test of unittest.
         broken: is told of a failed one: its name and what it raised.
     """
-    fixtures = {name: held for name, held in space.items() if hasattr(held, "_fixture")}
+    functions = {name: held for name, held in space.items() if isinstance(held, types.FunctionType)}
+    fixtures = {name: held for name, held in functions.items() if hasattr(held, "_fixture")}
     for name in script.functions:
         if callable(space.get(name)) and name not in fixtures:
             _function(name, space[name], fixtures, unit)
