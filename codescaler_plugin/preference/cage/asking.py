@@ -114,6 +114,7 @@ class Channel(Side):
         self.objects: dict[int, Remote] = {}
 
     def load(self, code: str, preamble: str) -> None:
+        """Have the other process run the candidate's code."""
         reply = self._exchange({"code": code, "preamble": preamble, "cpu": 0})
         if "error" in reply:
             missing = reply.get("missing")
@@ -121,6 +122,7 @@ class Channel(Side):
             raise self.end(_name_of(reply))
 
     def ask(self, target: str | int, verb: str, arguments: tuple[Any, ...], keywords: dict[str, Any]) -> Any:
+        """Have the other process do one of `operations.DO`."""
         self.asked += 1
         try:
             request, objects = wire.pack((arguments, keywords), name_of=self.class_of, handle_of=self._number)
@@ -198,7 +200,7 @@ def rebuilt(name: str, bases: Any, message: str, verb: str, awaited: frozenset[s
             raised: Any = kind(*_arguments(found, message))
             raised.text = message
             return raised  # type: ignore[no-any-return]
-        except Exception:  # noqa: S112 - a class with arguments of its own
+        except Exception:  # a class with arguments of its own
             continue
     named = type(name if name.isidentifier() else "CandidateError", (CandidateError,), {})
     error: CandidateError = named(message)
@@ -224,6 +226,7 @@ class Remote:
         object.__setattr__(self, "_target", target)
 
     def __call__(self, *arguments: Any, **keywords: Any) -> Any:
+        """Call it there."""
         return self._side.ask(self._target, "call", arguments, keywords)
 
     def __getattr__(self, name: str) -> Any:
@@ -245,7 +248,7 @@ class Remote:
     def __contains__(self, item: object) -> bool:
         if self._side.wants.is_class:
             return bool(self._side.ask(self._target, "contains", (item,), {}))
-        return any(one is item or one == item for one in self)
+        return any(one is item or one == item for one in iter(self))
 
     def __hash__(self) -> int:
         if self._side.wants.is_class or self._side.wants.has_objects:

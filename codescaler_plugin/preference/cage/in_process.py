@@ -6,10 +6,14 @@ data, as if they came from elsewhere; a process that ends or is copied says noth
 is only found by going through this process's memory.
 """
 
+import ast
 import builtins
 import functools
 import inspect
 import io
+import json
+import math
+import operator
 import os
 import signal
 import sys
@@ -25,7 +29,7 @@ from .asking import Remote, Side
 
 _KEPT: tuple[Any, ...] = (
     *(builtins, operations, scripts, suites, asking, judge, candidate, wire, signal),
-    *(wire.json, wire.operator, wire.math, unittest.case, unittest.mock, inspect, functools, sys.modules["ast"]),
+    *(json, operator, math, ast, unittest.case, unittest.mock, inspect, functools),
     *(asking.Side, asking.Remote, asking.Channel, judge._Run, unittest.TestCase, unittest.TestResult),
     *(suites._Result, suites._Raises, suites._Approx),
 )
@@ -63,7 +67,7 @@ class _Shared(Side):
             _put_back(thing, held)
         sys.settrace(None)
         sys.setprofile(None)
-        threading.settrace(None)  # type: ignore[arg-type]
+        threading.settrace(None)
         signal.signal(signal.SIGALRM, handler)
         sys.stdout, sys.stderr = io.StringIO(), io.StringIO()
         if "error" in answer:
@@ -178,7 +182,7 @@ class _Local(Remote):
 
     __slots__ = ()
 
-    @property
+    @property  # type: ignore[misc]
     def __class__(self) -> Any:
         side, target = (object.__getattribute__(self, name) for name in ("_side", "_target"))
         return type(side.service.kept[target])

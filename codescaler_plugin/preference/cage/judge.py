@@ -1,4 +1,4 @@
-"""Grades by tests that are Python source; the functions that they test live in another process and are asked from afar.
+"""Grades by tests that are Python source; the functions that they test live in another process.
 
 What comes back from there is rebuilt here as data of known types, so an object with an `__eq__` of its own, a patched
 builtin, or an early exit decides nothing. What a test cannot do to another process is reported as `beyond`; the caller

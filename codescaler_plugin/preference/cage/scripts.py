@@ -10,7 +10,6 @@ import builtins
 import re
 import symtable
 import sys
-import types
 import warnings
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
@@ -54,7 +53,7 @@ _SHARED = {
     **dict.fromkeys(("pickle", "sys.modules", "importlib"), "it takes the program's objects apart"),
 }
 _FIXTURES = frozenset({"capsys", "capfd", "monkeypatch", "tmp_path", "tmpdir", "caplog", "recwarn", "mocker"})
-_UNITTEST_SHARED = frozenset({"assertWarns", "assertWarnsRegex", "assertLogs", "assertNoLogs", "assertIsInstance"})
+_HEARD = frozenset({"assertWarns", "assertWarnsRegex", "assertLogs", "assertNoLogs", "warns", "deprecated_call"})
 
 
 @dataclass
@@ -116,7 +115,7 @@ def read(source: str, number: int) -> Script:
     """
     tree = parsed(source)
     free, bound = _scope(source)
-    modules, imported = _imports_of_solution(tree, free)
+    modules, imported = _imports_of_solution(tree)
     tree = _Runners(tree).visit(tree)
     called = _calls_of_functions(tree)
     functions, suites, check = {}, [], ""
@@ -211,19 +210,22 @@ def beyond(tree: ast.Module, script: Script, asked: Asked) -> str:
                 return "it catches an exception of the program"
             if node.name and _attributes_of(node, node.name):
                 return "it looks at an exception's attributes"
-        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Attribute):
-            if node.value.attr == "exception" or (node.value.attr == "value" and "pytest" in script.names):
-                return "it looks at an exception's attributes"
+        if (
+            isinstance(node, ast.Attribute)
+            and isinstance(node.value, ast.Attribute)
+            and (node.value.attr == "exception" or (node.value.attr == "value" and "pytest" in script.names))
+        ):
+            return "it looks at an exception's attributes"
         if isinstance(node, ast.Call):
             name = _last(node.func)
-            if name in ("isinstance", "issubclass", "assertIsInstance", "assertNotIsInstance") and len(node.args) > 1:
-                if _reads(node.args[1], theirs) or (name == "issubclass" and _reads(node.args[0], theirs)):
-                    return "it looks at classes of the program"
+            is_check = name in ("isinstance", "issubclass", "assertIsInstance", "assertNotIsInstance")
+            if is_check and any(_reads(one, theirs) for one in node.args[name != "issubclass" : 2]):
+                return "it looks at classes of the program"
             if name in ("raises", "assertRaises", "assertRaisesRegex") and node.args and _reads(node.args[0], theirs):
                 return "it catches an exception of the program"
             if name == "type" and asked.has_objects:
                 return "it looks at classes of the program"
-            if name in _UNITTEST_SHARED - {"assertIsInstance"}:
+            if name in _HEARD:
                 return "it hears the program's warnings"
         if isinstance(node, ast.FunctionDef) and _FIXTURES & {one.arg for one in node.args.args}:
             return "it uses pytest's fixtures"
@@ -248,7 +250,7 @@ def _scope(source: str) -> tuple[set[str], set[str]]:
     return read - bound, bound
 
 
-def _imports_of_solution(tree: ast.Module, free: set[str]) -> tuple[set[str], set[str]]:
+def _imports_of_solution(tree: ast.Module) -> tuple[set[str], set[str]]:
     modules, names = set(), set()
     for node in ast.walk(tree):
         if isinstance(node, ast.ImportFrom):

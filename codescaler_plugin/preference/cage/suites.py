@@ -29,7 +29,7 @@ class UnknownFixture(Exception):  # noqa: N818
     """A test function asks for what is not offered here."""
 
 
-class Failed(AssertionError):
+class Failed(AssertionError):  # noqa: N818 - as above
     """`pytest.fail` was called, or an exception did not come."""
 
 
@@ -71,8 +71,12 @@ class _Approx:
     __array_priority__ = 100
 
     def __init__(
-        self, expected: Any, rel: float | None = None, abs: float | None = None, nan_ok: bool = False
-    ) -> None:  # noqa: A002
+        self,
+        expected: Any,
+        rel: float | None = None,
+        abs: float | None = None,  # noqa: A002 - pytest's name
+        nan_ok: bool = False,
+    ) -> None:
         self.expected, self.rel, self.abs, self.nan_ok = expected, rel, abs, nan_ok
 
     def __eq__(self, other: object) -> bool:

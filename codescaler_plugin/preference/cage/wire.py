@@ -3,10 +3,10 @@
 A message is a JSON object behind its length. A value is flattened into numbered nodes, so that neither depth, nor
 shared references, nor cycles matter; scalars stand in place, `[n]` refers to a node. What crosses: None, bool, int,
 float, str, bytes, bytearray, complex, list, tuple, dict, Counter, OrderedDict, set, frozenset, deque, range, Decimal,
-Fraction, named tuples, defaultdict of a built-in type, views of a dict, slices, date, time, datetime, timedelta, array,
-UUID, NumPy's numbers and arrays (as such where NumPy is loaded, else as numbers and lists), subclasses of these as their
-base, built-in types by name, and objects of the classes that the receiver knows by name, as their attributes or, of an
-Enum, as its member.
+Fraction, named tuples, defaultdict of a built-in type, views of a dict, slices, date, time, datetime, timedelta,
+array, UUID, NumPy's numbers and arrays (as such where NumPy is loaded, else as numbers and lists), subclasses of these
+as their base, built-in types by name, and objects of the classes that the receiver knows by name, as their attributes
+or, of an Enum, as its member.
 """
 
 import array
@@ -215,7 +215,8 @@ def _library_node(thing: Any, child: Callable[[Any], Any]) -> list[Any] | None:
     if kind is slice:
         return ["S", child(thing.start), child(thing.stop), child(thing.step)]
     if isinstance(thing, datetime.datetime | datetime.date | datetime.time):
-        base = next(base for base in (datetime.datetime, datetime.date, datetime.time) if isinstance(thing, base))
+        bases: tuple[Any, ...] = (datetime.datetime, datetime.date, datetime.time)
+        base = next(base for base in bases if isinstance(thing, base))
         return ["x", base.__name__, base.isoformat(thing)]
     if isinstance(thing, datetime.timedelta):
         return ["x", "timedelta", thing.days, thing.seconds, thing.microseconds]
@@ -387,7 +388,7 @@ def _fraction(parts: list[Any]) -> Fraction:
 
 @functools.lru_cache(64)
 def _tuple_class(name: str, fields: tuple[str, ...]) -> Any:
-    return namedtuple(name, fields)  # type: ignore[misc]  # noqa: PYI024 - the fields come from elsewhere
+    return namedtuple(name, fields)
 
 
 def _named(name: str, fields: list[str], parts: list[Any]) -> Any:
@@ -438,7 +439,7 @@ def _frozen(parts: list[Any]) -> frozenset[Any]:
 
 def _tag(thing: Any) -> str:
     kind = type(thing)
-    return _ITEMS.get(kind) or _MAPS.get(kind) or {bytearray: "B", defaultdict: "Z"}.get(kind, "o")
+    return _ITEMS.get(kind) or _MAPS.get(kind) or ("B" if kind is bytearray else "Z" if kind is defaultdict else "o")
 
 
 _TIMES: dict[str, Callable[..., Any]] = {
