@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -763,9 +764,10 @@ def walk(n):
         "assert list(walk(4)) == [0, 1, 2, 3]",
         "assert set(walk(2)) | {5} == {0, 1, 5}",
     ]
-    (one,) = run_tests([(code, script(*sources))])
+    names = ("Pair", "walk")
+    (one,) = run_tests([(code, replace(script(*sources), names=names))])
     assert result(one) == PASSED
-    (one,) = run_tests([(code, script("assert Pair(1, 2) == 5"))])
+    (one,) = run_tests([(code, replace(script("assert Pair(1, 2) == 5"), names=names))])
     assert result(one) == (False, "UnreadableResult in test 0")
 
 
