@@ -99,25 +99,23 @@ class _Run:
         """Load the candidate's code, and run every script."""
         job, side = self.job, self.side
         module = types.ModuleType("judge")
-        trees = []
         try:
             _execute(job["preamble"], "<preamble>", module.__dict__)
             for number, source in enumerate(job["tests"]):
                 self.scripts.append(scripts.read(source, number))
-                trees.append(scripts.parsed(source))
         except Exception as error:  # whatever the problem's own source raises is its fault
             self._not_run(error, "the problem's tests or preamble")
             raise _Stop from error
         provided = module.__dict__.keys() - {job["entry_point"]}
-        side.wants = scripts.asked_of(job, trees, self.scripts, provided)
+        side.wants = scripts.asked_of(job, self.scripts, provided)
         side.classes = {
             name: held
             for name, held in module.__dict__.items()
             if isinstance(held, type) and held.__module__ == module.__name__
         }
         if not self.is_shared:
-            for tree, script in zip(trees, self.scripts, strict=True):
-                reason = scripts.beyond(tree, script, side.wants)
+            for script in self.scripts:
+                reason = scripts.beyond(script, side.wants)
                 if reason:
                     raise side.go_beyond(reason)
         sys.modules["pytest"] = suites.pytest_module()

@@ -31,6 +31,8 @@ PACKAGES = {
 _SHOWN = 200  # characters of an assertion in a detail
 _STDLIB = frozenset(getattr(sys, "stdlib_module_names", ())) - {"antigravity", "this"}
 _ASSERTS = re.compile(r"_*(assert|expect|raises|fail|verify)", re.IGNORECASE)
+_LEAVES = frozenset({ast.Constant, ast.Load, ast.Store, ast.Del})
+_NAMES = (ast.Name, ast.Attribute)
 _RUNNERS = ("unittest.main", "pytest.main")
 
 # What a test cannot do to a program in another process: where one of these is used, both share a process.
@@ -63,6 +65,8 @@ class Script:
     Attributes:
         number: its place among the problem's.
         tree: rewritten.
+        nodes: of the tree as it was, but for constants.
+        aliases: dotted names behind imported names.
         free: names that it reads and does not bind.
         bound: names that it binds at its top level.
         imported: names that it imports from a module of the program.
@@ -77,6 +81,8 @@ class Script:
 
     number: int
     tree: ast.Module
+    nodes: list[ast.AST]
+    aliases: dict[str, str]
     free: frozenset[str]
     bound: frozenset[str]
     imported: frozenset[str]
@@ -115,8 +121,11 @@ def read(source: str, number: int) -> Script:
     """
     tree = parsed(source)
     free, bound = _scope(source)
-    modules, imported = _imports_of_solution(tree)
-    tree = _Runners(tree).visit(tree)
+    nodes = walk(tree)
+    aliases = _aliases(nodes)
+    modules, imported = _imports_of_solution(nodes)
+    if any(_is_runner(node, aliases) for node in nodes):
+        tree = _Runners(aliases).visit(tree)
     called = _calls_of_functions(tree)
     functions, suites, check = {}, [], ""
     for node in tree.body:
@@ -128,12 +137,13 @@ def read(source: str, number: int) -> Script:
         elif isinstance(node, ast.ClassDef) and node.name not in called and _is_suite(node, tree):
             suites.append(node.name)
     has_teeth = any(_teeth(tree))
-    names = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
-    names |= {node.attr for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
-    counting = _Counting(tree, source, number, {*functions, check} - {""})
+    names = {node.id if isinstance(node, ast.Name) else node.attr for node in nodes if isinstance(node, _NAMES)}
+    counting = _Counting(tree, nodes, source, number, {*functions, check} - {""})
     return Script(
         number,
         counting.rewritten(),
+        nodes,
+        aliases,
         frozenset(free),
         frozenset(bound),
         frozenset(imported),
@@ -154,7 +164,27 @@ def parsed(source: str) -> ast.Module:
         return ast.parse(source)
 
 
-def asked_of(job: dict[str, Any], trees: list[ast.Module], scripts: list[Script], provided: Iterable[str]) -> Asked:
+def walk(tree: ast.AST) -> list[ast.AST]:
+    """The nodes of a tree but for its constants: tests are full of them."""
+    stack, found = [tree], []
+    while stack:
+        node = stack.pop()
+        found.append(node)
+        stack += _children(node)
+    return found
+
+
+def _children(node: ast.AST) -> list[ast.AST]:
+    found: list[ast.AST] = []
+    for value in vars(node).values():
+        if type(value) is list:
+            found += [one for one in value if type(one) is not ast.Constant and isinstance(one, ast.AST)]
+        elif isinstance(value, ast.AST) and type(value) not in _LEAVES:
+            found.append(value)
+    return found
+
+
+def asked_of(job: dict[str, Any], scripts: list[Script], provided: Iterable[str]) -> Asked:
     """What the problem and its tests ask of the program; `provided` are names that the preamble binds."""
     first, _, method = job["entry_point"].partition(".")
     texts = f"{job.get('preamble', '')}\n{job.get('text', '')}"
@@ -164,11 +194,12 @@ def asked_of(job: dict[str, Any], trees: list[ast.Module], scripts: list[Script]
     imported = frozenset().union(*(script.imported for script in scripts))
     free = frozenset().union(*(script.free for script in scripts))
     roles = _Roles(first)
-    for tree in trees:
-        roles.visit(tree)
+    for script in scripts:
+        roles.visit(script.tree)
     used_so = (roles.only_arguments() | roles.classes) - others
     allowed = named | imported | used_so | {"Solution", "candidate", first}
-    allowed |= frozenset() if first else free - others  # nothing else says what is tested
+    if not allowed & (free | imported):  # nothing else says what is tested
+        allowed |= free - others
     used = {name for name in free | imported if name in allowed or name in words}
     is_class = first not in ("", "Solution") and bool(
         re.search(rf"\bclass\s+{re.escape(first)}\b", texts)
@@ -189,20 +220,21 @@ def is_module(name: str) -> bool:
     return name in _STDLIB
 
 
-def beyond(tree: ast.Module, script: Script, asked: Asked) -> str:
+def beyond(script: Script, asked: Asked) -> str:
     """Why a script needs the program in its own process; empty if it does not."""
     theirs = (asked.named | asked.words) & (script.free | script.imported) | script.imported
-    aliases = _aliases(tree)
-    for node in ast.walk(tree):
+    aliases = script.aliases
+    own = script.bound - aliases.keys()
+    for node in script.nodes:
         if isinstance(node, ast.AsyncFunctionDef | ast.Await | ast.AsyncWith | ast.AsyncFor):
             return "it awaits coroutines"
         if isinstance(node, ast.Attribute | ast.Name) and isinstance(node.ctx, ast.Load | ast.Store):
-            path = _dotted(node, aliases)
-            if path and path.partition(".")[0] in script.bound - aliases.keys():
-                continue
-            for known, reason in _SHARED.items():
-                if path == known or path.startswith(known + "."):
-                    return reason
+            parts = _dotted(node, aliases).split(".")
+            if parts[0] not in own:
+                for end in range(1, len(parts) + 1):
+                    reason = _SHARED.get(".".join(parts[:end]))
+                    if reason:
+                        return reason
         if isinstance(node, ast.ClassDef) and any(_reads(base, theirs) for base in node.bases):
             return "it derives from a class of the program"
         if isinstance(node, ast.ExceptHandler):
@@ -250,9 +282,9 @@ def _scope(source: str) -> tuple[set[str], set[str]]:
     return read - bound, bound
 
 
-def _imports_of_solution(tree: ast.Module) -> tuple[set[str], set[str]]:
+def _imports_of_solution(nodes: list[ast.AST]) -> tuple[set[str], set[str]]:
     modules, names = set(), set()
-    for node in ast.walk(tree):
+    for node in nodes:
         if isinstance(node, ast.ImportFrom):
             top = (node.module or "").partition(".")[0]
             if node.level or (top in SOLUTIONS and top != "code") or top.startswith(("solution", "your_")):
@@ -263,21 +295,25 @@ def _imports_of_solution(tree: ast.Module) -> tuple[set[str], set[str]]:
     return modules - {""}, names
 
 
+def _is_runner(node: ast.AST, aliases: dict[str, str]) -> bool:
+    return isinstance(node, ast.Call) and _dotted(node.func, aliases) in _RUNNERS
+
+
 class _Runners(ast.NodeTransformer):
     """Takes out statements that hand a module to a runner of tests: they are run from outside."""
 
-    def __init__(self, tree: ast.Module) -> None:
-        self.aliases = _aliases(tree)
+    def __init__(self, aliases: dict[str, str]) -> None:
+        self.aliases = aliases
 
     def visit_Expr(self, node: ast.Expr) -> ast.AST:
-        runs = any(isinstance(one, ast.Call) and _dotted(one.func, self.aliases) in _RUNNERS for one in ast.walk(node))
+        runs = any(_is_runner(one, self.aliases) for one in walk(node))
         return ast.copy_location(ast.Pass(), node) if runs else node
 
 
-def _aliases(tree: ast.Module) -> dict[str, str]:
+def _aliases(nodes: list[ast.AST]) -> dict[str, str]:
     """Dotted names behind imported names."""
     found = {}
-    for node in ast.walk(tree):
+    for node in nodes:
         if isinstance(node, ast.Import):
             for one in node.names:
                 found[one.asname or one.name.partition(".")[0]] = (
@@ -304,13 +340,13 @@ def _last(node: ast.AST) -> str:
 
 
 def _reads(node: ast.AST, names: Iterable[str]) -> bool:
-    return any(isinstance(one, ast.Name) and one.id in names for one in ast.walk(node))
+    return any(isinstance(one, ast.Name) and one.id in names for one in walk(node))
 
 
 def _attributes_of(tree: ast.AST, name: str) -> bool:
     return any(
         isinstance(one, ast.Attribute) and isinstance(one.value, ast.Name) and one.value.id == name
-        for one in ast.walk(tree)
+        for one in walk(tree)
     )
 
 
@@ -319,12 +355,12 @@ def _calls_of_functions(tree: ast.Module) -> set[str]:
     used: set[str] = set()
     whole = False
     for node in tree.body:
-        names = {one.id for one in ast.walk(node) if isinstance(one, ast.Name) and isinstance(one.ctx, ast.Load)}
+        names = {one.id for one in walk(node) if isinstance(one, ast.Name) and isinstance(one.ctx, ast.Load)}
         own = node.name if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef) else ""
         used |= names - {own}
         whole |= any(
             isinstance(one, ast.Attribute) and one.attr in ("loadTestsFromModule", "loadTestsFromName")
-            for one in ast.walk(node)
+            for one in walk(node)
         )
     if whole:
         used |= {node.name for node in tree.body if isinstance(node, ast.ClassDef)}
@@ -360,7 +396,7 @@ def _always_true(node: ast.AST) -> bool:
     if isinstance(node, ast.BoolOp):
         return (any if isinstance(node.op, ast.Or) else all)(map(_always_true, node.values))
     if isinstance(node, ast.Compare) or (isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.Not)):
-        return not any(isinstance(one, ast.Name | ast.Call) for one in ast.walk(node)) and _value(node)
+        return not any(isinstance(one, ast.Name | ast.Call) for one in walk(node)) and _value(node)
     return isinstance(node, ast.Lambda | ast.GeneratorExp)
 
 
@@ -374,7 +410,7 @@ def _value(node: ast.AST) -> bool:
 
 def _teeth(tree: ast.AST) -> Iterator[bool]:
     """Whatever in a tree can make it fail because of what the program does."""
-    for node in ast.iter_child_nodes(tree):
+    for node in _children(tree):
         if isinstance(node, ast.Try) and any(map(_swallows, node.handlers)):
             for part in (*node.handlers, *node.orelse, *node.finalbody):
                 yield from _teeth(ast.Module([part], []))  # type: ignore[list-item]
@@ -392,7 +428,7 @@ def _teeth(tree: ast.AST) -> Iterator[bool]:
 
 def _swallows(handler: ast.ExceptHandler) -> bool:
     """Whether a handler takes failed assertions without any effect."""
-    caught = {_last(one) for one in ast.walk(handler.type)} if handler.type is not None else {"BaseException"}
+    caught = {_last(one) for one in walk(handler.type)} if handler.type is not None else {"BaseException"}
     if not caught & {"AssertionError", "Exception", "BaseException"}:
         return False
     return all(
@@ -429,6 +465,11 @@ class _Roles(ast.NodeVisitor):
     def only_arguments(self) -> set[str]:
         """Names that occur only within what the program is given: it may choose its own arguments."""
         return {name for name, count in self.within_arguments.items() if count == self.everywhere[name]}
+
+    def generic_visit(self, node: ast.AST) -> None:
+        """Visit all but constants."""
+        for one in _children(node):
+            self.visit(one)
 
     def visit_Name(self, node: ast.Name) -> None:
         self.everywhere[node.id] = self.everywhere.get(node.id, 0) + 1
@@ -477,7 +518,7 @@ class _Roles(ast.NodeVisitor):
         self.generic_visit(node)
 
     def _note(self, node: ast.AST, *, is_instance: bool = False) -> None:
-        names = {one.id for one in ast.walk(node) if isinstance(one, ast.Name)}
+        names = {one.id for one in walk(node) if isinstance(one, ast.Name)}
         self.classes |= names
         self.instances |= names if is_instance else set()
 
@@ -485,7 +526,7 @@ class _Roles(ast.NodeVisitor):
 class _Counting:
     """The same tests, with each assertion noted that nothing around it could catch."""
 
-    def __init__(self, tree: ast.Module, source: str, number: int, run: set[str]) -> None:
+    def __init__(self, tree: ast.Module, nodes: list[ast.AST], source: str, number: int, run: set[str]) -> None:
         self.tree = tree
         self.lines = source.encode().splitlines()
         self.number = number
@@ -503,7 +544,7 @@ class _Counting:
             for one in statements
             if isinstance(one, ast.Expr) and isinstance(one.value, ast.Call) and isinstance(one.value.func, ast.Name)
         }
-        used = [node.id for node in ast.walk(tree) if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load)]
+        used = [node.id for node in nodes if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load)]
         self.open = {
             name
             for name in plain
@@ -516,8 +557,7 @@ class _Counting:
             if isinstance(node, ast.FunctionDef) and node.name in self.open:
                 node.body = self._block(node.body, node.name)
         self.tree.body = self._block(self.tree.body, "")
-        tree: ast.Module = ast.fix_missing_locations(self.tree)
-        return tree
+        return self.tree
 
     def _statements(self, body: list[ast.stmt]) -> list[ast.stmt]:
         found = []
