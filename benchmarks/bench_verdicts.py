@@ -38,6 +38,13 @@ from codescaler_plugin.records import Problem, ScriptTest, Verdict
 TIMEOUT = 30.0
 MUTANTS = 2  # per problem
 
+# Their grader ran programs below these; the rows do not hold them.
+IMPORTS = """\
+import heapq, itertools, math, re, typing
+from heapq import *
+from typing import *
+"""
+
 COMPARISON = """\
 import numpy as np
 
@@ -114,7 +121,7 @@ def published(data: Path) -> Iterator[tuple[str, list[tuple[str, Problem]], list
     """The published programs, by file, with their published verdicts."""
     for path in sorted(data.glob("ldb/*/seed-*.jsonl")):
         rows = rows_of(path)
-        problems = list(read_problems(path))
+        problems = [replace(one, preamble=f"{IMPORTS}\n{one.preamble}") for one in read_problems(path)]
         pairs = [(_whole(row), problem) for row, problem in zip(rows, problems, strict=True)]
         yield f"{path.parent.name}/{path.stem.removeprefix('seed-')}", pairs, [bool(row["is_solved"]) for row in rows]
 
