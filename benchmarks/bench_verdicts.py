@@ -38,13 +38,14 @@ from codescaler_plugin.records import Problem, ScriptTest, Verdict
 TIMEOUT = 30.0
 MUTANTS = 2  # per problem
 
-# Their grader ran programs below these; the rows do not hold them.
+# Their grader ran programs below these, which the rows do not hold; by its verdicts, not the files in `_WITHOUT`.
 IMPORTS = """\
 import heapq, itertools, math, re, typing
 from heapq import *
 from typing import *
 """
 
+_WITHOUT = ("humaneval/codellama", "mbpp/codellama")
 COMPARISON = """\
 import numpy as np
 
@@ -120,10 +121,12 @@ def _call(test: Any, names: set[str]) -> tuple[list[Any], Any, float] | None:
 def published(data: Path) -> Iterator[tuple[str, list[tuple[str, Problem]], list[bool]]]:
     """The published programs, by file, with their published verdicts."""
     for path in sorted(data.glob("ldb/*/seed-*.jsonl")):
-        rows = rows_of(path)
-        problems = [replace(one, preamble=f"{IMPORTS}\n{one.preamble}") for one in read_problems(path)]
+        rows, problems = rows_of(path), list(read_problems(path))
+        name = f"{path.parent.name}/{path.stem.removeprefix('seed-')}"
+        if name not in _WITHOUT:
+            problems = [replace(one, preamble=f"{IMPORTS}\n{one.preamble}") for one in problems]
         pairs = [(_whole(row), problem) for row, problem in zip(rows, problems, strict=True)]
-        yield f"{path.parent.name}/{path.stem.removeprefix('seed-')}", pairs, [bool(row["is_solved"]) for row in rows]
+        yield name, pairs, [bool(row["is_solved"]) for row in rows]
 
 
 def _whole(row: dict[str, Any]) -> str:

@@ -53,6 +53,7 @@ class Side:
         self.unreadable = ""
         self.missing = ""
         self.classes: dict[str, type] = {}
+        self.provided: dict[str, Any] = {}  # names of the preamble, as it ran in this process
         self.wants = Asked("", frozenset())
         self.awaited: frozenset[str] = frozenset()  # names that the running tests read
         self.raised: list[BaseException] = []
@@ -68,6 +69,10 @@ class Side:
     def ask(self, target: str | int, verb: str, arguments: tuple[Any, ...], keywords: dict[str, Any]) -> Any:
         """Have the candidate do one of `operations.DO`."""
         raise NotImplementedError
+
+    def change(self, name: str, *value: Any) -> None:  # noqa: ARG002
+        """Give a name of the candidate's module another value, or none."""
+        raise self.go_beyond(f"it changes {name!r} of the program")
 
     def is_theirs(self, error: BaseException) -> bool:
         """Whether the candidate raised it."""

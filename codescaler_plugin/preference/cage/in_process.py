@@ -56,13 +56,14 @@ class _Shared(Side):
         super().__init__()
         self.service = candidate._Service({})
 
-    def load(self, code: str, preamble: str) -> None:
+    def load(self, code: str, preamble: str) -> None:  # noqa: ARG002
         before = [(thing, dict(vars(thing))) for thing in _KEPT]
         handler = signal.getsignal(signal.SIGALRM)
         module = types.ModuleType("candidate")
         sys.modules["candidate"] = module
         self.service.namespace = module.__dict__
-        answer = candidate._load({"code": code, "preamble": preamble}, module.__dict__)
+        module.__dict__.update(self.provided)  # what the preamble defines is the same for tests and program
+        answer = candidate._load({"code": code, "preamble": ""}, module.__dict__)
         for thing, held in before:
             _put_back(thing, held)
         sys.settrace(None)
@@ -102,9 +103,14 @@ class _Shared(Side):
             lambda: self.service._do(message, held, {name: self._held(one) for name, one in keywords.items()}), verb
         )
 
+    def change(self, name: str, *value: Any) -> None:
+        """Change the candidate's own module."""
+        self.service.namespace.pop(name, None)
+        self.service.namespace.update(zip([name], value, strict=False))
+
     def is_object(self, thing: Any) -> bool:
         """Its stand-ins, and what tests made of its classes."""
-        return isinstance(thing, Remote) or type(thing) in self.service.namespace.values()
+        return isinstance(thing, Remote) or any(type(thing) is one for one in self.service.namespace.values())
 
     def _held(self, thing: Any) -> Any:
         target = object.__getattribute__(thing, "_target") if type(thing) is _Local else None

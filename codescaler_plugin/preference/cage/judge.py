@@ -69,20 +69,22 @@ class _Run:
         self.fault = ("", "")
         self.reached: set[tuple[int, int]] = set()
         self.scripts: list[scripts.Script] = []
-        self.hollow = 0
 
     def report(self) -> dict[str, Any]:
         """What came of it. A failure counts before any fault, whichever came first; nothing beats a swallowed one."""
         side = self.side
         detail, fault, beyond = self.detail, "", ""
-        if side.beyond:
+        if side.beyond and not self.is_shared:
             beyond = side.beyond
         elif self.failed:
             pass
         elif side.missing:
             fault, detail = "missing_package", f"MissingPackage: the program imports {side.missing!r}"
-        elif side.unreadable:
-            fault, detail = "unreadable_result", f"UnreadableResult in test {self.passed}: {side.unreadable}"
+        elif side.unreadable or side.beyond:
+            fault, detail = (
+                "unreadable_result",
+                f"UnreadableResult in test {self.passed}: {side.unreadable or side.beyond}",
+            )
         elif side.over:
             detail = side.over
         elif self.fault[0]:
@@ -119,6 +121,7 @@ class _Run:
                 if reason:
                     raise side.go_beyond(reason)
         sys.modules["pytest"] = suites.pytest_module()
+        side.provided = {name: held for name, held in module.__dict__.items() if not name.startswith("__")}
         side.load(job["code"], job["preamble"])
         for script in self.scripts:
             self._script(script, module)
@@ -176,7 +179,6 @@ class _Run:
             return
         if not (has_asked and script.has_teeth):
             self.passed = before[0]
-            self.hollow += 1
         elif self.passed == before[0] and not (script.functions or script.suites):
             self.passed += 1  # it can fail, and did not
 
@@ -231,7 +233,7 @@ class _Run:
         if isinstance(error, AssertionError):
             self._fail("WrongAnswer", source)
             return
-        is_ours = isinstance(error, ImportError | SyntaxError | suites.UnknownFixture) or (
+        is_ours = isinstance(error, ImportError | SyntaxError | suites.NotOffered) or (
             isinstance(error, NameError)
             and not isinstance(error, UnboundLocalError)
             and error.name in script.free - self._theirs(script) - {"candidate"}
@@ -296,9 +298,10 @@ class _Solution(types.ModuleType):
     def __init__(self, name: str, side: Side) -> None:
         super().__init__(name)
         self.__dict__["_side"] = side
+        self.__dict__["_deleted"] = set()
 
     def __getattr__(self, name: str) -> Any:
-        if name.startswith("__"):
+        if name.startswith("__") or name in self.__dict__["_deleted"]:
             raise AttributeError(name)
         return self.__dict__["_side"].named(name)
 
@@ -306,7 +309,12 @@ class _Solution(types.ModuleType):
         if name.startswith("__"):
             super().__setattr__(name, value)
         else:
-            raise self.__dict__["_side"].go_beyond("it changes the program's module")
+            self.__dict__["_deleted"].discard(name)
+            self.__dict__["_side"].change(name, value)
+
+    def __delattr__(self, name: str) -> None:
+        self.__dict__["_deleted"].add(name)
+        self.__dict__["_side"].change(name)
 
 
 def _offer(name: str, side: Side) -> None:

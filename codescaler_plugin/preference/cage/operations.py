@@ -5,6 +5,7 @@
 true, a `__sub__` that is always 0.
 """
 
+import math
 import operator
 from collections.abc import Callable
 from typing import Any
@@ -25,6 +26,10 @@ _BUILTIN: dict[str, Callable[..., Any]] = {
     "complex": complex,
     "round": round,
     "reversed": reversed,
+    "bytes": bytes,
+    "trunc": math.trunc,
+    "floor": math.floor,
+    "ceil": math.ceil,
 }
 
 
@@ -42,6 +47,8 @@ DO: dict[str, Callable[..., Any]] = {
     **{name: _of_operator(name) for name in (*_COMPARISONS, *_BINARY, *_UNARY)},
     **{f"r{name}": _reflected(_of_operator(name)) for name in _BINARY},
     **{f"i{name}": _of_operator(f"i{name}") for name in _BINARY},
+    "divmod": divmod,
+    "rdivmod": lambda subject, other: divmod(other, subject),
     "contains": operator.contains,
     "setitem": operator.setitem,
     "delitem": operator.delitem,
@@ -51,7 +58,16 @@ DO: dict[str, Callable[..., Any]] = {
     "delete": delattr,
     "call": lambda subject, *arguments, **keywords: subject(*arguments, **keywords),
 }
-DECIDING = frozenset({*_COMPARISONS, *_BINARY, *(f"r{name}" for name in _BINARY), *(f"i{name}" for name in _BINARY)})
+DECIDING = frozenset(
+    {
+        "divmod",
+        "rdivmod",
+        *_COMPARISONS,
+        *_BINARY,
+        *(f"r{name}" for name in _BINARY),
+        *(f"i{name}" for name in _BINARY),
+    }
+)
 METHODS: dict[str, str] = {
     **{f"__{name}__": name for name in DO if name not in ("get", "set", "delete", "item", "call", "contains")},
     "__getitem__": "item",

@@ -30,7 +30,7 @@ PACKAGES = {
 
 _SHOWN = 200  # characters of an assertion in a detail
 _STDLIB = frozenset(getattr(sys, "stdlib_module_names", ())) - {"antigravity", "this"}
-_ASSERTS = re.compile(r"_*(assert|expect|raises|fail|verify)", re.IGNORECASE)
+_ASSERTS = re.compile(r"_*(assert|expect|raises|warns|fail|verify)", re.IGNORECASE)
 _LEAVES = frozenset({ast.Constant, ast.Load, ast.Store, ast.Del})
 _NAMES = (ast.Name, ast.Attribute)
 _RUNNERS = ("unittest.main", "pytest.main")

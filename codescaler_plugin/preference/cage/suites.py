@@ -11,6 +11,7 @@ import re
 import tempfile
 import types
 import unittest
+import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -25,7 +26,7 @@ class Skipped(Exception):  # noqa: N818 - pytest's word
     """A test says that it does not apply."""
 
 
-class UnknownFixture(Exception):  # noqa: N818
+class NotOffered(Exception):  # noqa: N818
     """A test function asks for what is not offered here."""
 
 
@@ -158,6 +159,19 @@ def _import_or_skip(name: str, **_: Any) -> Any:
         raise Skipped(name) from None
 
 
+@contextlib.contextmanager
+def _warns(kinds: Any = Warning, match: str | None = None) -> Iterator[Any]:
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        yield caught
+    if not any(issubclass(one.category, kinds) and re.search(match or "", str(one.message)) for one in caught):
+        raise Failed(f"did not warn {kinds}")
+
+
+def _not_offered(name: str) -> Any:
+    raise NotOffered(f"pytest.{name} is not offered here")
+
+
 def pytest_module() -> types.ModuleType:
     """The stand-in for pytest."""
     module = types.ModuleType("pytest")
@@ -170,6 +184,9 @@ def pytest_module() -> types.ModuleType:
         fail=_fail,
         xfail=_skip,
         importorskip=_import_or_skip,
+        warns=_warns,
+        deprecated_call=lambda match=None: _warns(DeprecationWarning, match),
+        __getattr__=_not_offered,
         param=lambda *values, **_: _Param(values),
         main=lambda *_, **__: 0,
     )
@@ -269,7 +286,7 @@ def _made(name: str, fixtures: dict[str, Any], made: dict[str, Any], stack: cont
         made[name] = stack.enter_context(_OFFERED[name]())
         return made[name]
     if name not in fixtures:
-        raise UnknownFixture(f"the fixture {name!r} is not offered here")
+        raise NotOffered(f"the fixture {name!r} is not offered here")
     code = fixtures[name].__code__
     found = fixtures[name](
         **{one: _made(one, fixtures, made, stack) for one in code.co_varnames[: code.co_argcount] if one != "self"}
