@@ -53,7 +53,7 @@ class Comparison(StrEnum):
     `exact`: text equal up to white space at the ends of lines and of the text; values equal as JSON has them.
     `tokens`: text divided at white space; tokens that are whole numbers equal, other numbers within 1e-5, words equal
         but for case (CodeContests). Of values, their numbers within 1e-5. The default.
-    `decimal_lines`: text line by line, exact but for lines that are numbers, which are equal as decimals (LiveCodeBench).
+    `decimal_lines`: text line by line, exact but for lines of numbers, which are equal as decimals (LiveCodeBench).
     `allclose`: numbers within 1e-8 + 1e-5 * |expected|, all else as `exact` (APPS, EvalPlus' tolerance).
     `set`: as `exact`, the order and the number of times of a list's items aside (EvalPlus, where it does so).
     `checker`: the problem's own checker program decides (CodeForces).
@@ -154,7 +154,7 @@ class Verdict:
     Attributes:
         passed: all tests passed.
         detail: the first failure, empty if all passed.
-        fault: why there is no verdict; then `passed` is False and the program is not known to be wrong. None: there is.
+        fault: why there is no verdict; then `passed` is False, and the program is not known to be wrong. Else None.
         comparison: of results, see `Comparison`; empty for scripts, which compare by themselves.
         in_process: graded in the candidate's own process, which a hostile program can deceive.
         tests_passed: how many passed; counting ends where the candidate breaks off.

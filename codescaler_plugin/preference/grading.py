@@ -14,8 +14,8 @@ from typing import Any
 from codescaler_plugin.errors import SandboxError
 from codescaler_plugin.preference.cage import wire
 from codescaler_plugin.preference.cage.comparison import same_text, trimmed
-from codescaler_plugin.preference.cage.counting import SHOWN, Count
-from codescaler_plugin.records import CallTest, Comparison, Fault, Problem, ScriptTest, StdioTest, Verdict
+from codescaler_plugin.preference.cage.counting import Count
+from codescaler_plugin.records import CallTest, Fault, Problem, ScriptTest, StdioTest, Verdict
 
 TIMEOUT = 3.0
 MEMORY_MB = 1024
@@ -24,6 +24,7 @@ AGAIN = frozenset({Fault.TIMEOUT, Fault.KILLED})
 GRADER_GONE = "the grading process has gone"
 
 _WALL, _WALL_ALONE = 4.0, 20.0  # wall seconds for a CPU second of the limit; the second suits a load of 16 on one core
+_SPENT = 0.5  # share of its limit that a program has surely used: the kernel counts by ticks, and a busy machine shifts them
 _IDLE = 0.01  # share of its wall time: a program below it waited for nothing that a busy machine holds back
 _GRADER_SECONDS = 5.0  # of CPU time, to read and compare results
 _SHOWN = 300  # characters of a detail
@@ -212,7 +213,7 @@ def ended(error: str, code: int | None, cpu: float, allowed: Allowed) -> tuple[s
         cpu: seconds that it used.
         allowed: its bounds.
     """
-    is_spent = cpu >= allowed.cpu or code == -signal.SIGXCPU
+    is_spent = cpu >= _SPENT * (allowed.cpu if code != signal.SIGXCPU else allowed.call_cpu or allowed.cpu)
     if error == "Killed" and code == -signal.SIGKILL:
         return ("Timeout", "") if is_spent else ("Killed", Fault.KILLED)
     if error == "Killed":

@@ -12,14 +12,32 @@ import secrets
 import time
 import zipfile
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from codescaler_plugin.errors import ConfigError, SandboxError, ScorerError
 from codescaler_plugin.preference.cage import guest
-from codescaler_plugin.preference.counting import TestCount, count_calls, packed, trimmed
-from codescaler_plugin.preference.sandbox import MEMORY_MB, TIMEOUT, Job, Ticker, judge_all
-from codescaler_plugin.records import CallTest, Problem, ScriptTest, StdioTest, Verdict
+from codescaler_plugin.preference.cage.counting import Count, error_of
+from codescaler_plugin.preference.grading import (
+    MEMORY_MB,
+    TIMEOUT,
+    Allowed,
+    Limits,
+    Report,
+    call_job,
+    call_messages,
+    checked_report,
+    checker_job,
+    ended,
+    nothing,
+    script_job,
+    take_output,
+    told_apart,
+    verdict_of,
+)
+from codescaler_plugin.preference.sandbox import Job, Ticker, grade_frames, judge_all
+from codescaler_plugin.records import CallTest, Comparison, Fault, Problem, ScriptTest, StdioTest, Verdict
 from codescaler_plugin.scoring.http_pool import HttpPool
 
 WORKERS = 16  # requests at a time; a server of its own queues the rest
@@ -30,6 +48,7 @@ _QUEUE_SECONDS = 300.0
 _ATTEMPTS = 3
 _BACK_OFF = 0.5  # seconds; doubles
 _SHOWN = 300  # characters of what a service says
+_PARTS = 100_000  # of an outcome: its lists, objects and their items
 _START = """import sys
 sys.path.insert(0, "cage.zip")
 from cage.guest import main
@@ -50,7 +69,7 @@ class RemoteSandbox:
 
     Args:
         urls: `http://host:port`, several divided by commas.
-        timeout: wall seconds of a candidate over all its calls; of a program (StdioTest), per run.
+        timeout: CPU seconds of a candidate over all its calls; of a program (StdioTest), per run.
         memory_mb: address space of each process of a candidate, in MiB.
         workers: requests at a time.
         seed: of the hash of strings and of `random` in candidates.
@@ -72,7 +91,7 @@ class RemoteSandbox:
         if not 0 < timeout <= _RUN_SECONDS:
             raise ConfigError(f"timeout is {timeout!r}: expected seconds above 0, at most {_RUN_SECONDS:.0f}")
         self._pool = HttpPool(urls, read_seconds=_RUN_SECONDS + _START_SECONDS + _QUEUE_SECONDS)
-        self._limits = {"timeout": timeout, "memory_mb": memory_mb, "seed": seed}
+        self._limits = Limits(timeout, memory_mb, seed)
         self._workers = workers
         self._cage = _zipped()
         for code, problem in _PROBES:
@@ -93,19 +112,19 @@ class RemoteSandbox:
         """
         return judge_all(self._judge, jobs, workers=self._workers, progress=progress)
 
-    def _judge(self, job: Job) -> Verdict:
+    def _judge(self, job: Job, is_alone: bool) -> Verdict:
         code, problem = job
         try:
-            return self._verdict(code, problem)
+            return self._verdict(code, problem, replace(self._limits, is_alone=is_alone))
         except _FaultError as fault:
             self._probe(*_PROBES[0])
-            return Verdict(passed=False, detail=f"ServiceError: {fault}", tests_total=len(problem.tests))
+            return verdict_of(nothing(problem, f"ServiceError: {fault}", Fault.KILLED), problem, 0.0)
 
     def _probe(self, code: str, problem: Problem) -> None:
         """Raise if the service does not judge a right program right."""
         said: list[str] = []
         try:
-            verdict = self._verdict(code, problem, said)
+            verdict = self._verdict(code, problem, self._limits, said)
         except _FaultError as fault:
             raise SandboxError(f"{self._where} runs no program: SandboxError: {fault}") from fault
         if not verdict.passed:
@@ -118,37 +137,76 @@ class RemoteSandbox:
     def _where(self) -> str:
         return ", ".join(self._pool.urls)
 
-    def _verdict(self, code: str, problem: Problem, said: list[str] | None = None) -> Verdict:
-        count, total = TestCount(), len(problem.tests)
-        calls = [test for test in problem.tests if isinstance(test, CallTest)]
-        programs = [test for test in problem.tests if isinstance(test, StdioTest)]
-        if calls:
-            requests, expected = packed(problem, calls)
-            came = self._outcome("calls", code, problem, {"requests": requests}, said)
-            count = count_calls(came.get("replies", []), expected)
-        elif programs:
-            came = self._outcome("programs", code, problem, {"stdins": [test.stdin for test in programs]}, said)
-            for run, test in zip(came.get("runs", []), programs, strict=False):  # it ends at a timeout
-                count.take(run["error"], trimmed(run["output"]), trimmed(test.stdout))
+    def _verdict(self, code: str, problem: Problem, limits: Limits, said: list[str] | None = None) -> Verdict:
+        allowed = limits.of(problem)
+        in_process = False
+        if isinstance(problem.tests[0], CallTest):
+            report, seconds = self._calls(code, problem, allowed, said)
+        elif isinstance(problem.tests[0], StdioTest):
+            report, seconds = self._programs(code, problem, allowed, said)
         else:
-            sources = [test.source for test in problem.tests if isinstance(test, ScriptTest)]
-            came = self._outcome("scripts", code, problem, {"tests": sources}, said)
-            count.passed, total = int(came.get("passed", 0)), max(total, int(came.get("total", 0)))
-            count.detail = str(came.get("detail", ""))
-        if "over" in came:
-            count.fail(came["over"])
-        passed = count.passed == total and not count.detail
-        return Verdict(passed, count.detail, count.passed, total, came["seconds"])
+            report, seconds = self._scripts(code, problem, allowed, said)
+            if in_process := bool(report["beyond"]):
+                report, seconds = self._scripts(code, problem, allowed, said, role="in_process")
+        return verdict_of(report, problem, seconds, in_process=in_process)
 
-    def _outcome(
-        self, role: str, code: str, problem: Problem, tests: dict[str, Any], said: list[str] | None
-    ) -> dict[str, Any]:
+    def _calls(self, code: str, problem: Problem, allowed: Allowed, said: list[str] | None) -> tuple[Report, float]:
+        messages = call_messages(problem)
+        job = call_job(code, problem, allowed)
+        came = self._outcome("calls", {**job, "requests": [one["request"] for one in messages]}, allowed, said)
+        if "over" in came:
+            return nothing(problem, came["over"]), came["seconds"]
+        job = {"rule": job["rule"], "total": job["total"], "end": came["end"], "frames": len(came["frames"])}
+        report = grade_frames(
+            [job, *(one["accepted"] for one in messages)],
+            [base64.b64decode(frame) for frame in came["frames"]],
+            problem,
+            allowed,
+        )
+        return told_apart(report, [came["code"]], came["cpu"], allowed), came["seconds"]
+
+    def _scripts(
+        self, code: str, problem: Problem, allowed: Allowed, said: list[str] | None, role: str = "scripts"
+    ) -> tuple[Report, float]:
+        came = self._outcome(role, script_job(code, problem, allowed), allowed, said)
+        if "over" in came:
+            return nothing(problem, came["over"]), came["seconds"]
+        report = checked_report(came["report"])
+        return told_apart(report, [came["code"]], came["cpu"], allowed), came["seconds"]
+
+    def _programs(self, code: str, problem: Problem, allowed: Allowed, said: list[str] | None) -> tuple[Report, float]:
+        tests = [test for test in problem.tests if isinstance(test, StdioTest)]
+        count = Count(len(tests))
+        job = {"code": code, "preamble": problem.preamble, "stdins": [test.stdin for test in tests]}
+        came = self._outcome("programs", job, allowed, said)
+        if "over" in came:
+            return nothing(problem, came["over"]), came["seconds"]
+        for run, test in zip(came["runs"], tests, strict=False):  # it ends at a timeout
+            error, fault = _ending(run, allowed)
+            output, checked = base64.b64decode(run["output"]).decode("utf-8", "replace"), None
+            if not error and problem.comparison is Comparison.CHECKER:
+                error, fault, checked = self._checked(problem, test, output, allowed)
+            if error:
+                count.take_error(error, fault)
+            else:
+                take_output(count, output, test, problem, checked)
+        return count.report(), came["seconds"]
+
+    def _checked(self, problem: Problem, test: StdioTest, output: str, allowed: Allowed) -> tuple[str, str, str]:
+        """The error, the fault, and what the problem's checker prints of an output."""
+        program, given = checker_job(problem, test, output)
+        job = {"code": program, "preamble": "", "stdins": [given]}
+        came = self._outcome("programs", job, allowed.of_grader(), None)
+        error = came.get("over") or _ending(came["runs"][0], allowed.of_grader())[0]
+        if error:  # that it breaks says nothing of the candidate
+            return f"TestError: {error} in the checker", Fault.TEST_ERROR, ""
+        return "", "", base64.b64decode(came["runs"][0]["output"]).decode("utf-8", "replace")
+
+    def _outcome(self, role: str, job: dict[str, Any], allowed: Allowed, said: list[str] | None) -> dict[str, Any]:
         """What `cage.guest` found; `over` says why there is nothing."""
-        job = {"code": code, "preamble": problem.preamble, "entry_point": problem.entry_point, **tests}
         text, token = json.dumps(job), secrets.token_hex(guest.TOKEN_BYTES // 2)
-        runs = len(problem.tests) if role == "programs" else 1
-        seconds = min(self._limits["timeout"] * runs, _RUN_SECONDS) + _START_SECONDS
-        settings = {**self._limits, "role": role, "size": len(text)}
+        seconds = min(allowed.wall * len(job.get("stdins", [0])), _RUN_SECONDS) + _START_SECONDS
+        settings = {**allowed.request(), "wall": allowed.wall, "role": role, "size": len(text)}
         body = {
             "language": "python",
             "code": _START.format(settings=settings),
@@ -162,13 +220,16 @@ class RemoteSandbox:
         if said is not None:
             said.append(str(run.get("stderr") or ""))
         over = "Timeout" if run.get("status") == "TimeLimitExceeded" else "Killed"
-        nothing = {"over": over, "seconds": round(float(run.get("execution_time") or 0.0), 4)}
+        nothing_came = {"over": over, "seconds": round(float(run.get("execution_time") or 0.0), 4)}
         try:
-            outcome = json.loads(base64.b64decode(answer["files"][guest.OUTCOME]))
+            data = base64.b64decode(answer["files"][guest.OUTCOME])
+            if data.count(b",") + data.count(b"[") + data.count(b"{") > _PARTS + 10 * len(job.get("requests", ())):
+                return nothing_came  # not the guest's: what a candidate wrote could cost more memory than it sent
+            outcome = json.loads(data)
         except (KeyError, TypeError, ValueError, RecursionError):
-            return nothing
+            return nothing_came
         if not isinstance(outcome, dict) or outcome.get("token") != token:
-            return nothing
+            return nothing_came
         return outcome
 
     def _answer(self, body: dict[str, Any]) -> dict[str, Any]:
@@ -187,6 +248,20 @@ class RemoteSandbox:
             if answer["status"] != "SandboxError":
                 return dict(answer)
         raise _FaultError(str(answer.get("message"))[:_SHOWN])
+
+
+def _ending(run: dict[str, Any], allowed: Allowed) -> tuple[str, str]:
+    """The error and the fault of a program's run."""
+    if run["is_long"]:
+        return "OutputTooLarge", ""
+    if run["code"] is None:
+        return ended("Timeout", None, run["cpu"], allowed)
+    if run["code"] == 0:
+        return "", ""
+    error, fault = ended("Killed", run["code"], run["cpu"], allowed)
+    if error != "Killed" or run["code"] < 0:
+        return error, fault
+    return error_of(run) if run["error"] or run["missing"] else (f"exit code {run['code']}", "")
 
 
 class _FaultError(Exception):

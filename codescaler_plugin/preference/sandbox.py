@@ -67,9 +67,14 @@ CAGES = ("bubblewrap", "namespaces", "limits")
 
 _OUTPUT_BYTES = 16 << 20  # of a program
 _REPORT_BYTES = 64 << 10
+_WAIT = 30.0  # seconds for a process of ours to answer
 _GRACE = 1.0  # seconds for a process to end by itself, and beyond its limit before a grader is given up
 _FOLDER = Path(__file__).with_name("cage")
 _START = "import sys; sys.path.insert(0, sys.argv[2]); from cage.zygote import main; del sys.path[0]; main()"
+_GRADE = (
+    "import sys; sys.path.insert(0, sys.argv[1]); from cage.call_tests import grade_frames; "
+    "grade_frames(float(sys.argv[2]), int(sys.argv[3]))"
+)
 _ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
 _MISSING = {
     "network": "network not isolated: the code can connect to other machines",
@@ -270,6 +275,32 @@ def usable_cores() -> int:
     return max(1, cores)
 
 
+def grade_frames(messages: Sequence[Any], frames: Sequence[bytes], problem: Problem, allowed: Allowed) -> Report:
+    """The report on replies that came from another machine; they are read and compared in a process of its own."""
+    bounds = map(str, (allowed.of_grader().cpu, allowed.of_grader().memory_mb))
+    ours, theirs = socket.socketpair()
+    with ours:
+        with theirs:
+            process = subprocess.Popen(
+                [os.path.realpath(sys.executable), "-I", "-S", "-c", _GRADE, str(_FOLDER.parent), *bounds],
+                stdin=theirs.fileno(),
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+            )
+        try:
+            with contextlib.suppress(ConnectionError):  # it has reported before it read all
+                for message in messages:
+                    wire.send(ours, message)
+                for frame in frames:
+                    wire.send_bytes(ours, frame)
+            return checked_report(wire.receive(ours, time.monotonic() + _WAIT, _REPORT_BYTES))
+        except (EOFError, TimeoutError, wire.WireError):
+            return nothing(problem, "UnreadableResult", Fault.UNREADABLE_RESULT)
+        finally:
+            process.kill()
+            process.wait()
+
+
 _said: set[str] = set()
 
 
@@ -319,7 +350,7 @@ class _Slot:
                 start_new_session=True,
             )
         try:
-            answer = wire.receive(self._control, time.monotonic() + 30)
+            answer = wire.receive(self._control, time.monotonic() + _WAIT)
         except (EOFError, TimeoutError, wire.WireError) as error:
             self.close()
             raise SandboxError(f"its process does not start: {self._last_words or repr(error)}") from error
@@ -497,25 +528,22 @@ class _Slot:
                 error = "Killed"
             grace = 0.0 if error in ("Timeout", "OutputTooLarge") else max(_GRACE, deadline - time.monotonic())
             codes, cpu = self._stop(grace)
-            if not error and codes[0] is None:
-                error = "Timeout"
-            elif codes[0] and not error:
-                error = "Killed" if codes[0] < 0 else f"exit code {codes[0]}"
             fault = ""
-            if error.startswith("exit code"):
-                try:
-                    error, fault = error_of(wire.receive(ours, time.monotonic() + _GRACE, _REPORT_BYTES))
-                except (EOFError, OSError, wire.WireError, TypeError, KeyError, AttributeError):
-                    pass  # it ended itself; the code says how
-            else:
-                error, fault = ended(error, codes[0], cpu[0], allowed)
+            if error or codes[0] is None:
+                error, fault = ended(error or "Timeout", codes[0], cpu[0], allowed)
+            elif codes[0]:
+                error, fault = ended("Killed", codes[0], cpu[0], allowed)
+                if error == "Killed" and codes[0] > 0:
+                    error, fault = f"exit code {codes[0]}", ""
+                    with contextlib.suppress(EOFError, OSError, wire.WireError, AttributeError):  # it exited by itself
+                        error, fault = error_of(wire.receive(ours, time.monotonic() + _GRACE, _REPORT_BYTES))
         return error, fault, text
 
     def _child(self, role: str, allowed: Allowed, *ends: Any) -> None:
         request = json.dumps({"do": "start", "role": role, **allowed.request()}).encode()
         try:
             socket.send_fds(self._control, [request], [end.fileno() for end in ends])
-            answer = wire.receive(self._control, time.monotonic() + 30)
+            answer = wire.receive(self._control, time.monotonic() + _WAIT)
         finally:
             for end in ends:
                 if isinstance(end, socket.socket):
@@ -525,9 +553,9 @@ class _Slot:
 
     def _stop(self, grace: float) -> tuple[list[int | None], list[float]]:
         """The children's exit codes (None: it had to be killed) and their CPU seconds."""
-        self._control.settimeout(30)
+        self._control.settimeout(_WAIT)
         self._control.sendall(json.dumps({"do": "stop", "grace": grace}).encode())
-        answer = wire.receive(self._control, time.monotonic() + grace + 30)
+        answer = wire.receive(self._control, time.monotonic() + grace + _WAIT)
         return answer["codes"], answer["cpu"]
 
 

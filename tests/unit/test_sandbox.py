@@ -205,8 +205,14 @@ def test_endless_candidate_times_out_within_the_limit(body: str) -> None:
 
 
 def test_timeout_is_for_all_tests_together() -> None:
+    code = "import time\ndef solve(n):\n    end = time.process_time() + 0.5\n    while time.process_time() < end:\n        pass\n    return 4\n"
+    assert verdict(code, *[(3, 4)] * 5, timeout=0.8) == (False, "Timeout")
+    assert verdict(code, (3, 4), timeout=0.8) == PASSED
+
+
+def test_a_program_that_sleeps_has_more_wall_time_than_cpu_time() -> None:
     code = "import time\ndef solve(n):\n    time.sleep(0.3)\n    return 4\n"
-    assert verdict(code, *[(3, 4)] * 5, timeout=0.8)[1] == "Timeout"
+    assert verdict(code, *[(3, 4)] * 5, timeout=0.8) == PASSED
 
 
 def test_memory_beyond_the_limit_fails_and_below_it_passes() -> None:
@@ -876,7 +882,7 @@ def test_pool_survives_the_death_of_its_processes() -> None:
                 one.kill()
         pool._slots[0]._process.wait()
         first, second = pool.run([(HONEST, calls()), (HONEST, calls())])
-    assert result(first) == (False, "Killed")
+    assert result(first) == PASSED  # it was no fault of its own
     assert result(second) == PASSED
 
 

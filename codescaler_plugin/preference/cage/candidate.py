@@ -11,7 +11,7 @@ import types
 from collections.abc import Callable
 from typing import Any
 
-from . import operations, wire
+from . import namespaces, wire
 
 Namespace = dict[str, Any]
 
@@ -21,6 +21,7 @@ _MESSAGE = 10_000  # characters of an exception's text
 def serve_calls(channel: socket.socket) -> None:
     """Load the code of the first message, then answer calls until the other side goes."""
     job = wire.receive(channel)
+    namespaces.allow_cpu(job["cpu"])
     module = types.ModuleType("candidate")
     sys.modules["candidate"] = module
     answer = _load(job, module.__dict__)
@@ -30,6 +31,7 @@ def serve_calls(channel: socket.socket) -> None:
     service = _Service(module.__dict__)
     while True:
         message = wire.receive(channel)
+        namespaces.allow_cpu(message.get("cpu", 0))
         try:
             reply = service.answer(message)
         except BaseException as error:  # SystemExit and KeyboardInterrupt too: what a candidate raises is its verdict

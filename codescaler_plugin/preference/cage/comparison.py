@@ -22,7 +22,9 @@ def same_text(output: str, wanted: str, rule: str) -> bool:
     if rule in ("tokens", "allclose"):
         expected = wanted.split()
         found = output.split(None, len(expected))  # no more: an output may be far longer than what is expected
-        return len(found) == len(expected) and all(_same_token(*pair, rule) for pair in zip(found, expected))
+        return len(found) == len(expected) and all(
+            _same_token(one, other, rule) for one, other in zip(found, expected, strict=True)
+        )
     lines, expected = trimmed(output).split("\n"), trimmed(wanted).split("\n")
     if rule == "set":
         return set(lines) == set(expected)
@@ -72,7 +74,7 @@ def _same_decimals(line: str, wanted: str) -> bool:
     if len(found) != len(expected):
         return False
     try:
-        return all(decimal.Decimal(one) == decimal.Decimal(other) for one, other in zip(found, expected))
+        return all(decimal.Decimal(one) == decimal.Decimal(other) for one, other in zip(found, expected, strict=True))
     except decimal.InvalidOperation:  # no number; or a signalling NaN
         return False
 
@@ -83,7 +85,7 @@ def _same(result: Any, wanted: Any, rule: str) -> bool:
             return False
         if rule == "set":
             return _as_set(result) == _as_set(wanted)
-        return len(result) == len(wanted) and all(_same(*pair, rule) for pair in zip(result, wanted))
+        return len(result) == len(wanted) and all(map(_same, result, wanted, [rule] * len(wanted)))
     if isinstance(wanted, dict):
         if not isinstance(result, dict) or len(result) != len(wanted):
             return False

@@ -4,6 +4,7 @@ As in the sandbox, the code runs in a process of its own, which holds no test. T
 outcome goes into a file behind a token that is read last, so that nobody who ran before can have written it.
 """
 
+import base64
 import contextlib
 import json
 import os
@@ -17,12 +18,14 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from . import calls, candidate, judge, namespaces, wire
+from . import call_tests, candidate, in_process, judge, namespaces, wire
 
 OUTCOME = "outcome.json"
 OUTPUT_BYTES = 16 << 20  # of a program
 TOKEN_BYTES = 32
-_REPLIES_BYTES = 64 << 20  # of all calls of a candidate
+REPORT_BYTES = 64 << 10
+_FRAMES_BYTES = 64 << 20  # of all calls of a candidate
+_GRACE = 1.0  # seconds for a process to end by itself
 _WARM = "encodings.idna encodings.latin_1 encodings.ascii"
 
 
@@ -30,7 +33,8 @@ def main(settings: dict[str, Any]) -> None:
     """Read a job, judge, and write the outcome.
 
     Args:
-        settings: role (`calls`, `scripts`, `programs`), seed, timeout in seconds, memory_mb, size of the job in bytes.
+        settings: role (`calls`, `scripts`, `in_process`, `programs`), `seed`, `cpu` seconds, `memory_mb`, `wall`
+            seconds, size of the job in bytes.
     """
     seed = str(settings["seed"])
     if os.environ.get("PYTHONHASHSEED") != seed:  # it counts from an interpreter's start
@@ -41,7 +45,7 @@ def main(settings: dict[str, Any]) -> None:
     namespaces.hide_memory()
     namespaces.adopt_orphans()
     start = time.monotonic()
-    judged = {"calls": _calls, "scripts": _scripts, "programs": _programs}[settings["role"]](settings)
+    judged = {"calls": _calls, "programs": _programs}.get(settings["role"], _scripts)(settings)
     judged["seconds"] = round(time.monotonic() - start, 4)
     judged["token"] = _read(TOKEN_BYTES).decode("ascii")
     with open(outcome, "w") as file:
@@ -49,56 +53,89 @@ def main(settings: dict[str, Any]) -> None:
 
 
 def _calls(settings: dict[str, Any]) -> dict[str, Any]:
+    """What the candidate sends, for the other machine to read and to compare; a dict says why no more came."""
     with _Child(settings, candidate.serve_calls) as child:
         job = _job(settings)
-        came, size = [], 0
-        for reply in calls.replies(
-            child.channel, job["code"], job["preamble"], job["entry_point"], job["requests"], settings["timeout"]
-        ):
-            size += len(json.dumps(reply))
-            came.append(reply if size <= _REPLIES_BYTES else {"error": "ResultTooLarge"})
-    return {"replies": came}
+        came, size, end = [], 0, {}
+        for frame in call_tests.frames(job, job["requests"], child.channel):
+            if isinstance(frame, dict):
+                end = frame
+            elif (size := size + len(frame)) > _FRAMES_BYTES:
+                end = {"over": "ResultTooLarge", "fault": "unreadable_result"}
+                break
+            else:
+                came.append(base64.b64encode(frame).decode("ascii"))
+        code = child.wait(time.monotonic() + _GRACE) if end.get("over") == "Killed" else None
+    return {"frames": came, "end": end, "code": code, "cpu": child.cpu}
 
 
 def _scripts(settings: dict[str, Any]) -> dict[str, Any]:
-    with _Child(settings, candidate.serve_calls) as child:
-        return judge.judged({**_job(settings), "timeout": settings["timeout"]}, child.channel)
+    is_apart = settings["role"] == "scripts"
+    with _Child(settings, candidate.serve_calls if is_apart else _serve_tests) as child:
+        job = _job(settings)
+        report = judge.judged(job, child.channel) if is_apart else _received(child.channel, job)
+        is_over = isinstance(report, dict) and report.get("detail") == "Killed"
+        code = child.wait(time.monotonic() + _GRACE) if is_over else None
+    return {"report": report, "code": code, "cpu": child.cpu}
+
+
+def _serve_tests(channel: socket.socket) -> None:
+    wire.send(channel, in_process.judged(wire.receive(channel)))
+
+
+def _received(channel: socket.socket, job: dict[str, Any]) -> Any:
+    """The report of a process that runs the candidate too, so it may be anything."""
+    wire.send(channel, job)
+    report = {"passed": 0, "total": len(job["tests"]), "detail": "", "fault": "", "beyond": ""}
+    try:
+        return wire.receive(channel, time.monotonic() + job["timeout"], REPORT_BYTES)
+    except TimeoutError:
+        return {**report, "detail": "Timeout"}
+    except (EOFError, wire.WireError):
+        return {**report, "detail": "Killed"}
 
 
 def _programs(settings: dict[str, Any]) -> dict[str, Any]:
     job = _job(settings)
-    runs: list[dict[str, str]] = []
+    runs: list[dict[str, Any]] = []
     for stdin in job["stdins"]:
-        error, output = _program(settings, job, stdin)
-        runs.append({"error": error, "output": output})
-        if error in ("Timeout", "SyntaxError"):
+        runs.append(_program(settings, job, stdin))
+        if runs[-1]["code"] in (None, signal.SIGXCPU) or runs[-1]["error"] == "SyntaxError":
             break
     return {"runs": runs}
 
 
-def _program(settings: dict[str, Any], job: dict[str, Any], stdin: str) -> tuple[str, str]:
+def _program(settings: dict[str, Any], job: dict[str, Any], stdin: str) -> dict[str, Any]:
+    """One run: `output` as base64, `code`, `cpu`, what it raised, whether its output `is_long`."""
+    told: dict[str, Any] = {}
     with tempfile.TemporaryFile() as given, tempfile.TemporaryFile() as output:
         given.write(stdin.encode("utf-8", "surrogateescape"))
         given.seek(0)
-        deadline = time.monotonic() + settings["timeout"]
 
         def run(channel: socket.socket) -> int:
             return candidate.run_program(wire.receive(channel), lambda error: wire.send(channel, error))
 
         with _Child(settings, run, given.fileno(), output.fileno()) as child:
             wire.send(child.channel, {"code": job["code"], "preamble": job["preamble"]})
-            code = child.wait(deadline)
-            error = "Timeout" if code is None else ""
+            code = child.wait(time.monotonic() + settings["wall"])
             if code:
                 try:
-                    error = str(wire.receive(child.channel, time.monotonic() + 1)["error"])
-                except (EOFError, OSError, wire.WireError, TypeError, KeyError):
-                    error = "Killed" if code < 0 else f"exit code {code}"
+                    told = wire.receive(child.channel, time.monotonic() + _GRACE, REPORT_BYTES)
+                except (EOFError, OSError, wire.WireError):
+                    told = {}
         size = os.fstat(output.fileno()).st_size
-        if size >= OUTPUT_BYTES:
-            error = "OutputTooLarge"
         output.seek(0)
-        return error, output.read(OUTPUT_BYTES).decode("utf-8", "replace") if not error else ""
+        text = output.read(OUTPUT_BYTES)
+    told = told if isinstance(told, dict) else {}
+    is_right = code == 0 and size < OUTPUT_BYTES
+    return {
+        "output": base64.b64encode(text).decode("ascii") if is_right else "",
+        "code": code,
+        "cpu": child.cpu,
+        "error": str(told.get("error", ""))[:REPORT_BYTES],
+        "missing": str(told.get("missing", ""))[:REPORT_BYTES],
+        "is_long": size >= OUTPUT_BYTES,
+    }
 
 
 class _Child:
@@ -109,6 +146,7 @@ class _Child:
         self.channel, theirs = socket.socketpair()
         self.pid = os.fork()
         self.reaped = False
+        self.cpu = 0.0
         if self.pid == 0:
             code = 1
             try:
@@ -127,9 +165,10 @@ class _Child:
     def wait(self, deadline: float) -> int | None:
         """The exit code, negative for a signal; None at the deadline."""
         while time.monotonic() < deadline:
-            pid, status = os.waitpid(self.pid, os.WNOHANG)
+            pid, status, usage = os.wait4(self.pid, os.WNOHANG)
             if pid:
                 self.reaped = True
+                self.cpu = usage.ru_utime + usage.ru_stime
                 return os.waitstatus_to_exitcode(status)
             time.sleep(0.002)
         return None
@@ -140,7 +179,8 @@ class _Child:
         if not self.reaped:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(self.pid, signal.SIGKILL)
-            os.waitpid(self.pid, 0)
+            usage = os.wait4(self.pid, 0)[2]
+            self.cpu = usage.ru_utime + usage.ru_stime
         namespaces.kill_orphans()
         self.channel.close()
         shutil.rmtree(self.folder, ignore_errors=True)
@@ -157,7 +197,7 @@ def _confine(settings: dict[str, Any], folder: str, streams: tuple[int, ...]) ->
             os.chown(folder, uid, uid)
     os.chdir(folder)
     root = os.geteuid() == 0  # else the kernel counts all processes of the service's user together
-    namespaces.limit(settings["timeout"], settings["memory_mb"], OUTPUT_BYTES, namespaces.PROCESSES if root else -1)
+    namespaces.limit(settings["cpu"], settings["memory_mb"], OUTPUT_BYTES, namespaces.PROCESSES if root else -1)
     namespaces.forbid_gains()
     namespaces.drop_privileges(uid)
     namespaces.filter_calls(own_kills_only=True)

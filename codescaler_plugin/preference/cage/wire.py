@@ -63,7 +63,11 @@ def send(channel: socket.socket, message: Any) -> None:
     Raises:
         WireError: it is above `MAX_FRAME` bytes.
     """
-    data = json.dumps(message, separators=(",", ":")).encode("ascii")
+    send_bytes(channel, json.dumps(message, separators=(",", ":")).encode("ascii"))
+
+
+def send_bytes(channel: socket.socket, data: bytes) -> None:
+    """Send one message that is encoded already; see `send`."""
     if len(data) > MAX_FRAME:
         raise WireError("too large")
     channel.sendall(len(data).to_bytes(4, "big") + data)
@@ -77,11 +81,25 @@ def receive(channel: socket.socket, deadline: float | None = None, limit: int = 
         TimeoutError: nothing whole by the deadline (of `time.monotonic`).
         WireError: what came is no message.
     """
+    return decoded(receive_bytes(channel, deadline, limit))
+
+
+def receive_bytes(channel: socket.socket, deadline: float | None = None, limit: int = MAX_FRAME) -> bytes:
+    """The next message as it came, for someone else to decode; see `receive`."""
     size = int.from_bytes(_exactly(channel, 4, deadline), "big")
     if size > limit:
         raise WireError("too large")
+    return _exactly(channel, size, deadline)
+
+
+def decoded(data: bytes) -> Any:
+    """The message of these bytes.
+
+    Raises:
+        WireError: they are none.
+    """
     try:
-        return json.loads(_exactly(channel, size, deadline))
+        return json.loads(data)
     except (ValueError, RecursionError) as error:
         raise WireError("no message") from error
 
