@@ -24,7 +24,7 @@ AGAIN = frozenset({Fault.TIMEOUT, Fault.KILLED})
 GRADER_GONE = "the grading process has gone"
 
 _WALL, _WALL_ALONE = 4.0, 20.0  # wall seconds for a CPU second of the limit; the second suits a load of 16 on one core
-_SPENT = 0.5  # share of its limit that a program has surely used: the kernel counts by ticks, and a busy machine shifts them
+_SPENT = 0.5  # share of its limit that a program surely used: the kernel counts ticks, and a busy machine shifts them
 _IDLE = 0.01  # share of its wall time: a program below it waited for nothing that a busy machine holds back
 _GRADER_SECONDS = 5.0  # of CPU time, to read and compare results
 _SHOWN = 300  # characters of a detail

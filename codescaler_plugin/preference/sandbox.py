@@ -76,6 +76,10 @@ _GRADE = (
     "grade_frames(float(sys.argv[2]), int(sys.argv[3]))"
 )
 _ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
+_QUOTAS = (  # of CPU time and its period, in both versions of Linux' control groups
+    ("/sys/fs/cgroup/cpu.max",),
+    ("/sys/fs/cgroup/cpu/cpu.cfs_quota_us", "/sys/fs/cgroup/cpu/cpu.cfs_period_us"),
+)
 _MISSING = {
     "network": "network not isolated: the code can connect to other machines",
     "hidden files": "files not hidden: the code can read, empty and delete what its user may",
@@ -269,9 +273,11 @@ def judge_all(
 def usable_cores() -> int:
     """Cores that this process may use, by its affinity and by its control group's quota; at least 1."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    with contextlib.suppress(OSError, ValueError):  # no such control group, or no quota
-        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
-        cores = min(cores, math.ceil(int(quota) / int(period)))
+    for files in _QUOTAS:
+        with contextlib.suppress(OSError, ValueError):  # no such control group, or no quota
+            quota, period = " ".join(Path(file).read_text() for file in files).split()
+            if int(quota) > 0:
+                cores = min(cores, math.ceil(int(quota) / int(period)))
     return max(1, cores)
 
 
