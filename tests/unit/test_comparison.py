@@ -9,7 +9,7 @@ from codescaler_plugin.preference.cage.comparison import same_text, same_value
 from codescaler_plugin.preference.sandbox import Sandbox
 from codescaler_plugin.records import CallTest, Comparison, Problem, StdioTest
 
-BIG = str(10**6000)
+BIG = "1" + "0" * 6000
 
 
 @pytest.mark.parametrize("rule", ["exact", "tokens", "decimal_lines", "allclose", "set"])
@@ -41,7 +41,7 @@ def test_every_rule_passes_over_white_space_at_the_ends(output: str, wanted: str
         ("1000001.0", "1000000", {"allclose"}),
         ("1000001.0", "1000000.0", {"tokens", "allclose"}),
         (BIG + "1", BIG + "2", set()),
-        ("1_0", "10", set()),
+        ("1_0", "10", {"decimal_lines"}),
         ("nan", "1.0", set()),
         ("inf", "1e999", set()),
         ("1 2 3", "1 2", set()),

@@ -52,7 +52,7 @@ def _same_token(found: str, wanted: str, rule: str) -> bool:
         return True
     whole, expected = _WHOLE.fullmatch(found), _WHOLE.fullmatch(wanted)
     if whole and expected:  # as text: Python refuses to read whole numbers of over 4300 digits
-        return whole[2] == expected[2] and (whole[1] == "-") == (expected[1] == "-" and expected[2] != "0")
+        return whole[2] == expected[2] and (whole[2] == "0" or (whole[1] == "-") == (expected[1] == "-"))
     if not (_NUMBER.fullmatch(found) and _NUMBER.fullmatch(wanted)):
         return False
     return _close(float(found), float(wanted), rule, is_whole=expected is not None)
