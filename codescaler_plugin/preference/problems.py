@@ -28,7 +28,7 @@ from typing import Any
 
 from codescaler_plugin.data.rows import dumps, loads
 from codescaler_plugin.errors import ConfigError, DataError
-from codescaler_plugin.preference.rollouts import id_of, rows_of
+from codescaler_plugin.preference.rollouts import problem_id_of, rows_of
 from codescaler_plugin.records import CallTest, Problem, ScriptTest, StdioTest
 from codescaler_plugin.text.lines import lines_with_ends
 from codescaler_plugin.text.messages import problem_text
@@ -81,6 +81,11 @@ def read_problems(path: str | Path, format: str = "auto") -> Iterator[Problem]: 
         except (TypeError, ValueError, AttributeError, SyntaxError, RecursionError) as error:
             raise DataError(f"{place}: {error}") from error
         yield problem if problem.id else replace(problem, id=f"{Path(path).name}/{number}")
+
+
+def _id(row: Row) -> str:
+    """The id of a row of problems, whose `id` is the problem's."""
+    return problem_id_of(row) or ("" if row.get("id") is None else str(row["id"]))
 
 
 def _format_of(row: Row) -> str:
@@ -235,7 +240,7 @@ def _codecontests(row: Row) -> Problem:
 def _cure(row: Row) -> Problem:
     pairs = zip(row["test_input"], row["test_output"], strict=True)
     tests = tuple(StdioTest(_lines(given), _lines(wanted)) for given, wanted in pairs)
-    return Problem(id_of(row), row["question"], tests)
+    return Problem(_id(row), row["question"], tests)
 
 
 def _taco(row: Row) -> Problem:
@@ -250,7 +255,7 @@ def _deepcoder(row: Row) -> Problem:
 
 
 def _tests(row: Row, text: str, tests: Any) -> Problem:
-    key = id_of(row)
+    key = _id(row)
     if isinstance(tests, list):
         if tests and isinstance(tests[0], str):
             return Problem(key, text, tuple(ScriptTest(test) for test in tests), _tested(tests, ""))
@@ -311,7 +316,7 @@ def _json(value: Any) -> Any:
 def _pairs(row: Row) -> Problem:
     text = problem_text(row["problem"], is_stated=True)
     tests = tuple(CallTest((argument,), expected) for argument, expected in row["tests"])
-    return Problem(id_of(row), text, tests, row.get("entry_point") or "solve")
+    return Problem(_id(row), text, tests, row.get("entry_point") or "solve")
 
 
 _ADAPTERS: dict[str, Callable[[Row], Problem]] = {

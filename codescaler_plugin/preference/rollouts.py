@@ -30,7 +30,9 @@ FORMATS = ("auto", "trl", "openrlhf", "verl", "recipe", "jsonl")
 
 _PROMPTS = ("problem", "prompt", "question_content", "question", "messages", "input", "instruction", "text")
 _COMPLETIONS = ("completion", "response", "output", "answer", "generation")
-_IDS = ("problem_id", "task_id", "id")
+_IDS = ("problem_id", "task_id", "question_id")
+_NESTED = ("extra_info", "metadata")  # where verl's and others' rows hold what is no column of its own
+_MBPP = re.compile(r"(?:mbpp(?:plus|eval)?[/_-])?0*([0-9]+)(?:\.0+)?")
 _STEPS = ("step", "global_step")
 
 Bad = Callable[[str], None]
@@ -184,15 +186,37 @@ def _rollout(row: Mapping[str, Any], format_: str, file: str, source: str, templ
     return Rollout(
         problem=problem_text(prompt, "prompt", template),
         completion=_text(begun(opening, completion_text(completion, "completion"))),
-        problem_id=id_of(row),
+        problem_id=problem_id_of(row),
         step=_step(row, format_, file),
         source=str(row.get("source") or source),
     )
 
 
-def id_of(row: Mapping[str, Any]) -> str:
-    """What a row of rollouts or problems calls its problem; empty if nothing."""
-    return str(_first(row, _IDS, ""))
+def problem_id_of(row: Mapping[str, Any]) -> str:
+    """The problem that a row names, also inside `extra_info` or `metadata`; empty if none.
+
+    A column `id` is not read: in a row of rollouts it is the rollout's own.
+    """
+    places = [row, *(row[name] for name in _NESTED if isinstance(row.get(name), Mapping))]
+    return next((str(found) for place in places if (found := _first(place, _IDS, "")) != ""), "")
+
+
+def same_id_key(text: str) -> str:
+    """A key that is equal for two ids of one problem: `11`, `Mbpp/11`, `MBPP/11` and `11.0` are all `11`.
+
+    MBPP's rows hold a bare number, which the reader and EvalPlus write behind the data set's name; a column with gaps
+    turns it into a float. Ids of other data sets keep their names and differ from bare numbers; case does not count.
+
+    Args:
+        text: an id, of a problem or of a rollout's problem.
+
+    Example:
+        >>> same_id_key("MBPP/11") == same_id_key("11")
+        True
+    """
+    key = text.strip().casefold()
+    number = _MBPP.fullmatch(key)
+    return number[1] if number else key
 
 
 def _value(row: Mapping[str, Any], names: tuple[str, ...]) -> Any:

@@ -125,13 +125,19 @@ def test_records(tmp_path: Path) -> None:
     assert pairs == Problem("p.jsonl/5", "Add one.", (CallTest((1,), 2), CallTest((2,), 3)), "solve")
 
 
-@pytest.mark.parametrize("name", ["problem_id", "task_id", "id"])
+@pytest.mark.parametrize("name", ["problem_id", "task_id", "question_id"])
 @pytest.mark.parametrize("row", [PAIRS, TACO_STDIN])
 def test_a_problem_and_its_rollouts_are_called_alike(tmp_path: Path, row: dict[str, Any], name: str) -> None:
     bare = {key: value for key, value in row.items() if key not in ("problem_id", "task_id", "id")}
     [problem] = read_problems(write(tmp_path / "p.jsonl", {**bare, name: 0}))
     [rollout] = read_rollouts(write(tmp_path / "r.jsonl", {"problem": "x", "completion": "y", name: 0}))
     assert problem.id == rollout.problem_id == "0"
+
+
+def test_a_problem_may_be_called_by_its_id_but_a_rollout_never(tmp_path: Path) -> None:
+    [problem] = read_problems(write(tmp_path / "p.jsonl", {**PAIRS, "id": "a"}))
+    [rollout] = read_rollouts(write(tmp_path / "r.jsonl", {"problem": "x", "completion": "y", "id": "a"}))
+    assert (problem.id, rollout.problem_id) == ("a", "")
 
 
 def test_a_check_that_is_called_in_the_file_is_not_called_twice(tmp_path: Path) -> None:

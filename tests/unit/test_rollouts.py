@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from codescaler_plugin.errors import ConfigError, DataError
-from codescaler_plugin.preference.rollouts import read_rollouts, rows_of
+from codescaler_plugin.preference.rollouts import read_rollouts, rows_of, same_id_key
 from codescaler_plugin.records import Rollout
 
 CHATML = "<|im_start|>user\n{}<|im_end|>\n<|im_start|>assistant\n"
@@ -203,6 +203,33 @@ def test_an_array_row_that_is_no_object_is_named(tmp_path: Path) -> None:
     (tmp_path / "a.json").write_text("[1]")
     with pytest.raises(DataError, match="row 0: expected an object"):
         list(rows_of(tmp_path / "a.json"))
+
+
+@pytest.mark.parametrize("name", ["extra_info", "metadata"])
+def test_a_problems_id_may_be_nested(tmp_path: Path, name: str) -> None:
+    row = {"problem": "p", "completion": "c", "id": "7", name: {"task_id": 3, "id": 9}}
+    assert [one.problem_id for one in read_rollouts(lines(tmp_path / "a.jsonl", row))] == ["3"]
+    own = {**row, "problem_id": "mine"}
+    assert [one.problem_id for one in read_rollouts(lines(tmp_path / "a.jsonl", own))] == ["mine"]
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "same"),
+    [
+        ("11", "MBPP/11", True),
+        ("Mbpp/11", "MBPP/11", True),
+        ("11.0", "11", True),
+        (" 11 ", "mbppplus_11", True),
+        ("humaneval/3", "HumanEval/3", True),
+        ("HumanEval/11", "MBPP/11", False),
+        ("HumanEval/11", "11", False),
+        ("MBPP/1", "MBPP/11", False),
+        ("1.5", "1", False),
+        ("", "0", False),
+    ],
+)
+def test_ids_that_name_the_same_problem(first: str, second: str, same: bool) -> None:
+    assert (same_id_key(first) == same_id_key(second)) is same
 
 
 _READ = """
