@@ -9,8 +9,8 @@ from codescaler_plugin.preference.formats.sources import (
     before,
     beside,
     called,
-    script,
     function_under_test,
+    script,
     without_imports_of,
 )
 from codescaler_plugin.records import Problem

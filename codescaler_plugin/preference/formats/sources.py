@@ -61,8 +61,8 @@ def defined(source: str) -> list[str]:
 
 
 def beside(solution: str, entry: str, preamble: str = "") -> tuple[str, ...]:
-    """What a solution defines beside the function that is asked for and the preamble; tests may ask for it."""
-    known = {entry.partition(".")[0], *defined(preamble)}
+    """What a solution defines beside the function asked for, the preamble and builtins; tests may ask for it."""
+    known = {entry.partition(".")[0], *defined(preamble), *dir(builtins)}
     return tuple(dict.fromkeys(name for name in defined(solution) if name not in known))
 
 
