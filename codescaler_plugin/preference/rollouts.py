@@ -198,7 +198,8 @@ def problem_id_of(row: Mapping[str, Any]) -> str:
     A column `id` is not read: in a row of rollouts it is the rollout's own.
     """
     places = [row, *(row[name] for name in _NESTED if isinstance(row.get(name), Mapping))]
-    return next((str(found) for place in places if (found := _first(place, _IDS, "")) != ""), "")
+    found = (_first(place, _IDS, "") for place in places)
+    return next((str(one) for one in found if one != "" and one == one), "")  # NaN, a gap of parquet's, is not itself
 
 
 def same_id_key(text: str) -> str:

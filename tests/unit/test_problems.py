@@ -2,6 +2,8 @@ import base64
 import gzip
 import json
 import pickle
+import subprocess
+import sys
 import zlib
 from collections.abc import Callable
 from pathlib import Path
@@ -10,10 +12,13 @@ from typing import Any
 import pytest
 
 from codescaler_plugin.errors import ConfigError, DataError
+from codescaler_plugin.preference.formats.calls import apps_call, json_call
+from codescaler_plugin.preference.formats.columns import seconds
+from codescaler_plugin.preference.formats.sources import without_imports_of
 from codescaler_plugin.preference.problems import FORMATS, read_problems
 from codescaler_plugin.preference.rollouts import read_rollouts
 from codescaler_plugin.preference.sandbox import run_tests
-from codescaler_plugin.records import CallTest, Problem, ScriptTest, StdioTest
+from codescaler_plugin.records import CallTest, Comparison, Problem, ScriptTest, StdioTest
 
 DATA = Path(__file__).parents[3] / "shared" / "data"
 
@@ -214,6 +219,275 @@ def test_hostile_private_tests_are_refused(
 def test_bad_row_is_named(tmp_path: Path, row: dict[str, Any], message: str) -> None:
     with pytest.raises(DataError, match=f"p.jsonl, line 2.*{message}"):
         list(read_problems(write(tmp_path / "p.jsonl", PAIRS, row)))
+
+
+def test_a_bad_row_is_named_and_passed_over(tmp_path: Path) -> None:
+    bad = [
+        {"a": 1},
+        {**PAIRS, "tests": []},
+        {**TACO_STDIN, "input_output": "{"},
+        {**TACO_STDIN, "input_output": ""},
+        {**HUMANEVAL, "test": None},
+        {**HUMANEVAL, "test": "def check(:"},
+        {**MBPP, "test_list": [3]},
+        {**LCB_CALL, "public_test_cases": "", "private_test_cases": "[]"},
+        {"turns": [], "public_test_cases": "[]", "original_json": "{}"},
+        {**TACO_STDIN, "question": [{"role": "system", "content": "x"}]},
+        {**PAIRS, "comparison": "nearly"},
+        {"question": "q", "test": "def test_f():\n    assert f(1)\n", "solution": "x = 1"},
+    ]
+    path = write(tmp_path / "p.jsonl", PAIRS, *bad, PAIRS)
+    path.write_text(path.read_text() + "{\n")
+    messages: list[str] = []
+    problems = list(read_problems(path, on_bad=messages.append))
+    assert [problem.text for problem in problems] == ["Add one.", "Add one."]
+    assert [message.partition(":")[0] for message in messages] == [
+        f"p.jsonl, line {number}" for number in (*range(2, 2 + len(bad)), len(bad) + 3)
+    ]
+    with pytest.raises(DataError, match=r"p\.jsonl, line 2"):
+        list(read_problems(path))
+
+
+@pytest.mark.parametrize("absent", [None, "", "[]", [], float("nan")])
+def test_private_tests_may_be_absent(tmp_path: Path, absent: Any) -> None:
+    [problem] = read_problems(write(tmp_path / "p.jsonl", {**LCB_STDIN, "private_test_cases": absent}))
+    assert problem.tests == (StdioTest("1\n", "2\n"),)
+    contest = {"description": "d", "name": "n", "public_tests": {"input": ["1"], "output": ["2"]}}
+    for row in ({**contest, "private_tests": None if absent == "[]" else absent}, contest):
+        [problem] = read_problems(write(tmp_path / "c.jsonl", row))
+        assert problem.tests == (StdioTest("1", "2"),)
+
+
+def test_rows_of_numpy_arrays_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    numpy = pytest.importorskip("numpy")
+    row = {
+        "question": "Add one.",
+        "difficulty": numpy.float64("nan"),
+        "input_output": {
+            "fn_name": "f",
+            "inputs": numpy.array([numpy.array([[1, 2]]), numpy.array([[3, 4]])]),
+            "outputs": numpy.array([[[2, 3]], [[4, 5]]]),
+        },
+    }
+    monkeypatch.setattr("codescaler_plugin.preference.problems.rows_of", lambda *_, **__: [("f", "row 0", row)])
+    [problem] = read_problems("p")
+    assert problem.tests == (CallTest(([1, 2],), [2, 3], ([[2, 3]],)), CallTest(([3, 4],), [4, 5], ([[4, 5]],)))
+    assert type(problem.tests[0].arguments[0][0]) is int
+
+
+def test_integers_of_any_length_read(tmp_path: Path) -> None:
+    digits = "1" + "0" * 5000
+    row = {"question": "q", "input_output": f'{{"fn_name": "f", "inputs": [[1]], "outputs": [[{digits}]]}}'}
+    [problem] = read_problems(write(tmp_path / "p.jsonl", row))
+    assert problem.tests[0].expected == 10**5000
+
+
+@pytest.mark.parametrize(
+    ("given", "wanted", "test"),
+    [
+        ([1], [2], CallTest((1,), 2, ([2],))),
+        ([1], 2, CallTest((1,), 2)),
+        ([[1, 2]], [[2, 3]], CallTest(([1, 2],), [2, 3], ([[2, 3]],))),
+        ([[1, 2]], [2, 3], CallTest(([1, 2],), [2, 3])),
+        ([[]], [], CallTest(([],), [])),
+        ([[]], [[]], CallTest(([],), [], ([[]],))),
+        ("5", "6", CallTest((5,), 6, ("6",))),
+        ("[1, 2]\n3", "[4]", CallTest(([1, 2], 3), 4, ([4], "[4]"))),
+        ('"ab"\n', '"ba"', CallTest(("ab",), "ba", ('"ba"',))),
+        (["ab"], "ba", CallTest(("ab",), "ba")),
+        ("ab", "ba", CallTest(("ab",), "ba")),
+        ("ab\ncd", ["x"], CallTest(("ab\ncd",), "x", (["x"],))),
+        (5, 6, CallTest((5,), 6)),
+        ([{"1": 2}], [{"3": 4}], CallTest(({1: 2},), {3: 4}, ({"3": 4}, [{"3": 4}]))),
+        ([{"a": 2}], [{"a": 4}], CallTest(({"a": 2},), {"a": 4}, ([{"a": 4}],))),
+        ([{"1": 2}, 3], {"-1": 4}, CallTest(({"1": 2}, 3), {-1: 4}, ({"-1": 4},))),
+        ([{}], [{}], CallTest(({},), {}, ([{}],))),
+        ([1], [None], CallTest((1,), None, ([None],))),
+        ([1], [True], CallTest((1,), True, ([True],))),
+    ],
+)
+def test_calls_are_read_as_the_grader_of_apps_reads_them(given: Any, wanted: Any, test: CallTest) -> None:
+    read = apps_call(given, wanted)
+    assert repr(read) == repr(test)  # 1 == True
+
+
+@pytest.mark.parametrize(
+    ("given", "wanted", "test"),
+    [
+        ("[1, 2]\n3", "[4]", CallTest(([1, 2], 3), [4])),
+        ('"1"', '"2"', CallTest(("1",), "2")),
+        ('""', "0", CallTest(("",), 0)),
+        ("", "0", CallTest((), 0)),
+        ('{"1": 2}', '{"1": 2}', CallTest(({"1": 2},), {"1": 2})),
+        ("1", "yes", CallTest((1,), "yes")),
+        ([1, 2], [3], CallTest((1, 2), [3])),
+    ],
+)
+def test_calls_are_read_as_the_grader_of_livecodebench_reads_them(given: Any, wanted: Any, test: CallTest) -> None:
+    assert json_call(given, wanted) == test
+
+
+CODECONTESTS = {
+    "name": "n",
+    "description": "Add one.",
+    "public_tests": {"input": ["1"], "output": ["2"]},
+    "private_tests": {"input": ["3"], "output": ["4"]},
+    "generated_tests": {"input": ["5"], "output": ["6"]},
+}
+CODEFORCES = {"description": "d", "official_tests": [{"input": "1", "output": "2"}]}
+
+
+@pytest.mark.parametrize(
+    ("row", "comparison", "limit"),
+    [
+        (LCB_STDIN, "decimal_lines", 6),
+        (LCB_CALL, "allclose", 6),
+        (TACO_STDIN, "tokens", 10),
+        (TACO_CALL, "allclose", 10),
+        ({**TACO_STDIN, "time_limit": "3.0 seconds"}, "tokens", 15),
+        ({**TACO_STDIN, "time_limit": "1 second"}, "tokens", 10),
+        ({**TACO_STDIN, "difficulty": "interview"}, "tokens", 4),
+        (DEEPCODER, "tokens", 12),
+        ({"problem": "p", "tests": [{"testtype": "stdin", "input": "1", "output": "2"}]}, "decimal_lines", 12),
+        (VERL, "tokens", 10),
+        (CODECONTESTS, "tokens", None),
+        ({**CODECONTESTS, "time_limit": {"seconds": 1, "nanos": 500_000_000}}, "tokens", 7.5),
+        ({**CODECONTESTS, "time_limit": {"seconds": None, "nanos": None}}, "tokens", None),
+        (CODEFORCES, "tokens", None),
+        ({**CODEFORCES, "time_limit": 2.0, "generated_checker": "print(1)"}, "checker", 10),
+        (PAIRS, "tokens", None),
+        ({**PAIRS, "comparison": "exact"}, "exact", None),
+        (HUMANEVAL, "tokens", None),
+    ],
+)
+def test_comparison_and_limit_are_the_data_sets_own(
+    tmp_path: Path, row: dict[str, Any], comparison: str, limit: float | None
+) -> None:
+    path = write(tmp_path / "p.jsonl", row)
+    [problem] = read_problems(path)
+    assert (problem.comparison, problem.time_limit) == (comparison, limit)
+    assert problem.checker == row.get("generated_checker", "")
+    [strict] = read_problems(path, comparison="exact")
+    assert strict.comparison is Comparison.EXACT
+
+
+def test_a_comparison_that_there_is_not(tmp_path: Path) -> None:
+    path = write(tmp_path / "p.jsonl", PAIRS)
+    with pytest.raises(ConfigError, match="comparison is 'strict': expected one of exact, tokens"):
+        list(read_problems(path, comparison="strict"))
+    with pytest.raises(DataError, match="line 1: comparison is 'checker', and the problem has none"):
+        list(read_problems(path, comparison="checker"))
+
+
+@pytest.mark.parametrize(
+    ("limit", "expected"),
+    [
+        (2, 2.0),
+        ("2.0 seconds", 2.0),
+        ("1 second", 1.0),
+        ("1500 ms", 1.5),
+        ("0.5", 0.5),
+        ({"seconds": 3, "nanos": 0}, 3.0),
+        (None, None),
+        ("", None),
+        ("soon", None),
+        ("1.2.3 s", None),
+        ("2 fortnights", None),
+        (0, None),
+        (float("nan"), None),
+    ],
+)
+def test_limits_of_time_as_data_sets_write_them(limit: Any, expected: float | None) -> None:
+    assert seconds(limit) == expected
+
+
+@pytest.mark.parametrize("row", [LCB_STDIN, LCB_CALL, TACO_STDIN, TACO_CALL, DEEPCODER, VERL])
+def test_preambles_offer_what_the_benchmarks_graders_offer(tmp_path: Path, row: dict[str, Any]) -> None:
+    [problem] = read_problems(write(tmp_path / "p.jsonl", row))
+    code = (
+        "assert sys.maxsize and ascii_lowercase and copy.deepcopy([]) == [] and json.dumps([]) == '[]'\n"
+        "assert gcd(4, 6) == 2 and inf and datetime.date and heappop and Counter and lru_cache and List[int]\n"
+        "assert pow(2, 3, 5) == 3 and open is builtins_open and sum([1]) == 1 and 'numpy' not in sys.modules\n"
+        "assert sys.getrecursionlimit() >= 50000\n"
+        "assert not hasattr(sys, 'get_int_max_str_digits') or sys.get_int_max_str_digits() >= 50000\n"
+    )
+    program = f"import builtins\nbuiltins_open = builtins.open\nexec({problem.preamble + code!r})"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def test_a_program_may_still_replace_what_is_built_in(tmp_path: Path) -> None:
+    [problem] = read_problems(write(tmp_path / "p.jsonl", LCB_STDIN))
+    code = "import builtins\nbuiltins.input = lambda: '1'\nassert input() == '1'\n"
+    done = subprocess.run([sys.executable, "-c", problem.preamble + code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def test_mbpp_plus_runs_its_test_and_not_the_three_asserts(tmp_path: Path) -> None:
+    row = {
+        **MBPP,
+        "prompt": "p",
+        "test": "for n in (1, 2):\n    assert add(n, 1) == n + 1",
+        "test_imports": ["import math"],
+    }
+    [problem] = read_problems(write(tmp_path / "p.jsonl", row))
+    assert problem.tests == (ScriptTest("import math\n" + row["test"]),)
+    assert (problem.id, problem.entry_point, problem.names) == ("MBPP/7", "add", ("inner",))
+
+
+@pytest.mark.parametrize(
+    ("task_id", "id_"), [(7, "MBPP/7"), ("7", "MBPP/7"), (7.0, "MBPP/7.0"), ("Mbpp/7", "Mbpp/7"), (None, "p.jsonl/0")]
+)
+def test_ids_of_mbpp(tmp_path: Path, task_id: Any, id_: str) -> None:
+    [problem] = read_problems(write(tmp_path / "p.jsonl", {**MBPP, "task_id": task_id}))
+    assert problem.id == id_
+
+
+def test_all_inputs_of_evalplus_are_in_the_script(tmp_path: Path) -> None:
+    row = {
+        "task_id": "Mbpp/106",
+        "prompt": "Add.",
+        "entry_point": "add",
+        "canonical_solution": "import math\ndef helper(a):\n    return a\ndef add(a, b):\n    return helper(a) + list(b)",
+        "base_input": [[[1], [2, 3]]],
+        "plus_input": [[[10**5000, float("inf")], []]],
+        "atol": 0,
+    }
+    path = tmp_path / "p.jsonl"
+    path.write_text(json.dumps({**row, "plus_input": "@"}).replace('"@"', f"[[[1{'0' * 5000}, Infinity], []]]") + "\n")
+    [problem] = read_problems(path)
+    [test] = problem.tests
+    assert (problem.entry_point, problem.names) == ("add", ("helper",))
+    calls: list[Any] = []
+
+    def add(a: list[Any], b: Any) -> list[Any]:
+        calls.append((a, b))
+        return a + list(b)
+
+    exec(test.source, {"candidate": add})
+    assert calls == [([1], (2, 3)), ([10**5000, float("inf")], ())]
+    with pytest.raises(AssertionError):
+        exec(test.source, {"candidate": lambda a, b: a})
+
+
+def test_names_from_the_solutions_module_are_the_programs() -> None:
+    source = "import math\nfrom solution import (\n    one,\n    two as deux,\n)\ndef test_é():\n    from solution import three\n    x = 'é'; from solution import four; assert one\n"
+    text, names = without_imports_of("solution", source)
+    assert names == ["four", "three", "one", "two"] or set(names) == {"one", "two", "three", "four"}
+    assert text == ("import math\ndeux = two\ndef test_é():\n    pass\n    x = 'é'; pass; assert one\n")
+
+
+def test_forms_that_cannot_be_graded_are_refused_by_name(tmp_path: Path) -> None:
+    plus = {"description": "d", "test_cases": [{"input": "1", "output": "2"}], "checker": '#include "testlib.h"'}
+    rows = [
+        (plus, "its checker is C"),
+        ({**CODEFORCES, "interaction_format": "Ask."}, "it is interactive"),
+        ({**CODEFORCES, "input_mode": "file"}, "its input_mode is 'file'"),
+        ({"verification_info": {"language": "rust", "test_cases": []}, "prompt": "p"}, "its language is 'rust'"),
+    ]
+    for row, message in rows:
+        with pytest.raises(DataError, match=message):
+            list(read_problems(write(tmp_path / "p.jsonl", row)))
 
 
 def test_unknown_format_and_path() -> None:

@@ -209,6 +209,8 @@ def test_an_array_row_that_is_no_object_is_named(tmp_path: Path) -> None:
 def test_a_problems_id_may_be_nested(tmp_path: Path, name: str) -> None:
     row = {"problem": "p", "completion": "c", "id": "7", name: {"task_id": 3, "id": 9}}
     assert [one.problem_id for one in read_rollouts(lines(tmp_path / "a.jsonl", row))] == ["3"]
+    gap = {**row, "problem_id": float("nan")}
+    assert [one.problem_id for one in read_rollouts(lines(tmp_path / "a.jsonl", gap))] == ["3"]
     own = {**row, "problem_id": "mine"}
     assert [one.problem_id for one in read_rollouts(lines(tmp_path / "a.jsonl", own))] == ["mine"]
 

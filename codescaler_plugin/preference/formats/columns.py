@@ -30,8 +30,10 @@ def _plain(value: Any) -> Any:
 
 
 def parsed(value: Any) -> Any:
-    """The value of a column that holds JSON, as text or parsed already."""
-    return loads(value) if isinstance(value, str) else value
+    """The value of a column that holds JSON, as text or parsed already; an empty text is null."""
+    if isinstance(value, str):
+        return loads(value) if value.strip() else None
+    return value
 
 
 def row_id(row: Row) -> str:
@@ -56,6 +58,6 @@ def seconds(limit: Any) -> float | None:
     if isinstance(limit, Mapping):
         limit = (limit.get("seconds") or 0) + (limit.get("nanos") or 0) / 1e9
     elif isinstance(limit, str):
-        found = re.fullmatch(r"\s*([0-9.]+)\s*([a-z]*)\.?\s*", limit.lower())
+        found = re.fullmatch(r"\s*([0-9]+(?:\.[0-9]*)?)\s*([a-z]*)\.?\s*", limit.lower())
         limit = float(found[1]) * _UNITS.get(found[2], math.nan) if found else None
     return float(limit) if isinstance(limit, int | float) and limit > 0 else None

@@ -42,7 +42,7 @@ def livecodebench(row: Row) -> Problem:
 
 
 def _case_list(cases: Any) -> list[Any]:
-    return list(parsed(cases or []) or [])
+    return list(parsed(cases) or [])
 
 
 def _private(tests: Any) -> list[Any]:
@@ -174,6 +174,8 @@ def _tests(row: Row, text: str, tests: Any, limit: float, preamble: str) -> Prob
             return asserts(row_id(row), text, tests)
         name = next((_name_in(test) for test in tests if isinstance(test, Mapping) and _name_in(test)), "")
         return _cases(row, text, tests, name, limit, preamble)
+    if tests is None:
+        raise DataError("it has no tests")
     pairs = paired(tests["inputs"], tests["outputs"])
     if name := tests.get("fn_name"):
         return _call(row, text, tuple(apps_call(given, wanted) for given, wanted in pairs), name, limit, preamble)

@@ -34,14 +34,14 @@ def humaneval(row: Row) -> Problem:
 def mbpp(row: Row) -> Problem:
     """MBPP, full and sanitized: an assertion a test; MBPP+ on the hub: its `test`, which holds all inputs."""
     asserts, solution = list(parsed(row.get("test_list")) or []), row.get("code") or ""
-    setup = "\n".join([*(parsed(row.get("test_imports")) or []), row.get("test_setup_code") or ""])
+    setup = (*(parsed(row.get("test_imports")) or []), row.get("test_setup_code") or "")
     sources = [row["test"]] if row.get("test") else asserts
     key = row_id(row)
     entry = function_under_test(asserts or sources, solution.replace("\r\n", "\n"))
     return Problem(
         id=f"MBPP/{key}" if re.fullmatch(r"[0-9.]+", key) else key,
         text=stated(row.get("text") or row["prompt"]),
-        tests=tuple(script(setup, source) for source in sources),
+        tests=tuple(script(*setup, source) for source in sources),
         entry_point=entry,
         names=beside(solution.replace("\r\n", "\n"), entry),
     )
