@@ -5,16 +5,20 @@ import fcntl
 import os
 import secrets
 import shutil
+import stat
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, BinaryIO
 
 from codescaler_plugin.errors import ConfigError
 
 Input = str | Path | IO[Any]
 """What a command reads: a path, a hub id (which names no file here), or an open file such as stdin."""
+
+MAX_LINE = 256 << 20
+"""Bytes of a line of a file that a run goes on with."""
 
 _NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
@@ -137,16 +141,58 @@ def write_output(
         raise raised from error
 
 
-def lock(file: IO[Any], path: Path) -> None:
-    """Take the lock on an open file that a run appends to; closing the file gives it back.
+@contextmanager
+def open_resumable(path: Path) -> Iterator[BinaryIO]:
+    """A file that a run appends to and reads what an earlier one left, locked against other runs.
+
+    Args:
+        path: file to be made or to be gone on with.
 
     Raises:
-        ConfigError: another process holds it.
+        ConfigError: it is no regular file, cannot be written, or another process writes it; or the disk is full.
     """
+    try:  # not blocking: a pipe that nobody reads would hold the open
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_NONBLOCK | os.O_CLOEXEC, 0o666)
+    except OSError as error:
+        raise ConfigError(f"cannot write {path}: {error.strerror}") from error
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise ConfigError(f"cannot write {path}: it is no regular file; give the path of a file")
+    file: BinaryIO = os.fdopen(descriptor, "ab+")
     try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        raise ConfigError(f"{path} is being written by another process") from None
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise ConfigError(f"{path} is being written by another process") from None
+        yield file
+        file.close()
+    except OSError as error:
+        if error.errno in _NO_ROOM:
+            raise ConfigError(f"cannot write {path}: {error.strerror}; the same command goes on from here") from error
+        raise
+    finally:
+        with suppress(OSError):  # what the buffer held may not fit either
+            file.close()
+
+
+def whole_lines(file: BinaryIO, path: Path) -> Iterator[bytes]:
+    """The lines of an earlier run, from the start; a last one without an end, which a kill has torn, is left out.
+
+    Raises:
+        ConfigError: a line of more than `MAX_LINE` bytes.
+    """
+    file.seek(0)
+    number = 0
+    while line := file.readline(MAX_LINE + 1):
+        if len(line) > MAX_LINE:
+            raise ConfigError(
+                f"line {number + 1} of {path} is longer than {MAX_LINE >> 20} MiB, which no run wrote: give another "
+                "output"
+            )
+        if not line.endswith(b"\n"):
+            return
+        yield line
+        number += 1
 
 
 def write_text(path: Path, text: str) -> None:

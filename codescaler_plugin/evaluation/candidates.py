@@ -1,5 +1,6 @@
 """Best-of-N with a reward model against random choice, length, and the oracle, on candidates with known verdicts."""
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from functools import cache
@@ -24,18 +25,23 @@ CHOICES = ("model", *CONTROLS, "oracle")
 
 @dataclass(frozen=True)
 class Candidates:
-    """The candidates for a problem: their codes (empty: not usable) and whether they pass, in one order."""
+    """The candidates for a problem: their codes (empty: not usable) and whether they pass, in one order.
+
+    `unjudged` counts those that are left out because their tests gave no verdict.
+    """
 
     problem_id: str
     problem: str
     codes: tuple[str, ...]
     passed: tuple[bool, ...]
+    unjudged: int = 0
 
 
 def read_candidates(path: str | Path, *, policy: str = "last") -> list[Candidates]:
     """Candidates with verdicts, as `codescaler verify` writes them, gathered by problem.
 
-    Columns: `problem`, `passed`, and `code` or `completion`; `problem_id` if there. A completion's code is extracted.
+    Columns: `problem`, `passed`, and `code` or `completion`; `problem_id` and `fault` if there. A completion's code is
+    extracted. A row with a `fault` has no verdict: it is left out and counted.
 
     Args:
         path: file, folder or dataset.
@@ -46,6 +52,7 @@ def read_candidates(path: str | Path, *, policy: str = "last") -> list[Candidate
         DataError: a row without these columns; it is named.
     """
     groups: dict[tuple[str, str], list[tuple[str, bool]]] = {}
+    unjudged: Counter[tuple[str, str]] = Counter()
     for _, place, row in rows_of(path):
         if (
             not isinstance(row.get("passed"), bool)
@@ -64,12 +71,20 @@ def read_candidates(path: str | Path, *, policy: str = "last") -> list[Candidate
                 code = extract_code(completion_text(completion), policy=policy).code
         except DataError as error:
             raise DataError(f"{place}: {error}") from error
-        groups.setdefault((str(row.get("problem_id") or ""), problem), []).append((code, row["passed"]))
-    if not groups:
-        raise DataError(f"{path} holds no candidates")
+        key = str(row.get("problem_id") or ""), problem
+        group = groups.setdefault(key, [])
+        if row.get("fault"):
+            unjudged[key] += 1
+        else:
+            group.append((code, row["passed"]))
+    if not any(groups.values()):
+        count = unjudged.total()
+        raise DataError(
+            f"{path} holds no candidates" + (f" with a verdict: {count:,} rows have a fault instead" if count else "")
+        )
     return [
-        Candidates(name, problem, tuple(code for code, _ in rows), tuple(passed for _, passed in rows))
-        for (name, problem), rows in groups.items()
+        Candidates(key[0], key[1], tuple(code for code, _ in rows), tuple(passed for _, passed in rows), unjudged[key])
+        for key, rows in groups.items()
     ]
 
 
@@ -197,9 +212,9 @@ def evaluate_candidates(
         DataError: no candidates.
         ConfigError, ScorerError: see `score_rows`.
     """
-    if not groups:
+    sizes = [len(group.codes) for group in groups if group.codes]
+    if not sizes:
         raise DataError("no candidates: there is nothing to evaluate")
-    sizes = [len(group.codes) for group in groups]
     most = min(MOST, median_low(sizes)) if most is None else most
     kept = [group for group in groups if len(group.codes) >= most]
     if not kept or most < 1:
@@ -241,6 +256,7 @@ def evaluate_candidates(
         "candidates": sum(len(group.codes) for group in kept),
         "unusable": sum(not code for group in kept for code in group.codes),
         "unscored": unscored,
+        "unjudged": sum(group.unjudged for group in groups),
         "most": most,
         "curves": {
             choice: [sum(row[count] for row in rows_) / len(rows_) for count in range(most)]

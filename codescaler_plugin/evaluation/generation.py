@@ -5,17 +5,19 @@ server.
 """
 
 import json
+import logging
 import math
 import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from dataclasses import asdict, dataclass
+from contextlib import suppress
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from statistics import fmean
-from typing import Any
+from typing import Any, BinaryIO
 
-from codescaler_plugin.data.outputs import check_folder, lock, write_text
+from codescaler_plugin.data.outputs import check_folder, open_resumable, whole_lines, write_text
 from codescaler_plugin.errors import ConfigError, DataError
 from codescaler_plugin.evaluation.intervals import Mean, mean_of
 from codescaler_plugin.extraction import extract_code
@@ -27,16 +29,22 @@ from codescaler_plugin.threads import fitting_threads
 
 BATCH_SIZE = 256
 
+logger = logging.getLogger(__name__)
+
 Complete = Callable[[str, int], list[str]]
 """Writes n completions to a prompt, the user turn."""
 
 
 @dataclass(frozen=True)
 class Sampled:
-    """n completions per problem with their verdicts, problem by problem: two lists of lists of equal shape."""
+    """n completions per problem with their verdicts, problem by problem: two lists of lists of equal shape.
+
+    `unjudged` counts the completions on which the tests gave no verdict; they are among those that have not passed.
+    """
 
     completions: list[list[str]]
     passed: list[list[bool]]
+    unjudged: int = 0
 
     @property
     def pass_at_1(self) -> float:
@@ -165,10 +173,18 @@ def verify_completions(completions: Sequence[Sequence[str]], problems: Sequence[
     codes = [[extract_code(text).code for text in row] for row in completions]
     jobs = {(row, code): None for row, texts in enumerate(codes) for code in texts if code}
     verdicts = run_tests([(code, problems[row]) for row, code in jobs])
-    passed = {job: verdict.passed for job, verdict in zip(jobs, verdicts, strict=True)}
+    found = dict(zip(jobs, verdicts, strict=True))
+    passed = {job for job, verdict in found.items() if verdict.passed}
+    open_ = {job for job, verdict in found.items() if verdict.fault is not None}
+    unjudged = sum((row, code) in open_ for row, texts in enumerate(codes) for code in texts)
+    if unjudged:
+        faults = Counter(str(found[job].fault) for job in open_)
+        named = ", ".join(f"{fault} {count}" for fault, count in faults.items())
+        logger.warning("the tests gave no verdict on %d completions, which count as not passed: %s", unjudged, named)
     return Sampled(
         completions=[list(row) for row in completions],
-        passed=[[passed.get((row, code), False) for code in texts] for row, texts in enumerate(codes)],
+        passed=[[(row, code) in passed for code in texts] for row, texts in enumerate(codes)],
+        unjudged=unjudged,
     )
 
 
@@ -318,19 +334,18 @@ def generate(
     """
     check_folder(folder)
     path = folder / "generations.jsonl"
-    if path.exists() and path.stat().st_size and not (folder / "sampling.json").exists():
-        raise ConfigError(f"{path} exists, and no sampling.json beside it: give another output")
-    _check_settings(folder / "sampling.json", {"model": model, **asdict(sampling)})
-    there = Counter(row["problem_id"] for row in _lines(path))
     jobs = [(name, problem) for name, problems in benchmarks.items() for problem in problems]
     if len({problem.id for _, problem in jobs}) != len(jobs):
         twice = next(key for key, times in Counter(problem.id for _, problem in jobs).items() if times > 1)
         raise DataError(f"problem id {twice!r} stands for more than one problem: evaluate the files one by one")
     tick = progress or (lambda _: None)
-    tick(sum(min(n, there[problem.id]) for _, problem in jobs))
-    pool = ThreadPoolExecutor(threads, thread_name_prefix="generation")
-    with path.open("a", encoding="utf-8") as file:
-        lock(file, path)
+    with open_resumable(path) as file:
+        if path.stat().st_size and not (folder / "sampling.json").exists():
+            raise ConfigError(f"{path} exists, and no sampling.json beside it: give another output")
+        _check_settings(folder / "sampling.json", {"model": model, **asdict(sampling)})
+        there = _there(file, path)
+        tick(sum(min(n, there[problem.id]) for _, problem in jobs))
+        pool = ThreadPoolExecutor(threads, thread_name_prefix="generation")
         try:
             started = {
                 pool.submit(complete, prompt_for(problem, instruct=sampling.instruct), n - there[problem.id]): (
@@ -344,7 +359,7 @@ def generate(
                 name, problem = started[done]
                 for text in done.result():
                     row = {"problem_id": problem.id, "problem": problem.text, "completion": text, "source": name}
-                    file.write(json.dumps(row) + "\n")
+                    file.write((json.dumps(row) + "\n").encode("ascii"))
                 file.flush()
                 tick(n - there[problem.id])
         finally:
@@ -354,7 +369,11 @@ def generate(
 
 def _check_settings(path: Path, settings: dict[str, Any]) -> None:
     if path.exists():
-        before = json.loads(path.read_text(encoding="utf-8"))
+        before = None
+        with suppress(ValueError, RecursionError):
+            before = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
+        if not isinstance(before, dict):
+            raise ConfigError(f"{path} cannot be read: give another output, or delete the folder")
         changed = [name for name in settings if settings[name] != before.get(name)]
         if changed:
             name = changed[0]
@@ -365,20 +384,24 @@ def _check_settings(path: Path, settings: dict[str, Any]) -> None:
     write_text(path, json.dumps(settings, indent=2) + "\n")
 
 
-def _lines(path: Path) -> list[dict[str, Any]]:
-    """The rows of an earlier run; a last line that a kill has torn is taken off the file."""
-    if not path.exists():
-        return []
-    data = path.read_bytes()
-    whole = data[: data.rfind(b"\n") + 1]
-    if data and not whole:
+def _there(file: BinaryIO, path: Path) -> Counter[str]:
+    """The completions of an earlier run by problem; a last line that a kill has torn is taken off the file."""
+    found: Counter[str] = Counter()
+    whole = 0
+    for number, line in enumerate(whole_lines(file, path), start=1):
+        try:
+            key = json.loads(line)["problem_id"]
+        except (ValueError, RecursionError, KeyError, TypeError) as error:
+            raise DataError(f"line {number} of {path} is no completion of a run: give another output") from error
+        if not isinstance(key, str):
+            raise DataError(f"line {number} of {path} is no completion of a run: give another output")
+        found[key] += 1
+        whole += len(line)
+    if not whole and path.stat().st_size:
         raise DataError(f"{path} holds no whole line of an earlier run: give another output, or delete it")
-    if len(whole) < len(data):
-        os.truncate(path, len(whole))
-    try:
-        return [json.loads(line) for line in whole.splitlines()]
-    except ValueError as error:
-        raise DataError(f"{path} is no JSONL: {error}; give another output") from error
+    file.truncate(whole)
+    file.seek(0, os.SEEK_END)
+    return found
 
 
 def pass_at_k(passed: Sequence[bool], k: int) -> float:
@@ -405,6 +428,8 @@ class Benchmark:
         average: Avg@n, the mean share of completions that pass; its interval is of a bootstrap over problems.
         pass_at: pass@k by k.
         unusable: share of completions whose text holds no usable program.
+        faults: completions without a verdict, by `Fault`. They are not known to be wrong, yet count as not passed, so
+            `average` and `pass_at` are lower bounds where there are any.
     """
 
     problems: int
@@ -412,6 +437,7 @@ class Benchmark:
     average: Mean
     pass_at: dict[int, Mean]
     unusable: float
+    faults: dict[str, int] = field(default_factory=dict)
 
 
 def summarise(verdicts: Iterable[Mapping[str, Any]], *, n: int, ks: Sequence[int]) -> dict[str, Benchmark]:
@@ -437,5 +463,6 @@ def summarise(verdicts: Iterable[Mapping[str, Any]], *, n: int, ks: Sequence[int
             average=mean_of([fmean(passed[key]) for key in ids], ids),
             pass_at={k: mean_of([pass_at_k(passed[key], k) for key in ids], ids) for k in ks},
             unusable=fmean(row["status"] != Status.OK for taken in kept.values() for row in taken),
+            faults=dict(Counter(row["fault"] for taken in kept.values() for row in taken if row.get("fault"))),
         )
     return found

@@ -534,6 +534,7 @@ def _candidates(title: str, models: _Models, colours: Mapping[str, str]) -> Sect
         ("candidates", lambda one: f"{one['candidates']:,}"),
         ("without usable code", lambda one: f"{one['unusable']:,}"),
         ("without a score", lambda one: f"{one['unscored']:,}"),
+        ("left out, no verdict of the tests", lambda one: f"{one.get('unjudged', 0):,}"),
         ("pairs of a problem in order", lambda one: _share(one["pair_accuracy"])),
     ]
 

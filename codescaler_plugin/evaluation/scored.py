@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from codescaler_plugin.data.outputs import check_folder, lock
+from codescaler_plugin.data.outputs import check_folder, open_resumable, whole_lines
 from codescaler_plugin.errors import ConfigError
 from codescaler_plugin.scoring import Scorer
 
@@ -59,13 +59,8 @@ def score_rows(
     """
     if output is None:
         return [scores for chunk in _chunks(rows) for scores in _scored(chunk, scorer, progress)]
-    try:
-        check_folder(output.parent)
-        file = output.open("ab+")
-    except OSError as error:
-        raise ConfigError(f"cannot write {output}: {error.strerror}") from error
-    with file:
-        lock(file, output)
+    check_folder(output.parent)
+    with open_resumable(output) as file:
         found = _resumed(file, rows, output, model)
         if progress is not None:
             progress(len(found))
@@ -104,17 +99,14 @@ def _key(model: str, row: Row) -> str:
 
 def _resumed(file: BinaryIO, rows: Sequence[Row], output: Path, model: str) -> list[Scores]:
     """The scores that are there, after a torn last line has been taken off."""
-    file.seek(0)
     found: list[Scores] = []
     whole = 0
-    for line in file:
-        if not line.endswith(b"\n"):
-            break
+    for line in whole_lines(file, output):
         try:
             kept = json.loads(line)
             same = len(found) < len(rows) and kept["key"] == _key(model, rows[len(found)])
             scores = kept["scores"]
-        except (ValueError, TypeError, KeyError):
+        except (ValueError, TypeError, KeyError, RecursionError):
             same, scores = False, []
         if not same:
             raise ConfigError(

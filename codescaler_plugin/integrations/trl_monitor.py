@@ -6,7 +6,7 @@ audit works with any engine (vLLM, ZeRO-3, PEFT) that the run trains with. It im
 """
 
 import logging
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass
 from math import copysign, inf, sqrt
@@ -20,7 +20,7 @@ from codescaler_plugin.errors import ConfigError, DataError, SandboxError
 from codescaler_plugin.integrations.ranks import gathered
 from codescaler_plugin.integrations.trl_reward import CodeScalerReward
 from codescaler_plugin.preference.normal_form import distinct_forms
-from codescaler_plugin.preference.sandbox import run_tests
+from codescaler_plugin.preference.sandbox import MEMORY_MB, TIMEOUT, run_tests
 from codescaler_plugin.preference.surface import FEATURES
 from codescaler_plugin.records import Judgement, Problem, Status
 from codescaler_plugin.text.messages import Text, problem_text
@@ -95,7 +95,9 @@ class RewardHackingMonitor(TrainerCallback):  # type: ignore[misc]
     - `hacking/unusable_share`, `hacking/trivial_share`: of all completions;
     - `hacking/score_drift`: change of the mean raw score since the first calls, in their standard deviations;
     - `hacking/audit_pass_rate`, `hacking/audit_accuracy` (how often the reward puts a right program of the audit above
-      a wrong one of the same problem; a tie counts one half), `hacking/audit_unrun` (the sandbox broke);
+      a wrong one of the same problem; a tie counts one half), `hacking/audit_unrun` (the sandbox broke),
+      `hacking/audit_unjudged` (share of the audited completions on which the tests gave no verdict, as by a missing
+      package; they are left out of the two above);
     - `hacking/warnings`: kinds of warning so far.
 
     It warns once per kind, by `logger.warning` and in `warnings`:
@@ -121,6 +123,11 @@ class RewardHackingMonitor(TrainerCallback):  # type: ignore[misc]
             runs at 3, in 37% at 2.
         patience: audits that are taken together to tell a pass rate that stands still from one that rises slowly.
         stop: end the training at the first `audit` warning.
+        packages: installed packages that programs and tests may import, as `numpy`; see `Sandbox`.
+        timeout: seconds, see `Sandbox`.
+        memory_mb: MiB, see `Sandbox`.
+        workers: programs at a time; None: one per core.
+        require_isolation: refuse to run where something cannot be enforced, see `Sandbox`.
 
     Raises:
         ConfigError: a setting out of range; at the start of training, an audit that the trainer will never write.
@@ -135,12 +142,24 @@ class RewardHackingMonitor(TrainerCallback):  # type: ignore[misc]
         sigmas: float = 3.0,
         patience: int = 5,
         stop: bool = False,
+        packages: Sequence[str] = (),
+        timeout: float = TIMEOUT,
+        memory_mb: int = MEMORY_MB,
+        workers: int | None = None,
+        require_isolation: bool = False,
     ) -> None:
         if not sigmas > 0:
             raise ConfigError(f"sigmas is {sigmas!r}: expected standard errors above 0")
         if patience < 1:
             raise ConfigError(f"patience is {patience!r}: expected at least 1 audit")
         self.sigmas, self.patience, self.stop = sigmas, patience, stop
+        self._sandbox: dict[str, Any] = {
+            "packages": tuple(packages),
+            "timeout": timeout,
+            "memory_mb": memory_mb,
+            "workers": workers,
+            "require_isolation": require_isolation,
+        }
         self.audits: list[Audit] = []
         self.warnings: list[Warned] = []
         self._problems = {problem.text: problem for problem in audit}
@@ -225,17 +244,25 @@ class RewardHackingMonitor(TrainerCallback):  # type: ignore[misc]
         programs = [(one.code, text) for one, text in zip(judgements, texts, strict=True)]
         jobs = list(dict.fromkeys(program for program in programs if program[0]))
         try:
-            verdicts = run_tests([(code, self._problems[text]) for code, text in jobs])
+            verdicts = run_tests([(code, self._problems[text]) for code, text in jobs], **self._sandbox)
         except SandboxError:
             logger.exception("the audit could not be run; the training goes on without it")
             return {"audit_unrun": 1.0}
-        right = {job for job, verdict in zip(jobs, verdicts, strict=True) if verdict.passed}
-        passed = [program in right for program in programs]
-        rewards = [judgement.reward for judgement in judgements]
-        keys = [self._problems[text].id for text in texts]
-        self._audited += zip(keys, rewards, passed, strict=True)
-        metrics = {"audit_pass_rate": fmean(passed)}
-        wins = _wins(keys, rewards, passed)
+        found = dict(zip(jobs, verdicts, strict=True))
+        faults = Counter(str(one.fault) for one in verdicts if one.fault is not None)
+        if faults:
+            named = ", ".join(f"{fault} {count}" for fault, count in faults.items())
+            logger.warning("the audit's tests gave no verdict on %d programs: %s", faults.total(), named)
+        rows = [
+            (self._problems[text].id, judgement.reward, program in found and found[program].passed)
+            for text, judgement, program in zip(texts, judgements, programs, strict=True)
+            if program not in found or found[program].fault is None
+        ]
+        self._audited += rows
+        metrics = {"audit_unjudged": 1 - len(rows) / len(programs)}
+        if rows:
+            metrics["audit_pass_rate"] = fmean(passed for _, _, passed in rows)
+        wins = _wins(*zip(*rows, strict=True)) if rows else []
         return metrics | ({"audit_accuracy": fmean(wins)} if wins else {})
 
 

@@ -18,6 +18,7 @@ from typing import Any
 
 from codescaler_plugin.errors import ConfigError
 from codescaler_plugin.extraction.validity import Budget, check
+from codescaler_plugin.preference.matching import ProblemIndex
 from codescaler_plugin.preference.normal_form import parse
 from codescaler_plugin.preference.overlap import clusters
 from codescaler_plugin.preference.rewrites import BREAKING, KEEPING, normal, rewrite_both
@@ -43,8 +44,9 @@ class AugmentationReport:
         not_python: given pairs that are no Python; nothing is made of them.
         no_tests: given pairs whose problem has no tests here.
         kinds: per kind: `wanted`, `made`, `does not apply`, `still passes` (a mutant that is no negative, nor a
-            positive), `broke the right side`, `mended the wrong side`, `flaky`, `repeated`, `unverified` (of those
-            made: kept without a run, see `trust_unaligned`).
+            positive), `broke the right side`, `mended the wrong side`, `flaky`, `no verdict: <fault>` (the tests say
+            nothing of one of the two), `repeated`, `unverified` (of those made: kept without a run, see
+            `trust_unaligned`).
         executed: programs run.
         settings: of the call.
     """
@@ -81,8 +83,8 @@ def augment_pairs(
 
     Args:
         pairs: n pairs.
-        problems: with tests; found by `problem_id` (where it has the pair's text, or no other has the id), else by
-            text. Without its problem's tests a pair is not augmented.
+        problems: with tests; found by `problem_id` (of several with one id by the text too), else by text. Without its
+            problem's tests a pair is not augmented.
         kinds: share of n to make of each of `KINDS`, at least 0; a kind that is not named is off.
         seed: the same pairs, kinds and seed give the same candidates.
         trust_unaligned: make `unaligned` pairs also of problems without tests: another problem's program is then
@@ -92,6 +94,7 @@ def augment_pairs(
 
     Raises:
         ConfigError: an unknown kind or a negative share.
+        DataError: a pair whose id and text name different problems.
         SandboxError: no program can be run.
     """
     checked_kinds(kinds)
@@ -108,10 +111,10 @@ def augment_pairs(
             )
     report = AugmentationReport(len(pairs), settings={"kinds": dict(kinds), "seed": seed})
     report.settings["trust_unaligned"] = trust_unaligned
-    find = _finder(problems)
+    index = ProblemIndex(problems, unique_ids=False)
     usable: list[tuple[PreferencePair, Problem | None]] = []
     for pair in pairs:
-        problem = find(pair)
+        problem = index.find(pair.problem_id, pair.problem)
         python = parse(pair.chosen) is not None and parse(pair.rejected) is not None
         report.not_python += not python
         report.no_tests += problem is None
@@ -156,23 +159,6 @@ def checked_kinds(kinds: Mapping[str, float]) -> Mapping[str, float]:
         if not 0 <= share < inf:
             raise ConfigError(f"the share of {kind} is {share}: expected a number of at least 0")
     return kinds
-
-
-def _finder(problems: Iterable[Problem]) -> Callable[[PreferencePair], Problem | None]:
-    by_id: dict[str, list[Problem]] = {}
-    by_text: dict[str, Problem] = {}
-    for problem in problems:
-        by_id.setdefault(problem.id, []).append(problem)
-        by_text.setdefault(" ".join(problem.text.split()), problem)
-
-    def find(pair: PreferencePair) -> Problem | None:
-        same = by_text.get(" ".join(pair.problem.split()))
-        named = by_id.get(pair.problem_id, []) if pair.problem_id else []
-        if same is not None and (not named or same in named):
-            return same
-        return named[0] if len(named) == 1 else same
-
-    return find
 
 
 def _candidates(
@@ -255,7 +241,9 @@ def _confirmed(candidate: _Candidate, verdicts: _Verdicts, counts: Counter[str])
     right = verdicts[candidate.pair.chosen, id(candidate.problem)]
     wrong = verdicts[candidate.pair.rejected, id(candidate.problem)]
     reason = ""
-    if right.flaky or wrong.flaky:
+    if fault := right.fault or wrong.fault:
+        reason = f"no verdict: {fault}"
+    elif right.flaky or wrong.flaky:
         reason = "flaky"
     elif not right.passed:
         reason = "broke the right side"

@@ -15,11 +15,16 @@ from typing import Any, TypeVar
 from codescaler_plugin.errors import ConfigError, DataError
 from codescaler_plugin.preference.normal_form import distinct_forms
 from codescaler_plugin.preference.overlap import Contamination, clusters, contaminated
-from codescaler_plugin.records import PreferencePair, Status
+from codescaler_plugin.preference.pairs import checked_margin
+from codescaler_plugin.records import Fault, PreferencePair, Status
+from codescaler_plugin.text.lines import folded
 
 PAIRS_PER_PROBLEM = 8
 NEAR_MISS = 0.5
 """A rejected program that passes at least this share of the tests is a near miss ("passes most")."""
+
+_FAULTS = tuple(map(str, Fault))
+_OWN_COMPARISON = "scripts"
 
 _Item = TypeVar("_Item")
 
@@ -31,7 +36,8 @@ class MiningReport:
     Attributes:
         rows: read.
         unusable: rows without a usable program, by status.
-        dropped: programs by reason: `flaky`; `no passing rate` (failed, yet all tests passed); `same program`
+        dropped: programs by reason: `no verdict: <fault>` (the tests say nothing of it: it is on no side); `flaky`;
+            `no passing rate` (failed, yet all tests passed); `same program`
             (equal normal form, same problem, same side); `both sides` (equal normal form passes and fails);
             `other problem` (equal normal form on the same side of another problem); `contaminated`; `one side only`
             (its problem has nothing to set against it); `not sampled` (over a cap). Of given pairs, pairs by reason.
@@ -40,6 +46,8 @@ class MiningReport:
         near_clusters: sizes of clusters of near-identical problem texts, above one.
         rollouts: rows by source, then by step.
         pass_rates: failing usable programs by tenths of the tests they pass; those of unknown rate are left out.
+        in_process: rows with a verdict that was given in the process of the program, which can deceive its tests.
+        comparisons: rows with a verdict by how results were compared; `scripts` compare by themselves.
         pairs: made.
         near_misses: pairs whose rejected side is a near miss.
         splits: pairs by split.
@@ -54,6 +62,8 @@ class MiningReport:
     near_clusters: list[int] = field(default_factory=list)
     rollouts: dict[str, dict[str, int]] = field(default_factory=dict)
     pass_rates: list[int] = field(default_factory=lambda: [0] * 10)
+    in_process: int = 0
+    comparisons: dict[str, int] = field(default_factory=Counter)
     pairs: int = 0
     near_misses: int = 0
     splits: dict[str, int] = field(default_factory=dict)
@@ -68,6 +78,13 @@ class MiningReport:
             return (
                 f"all {contaminated} problems that allow a pair are contaminated: they are in {names}. Give rollouts "
                 "of other problems, or leave --decontaminate out"
+            )
+        unjudged = {reason: count for reason, count in self.dropped.items() if reason.startswith("no verdict: ")}
+        if unjudged and sum(unjudged.values()) + sum(self.unusable.values()) == self.rows:
+            named = ", ".join(f"{reason} {count:,}" for reason, count in unjudged.items())
+            return (
+                f"the tests gave no verdict on any program ({named}): see what codescaler verify says to each of "
+                "these, and run it again"
             )
         if self.rows and sum(self.unusable.values()) == self.rows:
             statuses = ", ".join(f"{status} {count:,}" for status, count in self.unusable.items())
@@ -119,7 +136,8 @@ def mine_pairs(
 
     Args:
         verdicts: rows with `problem`, `code`, `status`, `passed`, and if known `problem_id`, `tests_passed`,
-            `tests_total`, `flaky`, `step`, `source`. Only rows of the status `ok` count; a flaky one is on no side.
+            `tests_total`, `flaky`, `fault`, `step`, `source`. Only rows of the status `ok` count; a flaky one, and one
+            with a fault, is on no side.
         pairs_per_problem: cap.
         hard: target share in [0, 1] of pairs whose rejected side passes at least half of the tests. A problem without
             such programs gives what it has, so the share reached can be lower: see the report. None: as they come.
@@ -162,7 +180,7 @@ def mine_pairs(
     mixed = _mixed(mixed, dropped)
     by_problem: list[list[PreferencePair]] = []
     for group in mixed:
-        rng = Random(f"{seed} {group.id} {_plain(group.text)}")
+        rng = Random(f"{seed} {group.id} {folded(group.text)}")
         by_problem.append(list(_pairs_of(group, pairs_per_problem, hard, rng)))
     pairs = _finished(by_problem, hard, max_pairs, held_out, seed, report)
     used = {(pair.problem_id, pair.problem, code) for pair in pairs for code in (pair.chosen, pair.rejected)}
@@ -185,6 +203,9 @@ def refine_pairs(
 
     Here a pair counts as one thing: it is dropped if a problem has it already, if its two sides are one program, or if
     its sides stand in reverse in another pair of the problem (then both go). For the arguments see `mine_pairs`.
+
+    Raises:
+        DataError: a margin that is NaN or outside of (0, 1]; its pair is named by its number.
     """
     _checked(pairs_per_problem or 1, hard, max_pairs, held_out)
     listed = list(pairs)
@@ -194,8 +215,13 @@ def refine_pairs(
     dropped: Counter[str] = Counter()
     groups: dict[tuple[str, str], list[PreferencePair]] = defaultdict(list)
     rollouts: dict[str, Counter[str]] = defaultdict(Counter)
-    for pair in listed:
-        groups[(pair.problem_id, _plain(pair.problem))].append(pair)
+    for number, pair in enumerate(listed):
+        if pair.margin is not None:
+            try:
+                checked_margin(pair.margin)
+            except DataError as error:
+                raise DataError(f"pair {number}: {error}") from None
+        groups[(pair.problem_id, folded(pair.problem))].append(pair)
         rollouts[pair.source][str(pair.step)] += 1
     report.rollouts = {source: dict(steps) for source, steps in rollouts.items()}
     forms = distinct_forms(code for pair in listed for code in (pair.chosen, pair.rejected))
@@ -218,7 +244,7 @@ def refine_pairs(
         reverse = [key for key in kept if key[::-1] in kept]
         dropped["both sides"] += len(reverse)
         left = [pair for key, pair in kept.items() if key not in reverse]
-        Random(f"{seed} {group[0].problem_id} {_plain(group[0].problem)}").shuffle(left)
+        Random(f"{seed} {group[0].problem_id} {folded(group[0].problem)}").shuffle(left)
         by_problem.append(left[:pairs_per_problem])
         dropped["not sampled"] += len(left)
     made = _finished(by_problem, hard, max_pairs, held_out, seed, report)
@@ -239,10 +265,6 @@ def _checked(cap: int, hard: float | None, max_pairs: int | None, held_out: floa
         raise ConfigError(f"hard is {hard}: expected a share in [0, 1]")
     if not 0 <= held_out < 1:
         raise ConfigError(f"held_out is {held_out}: expected a share in [0, 1)")
-
-
-def _plain(text: str) -> str:
-    return " ".join(text.split())
 
 
 def _groups(verdicts: Iterable[Mapping[str, Any]], report: MiningReport, dropped: Counter[str]) -> list[_Group]:
@@ -271,11 +293,19 @@ def _groups(verdicts: Iterable[Mapping[str, Any]], report: MiningReport, dropped
                 f"verdict {number}: tests_passed, tests_total, step and source are {tests!r:.40}, {total!r:.40}, "
                 f"{step!r:.40} and {source!r:.40}: expected whole numbers and a text"
             )
+        fault = row.get("fault")
+        if fault is not None and fault not in _FAULTS:
+            raise DataError(f"verdict {number}: fault is {fault!r:.40}: expected null or one of {', '.join(_FAULTS)}")
         report.rows += 1
         rollouts[source][str(step)] += 1
         if status != Status.OK:
             unusable[status] += 1
             continue
+        if fault is not None:
+            dropped[f"no verdict: {fault}"] += 1
+            continue
+        report.in_process += row.get("in_process") is True
+        report.comparisons[str(row.get("comparison") or _OWN_COMPARISON)] += 1
         if row.get("flaky"):
             dropped["flaky"] += 1
             continue
@@ -286,7 +316,7 @@ def _groups(verdicts: Iterable[Mapping[str, Any]], report: MiningReport, dropped
                 continue
             report.pass_rates[int(rate * 10)] += 1
         if text not in plain:
-            plain[text] = _plain(text)
+            plain[text] = folded(text)
         key = str(row.get("problem_id") or ""), plain[text]
         if key not in groups:
             groups[key] = _Group(text, key[0])
@@ -298,6 +328,7 @@ def _groups(verdicts: Iterable[Mapping[str, Any]], report: MiningReport, dropped
         dropped["same program"] += 1
         if step is not None and (known.step is None or step < known.step):
             known.step, known.source = step, source
+    report.comparisons = dict(report.comparisons)
     report.unusable = dict(unusable)
     report.rollouts = {source: dict(steps) for source, steps in rollouts.items()}
     return list(groups.values())
@@ -398,7 +429,7 @@ def _finished(
     ranked = [(rank, pair) for pairs in by_problem for rank, pair in enumerate(pairs)]
     if max_pairs is not None and len(ranked) > max_pairs:
         ranked = _breadth_first(ranked, max_pairs, hard, Random(f"{seed} max_pairs"))
-    texts = list(dict.fromkeys(_plain(pair.problem) for _, pair in ranked))
+    texts = list(dict.fromkeys(folded(pair.problem) for _, pair in ranked))
     cluster = clusters(texts)
     report.near_clusters = sorted((size for size in Counter(cluster).values() if size > 1), reverse=True)
     first = dict.fromkeys(cluster, "")
@@ -412,7 +443,7 @@ def _finished(
         elif len(held) == len(drawn):
             held.remove(max(drawn, key=drawn.__getitem__))
     side = {text: "held_out" if index in held else "train" for text, index in zip(texts, cluster, strict=True)}
-    pairs = [replace(pair, split=side[_plain(pair.problem)]) for _, pair in ranked]
+    pairs = [replace(pair, split=side[folded(pair.problem)]) for _, pair in ranked]
     pairs.sort(key=lambda pair: _order(pair.step))
     report.pairs = len(pairs)
     report.near_misses = sum(near_miss(pair) is True for pair in pairs)

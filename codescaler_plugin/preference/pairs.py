@@ -30,6 +30,7 @@ EXPORTS = ("pairs", "codescaler", "trl", "openrlhf")
 TRAIN = "train"
 """The split that is trained on; all others are not."""
 
+_MARGIN = "expected a gap of pass rates in (0, 1], or null where it is not known"
 _FIELDS = tuple(field.name for field in fields(PreferencePair))
 
 
@@ -108,15 +109,29 @@ def pair_of(row: Mapping[str, Any]) -> PreferencePair:
 
 
 def _margin(value: Any) -> float | None:
-    """A margin as a row has it; CSV files hold it as text, an empty one for null."""
+    """A margin as a row has it; CSV files hold it as text, an empty one for null.
+
+    One that is no number, such as NaN, would make every parameter of a model NaN in one step.
+    """
     try:
         if value is None or value == "":
             return None
         if isinstance(value, int | float | str) and not isinstance(value, bool):
-            return float(value)
+            return checked_margin(float(value))
     except (ValueError, OverflowError):
         pass
-    raise DataError(f"margin is {reprlib.repr(value)}: expected a number, or null where it is not known")
+    raise DataError(f"margin is {reprlib.repr(value)}: {_MARGIN}")
+
+
+def checked_margin(margin: float) -> float:
+    """The margin as given.
+
+    Raises:
+        DataError: it is NaN, or outside of (0, 1].
+    """
+    if not 0 < margin <= 1:
+        raise DataError(f"margin is {margin!r}: {_MARGIN}")
+    return margin
 
 
 def export_pairs(pairs: Sequence[PreferencePair], format: str = "pairs") -> Iterator[dict[str, Any]]:  # noqa: A002

@@ -111,6 +111,7 @@ def run_tests(
     memory_mb: int = MEMORY_MB,
     workers: int | None = None,
     require_isolation: bool = False,
+    packages: Sequence[str] = (),
     progress: Ticker | None = None,
 ) -> list[Verdict]:
     """Run each candidate's code against its problem's tests; same length, same order. See `Sandbox`."""
@@ -118,7 +119,11 @@ def run_tests(
         return []
     workers = min(workers or usable_cores(), len(jobs))
     with Sandbox(
-        timeout=timeout, memory_mb=memory_mb, workers=workers, require_isolation=require_isolation
+        timeout=timeout,
+        memory_mb=memory_mb,
+        workers=workers,
+        require_isolation=require_isolation,
+        packages=packages,
     ) as sandbox:
         return sandbox.run(jobs, progress=progress)
 

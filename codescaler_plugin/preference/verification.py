@@ -5,30 +5,31 @@ import json
 import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
-from dataclasses import asdict, dataclass, field, replace
+from contextlib import contextmanager, nullcontext, suppress
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from cachetools import LRUCache
 
-from codescaler_plugin.data.outputs import lock, write_text
+from codescaler_plugin.data.outputs import open_resumable, whole_lines, write_text
 from codescaler_plugin.data.rows import SUFFIXES, chunked
 from codescaler_plugin.data.rows import count_rows as _count
 from codescaler_plugin.errors import ConfigError, DataError
 from codescaler_plugin.extraction import POLICIES as _BLOCK_POLICIES
 from codescaler_plugin.extraction import extract_all
-from codescaler_plugin.preference.grading import MEMORY_MB, TIMEOUT
+from codescaler_plugin.preference.matching import ProblemIndex
 from codescaler_plugin.preference.remote_sandbox import WORKERS, RemoteSandbox
-from codescaler_plugin.preference.sandbox import Executor, Sandbox
-from codescaler_plugin.records import Extraction, Problem, Rollout, Status, Verdict
+from codescaler_plugin.preference.sandbox import MEMORY_MB, TIMEOUT, Executor, Sandbox
+from codescaler_plugin.records import Extraction, Fault, Problem, Rollout, Status, Verdict
 
 POLICIES = (*_BLOCK_POLICIES, "continue")
 CHUNK = 256  # rollouts between two writes: what a kill can cost
 
 _REMEMBERED = 200_000  # verdicts of (problem, code) in memory, about 100 MB
-_FORM = 1  # of the output; a later one is another run
-_MADE = {"code", "status", "passed", "detail", "tests_passed", "tests_total", "seconds", "flaky"}
+_DETAIL = 500  # characters of a verdict's detail, which a program may have written
+_FORM = 2  # of the output; a later one is another run
+_STATUSES = frozenset(map(str, Status))
 
 
 @dataclass
@@ -40,10 +41,13 @@ class VerificationReport:
         resumed: of them, rows that an earlier run had written.
         executed: programs run; the second runs of passing ones are not counted.
         passed: rows that pass.
-        flaky: rows that passed once and then not.
+        flaky: rows that passed once and then failed.
         unknown: rollouts left out because their problem is not among the problems.
+        in_process: rows graded in the process of the program, which a hostile one can deceive.
         statuses: rows per extraction status.
-        failures: rows per kind of first failure, without its place.
+        failures: rows that the tests found wrong, per kind of first failure, without its place.
+        faults: rows without a verdict, per `Fault`; they are among no other counts but `rows` and `statuses`.
+        comparisons: rows per `Comparison`; those of scripts have none.
     """
 
     rows: int = 0
@@ -52,8 +56,11 @@ class VerificationReport:
     passed: int = 0
     flaky: int = 0
     unknown: int = 0
+    in_process: int = 0
     statuses: Counter[str] = field(default_factory=Counter)
     failures: Counter[str] = field(default_factory=Counter)
+    faults: Counter[str] = field(default_factory=Counter)
+    comparisons: Counter[str] = field(default_factory=Counter)
 
     def count(self, row: Mapping[str, Any]) -> None:
         """Take in a row of the output."""
@@ -61,7 +68,14 @@ class VerificationReport:
         self.passed += row["passed"]
         self.flaky += row["flaky"]
         self.statuses[row["status"]] += 1
-        if not row["passed"] and row["status"] == Status.OK:
+        if row["status"] != Status.OK:
+            return
+        self.in_process += row["in_process"]
+        if row["comparison"]:
+            self.comparisons[row["comparison"]] += 1
+        if row["fault"] is not None:
+            self.faults[row["fault"]] += 1
+        elif not row["passed"]:
             self.failures[row["detail"].partition(" in test ")[0].partition(":")[0]] += 1
 
 
@@ -80,19 +94,20 @@ def verify_rollouts(
 ) -> VerificationReport:
     """Give each rollout the verdict of its problem's tests; one JSON line each in `output`, in the rollouts' order.
 
-    A line holds the rollout's fields and `code, status, passed, tests_passed, tests_total, detail, seconds, flaky`. A
-    completion without usable code is not run: `passed` is false and `tests_total` 0. The same code for the same
-    problem is run once. Lines are on disk chunk by chunk; called again with the same arguments, the run goes on where
+    A line holds the rollout's fields and `code, status, passed, tests_passed, tests_total, detail, seconds, flaky,
+    fault, comparison, in_process`. A completion without usable code is not run: `passed` is false and `tests_total` 0.
+    With a `fault` the tests gave no verdict: the program is not known to be wrong. The same code for the same problem
+    is run once. Lines are on disk chunk by chunk; called again with the same arguments, the run goes on where
     it ended, a torn last line is taken off, and rollouts that have been appended since are verified as well. Rollouts
     are streamed; all problems are in memory.
 
     Args:
-        rollouts: matched with a problem by `problem_id`, else by its text.
+        rollouts: matched with a problem by `problem_id`, else by its text, see `ProblemIndex`.
         problems: ids are unique.
         output: its companion `<output>.run.json` says what the run was made with.
         executor: gives verdicts.
-        second: runs what passed once more, under another seed; what then fails is `flaky` and has not passed. None:
-            one run is believed.
+        second: runs what passed once more, under another seed; what then fails is `flaky` and has not passed. A second
+            run with a fault says nothing of the program, so the first one stands. None: one run is believed.
         policy: which block is the code, see `extract_code`; or `continue`: the program is the problem's text with the
             completion behind it, as base models write.
         settings: of the executor, to be compared when the run goes on.
@@ -103,23 +118,26 @@ def verify_rollouts(
     Raises:
         ConfigError: an unknown policy; an output that another run has made, with other settings, problems or rollouts,
             or is making now.
-        DataError: a rollout whose problem is unknown, two problems with one id, or no problems.
+        DataError: a rollout whose problem is unknown, or that names two; two problems with one id, or no problems.
         SandboxError: the executor broke. What has been written stays.
     """
     if policy not in POLICIES:
         raise ConfigError(f"policy is {policy!r}: expected one of {', '.join(POLICIES)}")
-    known = _Problems(problems)
+    known = ProblemIndex(problems)
+    if not known.problems:
+        raise DataError("no problems: nothing can be verified")
     made_with = {
         "form": _FORM,
         "policy": policy,
         "second run": second is not None,
-        "problems": known.digest,
+        "problems": _digest(known.problems),
         **(settings or {}),
     }
     report = VerificationReport()
     tick = progress or (lambda _: None)
     stream = _matched(rollouts, known, report, skip_unknown=skip_unknown, tick=tick)
-    with _Output(output, made_with) as file:
+    with open_resumable(output) as file:
+        _check_companion(output, made_with)
         run = _Run(executor, second, policy, report)
         _resume(file, stream, run, output, tick)
         for part in chunked(stream, chunk):
@@ -197,25 +215,11 @@ def count_rows(path: str | Path) -> int | None:
     return total
 
 
-class _Problems:
-    """Problems by id and by text."""
-
-    def __init__(self, problems: Iterable[Problem]) -> None:
-        self.by_id: dict[str, Problem] = {}
-        self.by_text: dict[str, Problem] = {}
-        digest = hashlib.sha256()
-        for problem in problems:
-            if problem.id in self.by_id:
-                raise DataError(f"two problems have the id {problem.id!r}")
-            self.by_id[problem.id] = problem
-            self.by_text.setdefault(problem.text.strip(), problem)
-            digest.update(repr(problem).encode("utf-8", "surrogatepass"))
-        if not self.by_id:
-            raise DataError("no problems: nothing can be verified")
-        self.digest = digest.hexdigest()
-
-    def of(self, rollout: Rollout) -> Problem | None:
-        return self.by_id.get(rollout.problem_id) or self.by_text.get(rollout.problem.strip())
+def _digest(problems: Iterable[Problem]) -> str:
+    digest = hashlib.sha256()
+    for problem in problems:
+        digest.update(repr(problem).encode("utf-8", "surrogatepass"))
+    return digest.hexdigest()
 
 
 Matched = tuple[Rollout, Problem]
@@ -223,14 +227,17 @@ Matched = tuple[Rollout, Problem]
 
 def _matched(
     rollouts: Iterable[Rollout],
-    known: _Problems,
+    known: ProblemIndex,
     report: VerificationReport,
     *,
     skip_unknown: bool,
     tick: Callable[[int], None],
 ) -> Iterator[Matched]:
     for number, rollout in enumerate(rollouts):
-        problem = known.of(rollout)
+        try:
+            problem = known.find(rollout.problem_id, rollout.problem)
+        except DataError as error:
+            raise DataError(f"rollout {number}: {error}") from error
         if problem is not None:
             yield rollout, problem
         elif skip_unknown:
@@ -273,9 +280,8 @@ class _Run:
         self.verdicts.update(made)
         return rows
 
-    def remember(self, problem: Problem, row: Mapping[str, Any]) -> None:
+    def remember(self, problem: Problem, row: Mapping[str, Any], verdict: Verdict) -> None:
         if row["status"] == Status.OK:
-            verdict = Verdict(**{name: row[name] for name in _MADE - {"code", "status"}})
             self.verdicts[_key(problem, row["code"])] = verdict
         self.report.count(row)
         self.report.resumed += 1
@@ -285,7 +291,7 @@ class _Run:
         if self.second is not None:
             places = [place for place, verdict in enumerate(verdicts) if verdict.passed]
             for place, again in zip(places, self.second.run([jobs[place] for place in places]), strict=True):
-                if not again.passed:
+                if again.is_failure:
                     verdicts[place] = replace(verdicts[place], passed=False, flaky=True, detail=again.detail)
         return verdicts
 
@@ -305,51 +311,29 @@ def _row(rollout: Rollout, problem: Problem, extraction: Extraction, verdict: Ve
         "problem_id": problem.id,
         "code": extraction.code,
         "status": str(extraction.status),
-        **asdict(verdict),
+        **asdict(replace(verdict, detail=verdict.detail[:_DETAIL])),
     }
 
 
-class _Output:
-    """The output for appending, locked, whole lines only, and made with the same settings."""
-
-    def __init__(self, output: Path, made_with: dict[str, Any]) -> None:
-        self.output, self.made_with = output, made_with
-        self.companion = output.with_name(output.name + ".run.json")
-
-    def __enter__(self) -> BinaryIO:
-        try:
-            file: BinaryIO = self.output.open("ab+")
-        except OSError as error:
-            raise ConfigError(f"cannot write {self.output}: {error.strerror}") from error
-        self.file = file
-        try:
-            lock(file, self.output)
-            self._check()
-        except BaseException:  # `__exit__` is not called for what `__enter__` raises
-            file.close()
-            raise
-        return file
-
-    def __exit__(self, *_: object) -> None:
-        self.file.close()
-
-    def _check(self) -> None:
-        size = self.output.stat().st_size
-        if not self.companion.exists():
-            if size:
-                raise ConfigError(f"{self.output} exists, and no {self.companion.name} beside it: give another output")
-            write_text(self.companion, json.dumps(self.made_with, indent=2))
-            return
-        try:
-            before = json.loads(self.companion.read_text(encoding="utf-8"))
-        except ValueError as error:
-            raise ConfigError(f"{self.companion} cannot be read: delete it and {self.output}") from error
-        for name in before.keys() | self.made_with.keys():
-            if before.get(name) != self.made_with.get(name):
-                raise ConfigError(
-                    f"{self.output} was made with other {name}: {_shown(before.get(name))} then, "
-                    f"{_shown(self.made_with.get(name))} now. Give another output, or delete it to start anew"
-                )
+def _check_companion(output: Path, made_with: Mapping[str, Any]) -> None:
+    """Raise where another run has made the output; of a new one, note what it is made with."""
+    companion = output.with_name(output.name + ".run.json")
+    if not companion.exists():
+        if output.stat().st_size:
+            raise ConfigError(f"{output} exists, and no {companion.name} beside it: give another output")
+        write_text(companion, json.dumps(made_with, indent=2))
+        return
+    before = None
+    with suppress(ValueError, RecursionError):
+        before = json.loads(companion.read_text(encoding="utf-8")) if companion.is_file() else None
+    if not isinstance(before, dict):
+        raise ConfigError(f"{companion} cannot be read: delete it and {output}")
+    for name in before.keys() | made_with.keys():
+        if before.get(name) != made_with.get(name):
+            raise ConfigError(
+                f"{output} was made with other {name}: {_shown(before.get(name))} then, "
+                f"{_shown(made_with.get(name))} now. Give another output, or delete it to start anew"
+            )
 
 
 def _shown(value: Any) -> str:
@@ -358,14 +342,11 @@ def _shown(value: Any) -> str:
 
 def _resume(file: BinaryIO, stream: Iterator[Matched], run: _Run, output: Path, tick: Callable[[int], None]) -> None:
     """Take off a torn last line, and read over what has been done, comparing it with the rollouts."""
-    file.seek(0)
     whole = 0
-    for number, line in enumerate(file):
-        if not line.endswith(b"\n"):
-            break
+    for number, line in enumerate(whole_lines(file, output)):
         try:
             row = json.loads(line)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise ConfigError(f"row {number} of {output} is no JSON: take it out with all behind it") from error
         rollout, problem = next(stream, (None, None))
         if rollout is None or problem is None or not _same(row, rollout, problem):
@@ -373,17 +354,35 @@ def _resume(file: BinaryIO, stream: Iterator[Matched], run: _Run, output: Path, 
                 f"row {number} of {output} belongs to another rollout than is given now: the rollouts have changed. "
                 "Give another output, or delete it to start anew"
             )
-        run.remember(problem, row)
+        verdict = _verdict_of(row)
+        if verdict is None:
+            raise ConfigError(f"row {number} of {output} is no verdict: take it out with all behind it")
+        run.remember(problem, row, verdict)
         whole += len(line)
         tick(1)
     file.truncate(whole)
     file.seek(0, os.SEEK_END)
 
 
-def _same(row: Mapping[str, Any], rollout: Rollout, problem: Problem) -> bool:
+def _same(row: Any, rollout: Rollout, problem: Problem) -> bool:
     expected = {**asdict(rollout), "problem_id": problem.id}
-    return (
-        isinstance(row, dict)
-        and row.keys() >= _MADE
-        and all(row.get(name) == value for name, value in expected.items())
-    )
+    return isinstance(row, dict) and all(name in row and row[name] == value for name, value in expected.items())
+
+
+def _verdict_of(row: Mapping[str, Any]) -> Verdict | None:
+    """The verdict of a row, None where a run cannot have written it."""
+    fault = row.get("fault")
+    texts = [row.get(name) for name in ("code", "status", "detail", "comparison")]
+    counts = [row.get(name) for name in ("tests_passed", "tests_total")]
+    marks = [row.get(name) for name in ("passed", "flaky", "in_process")]
+    if (
+        not all(isinstance(one, str) for one in texts)
+        or not all(type(one) is int for one in counts)
+        or not all(isinstance(one, bool) for one in marks)
+        or not isinstance(row.get("seconds"), int | float)
+        or row["status"] not in _STATUSES
+        or fault not in (None, *Fault)
+    ):
+        return None
+    made = {one.name: row[one.name] for one in fields(Verdict)}
+    return Verdict(**{**made, "fault": None if fault is None else Fault(fault)})

@@ -1,5 +1,6 @@
 """A cascade: the reward model ranks, and tests run only where its confidence does not suffice."""
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
@@ -70,9 +71,10 @@ def cascade(
 
     Returns:
         A selection whose `executions` says how many programs were run. With given tests: what passed is first, then
-        what was not run, then what failed; if nothing passed and nothing is left, the outcome is `all_failed`; if
-        the budget ended before, the best program that was not run is chosen (`unscored` if none left has a score).
-        With generated tests: by the share of tests passed, then what was not run, then what passed none.
+        what has no verdict, then what failed; if nothing passed and all failed, the outcome is `all_failed`; if
+        programs without a verdict are left, the best of them is chosen (`unscored` if none left has a score).
+        A program has no verdict that was not run, or whose tests could not tell (`Verdict.fault`).
+        With generated tests: by the share of tests passed, then what has no verdict, then what passed none.
 
     Raises:
         ConfigError, DataError, ScorerError: see `best_of_n`.
@@ -129,26 +131,33 @@ class _State:
     def next(self) -> Ranked | None:
         """The program to be run next; None if the choice is made."""
         left = self._left()
-        if not left or self._passed() or self._trusted(left) or len(self.verdicts) == self.config.budget:
+        if not left or self._passed() or self._trusted() or len(self.verdicts) == self.config.budget:
             return None
         return left[0]
 
     def result(self) -> Selection:
         if not self.selection.programs:
             return self.selection
-        left = self._left()
+        is_open = bool(self._open())
         ranked = self._ranked()
         first = ranked[0]
-        count = len(self.verdicts)
-        ran = f"{count} program{'' if count == 1 else 's'} run"
-        probability = self._probability(left) if left else None
+        fault = first.verdict.fault if first.verdict is not None else None
+        ran = self._ran()
+        probability = self._probability(self._open()) if is_open else None
         outcome = Outcome.CHOSEN
-        if first.verdict is None and first.worth is None:
+        if not _has_verdict(first.verdict) and first.worth is None:
             outcome = Outcome.UNSCORED
-            explanation = f"no program is left that has a score, and the budget of tests is used up; {ran}"
-        elif first.verdict is None:
+            why = "the budget of tests is used up" if self._left() else "the tests gave no verdict"
+            explanation = f"no program is left that has a score, and {why}; {ran}"
+        elif first.verdict is None or fault is not None:
             sure = "" if probability is None else f", right with probability {probability:.3f}"
-            why = "taken untested" if self._trusted(left) else "the budget of tests is used up"
+            why = (
+                f"its tests gave no verdict ({fault})"
+                if fault is not None
+                else "taken untested"
+                if self._trusted()
+                else "the budget of tests is used up"
+            )
             explanation = f"candidate {first.index}{sure}: {why}; {ran}"
         elif first.verdict.passed:
             explanation = f"candidate {first.index} passes all tests; {ran}"
@@ -162,22 +171,33 @@ class _State:
             self.selection,
             ranked=ranked,
             outcome=outcome,
-            probability=probability if first.verdict is None else self._probability(self.selection.programs),
-            executions=count,
+            probability=self._probability(self.selection.programs) if _has_verdict(first.verdict) else probability,
+            executions=len(self.verdicts),
             explanation=explanation,
         )
 
     def _left(self) -> list[Ranked]:
         return [program for program in self.selection.programs if program.index not in self.verdicts]
 
+    def _open(self) -> list[Ranked]:
+        """The programs without a verdict."""
+        return [one for one in self.selection.programs if not _has_verdict(self.verdicts.get(one.index))]
+
     def _passed(self) -> bool:
         return any(verdict.passed for verdict in self.verdicts.values())
 
-    def _trusted(self, left: Sequence[Ranked]) -> bool:
-        """Whether the first of the untested programs is taken as it is; never where tests are no proof of failure."""
+    def _ran(self) -> str:
+        """How many programs were run, and of how many of them the tests could not tell."""
+        count = len(self.verdicts)
+        faults = Counter(str(verdict.fault) for verdict in self.verdicts.values() if verdict.fault is not None)
+        named = ", ".join(f"{fault} {number}" for fault, number in faults.items())
+        return f"{count} program{'' if count == 1 else 's'} run" + (f", no verdict: {named}" if named else "")
+
+    def _trusted(self) -> bool:
+        """Whether the first program without a verdict is taken as it is; never where tests are no proof of failure."""
         if self.verdicts and (self.config.generated or self.config.after_failure is None):
             return False
-        probability = self._probability(left)
+        probability = self._probability(self._open())
         return probability is not None and probability >= self.config.target
 
     def _probability(self, left: Sequence[Ranked]) -> float | None:
@@ -196,10 +216,14 @@ class _State:
     def _place(self, one: Ranked) -> tuple[int, float]:
         if not one.copies:
             return 3, 0.0
-        if one.verdict is None:
+        if one.verdict is None or one.verdict.fault is not None:
             return 1, 0.0
         if one.verdict.passed:
             return 0, 0.0
         if not self.config.generated or not one.verdict.tests_passed:
             return 2, 0.0
         return 0, -one.verdict.tests_passed / one.verdict.tests_total
+
+
+def _has_verdict(verdict: Verdict | None) -> bool:
+    return verdict is not None and verdict.fault is None

@@ -13,3 +13,8 @@ def lines_with_ends(text: str) -> list[str]:
 def lines_of(text: str) -> list[str]:
     """The lines without what ends them; see `lines_with_ends`."""
     return [line.rstrip("\r\n") for line in lines_with_ends(text)]
+
+
+def folded(text: str) -> str:
+    """The text with each run of white space as one space: what makes two problem texts the same."""
+    return " ".join(text.split())

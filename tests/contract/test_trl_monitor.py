@@ -216,7 +216,7 @@ def test_a_change_is_paired_by_problem():
 
 
 def test_a_broken_sandbox_is_counted_and_stops_nothing(monkeypatch, caplog):
-    def broken(_):
+    def broken(_, **settings):
         raise SandboxError("no process can be started")
 
     monkeypatch.setattr(trl_monitor, "run_tests", broken)

@@ -19,6 +19,7 @@ from codescaler_plugin.records import CallTest, Problem, Rollout, Verdict
 COLUMNS = [
     "problem", "completion", "problem_id", "step", "source",
     "code", "status", "passed", "detail", "tests_passed", "tests_total", "seconds", "flaky",
+    "fault", "comparison", "in_process",
 ]  # fmt: skip
 PROBLEMS = [
     Problem(f"p{number}", f"Add {number}.", tuple(CallTest((n,), n + number) for n in range(3)), "add")

@@ -1,0 +1,76 @@
+"""Which problem a rollout, a pair or a candidate belongs to: by id, by text, and never one where the two disagree."""
+
+from collections.abc import Iterable
+
+from codescaler_plugin.errors import DataError
+from codescaler_plugin.preference.rollouts import same_id_key
+from codescaler_plugin.records import Problem
+from codescaler_plugin.text.lines import folded
+
+
+class ProblemIndex:
+    """Problems by id and by text; of texts, white space folded.
+
+    Args:
+        problems: with tests.
+        unique_ids: whether two problems with one id are an error. False: the text tells them apart.
+
+    Raises:
+        DataError: two problems with one id.
+    """
+
+    def __init__(self, problems: Iterable[Problem], *, unique_ids: bool = True) -> None:
+        self.problems: list[Problem] = []
+        self._by_id: dict[str, list[Problem]] = {}
+        self._by_key: dict[str, list[Problem]] = {}
+        self._by_text: dict[str, list[Problem]] = {}
+        for problem in problems:
+            same = self._by_id.setdefault(problem.id, [])
+            if same and unique_ids:
+                raise DataError(f"two problems have the id {problem.id!r}: expected one; rename or remove one")
+            same.append(problem)
+            self.problems.append(problem)
+            self._by_key.setdefault(same_id_key(problem.id), []).append(problem)
+            self._by_text.setdefault(folded(problem.text), []).append(problem)
+
+    def find(self, problem_id: str, text: str) -> Problem | None:
+        """The problem of this id, or of this text where no problem has the id; None: there is none.
+
+        `11` is the id of `MBPP/11`, where no problem is called `11`. An id may come with a text that no problem has,
+        such as a prompt that puts more around it.
+
+        Raises:
+            DataError: id and text name different problems, or what is given names more than one.
+        """
+        named = self._named(problem_id)
+        same = self._by_text.get(folded(text), [])
+        found = [problem for problem in named if any(problem is one for one in same)] if same else named
+        if named and not found:
+            raise DataError(
+                f"problem_id {problem_id!r} is problem {named[0].id!r} ({_start(named[0])}), and the text is that of "
+                f"problem {same[0].id!r} ({_start(same[0])}): expected one problem; correct the id, or leave it out"
+            )
+        found = found or same
+        if len(found) > 1:
+            ids = " and ".join(repr(problem.id) for problem in found[:4])
+            raise DataError(
+                f"{problem_id or text.strip()[:60]!r} may be any of {len(found)} problems, {ids}: give the whole "
+                "problem_id of one, or leave the others out"
+            )
+        return found[0] if found else None
+
+    def _named(self, problem_id: str) -> list[Problem]:
+        if not problem_id:
+            return []
+        alike = self._by_key.get(same_id_key(problem_id), [])
+        return self._by_id.get(problem_id) or [one for one in alike if _may_be(one.id, problem_id)]
+
+
+def _may_be(one: str, other: str) -> bool:
+    """Whether two ids of one key are of one collection (what stands before the last `/`), or one names none."""
+    collections = {text.rpartition("/")[0].casefold() for text in (one, other)} - {""}
+    return len(collections) < 2
+
+
+def _start(problem: Problem) -> str:
+    return repr(folded(problem.text)[:40])
