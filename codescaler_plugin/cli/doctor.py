@@ -4,9 +4,8 @@ from contextlib import nullcontext
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
-from codescaler_plugin.cli.terminal import reported
+from codescaler_plugin.cli.terminal import Terminal, reported
 
 
 def doctor(
@@ -34,7 +33,7 @@ def doctor(
     from codescaler_plugin.doctor import examine, verdict
 
     disable_progress_bar()
-    console = Console(highlight=False)
+    console = Terminal()
     colours = {"ok": "green", "warning": "yellow", "failed": "red"}
     with reported(), console.status("looking") if console.is_terminal else nullcontext():
         config = CodeScalerConfig.from_env(model=model, max_length=max_length, device=device)
@@ -56,6 +55,6 @@ def doctor(
         table.add_row(Text(check.state, style=colours[check.state]), check.name, found)
     console.print(table)
     worst = max((check.state for check in checks), key=list(colours).index, default="ok")
-    console.print(f"\n{verdict(checks)}", style=f"bold {colours[worst]}", markup=False)
+    console.print(f"\n{verdict(checks)}", style=f"bold {colours[worst]}")
     if any(check.state == "failed" for check in checks):
         raise typer.Exit(1)

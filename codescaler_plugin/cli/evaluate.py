@@ -11,9 +11,8 @@ from time import perf_counter
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.console import Console
 
-from codescaler_plugin.cli.terminal import errors, rate_bar, reported
+from codescaler_plugin.cli.terminal import Terminal, errors, rate_bar, reported
 from codescaler_plugin.data.outputs import check_folder, check_output, write_text
 from codescaler_plugin.data.rows import stem
 from codescaler_plugin.errors import ConfigError
@@ -114,7 +113,7 @@ class _Run:
         path = write_summary(self.folder, summary)
         for section in sections([summary]):
             _print(section)
-        errors.print(f"wrote {path}", markup=False, highlight=False, soft_wrap=True)
+        errors.print(f"wrote {path}", soft_wrap=True)
 
 
 @evaluate.command()
@@ -284,8 +283,8 @@ def calibration(
         for method in METHODS:
             path = run.folder / f"calibration.{run.name}.{method}.json"
             write_text(path, fit_calibration(margins, right, method=method, model=run.model).to_json() + "\n")
-            errors.print(f"wrote {path}", markup=False, highlight=False, soft_wrap=True)
-        errors.print(f"note: {CARRY}", style="yellow", markup=False, highlight=False)
+            errors.print(f"wrote {path}", soft_wrap=True)
+        errors.print(f"note: {CARRY}", style="yellow")
 
 
 @evaluate.command()
@@ -332,8 +331,6 @@ def _pairs(data: str, split: str | None) -> "list[PreferencePair]":
         counts = ", ".join(f"{count} of {name}" for name, count in sizes.items())
         errors.print(
             f"all splits are measured together ({counts}); --split held_out leaves out what a model trained on",
-            markup=False,
-            highlight=False,
         )
     if not found:
         raise ConfigError(f"{data} holds no pairs" + (f" of the split {split!r}" if split else ""))
@@ -365,8 +362,8 @@ def _sha256(path: Path) -> str:
 def _print(section: "Section") -> None:
     from rich.table import Table
 
-    console = Console(highlight=False)
-    console.print(section.title, style="bold", markup=False)
+    console = Terminal()
+    console.print(section.title, style="bold")
     for number, one in enumerate(section.tables):
         if number:
             console.print()
@@ -375,6 +372,6 @@ def _print(section: "Section") -> None:
             column.justify = "right"
         for row in one.rows:
             table.add_row(*row, style="bold" if len(row) == 1 else None)
-        console.print(table, markup=False)
+        console.print(table)
     for finding in section.findings:
-        console.print(finding, markup=False)
+        console.print(finding)

@@ -6,9 +6,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.console import Console
 
-from codescaler_plugin.cli.terminal import errors, rate_bar, reported
+from codescaler_plugin.cli.terminal import Terminal, errors, rate_bar, reported
 from codescaler_plugin.data.outputs import check_folder, check_output, write_text
 from codescaler_plugin.data.rows import stem
 from codescaler_plugin.errors import ConfigError, DataError
@@ -151,8 +150,8 @@ def generation(
             "benchmarks": {name: asdict(one) for name, one in measured.items()},
         }
         write_text(report_file, json.dumps(report, indent=2) + "\n")
-    Console(highlight=False).print(_table(measured, called, ks))
-    errors.print(f"wrote {report_file}", markup=False, highlight=False, soft_wrap=True)
+    Terminal().print(_table(measured, called, ks))
+    errors.print(f"wrote {report_file}", soft_wrap=True)
     typer.echo(json.dumps(report))
 
 

@@ -11,6 +11,7 @@ import typer
 from codescaler_plugin.cli.rows import Model, Output, Source, Strict, chunks, write
 from codescaler_plugin.cli.terminal import errors, open_output, reported
 from codescaler_plugin.errors import DataError
+from codescaler_plugin.text.safety import printable
 
 
 def score(
@@ -90,7 +91,7 @@ def extract(
             whole = extract_code(completion, **settings, explain=True)
             if not whole.code:
                 raise DataError(f"{whole.status}: {whole.explanation}")
-            print(whole.code, end="", file=sink)
+            print(printable(whole.code) if sink.isatty() else whole.code, end="", file=sink)
             return
         extract_code("", **settings)  # a wrong setting is an error before the first line
         counts: Counter[str] = Counter()
@@ -125,7 +126,7 @@ def _print_histogram(counts: Counter[str]) -> None:
     from rich.table import Table
 
     if not counts:
-        errors.print("no completions", highlight=False)
+        errors.print("no completions")
         return
     table = Table("status", box=None)
     table.add_column("completions", justify="right")

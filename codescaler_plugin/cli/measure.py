@@ -7,9 +7,8 @@ from dataclasses import asdict
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
-from codescaler_plugin.cli.terminal import reported, step_bar
+from codescaler_plugin.cli.terminal import Terminal, reported, step_bar
 
 
 def bench(
@@ -53,7 +52,7 @@ def bench(
                 progress=advance,
             )
             around = conditions(measured)
-    Console(highlight=False).print(bench_table(result))
+    Terminal().print(bench_table(result))
     typer.echo(json.dumps({"model": config.model, **asdict(result), **around}))
 
 

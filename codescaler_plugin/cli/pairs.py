@@ -86,7 +86,7 @@ def verify(
 
     def skip(message: str) -> None:
         skipped.append(message)
-        errors.print(f"skipped {message}", style="yellow", markup=False, highlight=False, soft_wrap=True)
+        errors.print(f"skipped {message}", style="yellow", soft_wrap=True)
 
     settings: dict[str, Any] = {"timeout": timeout, "memory_mb": memory, "packages": sorted(package or ())}
     if executor is not None:
@@ -171,7 +171,7 @@ def mine(
 
     def skip(message: str) -> None:
         skipped.append(message)
-        errors.print(f"skipped {message}", style="yellow", markup=False, highlight=False, soft_wrap=True)
+        errors.print(f"skipped {message}", style="yellow", soft_wrap=True)
 
     with reported():
         if held_out_output is not None and not held_out:
@@ -220,7 +220,6 @@ def mine(
             errors.print(
                 "all pairs are of one split: there is one problem alone",
                 style="yellow",
-                highlight=False,
                 soft_wrap=True,
             )
         _finish(made, output, files, [asdict(report)], sources, card, model)
@@ -305,7 +304,6 @@ def augment(
             f"{len(pairs):,} pairs became {len(made):,}. {report.executed:,} programs were run. {report.no_tests:,} "
             f"pairs have no tests here, {report.not_python:,} are no Python."
             + (" Give their problems by --problems FILE, or --trust-unaligned." if report.no_tests else ""),
-            highlight=False,
         )
         files = write_pairs(made, output, columns)
         before = _report_file(Path(source))
@@ -379,7 +377,7 @@ def _finish(
 
         page = write_data_card(pairs, card, reports=reports, inputs=[*map(Path, inputs)], outputs=files, model=model)
         written.append(str(page))
-    errors.print(f"wrote {', '.join(written)}", markup=False, highlight=False, soft_wrap=True)
+    errors.print(f"wrote {', '.join(written)}", soft_wrap=True)
 
 
 def _as_pairs(rows: Iterable[tuple[str, dict[str, Any]]], on_bad: Callable[[str], None]) -> Iterator[Any]:

@@ -6,9 +6,8 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
-from codescaler_plugin.cli.terminal import reported
+from codescaler_plugin.cli.terminal import Terminal, reported
 
 
 def quickstart(
@@ -25,6 +24,6 @@ def quickstart(
     from codescaler_plugin.quickstart import run_quickstart
 
     with reported():
-        report = run_quickstart(steps=steps, seed=seed, output=output, results=Console(stderr=as_json))
+        report = run_quickstart(steps=steps, seed=seed, output=output, results=Terminal(stderr=as_json))
     if as_json:
         typer.echo(json.dumps(asdict(report)))

@@ -21,4 +21,4 @@ def report(
         from codescaler_plugin.evaluation.report import write_report
 
         for path in write_report(folders, output, title=title):
-            errors.print(f"wrote {path}", markup=False, highlight=False, soft_wrap=True)
+            errors.print(f"wrote {path}", soft_wrap=True)

@@ -54,7 +54,7 @@ def skipped(message: str, cause: Exception | None = None, *, strict: bool) -> No
     """Report a bad line, or raise it with `strict`."""
     if strict:
         raise DataError(message) from cause
-    errors.print(f"skipped {message}", style="yellow", markup=False, highlight=False, soft_wrap=True)
+    errors.print(f"skipped {message}", style="yellow", soft_wrap=True)
 
 
 def write(sink: TextIO, row: Mapping[str, Any]) -> None:

@@ -12,12 +12,13 @@ from typing import TYPE_CHECKING, Annotated, Any, TextIO
 import typer
 
 from codescaler_plugin.cli.rows import Model, Output, Source, Strict, chunks, skipped, write
-from codescaler_plugin.cli.terminal import errors, open_output, reported
+from codescaler_plugin.cli.terminal import Terminal, errors, open_output, reported
 from codescaler_plugin.data.outputs import check_output, write_text
 from codescaler_plugin.data.rows import chunked, dumps
 from codescaler_plugin.errors import ConfigError, DataError, GenerationError, RefusedError
 from codescaler_plugin.extras import require
 from codescaler_plugin.records import Outcome, Problem, Ranked, Selection
+from codescaler_plugin.text.safety import printable
 
 if TYPE_CHECKING:
     from codescaler_plugin.pipeline import CodeScaler
@@ -469,7 +470,6 @@ _SHOWN = 12  # candidates in the table
 
 def _show(problem: Any, selection: Selection, scaler: "CodeScaler", sink: TextIO) -> None:
     from rich import box
-    from rich.console import Console
     from rich.panel import Panel
     from rich.syntax import Syntax
     from rich.table import Table
@@ -477,11 +477,11 @@ def _show(problem: Any, selection: Selection, scaler: "CodeScaler", sink: TextIO
 
     from codescaler_plugin.text.messages import problem_text
 
-    console = Console(file=sink, highlight=False)
+    console = Terminal(file=sink)
     tested = any(one.verdict is not None for one in selection.ranked)
     console.print(
         Panel(
-            Text(_harmless(problem_text(problem, "problem", scaler.template).strip())),
+            Text(problem_text(problem, "problem", scaler.template).strip()),
             title="problem",
             title_align="left",
             box=box.ROUNDED,
@@ -500,23 +500,18 @@ def _show(problem: Any, selection: Selection, scaler: "CodeScaler", sink: TextIO
             "" if one.judgement.score is None else f"{one.judgement.score:.4f}",
             "" if one.worth is None else f"{one.worth:.4f}",
             str(one.copies or ""),
-            Text(_harmless(_kind(one, tested=tested)), overflow="ellipsis", no_wrap=True),
+            Text(_kind(one, tested=tested), overflow="ellipsis", no_wrap=True),
             style="bold green" if wins else "",
         )
     console.print(table)
     if len(rows) > _SHOWN:
         console.print(f"and {len(rows) - _SHOWN} more\n", style="dim")
     if selection.best is not None:
-        text = _harmless(selection.best.judgement.code.rstrip())
+        text = printable(selection.best.judgement.code.rstrip())  # before it is coloured letter by letter
         code = Syntax(text, scaler.config.language, theme="ansi_dark", word_wrap=True)
         title = f"candidate {selection.best.index}"
         console.print(Panel(code, title=title, title_align="left", border_style="green", box=box.ROUNDED))
-    console.print(f"{selection.outcome}: {selection.explanation}", markup=False)
-
-
-def _harmless(text: str) -> str:
-    """The text without what would steer a terminal or reorder what it shows, of which a mark is left."""
-    return "".join(letter if letter.isprintable() or letter in "\n\t" else "\ufffd" for letter in text)
+    console.print(f"{selection.outcome}: {selection.explanation}")
 
 
 def _kind(one: Ranked, *, tested: bool) -> str:
@@ -563,7 +558,7 @@ def _cheapest(calibration: Path | None, costs: Any) -> Any:
 
 
 def _say(text: str) -> None:
-    errors.print(text, markup=False, highlight=False, soft_wrap=True)
+    errors.print(text, soft_wrap=True)
 
 
 def _costs(text: str) -> Any:

@@ -4,18 +4,36 @@ import errno
 import os
 import stat
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TextIO, cast
+from typing import Any, TextIO, cast
 
 import typer
-from rich.console import Console
+from rich.console import Console, ConsoleOptions, RenderableType
+from rich.segment import Segment
 
 from codescaler_plugin.data.outputs import Input, write_output
 from codescaler_plugin.errors import CodeScalerError, ConfigError
+from codescaler_plugin.text.safety import one_line, printable
 
-errors = Console(stderr=True)
+
+class Terminal(Console):
+    """A console that shows what data say and obeys none of it: no markup, emoji codes or control characters.
+
+    Takes the arguments of `rich.console.Console`.
+    """
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(markup=False, highlight=False, emoji=False, **settings)
+
+    def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
+        """What is printed, piece by piece; every table, panel and text comes by here."""
+        for piece in super().render(renderable, options):
+            yield piece if piece.control else piece._replace(text=printable(piece.text))
+
+
+errors = Terminal(stderr=True)
 
 _PLACES = frozenset(  # a path or a disk is at fault, not this program
     {
@@ -38,14 +56,14 @@ def reported() -> Iterator[None]:
     try:
         yield
     except CodeScalerError as error:
-        errors.print(f"error: {error}", style="red", markup=False, highlight=False, soft_wrap=True)
+        errors.print(f"error: {error}", style="red", soft_wrap=True)
         _print_notes(error)
         raise typer.Exit(1) from error
     except OSError as error:
         if error.errno not in _PLACES:
             raise
         name = "" if error.filename is None else f"{error.filename}: "
-        errors.print(f"error: {name}{error.strerror}", style="red", markup=False, highlight=False, soft_wrap=True)
+        errors.print(f"error: {name}{error.strerror}", style="red", soft_wrap=True)
         _print_notes(error)
         raise typer.Exit(1) from error
     except KeyboardInterrupt as interrupt:
@@ -55,7 +73,7 @@ def reported() -> Iterator[None]:
 
 def _print_notes(error: BaseException) -> None:
     for note in getattr(error, "__notes__", ()):
-        errors.print(note, markup=False, highlight=False, soft_wrap=True)
+        errors.print(note, soft_wrap=True)
 
 
 @contextmanager
@@ -109,13 +127,13 @@ def print_counts(title: str, counts: Mapping[str, int]) -> None:
     """A table of what is not zero, on stderr."""
     from rich.table import Table
 
-    errors.print(title, style="bold", markup=False, highlight=False)
+    errors.print(title, style="bold")
     table = Table(box=None, show_header=False)
     table.add_column()
     table.add_column(justify="right")
     for name, count in counts.items():
         if count:
-            table.add_row(name, f"{count:,}")
+            table.add_row(one_line(name), f"{count:,}")
     errors.print(table)
 
 

@@ -5,7 +5,6 @@ same data under the same name stands in one table. `benchmarks/bench_latency.py 
 """
 
 import base64
-import html
 import io
 import json
 import re
@@ -20,6 +19,7 @@ from codescaler_plugin import __version__
 from codescaler_plugin.data.outputs import check_folder, check_output, check_own, write_output, write_text
 from codescaler_plugin.errors import ConfigError, DataError
 from codescaler_plugin.extras import require
+from codescaler_plugin.text.safety import PLAIN_PLOTS, html_text, markdown, one_line
 
 EVALUATIONS = {
     "pairs": "Pairs",
@@ -804,6 +804,7 @@ def _latency(title: str, models: _Models, colours: Mapping[str, str]) -> Section
 
 
 def _short(name: str) -> str:
+    name = one_line(name)
     return name if len(name) <= 24 else f"{name[:11]}…{name[-11:]}"
 
 
@@ -816,13 +817,14 @@ def _svg(draw: Callable[[Any], None]) -> bytes:
     from matplotlib import rc_context
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(5.4, 4.0), layout="constrained")
-    axes = figure.subplots()
-    axes.grid(alpha=0.3)
-    axes.set_axisbelow(True)
-    draw(axes)
     written = io.BytesIO()
-    with rc_context({"svg.hashsalt": "codescaler", "svg.fonttype": "path"}):  # equal numbers, equal files
+    # equal numbers, equal files
+    with rc_context({"svg.hashsalt": "codescaler", "svg.fonttype": "path", **PLAIN_PLOTS}):
+        figure = Figure(figsize=(5.4, 4.0), layout="constrained")
+        axes = figure.subplots()
+        axes.grid(alpha=0.3)
+        axes.set_axisbelow(True)
+        draw(axes)
         figure.savefig(written, format="svg", metadata={"Date": None})
     return written.getvalue()
 
@@ -845,29 +847,25 @@ _MADE = ("model", "evaluation", "command", "SHA-256 of the data")
 
 
 def _markdown(title: str, found: Sequence[Section], made: Table, plots: Sequence[Sequence[str]]) -> str:
-    parts = [f"# {title}\n"]
+    parts = [f"# {markdown(title)}\n"]
     for section in found:
-        parts += [f"- **{_escaped(section.title)}**, {_escaped(finding)}" for finding in section.findings]
+        parts += [f"- **{markdown(section.title)}**, {markdown(finding)}" for finding in section.findings]
     parts.append("")
     for section, names in zip(found, plots, strict=True):
-        parts += [f"## {_escaped(section.title)}\n", section.text + "\n"]
-        parts += [f"![{_escaped(said)}]({name})\n" for (said, _), name in zip(section.plots, names, strict=True)]
+        parts += [f"## {markdown(section.title)}\n", section.text + "\n"]
+        parts += [f"![{markdown(said)}]({name})\n" for (said, _), name in zip(section.plots, names, strict=True)]
         parts += [_markdown_table(table) for table in section.tables]
     parts += ["## How it was measured\n", _markdown_table(made)]
     parts.append(f"codescaler-plugin {__version__}\n")
     return "\n".join(parts)
 
 
-def _escaped(text: str) -> str:
-    return " ".join(text.split()).replace("\\", "\\\\").replace("|", "\\|").replace("<", "&lt;")
-
-
 def _markdown_table(table: Table) -> str:
-    lines = [f"**{table.caption}**\n"] if table.caption else []
-    lines.append("| " + " | ".join(map(_escaped, table.head)) + " |")
+    lines = [f"**{markdown(table.caption)}**\n"] if table.caption else []
+    lines.append("| " + " | ".join(map(markdown, table.head)) + " |")
     lines.append("|---|" + ("---|" if table.prose else "---:|") * (len(table.head) - 1))
     for row in table.rows:
-        cells = [f"**{_escaped(row[0])}**", *[""] * (len(table.head) - 1)] if len(row) == 1 else map(_escaped, row)
+        cells = [f"**{markdown(row[0])}**", *[""] * (len(table.head) - 1)] if len(row) == 1 else map(markdown, row)
         lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines) + "\n"
 
@@ -910,7 +908,7 @@ td { min-width: 4rem; }
 
 
 def _html(title: str, found: Sequence[Section], made: Table, plots: Sequence[Sequence[bytes]]) -> str:
-    write = html.escape
+    write = html_text
     findings = "".join(
         f"<li><strong>{write(section.title)}</strong>, {write(finding)}</li>"
         for section in found
@@ -939,7 +937,7 @@ def _html(title: str, found: Sequence[Section], made: Table, plots: Sequence[Seq
 
 
 def _html_table(table: Table, kind: str = "") -> str:
-    write = html.escape
+    write = html_text
     kind = kind or "prose" * table.prose
     lines = ['<div class="wide"><table' + (f' class="{kind}"' if kind else "") + ">"]
     if table.caption:

@@ -19,6 +19,7 @@ from codescaler_plugin.errors import ConfigError
 from codescaler_plugin.extras import require
 from codescaler_plugin.preference.surface import log_probability_accuracy, surface_accuracies
 from codescaler_plugin.records import PreferencePair
+from codescaler_plugin.text.safety import PLAIN_PLOTS, markdown, markdown_block, one_line
 
 _SHOWN_MATCHES = 20
 _STEPS_SHOWN = 20
@@ -55,7 +56,9 @@ def write_data_card(
         raise ConfigError("no pairs: there is nothing to describe in a data card")
     facts = card_facts(pairs, reports=reports, inputs=inputs, outputs=outputs, model=model)
     write_text(folder / "data_card.json", json.dumps(facts, indent=2) + "\n")
-    with write_output(folder / "data_card.png", binary=True) as file:
+    from matplotlib import rc_context
+
+    with write_output(folder / "data_card.png", binary=True) as file, rc_context(PLAIN_PLOTS):
         _plot(pairs, facts, file)
     page = folder / "README.md"
     write_text(page, _markdown(title, facts))
@@ -158,7 +161,7 @@ def _spread(values: Sequence[int]) -> dict[str, float]:
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
     lines = [
-        "| " + " | ".join(head) + " |",
+        "| " + " | ".join(map(_cell, head)) + " |",
         "|" + "|".join("---" if not place else "---:" for place in range(len(head))) + "|",
     ]
     lines += ["| " + " | ".join(_cell(value) for value in row) + " |" for row in rows]
@@ -166,8 +169,7 @@ def _table(head: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
 
 
 def _cell(value: Any) -> str:
-    text = f"{value:,}" if isinstance(value, int) else str(value)
-    return " ".join(text.split()).replace("|", "\\|").replace("<", "&lt;")
+    return f"{value:,}" if isinstance(value, int) else markdown(str(value))
 
 
 def _percent(part: float, whole: float) -> str:
@@ -179,11 +181,11 @@ def _markdown(title: str, facts: Mapping[str, Any]) -> str:
     rates = facts["pass_rate_of_rejected"]
     known = total - rates["unknown"]
     parts = [
-        f"# {title}\n",
+        f"# {markdown(title)}\n",
         f"{total:,} pairs of a right and a wrong program over {facts['problems']:,} problems; "
         f"{_percent(rates['near_misses'], known)} of the wrong sides of known rate pass at least half of their tests. "
         f"Made by codescaler-plugin {facts['version']}"
-        + (":\n\n```bash\n" + "\n".join(facts["commands"]) + "\n```\n" if facts["commands"] else ".\n"),
+        + (":\n\n" + markdown_block("\n".join(facts["commands"]), "bash") if facts["commands"] else ".\n"),
         "![Overview](data_card.png)\n",
         "## Kinds and splits\n",
         "`rollout`: both programs are a policy's. What the other kinds are: `codescaler augment --help`.\n",
@@ -263,7 +265,9 @@ def _sources(facts: Mapping[str, Any]) -> str:
 
 def _report(number: int, report: Mapping[str, Any]) -> list[str]:
     """The section of one stage."""
-    settings = ", ".join(f"{name} = {json.dumps(value)}" for name, value in report.get("settings", {}).items())
+    settings = markdown(
+        ", ".join(f"{name} = {json.dumps(value)}" for name, value in report.get("settings", {}).items())
+    )
     if "executed" in report:
         names = list(dict.fromkeys(name for counts in report["kinds"].values() for name in counts))
         return [
@@ -299,7 +303,7 @@ def _report(number: int, report: Mapping[str, Any]) -> list[str]:
         parts.append("Contamination: not checked against any evaluation set.\n")
         return parts
     found = report["contamination"]
-    against = ", ".join(f"{name} ({count:,} problems)" for name, count in sets.items())
+    against = ", ".join(f"{markdown(name)} ({count:,} problems)" for name, count in sets.items())
     parts.append(f"Contamination: {len(found):,} problems removed, checked against {against}.\n")
     if found:
         rows = [[one["problem"][:60], one["evaluation"], one["kind"], f"{one['value']:.2f}"] for one in found]
@@ -325,9 +329,10 @@ def _plot(pairs: Sequence[PreferencePair], facts: Mapping[str, Any], file: IO[by
     left = [0] * len(names)
     for split, colour in zip(facts["splits"], ("tab:blue", "tab:orange", "tab:green"), strict=False):
         counts = [facts["kinds"][name].get(split, 0) for name in names]
-        kinds.barh(names, counts, height=0.7, left=left, color=colour, label=split.replace("_", " "))
+        kinds.barh(range(len(names)), counts, height=0.7, left=left, color=colour, label=split.replace("_", " "))
         left = [before + count for before, count in zip(left, counts, strict=True)]
     kinds.set(title="Kinds and splits", xlabel="pairs", ylim=(-1, len(names)))
+    kinds.set_yticks(range(len(names)), [one_line(name, 60) for name in names])
     kinds.legend(loc="lower right", ncols=len(facts["splits"]))
 
     tenths = facts["pass_rate_of_rejected"]["tenths"]
@@ -362,7 +367,7 @@ def _plot(pairs: Sequence[PreferencePair], facts: Mapping[str, Any], file: IO[by
     known = [(source, by_step) for source, by_step in known if by_step]
     for source, by_step in known[:8]:
         order = sorted(by_step)
-        steps.plot(order, [by_step[step] for step in order], "o-", markersize=3, label=source)
+        steps.plot(order, [by_step[step] for step in order], "o-", markersize=3, label=one_line(source, 60))
     steps.set(title="Pairs by training step", xlabel="step of the policy", ylabel="pairs")
     if known:
         steps.set_ylim(bottom=0)
@@ -376,7 +381,7 @@ def _plot(pairs: Sequence[PreferencePair], facts: Mapping[str, Any], file: IO[by
         predictors.plot([found["low"], found["high"]], [place, place], color="tab:gray")
         predictors.plot(found["share"], place, "o", color="tab:purple")
     predictors.axvline(0.5, color="black", linestyle=":")
-    predictors.set_yticks(range(len(shown)), [name for name, _ in shown], fontsize=8)
+    predictors.set_yticks(range(len(shown)), [one_line(name, 60) for name, _ in shown], fontsize=8)
     predictors.set(title="What tells the label without reading the program", xlabel="pair accuracy", xlim=(0, 1.02))
 
     for axes in (kinds, rates, lengths, problems, steps, predictors):
