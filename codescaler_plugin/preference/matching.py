@@ -36,7 +36,7 @@ class ProblemIndex:
     def find(self, problem_id: str, text: str) -> Problem | None:
         """The problem of this id, or of this text where no problem has the id; None: there is none.
 
-        `11` is the id of `MBPP/11`, where no problem is called `11`. An id may come with a text that no problem has,
+        `11` is the id of `MBPP/11`, where no problem is called `11` (`same_id_key`). An id may come with a text that no problem has,
         such as a prompt that puts more around it.
 
         Raises:
@@ -62,14 +62,7 @@ class ProblemIndex:
     def _named(self, problem_id: str) -> list[Problem]:
         if not problem_id:
             return []
-        alike = self._by_key.get(same_id_key(problem_id), [])
-        return self._by_id.get(problem_id) or [one for one in alike if _may_be(one.id, problem_id)]
-
-
-def _may_be(one: str, other: str) -> bool:
-    """Whether two ids of one key are of one collection (what stands before the last `/`), or one names none."""
-    collections = {text.rpartition("/")[0].casefold() for text in (one, other)} - {""}
-    return len(collections) < 2
+        return self._by_id.get(problem_id) or self._by_key.get(same_id_key(problem_id), [])
 
 
 def _start(problem: Problem) -> str:

@@ -220,11 +220,6 @@ def same_id_key(text: str) -> str:
     return number[1] if number else key
 
 
-def same_id_key(text: str) -> str:
-    """What the ids `11` and `MBPP/11` have in common: all behind the last `/`."""
-    return text.rpartition("/")[2].strip().casefold()
-
-
 def _value(row: Mapping[str, Any], names: tuple[str, ...]) -> Any:
     value = _first(row, names, None)
     if value is None:
