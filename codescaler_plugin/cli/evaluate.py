@@ -19,6 +19,7 @@ from codescaler_plugin.errors import ConfigError
 from codescaler_plugin.extras import require
 
 if TYPE_CHECKING:
+    from codescaler_plugin.evaluation.candidates import Candidates
     from codescaler_plugin.evaluation.report import Section
     from codescaler_plugin.records import PreferencePair
     from codescaler_plugin.scoring import Scorer
@@ -217,7 +218,7 @@ def candidates(
         from codescaler_plugin.evaluation.candidates import evaluate_candidates, read_candidates
 
         run = _Run("candidates", data, model, output, name, max_tokens)
-        groups = read_candidates(data, policy=policy)
+        groups = _judged(read_candidates(data, policy=policy))
         with rate_bar("scoring problems", len(groups)) as advance:
             result = evaluate_candidates(
                 groups,
@@ -273,7 +274,7 @@ def calibration(
                 across["paired"] = sum(right) / len(right)
                 across["pooled"] = area([one.chosen for one in scored], [one.rejected for one in scored])
             else:
-                groups = read_candidates(data, policy=policy)
+                groups = _judged(read_candidates(data, policy=policy))
                 scores = score_candidates(
                     groups, run.scorer(), output=run.scores("candidates"), model=run.identity, progress=advance
                 )
@@ -335,6 +336,15 @@ def _pairs(data: str, split: str | None) -> "list[PreferencePair]":
     if not found:
         raise ConfigError(f"{data} holds no pairs" + (f" of the split {split!r}" if split else ""))
     return found
+
+
+def _judged(groups: "list[Candidates]") -> "list[Candidates]":
+    """The groups as given; how many candidates were left out of them is said."""
+    if unjudged := sum(group.unjudged for group in groups):
+        errors.print(
+            f"{unjudged:,} candidates are left out: the tests gave no verdict on them (column fault)", style="yellow"
+        )
+    return groups
 
 
 def _identity(model: str, max_length: int | None) -> str:

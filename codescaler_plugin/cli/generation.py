@@ -1,13 +1,27 @@
 """`codescaler evaluate generation`."""
 
 import json
+from collections import Counter
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from codescaler_plugin.cli.terminal import Terminal, errors, rate_bar, reported
+from codescaler_plugin.cli.sandbox_options import (
+    MEMORY_MB,
+    TIMEOUT,
+    Comparison,
+    Memory,
+    Packages,
+    ProblemFormat,
+    RequireIsolation,
+    Timeout,
+    Workers,
+    print_faults,
+    problems_of,
+)
+from codescaler_plugin.cli.terminal import Skipped, Terminal, errors, rate_bar, reported
 from codescaler_plugin.data.outputs import check_folder, check_output, write_text
 from codescaler_plugin.data.rows import stem
 from codescaler_plugin.errors import ConfigError, DataError
@@ -16,7 +30,7 @@ from codescaler_plugin.extras import require
 if TYPE_CHECKING:
     from codescaler_plugin.evaluation.generation import Benchmark
 
-_SAMPLING, _TESTS = "Sampling", "Tests"
+_SAMPLING = "Sampling"
 
 
 def generation(
@@ -55,18 +69,14 @@ def generation(
         str,
         typer.Option(help="The code: last block (the reference's evaluation), single (its training), first, bare."),
     ] = "last",
-    problem_format: Annotated[str, typer.Option(help="Form of the problems; else told by their columns.")] = "auto",
-    timeout: Annotated[
-        float, typer.Option(min=0.1, help="Seconds per program; with stdin tests, per test.", rich_help_panel=_TESTS)
-    ] = 3.0,
-    memory: Annotated[int, typer.Option(min=64, help="MiB per process of a program.", rich_help_panel=_TESTS)] = 1024,
-    workers: Annotated[
-        int | None, typer.Option(min=1, help="Programs at a time; else one per core.", rich_help_panel=_TESTS)
-    ] = None,
-    require_isolation: Annotated[
-        bool,
-        typer.Option("--require-isolation", help="Refuse to run code not fully held back.", rich_help_panel=_TESTS),
-    ] = False,
+    strict: Annotated[bool, typer.Option("--strict", help="Stop at the first bad row of the problems.")] = False,
+    problem_format: ProblemFormat = "auto",
+    comparison: Comparison = None,
+    timeout: Timeout = TIMEOUT,
+    memory: Memory = MEMORY_MB,
+    workers: Workers = None,
+    package: Packages = None,
+    require_isolation: RequireIsolation = False,
 ) -> None:
     """Measure a policy: sample, run the tests, print Avg@n and pass@k.
 
@@ -75,14 +85,16 @@ def generation(
     generations.jsonl, verdicts.jsonl and report.json; the last line of stdout is
     JSON. Compare a training curve with --extraction single.
 
-    Exit code: 0 done; 1 an error.
+    Completions without a verdict count as not passed and are named, by kind.
+
+    Exit code: 0 done; 1 an error; 3 some rows of the problems were skipped.
     """
     from codescaler_plugin.evaluation.generation import Sampling, generate, server_completer, summarise
     from codescaler_plugin.extraction import extract_code
-    from codescaler_plugin.preference.problems import read_problems
     from codescaler_plugin.preference.rollouts import read_rollouts, rows_of
     from codescaler_plugin.preference.verification import executors, verify_rollouts
 
+    skipped = Skipped()
     with reported():
         if (server is None) == (policy is None):
             raise ConfigError("give either --server URL or --policy MODEL")
@@ -101,7 +113,7 @@ def generation(
             name = _name(path)
             if name in benchmarks:
                 raise DataError(f"two files are called {name}: evaluate them one by one")
-            benchmarks[name] = list(read_problems(path, problem_format))[:limit]
+            benchmarks[name] = problems_of([path], problem_format, comparison, None if strict else skipped)[:limit]
         total = sum(map(len, benchmarks.values()))
         sampling = Sampling(temperature, top_p, top_k, max_tokens, instruct)
         if server is not None:
@@ -120,7 +132,7 @@ def generation(
                 threads=threads,
                 progress=advance,
             )
-        limits = {"timeout": timeout, "memory_mb": memory}
+        limits = {"timeout": timeout, "memory_mb": memory, "packages": sorted(package or ())}
         known = [problem for given in benchmarks.values() for problem in given]
         with (
             executors(
@@ -129,11 +141,11 @@ def generation(
                 require_isolation=require_isolation,
                 timeout=timeout,
                 memory_mb=memory,
-                packages=(),
+                packages=package or (),
             ) as (executor, _),
             rate_bar("running tests", None) as advance,
         ):
-            verify_rollouts(
+            verified = verify_rollouts(
                 read_rollouts(written, "jsonl"),
                 known,
                 verdicts,
@@ -151,8 +163,11 @@ def generation(
         }
         write_text(report_file, json.dumps(report, indent=2) + "\n")
     Terminal().print(_table(measured, called, ks))
+    print_faults(sum((Counter(one.faults) for one in measured.values()), Counter()), verified.examples)
     errors.print(f"wrote {report_file}", soft_wrap=True)
     typer.echo(json.dumps(report))
+    if skipped.count:
+        raise typer.Exit(3)
 
 
 def _local(policy: str, sampling: Any, seed: int) -> tuple[Any, str]:
@@ -175,7 +190,7 @@ def _table(measured: "dict[str, Benchmark]", model: str, ks: list[int]) -> Any:
     n = next(iter(measured.values())).n
     table = Table(title=f"{model}, {n} completions a problem, in percent", title_justify="left", box=None)
     table.add_column("benchmark", overflow="fold")
-    for heading in ("problems", f"Avg@{n}", "95%", *(f"pass@{k}" for k in ks), "no code"):
+    for heading in ("problems", f"Avg@{n}", "95%", *(f"pass@{k}" for k in ks), "no code", "no verdict"):
         table.add_column(heading, justify="right")
     for name, one in measured.items():
         average = one.average
@@ -186,5 +201,6 @@ def _table(measured: "dict[str, Benchmark]", model: str, ks: list[int]) -> Any:
             f"{100 * average.low:.1f}-{100 * average.high:.1f}",
             *(f"{100 * one.pass_at[k].value:.1f}" for k in ks),
             f"{100 * one.unusable:.1f}",
+            f"{100 * sum(one.faults.values()) / (one.problems * one.n):.1f}",
         )
     return table

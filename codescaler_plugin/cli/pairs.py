@@ -11,7 +11,21 @@ from typing import Annotated, Any
 
 import typer
 
-from codescaler_plugin.cli.terminal import errors, print_counts, progress_bar, rate_bar, reported
+from codescaler_plugin.cli.sandbox_options import (
+    MEMORY_MB,
+    TIMEOUT,
+    Comparison,
+    Memory,
+    Packages,
+    ProblemFormat,
+    RequireIsolation,
+    Service,
+    Timeout,
+    Workers,
+    print_faults,
+    problems_of,
+)
+from codescaler_plugin.cli.terminal import Skipped, errors, print_counts, progress_bar, rate_bar, reported
 from codescaler_plugin.data.outputs import check_output, write_text
 from codescaler_plugin.data.rows import stem
 from codescaler_plugin.errors import ConfigError, DataError
@@ -20,18 +34,7 @@ _Seed = Annotated[int, typer.Option(help="The same input and seed give the same 
 _Columns = Annotated[str, typer.Option("--format", help="Columns: pairs, codescaler, trl or openrlhf.")]
 _Card = Annotated[Path | None, typer.Option(help="Folder for a data card: page, plots, JSON.")]
 _Predictor = Annotated[str | None, typer.Option(help="Causal model whose log-probability the card tries too.")]
-_Packages = Annotated[
-    list[str] | None, typer.Option(metavar="NAME", help="Package that programs may import, as numpy; repeatable.")
-]
-_ProblemFormat = Annotated[
-    str,
-    typer.Option(
-        help="auto, humaneval, mbpp, leetcode, livecodebench, livebench, codecontests, cure, taco, deepcoder or pairs."
-    ),
-]
-_Service = Annotated[
-    str | None, typer.Option(metavar="URL", help="SandboxFusion service to run the programs; else this machine.")
-]
+_Strict = Annotated[bool, typer.Option("--strict", help="Stop at the first bad line.")]
 _Pairs = Annotated[Path, typer.Option(help="File of pairs: .jsonl, .jsonl.gz or .parquet.")]
 
 
@@ -47,28 +50,29 @@ def verify(
     format_: Annotated[
         str, typer.Option("--format", help="Of the rollouts: auto, trl, openrlhf, verl, recipe or jsonl.")
     ] = "auto",
-    problem_format: _ProblemFormat = "auto",
     prompt_template: Annotated[
         str | None, typer.Option(help="The policy's tokenizer or Jinja file, for prompts of an unknown template.")
     ] = None,
-    timeout: Annotated[float, typer.Option(min=0.1, help="Seconds per program; with stdin tests, per test.")] = 3.0,
-    memory: Annotated[int, typer.Option(min=64, help="MiB per process of a program.")] = 1024,
-    workers: Annotated[int | None, typer.Option(min=1, help="Programs at a time; else one per core.")] = None,
-    package: _Packages = None,
     once: Annotated[bool, typer.Option("--once", help="No second run of what passed, so no mark on luck.")] = False,
-    require_isolation: Annotated[
-        bool, typer.Option("--require-isolation", help="Refuse to run code that is not fully held back.")
-    ] = False,
-    executor: _Service = None,
     skip_unknown: Annotated[
         bool, typer.Option("--skip-unknown", help="Leave out rollouts of problems that are not given.")
     ] = False,
-    strict: Annotated[bool, typer.Option("--strict", help="Stop at the first bad line.")] = False,
+    strict: _Strict = False,
+    problem_format: ProblemFormat = "auto",
+    comparison: Comparison = None,
+    timeout: Timeout = TIMEOUT,
+    memory: Memory = MEMORY_MB,
+    workers: Workers = None,
+    package: Packages = None,
+    require_isolation: RequireIsolation = False,
+    executor: Service = None,
 ) -> None:
     """Run each rollout's code against its problem's tests.
 
     Each output line is the rollout with code, status, passed, tests_passed,
-    tests_total, detail, seconds and flaky. The code runs caged: no network, no
+    tests_total, detail, seconds, flaky, fault, comparison and in_process. With
+    a fault there is no verdict: the program is not known to be wrong, and the
+    summary names the next step. The code runs in a sandbox: no network, no
     files of yours, bounded time, memory and processes; what this machine cannot
     enforce is said at the start. With --executor it runs on a service.
 
@@ -77,24 +81,18 @@ def verify(
     Exit code: 0 done; 1 an error, with --strict a bad line; 3 some rows were
     skipped.
     """
-    from codescaler_plugin.preference.problems import read_problems
     from codescaler_plugin.preference.rollouts import read_rollouts
     from codescaler_plugin.preference.verification import count_rows, executors, verify_rollouts
     from codescaler_plugin.text.derivation import template_of
 
-    skipped: list[str] = []
-
-    def skip(message: str) -> None:
-        skipped.append(message)
-        errors.print(f"skipped {message}", style="yellow", soft_wrap=True)
-
+    skipped = Skipped()
     settings: dict[str, Any] = {"timeout": timeout, "memory_mb": memory, "packages": sorted(package or ())}
     if executor is not None:
         settings["executor"] = "service"  # not its address, which may be another one tomorrow
     with reported():
         check_output(output, [source, *problems])
         template = template_of(prompt_template) if prompt_template is not None else None
-        given = [problem for path in problems for problem in read_problems(path, problem_format)]
+        given = problems_of(problems, problem_format, comparison, None if strict else skipped)
         with (
             executors(
                 second_run=not once,
@@ -108,7 +106,7 @@ def verify(
             rate_bar("verifying", count_rows(source)) as advance,
         ):
             report = verify_rollouts(
-                read_rollouts(source, format_, on_bad=None if strict else skip, template=template),
+                read_rollouts(source, format_, on_bad=None if strict else skipped, template=template),
                 given,
                 output,
                 executor=first,
@@ -121,13 +119,17 @@ def verify(
         summary = {f"status {status}": count for status, count in report.statuses.most_common()}
         summary |= {"passed": report.passed, "passed once, not twice (flaky)": report.flaky}
         summary |= {f"failed: {kind}": count for kind, count in report.failures.most_common(8)}
-        if report.unknown:
-            summary["left out, problem unknown"] = report.unknown
+        summary |= {f"no verdict: {fault}": count for fault, count in report.faults.most_common()}
+        summary |= {f"compared by {name}": count for name, count in report.comparisons.most_common()}
+        summary["graded in the program's own process"] = report.in_process
+        summary["left out, problem unknown"] = report.unknown
+        summary["skipped rows"] = skipped.count
         print_counts(
             f"{report.rows:,} rollouts verified, {report.resumed:,} of them before; {report.executed:,} programs run",
             summary,
         )
-    if skipped or report.unknown:
+        print_faults(report.faults, report.examples)
+    if skipped.count or report.unknown:
         raise typer.Exit(3)
 
 
@@ -167,12 +169,7 @@ def mine(
     from codescaler_plugin.preference.pairs import is_pair, write_pairs
     from codescaler_plugin.preference.rollouts import read_problem_texts
 
-    skipped: list[str] = []
-
-    def skip(message: str) -> None:
-        skipped.append(message)
-        errors.print(f"skipped {message}", style="yellow", soft_wrap=True)
-
+    skipped = Skipped()
     with reported():
         if held_out_output is not None and not held_out:
             raise ConfigError(f"{held_out_output} would stay empty: give --held-out SHARE, such as 0.02")
@@ -183,13 +180,13 @@ def mine(
             if not texts:
                 raise DataError(f"--decontaminate {path} holds no problems")
             evaluation.setdefault(stem(Path(path).name), []).extend(texts)
-        rows = _counted(sources, "reading", skip)
+        rows = _counted(sources, "reading", skipped)
         first = next(rows, None)
         if first is None:
             raise DataError(f"{', '.join(sources)}: no rows")
         if is_pair(first[1]):
             made, report = refine_pairs(
-                _as_pairs(chain([first], rows), skip),
+                _as_pairs(chain([first], rows), skipped),
                 pairs_per_problem=pairs_per_problem,
                 hard=hard,
                 max_pairs=max_pairs,
@@ -223,7 +220,7 @@ def mine(
                 soft_wrap=True,
             )
         _finish(made, output, files, [asdict(report)], sources, card, model)
-    if skipped:
+    if skipped.count:
         raise typer.Exit(3)
 
 
@@ -233,7 +230,6 @@ def augment(
     problems: Annotated[
         list[str] | None, typer.Option(metavar="FILE", help="Problems with tests; repeatable.")
     ] = None,
-    problem_format: _ProblemFormat = "auto",
     kind: Annotated[
         list[str] | None, typer.Option(metavar="KIND=SHARE", help="What to make, in shares of the given pairs.")
     ] = None,
@@ -242,16 +238,17 @@ def augment(
     trust_unaligned: Annotated[
         bool, typer.Option("--trust-unaligned", help="Unaligned pairs also where there are no tests.")
     ] = False,
-    timeout: Annotated[float, typer.Option(min=0.1, help="Seconds per program.")] = 3.0,
-    memory: Annotated[int, typer.Option(min=64, help="MiB per program.")] = 1024,
-    workers: Annotated[int | None, typer.Option(min=1, help="Programs at a time; else one per core.")] = None,
-    package: _Packages = None,
-    require_isolation: Annotated[
-        bool, typer.Option("--require-isolation", help="Refuse to run code that is not fully held back.")
-    ] = False,
-    executor: _Service = None,
+    strict: _Strict = False,
     card: _Card = None,
     model: _Predictor = None,
+    problem_format: ProblemFormat = "auto",
+    comparison: Comparison = None,
+    timeout: Timeout = TIMEOUT,
+    memory: Memory = MEMORY_MB,
+    workers: Workers = None,
+    package: Packages = None,
+    require_isolation: RequireIsolation = False,
+    executor: Service = None,
 ) -> None:
     """Add pairs of other kinds, each confirmed by running both of its programs.
 
@@ -266,18 +263,19 @@ def augment(
     Default: --kind unaligned=0.3. A program that does not turn out as its kind
     claims is dropped and counted. Python only; other pairs pass through.
 
-    Exit code: 0 done; 1 an error; 3 some kinds have fewer pairs than wanted.
+    Exit code: 0 done; 1 an error; 3 some kinds have fewer pairs than wanted, or
+    rows of problems were skipped.
     """
     from codescaler_plugin.preference.augmentation import DEFAULT_KINDS, augment_pairs, checked_kinds
     from codescaler_plugin.preference.pairs import read_pairs, write_pairs
-    from codescaler_plugin.preference.problems import read_problems
     from codescaler_plugin.preference.verification import executors
 
+    skipped = Skipped()
     with reported():
         kinds = checked_kinds(dict(map(_share, kind)) if kind else DEFAULT_KINDS)
         _check_outputs(output, columns, [source, *(problems or ())], card, model)
         pairs = list(read_pairs(source))
-        tested = [problem for path in problems or () for problem in read_problems(path, problem_format)]
+        tested = problems_of(problems or (), problem_format, comparison, None if strict else skipped)
         with (
             progress_bar("making pairs") as advance,
             executors(
@@ -309,7 +307,7 @@ def augment(
         before = _report_file(Path(source))
         earlier = json.loads(before.read_text(encoding="utf-8")) if before.is_file() else []
         _finish(made, output, files, [*earlier, asdict(report)], [source, *(problems or ())], card, model)
-    if any(counts["made"] < counts["wanted"] for counts in report.kinds.values()):
+    if skipped.count or any(counts["made"] < counts["wanted"] for counts in report.kinds.values()):
         raise typer.Exit(3)
 
 

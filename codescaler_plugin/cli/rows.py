@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TextIO
 
 import typer
 
-from codescaler_plugin.cli.terminal import errors
+from codescaler_plugin.cli.terminal import Skipped, errors
 from codescaler_plugin.data.rows import Found, chunked, dumps, read_rows
 from codescaler_plugin.errors import DataError
 
@@ -54,7 +54,7 @@ def skipped(message: str, cause: Exception | None = None, *, strict: bool) -> No
     """Report a bad line, or raise it with `strict`."""
     if strict:
         raise DataError(message) from cause
-    errors.print(f"skipped {message}", style="yellow", soft_wrap=True)
+    Skipped()(message)
 
 
 def write(sink: TextIO, row: Mapping[str, Any]) -> None:

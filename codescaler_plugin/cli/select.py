@@ -1,6 +1,7 @@
 """`codescaler select`: the best of many candidates, without tests or with few."""
 
 import asyncio
+from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
@@ -12,7 +13,19 @@ from typing import TYPE_CHECKING, Annotated, Any, TextIO
 import typer
 
 from codescaler_plugin.cli.rows import Model, Output, Source, Strict, chunks, skipped, write
-from codescaler_plugin.cli.terminal import Terminal, errors, open_output, reported
+from codescaler_plugin.cli.sandbox_options import (
+    MEMORY_MB,
+    TIMEOUT,
+    Comparison,
+    Memory,
+    Packages,
+    RequireIsolation,
+    Timeout,
+    Workers,
+    print_faults,
+    problems_of,
+)
+from codescaler_plugin.cli.terminal import Skipped, Terminal, errors, open_output, reported
 from codescaler_plugin.data.outputs import check_output, write_text
 from codescaler_plugin.data.rows import chunked, dumps
 from codescaler_plugin.errors import ConfigError, DataError, GenerationError, RefusedError
@@ -22,11 +35,13 @@ from codescaler_plugin.text.safety import printable
 
 if TYPE_CHECKING:
     from codescaler_plugin.pipeline import CodeScaler
+    from codescaler_plugin.preference.matching import ProblemIndex
     from codescaler_plugin.text.templates import Template
 
 _GROUPS = 32  # problems at a time: tests of all of them run together
 _ASKED = 64  # candidates in one request to a server, at most
-_TESTS, _SAMPLING, _CALIBRATION = "With tests", "With a server that writes candidates", "Confidence"
+_OF_TESTS = ("comparison", "timeout", "memory", "workers", "package", "require_isolation")
+_TESTS, _SAMPLING, _CALIBRATION = "Tests", "With a server that writes candidates", "Confidence"
 
 Row = dict[str, Any]
 
@@ -87,10 +102,12 @@ def select(
         bool,
         typer.Option("--generated-tests", help="Tests may be wrong: take what passes most.", rich_help_panel=_TESTS),
     ] = False,
-    timeout: Annotated[float, typer.Option(min=0.1, help="Seconds per program.", rich_help_panel=_TESTS)] = 3.0,
-    workers: Annotated[
-        int | None, typer.Option(min=1, help="Programs at a time; else one per core.", rich_help_panel=_TESTS)
-    ] = None,
+    comparison: Comparison = None,
+    timeout: Timeout = TIMEOUT,
+    memory: Memory = MEMORY_MB,
+    workers: Workers = None,
+    package: Packages = None,
+    require_isolation: RequireIsolation = False,
     generate: Annotated[
         str | None,
         typer.Option(metavar="URL", help="OpenAI-compatible; lines need only `problem`.", rich_help_panel=_SAMPLING),
@@ -136,7 +153,7 @@ def select(
     from codescaler_plugin.config import CodeScalerConfig
     from codescaler_plugin.evaluation.calibration import read_calibration
     from codescaler_plugin.pipeline import CodeScaler
-    from codescaler_plugin.preference.problems import read_problems
+    from codescaler_plugin.preference.matching import ProblemIndex
     from codescaler_plugin.preference.sandbox import Sandbox
     from codescaler_plugin.selection.planning import as_given
     from codescaler_plugin.selection.ranking import Unscored, chosen, rank_groups
@@ -157,7 +174,7 @@ def select(
             )
         if tests and abstain_below is not None:
             raise ConfigError("--abstain-below is for choices without tests: with --tests give --target")
-        _wanted(context, "--tests", tests, "target", "tests_alone", "budget", "generated_tests", "timeout", "workers")
+        _wanted(context, "--tests", tests, "target", "tests_alone", "budget", "generated_tests", *_OF_TESTS)
         _wanted(context, "--calibration", calibration, "target")
         _wanted(context, "--generate", generate, "generator", "n", "cost", "temperature", "max_tokens")
         if tests_alone:
@@ -183,7 +200,10 @@ def select(
         config = CascadeConfig(calibration=fitted, target=target, budget=budget, generated=generated_tests)
         batch = min(4, n) if cost else ceil(n / ceil(n / _ASKED))  # without a cost all are wanted: ask for all
         stopping = Stopping(cost=cost, least=min(4, n), most=n, batch=batch)
-        tested = _by_name(problem for path in tests or () for problem in read_problems(path)) if tests else None
+        skipped_problems = Skipped()
+        tested = None
+        if tests:
+            tested = ProblemIndex(_once(problems_of(tests, "auto", comparison, None if strict else skipped_problems)))
         reader = _Reader(
             source,
             tested,
@@ -195,7 +215,11 @@ def select(
         )
         labelled: list[tuple[Selection, list[bool]]] = []
         complete = True
-        with Sandbox(timeout=timeout, workers=workers) if tests and way != "rm" else nullcontext() as sandbox:
+        limits: dict[str, Any] = {"timeout": timeout, "memory_mb": memory, "workers": workers}
+        limits |= {"packages": package or (), "require_isolation": require_isolation}
+        faults: Counter[str] = Counter()
+        examples: dict[str, str] = {}
+        with Sandbox(**limits) if tests and way != "rm" else nullcontext() as sandbox:
             for chunk in chunked(reader, _GROUPS):
                 rows = [row for row, _ in chunk]
                 if generate is None:
@@ -235,6 +259,10 @@ def select(
                     selections = decide_by_tests(selections, problems, executor=sandbox, config=config)
                 for row, selection in zip(rows, selections, strict=True):
                     complete &= selection.outcome is Outcome.CHOSEN
+                    for one in selection.programs:
+                        if one.verdict is not None and one.verdict.fault is not None:
+                            faults[one.verdict.fault] += 1
+                            examples.setdefault(one.verdict.fault, one.verdict.detail)
                     if known:
                         labelled.append((selection, row["passed"]))
                     elif show is not None:
@@ -243,10 +271,11 @@ def select(
                         write(sink, {**row, **_as_json(selection)})
         if show is not None and show > reader.count:
             raise DataError(f"there is no problem {show}: the input has {reader.count}")
+        print_faults(faults, examples)
         if known:
             _learn(labelled, holds_for, calibrate, price)
             complete = True
-    if reader.bad or not complete:
+    if reader.bad or skipped_problems.count or not complete:
         raise typer.Exit(3)
 
 
@@ -323,7 +352,7 @@ class _Reader:
     def __init__(
         self,
         source: typer.FileBinaryRead,
-        tested: dict[str, Problem] | None,
+        tested: "ProblemIndex | None",
         *,
         only: int | None,
         generate: bool,
@@ -389,6 +418,10 @@ class _Reader:
                 raise DataError("`completions` is no list")
         elif "completion" in first:
             found = {name: value for name, value in first.items() if name in ("problem", "problem_id")}
+            if self.known:
+                rows = [row for row in rows if not row.get("fault")]
+                if not rows:
+                    raise DataError("the tests gave no verdict on any of its candidates")
             found["completions"] = [row["completion"] for row in rows]
             if self.known:
                 found["passed"] = [row.get("passed") for row in rows]
@@ -411,27 +444,21 @@ class _Reader:
 
         if self.tested is None:
             return None
-        name, text = str(row.get("problem_id") or ""), problem_text(row["problem"], "problem", self.template).strip()
-        problem = self.tested.get(name) or self.tested.get(text)
+        name, text = str(row.get("problem_id") or ""), problem_text(row["problem"], "problem", self.template)
+        problem = self.tested.find(name, text)
         if problem is None:
             raise DataError(f"no problem with tests is called {name!r} or has this text")
         return problem
 
 
-def _by_name(problems: Iterable[Problem]) -> dict[str, Problem]:
-    """Problems by id and by text; an id wins over a text that is the same.
-
-    Raises:
-        DataError: one id for two problems.
-    """
-    found = list(problems)
-    by_id: dict[str, Problem] = {}
-    for problem in found:
-        if by_id.setdefault(problem.id, problem) != problem:
-            raise DataError(
-                f"--tests holds two problems with the id {problem.id!r}: expected one; rename or remove one"
-            )
-    return {problem.text.strip(): problem for problem in found} | by_id
+def _once(problems: Iterable[Problem]) -> list[Problem]:
+    """The problems without those that come again, as from a file that is given twice."""
+    found: dict[str, list[Problem]] = {}
+    for problem in problems:
+        same = found.setdefault(problem.id, [])
+        if problem not in same:
+            same.append(problem)
+    return [problem for same in found.values() for problem in same]
 
 
 def _start(problem: Any) -> str:
@@ -457,7 +484,8 @@ def _as_json(selection: Selection) -> Row:
                 "status": str(one.judgement.status),
                 "copies": one.copies,
                 "copy_of": one.copy_of,
-                "passed": None if one.verdict is None else one.verdict.passed,
+                "passed": None if one.verdict is None or one.verdict.fault is not None else one.verdict.passed,
+                "fault": None if one.verdict is None else one.verdict.fault,
                 "detail": "" if one.verdict is None else one.verdict.detail,
             }
             for one in selection.ranked
@@ -518,6 +546,8 @@ def _kind(one: Ranked, *, tested: bool) -> str:
     """The verdict, or why there is none, or the first line of the code."""
     if one.judgement.status != "ok":
         return str(one.judgement.status)
+    if one.verdict is not None and one.verdict.fault is not None:
+        return f"no verdict ({one.verdict.fault}): {one.verdict.detail}"
     if one.verdict is not None:
         return "passes all tests" if one.verdict.passed else one.verdict.detail
     if tested:

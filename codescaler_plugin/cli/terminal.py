@@ -50,6 +50,18 @@ _PLACES = frozenset(  # a path or a disk is at fault, not this program
 )
 
 
+class Skipped:
+    """Names rows on stderr as they are skipped, and counts them."""
+
+    def __init__(self) -> None:
+        self.count = 0
+
+    def __call__(self, message: str) -> None:
+        """Skip a row; `message` names it."""
+        self.count += 1
+        errors.print(f"skipped {message}", style="yellow", soft_wrap=True)
+
+
 @contextmanager
 def reported() -> Iterator[None]:
     """Turn an error of this package or of a path into a line on stderr and exit code 1; a bug keeps its traceback."""

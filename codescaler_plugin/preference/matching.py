@@ -36,8 +36,8 @@ class ProblemIndex:
     def find(self, problem_id: str, text: str) -> Problem | None:
         """The problem of this id, or of this text where no problem has the id; None: there is none.
 
-        `11` is the id of `MBPP/11`, where no problem is called `11` (`same_id_key`). An id may come with a text that no problem has,
-        such as a prompt that puts more around it.
+        `11` is the id of `MBPP/11`, where no problem is called `11` (`same_id_key`). An id may come with a text that
+        no problem has, such as a prompt that puts more around it.
 
         Raises:
             DataError: id and text name different problems, or what is given names more than one.

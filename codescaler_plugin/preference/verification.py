@@ -46,7 +46,8 @@ class VerificationReport:
         in_process: rows graded in the process of the program, which a hostile one can deceive.
         statuses: rows per extraction status.
         failures: rows that the tests found wrong, per kind of first failure, without its place.
-        faults: rows without a verdict, per `Fault`; they are among no other counts but `rows` and `statuses`.
+        faults: rows without a verdict, per `Fault`; none of them is among `passed`, `flaky` and `failures`.
+        examples: the detail of the first row of each fault.
         comparisons: rows per `Comparison`; those of scripts have none.
     """
 
@@ -61,6 +62,7 @@ class VerificationReport:
     failures: Counter[str] = field(default_factory=Counter)
     faults: Counter[str] = field(default_factory=Counter)
     comparisons: Counter[str] = field(default_factory=Counter)
+    examples: dict[str, str] = field(default_factory=dict)
 
     def count(self, row: Mapping[str, Any]) -> None:
         """Take in a row of the output."""
@@ -75,6 +77,7 @@ class VerificationReport:
             self.comparisons[row["comparison"]] += 1
         if row["fault"] is not None:
             self.faults[row["fault"]] += 1
+            self.examples.setdefault(row["fault"], row["detail"])
         elif not row["passed"]:
             self.failures[row["detail"].partition(" in test ")[0].partition(":")[0]] += 1
 

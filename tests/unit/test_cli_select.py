@@ -131,7 +131,7 @@ def test_two_problems_of_one_id_are_an_error(tests_file: Path, tmp_path: Path) -
     assert select("--tests", str(tests_file), "--tests", str(tests_file)).exit_code == 0
     result = select("--tests", str(tests_file), "--tests", str(other))
     assert result.exit_code == 1
-    assert "two problems with the id 'sum'" in result.stderr
+    assert "two problems have the id 'sum'" in result.stderr
 
 
 @pytest.mark.parametrize(

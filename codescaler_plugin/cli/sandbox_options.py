@@ -1,0 +1,101 @@
+"""The options of every command that runs programs against tests, and what it says of programs without a verdict."""
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from codescaler_plugin.cli.terminal import Skipped, errors
+from codescaler_plugin.preference.sandbox import MEMORY_MB, TIMEOUT
+from codescaler_plugin.records import Comparison as _Comparison
+from codescaler_plugin.records import Fault
+from codescaler_plugin.text.safety import one_line
+
+if TYPE_CHECKING:
+    from codescaler_plugin.records import Problem
+
+__all__ = [
+    "MEMORY_MB",
+    "TIMEOUT",
+    "Comparison",
+    "Memory",
+    "Packages",
+    "ProblemFormat",
+    "RequireIsolation",
+    "Service",
+    "Timeout",
+    "Workers",
+    "print_faults",
+    "problems_of",
+]
+
+_PANEL = "Tests"
+
+Timeout = Annotated[
+    float, typer.Option(min=0.1, help="Seconds per program; with stdin tests, per test.", rich_help_panel=_PANEL)
+]
+Memory = Annotated[int, typer.Option(min=64, help="MiB per process of a program.", rich_help_panel=_PANEL)]
+Workers = Annotated[
+    int | None, typer.Option(min=1, help="Programs at a time; else one per core.", rich_help_panel=_PANEL)
+]
+Packages = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="NAME", help="Package that programs may import, as numpy; repeatable.", rich_help_panel=_PANEL
+    ),
+]
+RequireIsolation = Annotated[
+    bool,
+    typer.Option(
+        "--require-isolation", help="Refuse to run code that is not fully held back.", rich_help_panel=_PANEL
+    ),
+]
+Service = Annotated[
+    str | None,
+    typer.Option(
+        metavar="URL", help="SandboxFusion service to run the programs; else this machine.", rich_help_panel=_PANEL
+    ),
+]
+Comparison = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME",
+        help=f"Of results, for all problems: {', '.join(_Comparison)}; else as each data set's own grader does.",
+        rich_help_panel=_PANEL,
+    ),
+]
+ProblemFormat = Annotated[
+    str, typer.Option(help="Form of the problems, such as mbpp; else told by their columns.", rich_help_panel=_PANEL)
+]
+
+_NEXT = {  # what to do about each fault
+    Fault.TIMEOUT: "time ran out on a busy machine: give fewer --workers, or a larger --timeout",
+    Fault.MISSING_PACKAGE: "the sandbox has no such package: give it by --package NAME, as --package numpy",
+    Fault.TEST_ERROR: "these tests cannot run, or test nothing: look at the tests of the problem",
+    Fault.UNREADABLE_RESULT: "a result could not be sent or read: look at what the test asks the program to return",
+    Fault.KILLED: "the program was ended from outside, as by memory pressure: give fewer --workers",
+}
+
+
+def problems_of(
+    paths: Sequence[str], format_: str, comparison: str | None, skipped: Skipped | None
+) -> "list[Problem]":
+    """The problems of all files; a bad row is named and skipped, or an error where `skipped` is None."""
+    from codescaler_plugin.preference.problems import read_problems
+
+    return [
+        problem for path in paths for problem in read_problems(path, format_, comparison=comparison, on_bad=skipped)
+    ]
+
+
+def print_faults(faults: Mapping[str, int], examples: Mapping[str, str] | None = None) -> None:
+    """A line on stderr for each kind of fault: how many programs have no verdict, and the next step."""
+    for fault, count in faults.items():
+        example = (examples or {}).get(fault)
+        errors.print(
+            f"no verdict ({fault}): {count:,}"
+            + (f", such as {one_line(example)!r}" if example else "")
+            + f". {_NEXT[Fault(fault)]}; run again into another output",
+            style="yellow",
+            soft_wrap=True,
+        )
