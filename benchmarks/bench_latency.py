@@ -46,6 +46,7 @@ from codescaler_plugin.evaluation.report import Summary, write_summary
 from codescaler_plugin.preference.problems import read_problems
 from codescaler_plugin.preference.sandbox import TIMEOUT, Executor, Job, Sandbox
 from codescaler_plugin.records import CallTest, Problem, ScriptTest, Selection, Verdict
+from codescaler_plugin.scoring.loading import pretrained
 from codescaler_plugin.selection.planning import Labelled, as_given, fit_margins, is_right
 from codescaler_plugin.selection.ranking import best_of_n
 from codescaler_plugin.selection.testing import CascadeConfig, decide_by_tests
@@ -133,8 +134,8 @@ def miniature(count: int, candidates: int) -> list[Task]:
 
     torch.manual_seed(0)
     problems = list(islice(read_problems(HELD_OUT_PROBLEMS), count))
-    policy = AutoModelForCausalLM.from_pretrained(POLICY, dtype=torch.float32).eval()
-    words = AutoTokenizer.from_pretrained(POLICY)
+    policy = pretrained(AutoModelForCausalLM, POLICY, dtype=torch.float32).eval()
+    words = pretrained(AutoTokenizer, POLICY)
     completions = sample_completions(policy, words, [problem.text for problem in problems], n=candidates)
     passed = verify_completions(completions, problems).passed
     return list(zip(problems, completions, passed, strict=True))

@@ -23,6 +23,7 @@ from codescaler_plugin.evaluation.generation import sample_completions
 from codescaler_plugin.extraction import extract_code
 from codescaler_plugin.preference.problems import read_problems
 from codescaler_plugin.preference.sandbox import run_tests
+from codescaler_plugin.scoring.loading import pretrained
 
 PROBLEMS, GROUP, REPETITIONS = 32, 8, 5
 
@@ -33,8 +34,8 @@ def main() -> None:
     torch.manual_seed(0)
     tested = list(islice(read_problems(HELD_OUT_PROBLEMS), PROBLEMS))
     texts = [problem.text for problem in tested]
-    policy = AutoModelForCausalLM.from_pretrained(POLICY, dtype=torch.float32).eval()
-    groups = sample_completions(policy, AutoTokenizer.from_pretrained(POLICY), texts, n=GROUP)
+    policy = pretrained(AutoModelForCausalLM, POLICY, dtype=torch.float32).eval()
+    groups = sample_completions(policy, pretrained(AutoTokenizer, POLICY), texts, n=GROUP)
     problems = [text for text in texts for _ in range(GROUP)]
     completions = [text for group in groups for text in group]
     hidden = [problem for problem in tested for _ in range(GROUP)]

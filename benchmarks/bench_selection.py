@@ -43,6 +43,7 @@ from codescaler_plugin.extraction import extract_all
 from codescaler_plugin.preference.normal_form import distinct_forms
 from codescaler_plugin.preference.problems import read_problems
 from codescaler_plugin.records import Judgement
+from codescaler_plugin.scoring.loading import pretrained
 from codescaler_plugin.selection.planning import Costs, Labelled, is_right, learnable, plan
 from codescaler_plugin.selection.ranking import chosen, rank
 from codescaler_plugin.selection.sampling import expected_gain
@@ -78,9 +79,9 @@ def miniature(kept: Path) -> list[tuple[str, str, list[str], list[bool]]]:
     if not file.exists():
         torch.manual_seed(0)
         problems = list(read_problems(HELD_OUT_PROBLEMS))
-        policy = AutoModelForCausalLM.from_pretrained(POLICY, dtype=torch.float32).eval()
+        policy = pretrained(AutoModelForCausalLM, POLICY, dtype=torch.float32).eval()
         texts = [problem.text for problem in problems]
-        sampled = sample_completions(policy, AutoTokenizer.from_pretrained(POLICY), texts, n=SAMPLES)
+        sampled = sample_completions(policy, pretrained(AutoTokenizer, POLICY), texts, n=SAMPLES)
         verified = verify_completions(sampled, problems)
         ids = [problem.id for problem in problems]
         rows = zip(ids, texts, verified.completions, verified.passed, strict=True)

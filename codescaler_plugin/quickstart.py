@@ -30,6 +30,7 @@ from codescaler_plugin.integrations.trl_reward import CodeScalerReward
 from codescaler_plugin.preference.problems import read_problems
 from codescaler_plugin.preference.rollouts import rows_of
 from codescaler_plugin.records import Judgement, Problem, Status
+from codescaler_plugin.scoring.loading import pretrained
 from codescaler_plugin.threads import fitting_threads
 
 if TYPE_CHECKING:
@@ -117,8 +118,8 @@ def _run(steps: int, seed: int, output: Path, console: Console, results: Console
         from trl import GRPOTrainer  # noqa: F401 - the slow import belongs under this bar
 
         set_seed(seed)
-        policy = AutoModelForCausalLM.from_pretrained(POLICY, dtype=torch.float32).eval()
-        tokenizer = AutoTokenizer.from_pretrained(POLICY)
+        policy = pretrained(AutoModelForCausalLM, POLICY, dtype=torch.float32).eval()
+        tokenizer = pretrained(AutoTokenizer, POLICY)
         reward = CodeScalerReward(model="builtin")
         problems = list(islice(read_problems(HELD_OUT_PROBLEMS), MEASURED_PROBLEMS))
         advance(1)

@@ -51,6 +51,7 @@ from codescaler_plugin.preference.sandbox import TIMEOUT, Sandbox
 from codescaler_plugin.records import Problem, ScriptTest, Verdict
 from codescaler_plugin.scoring.bench import synthetic_items
 from codescaler_plugin.scoring.forward import padded_logits, tree_logits
+from codescaler_plugin.scoring.loading import pretrained
 from codescaler_plugin.scoring.transformers_scorer import TransformersScorer
 from codescaler_plugin.selection.ranking import best_of_n
 
@@ -194,7 +195,7 @@ def by_model(
     size: str, options: Namespace, tasks: Sequence[Task], endless: Sequence[Task]
 ) -> tuple[Any, dict[str, Any]]:
     """The model, and its times: lists of seconds, a number for each problem, and counts."""
-    tokenizer = AutoTokenizer.from_pretrained(REWARD_MODEL)
+    tokenizer = pretrained(AutoTokenizer, REWARD_MODEL)
     model = random_model(size, options.device, vocabulary=len(tokenizer) if options.tiny else 0)
     scorer = TransformersScorer(model, tokenizer=tokenizer, cache_size=0)
     scaler = CodeScaler(scorer, config=CodeScalerConfig())

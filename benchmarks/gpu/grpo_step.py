@@ -34,6 +34,7 @@ from trl import GRPOConfig, GRPOTrainer
 
 from codescaler_plugin.builtin import POLICY
 from codescaler_plugin.integrations.trl_reward import CodeScalerReward
+from codescaler_plugin.scoring.loading import pretrained
 from codescaler_plugin.scoring.transformers_scorer import TransformersScorer
 
 GROUP, PROMPT, COMPLETION = 16, 480, 216
@@ -146,7 +147,7 @@ def main() -> None:
         torch.set_num_threads(1)  # of small products, two threads on a busy machine make one wait for the other
     group, prompt, completion = (4, 96, 64) if options.tiny else (GROUP, PROMPT, COMPLETION)
     sizes = ("tiny", "tiny") if options.tiny else ("0.6B", "1.7B")
-    words = AutoTokenizer.from_pretrained(POLICY)
+    words = pretrained(AutoTokenizer, POLICY)
     vocabulary = len(words) if options.tiny else 0
     policy = random_model(sizes[0], options.device, causal=True, vocabulary=vocabulary)
     model = random_model(sizes[1], options.device, vocabulary=vocabulary)
@@ -162,7 +163,7 @@ def main() -> None:
             model=policy,
             reward_funcs=[reward, model],
             reward_processing_classes=[None, words],
-            processing_class=AutoTokenizer.from_pretrained(POLICY, padding_side="left"),
+            processing_class=pretrained(AutoTokenizer, POLICY, padding_side="left"),
             train_dataset=Dataset.from_dict({"prompt": turns}),
             args=GRPOConfig(
                 output_dir=stack.enter_context(TemporaryDirectory()),

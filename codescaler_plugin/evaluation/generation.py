@@ -24,6 +24,7 @@ from codescaler_plugin.extraction import extract_code
 from codescaler_plugin.pipeline import CodeScaler
 from codescaler_plugin.preference.sandbox import run_tests
 from codescaler_plugin.records import Judgement, Problem, Status
+from codescaler_plugin.scoring.loading import pretrained
 from codescaler_plugin.selection.sampling import completions_of, served_model, server_pool
 from codescaler_plugin.threads import fitting_threads
 
@@ -276,11 +277,9 @@ def transformers_completer(model: str, sampling: Sampling, *, seed: int, device:
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     place = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(model)
-        policy = AutoModelForCausalLM.from_pretrained(model, dtype=torch.float32 if place.type == "cpu" else "auto")
-    except (OSError, ValueError) as error:
-        raise ConfigError(f"policy {model!r} cannot be loaded: {error}\nGive a directory or a hub id") from error
+    tokenizer = pretrained(AutoTokenizer, model, f"policy {model!r}")
+    dtype = torch.float32 if place.type == "cpu" else "auto"
+    policy = pretrained(AutoModelForCausalLM, model, f"policy {model!r}", dtype=dtype)
     if tokenizer.chat_template is None:
         raise ConfigError(f"{model} has no chat template: serve it with one, or give an instruct model")
     policy = policy.to(place).eval()

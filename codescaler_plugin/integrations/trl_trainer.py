@@ -8,28 +8,31 @@ only once. Everything else (PEFT, accelerate, DeepSpeed, checkpoints, the hub) i
 import logging
 import re
 import textwrap
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
+from math import isfinite
 from pathlib import Path
 from random import Random
 from typing import Any
 
 import torch
 from datasets import Dataset
-from transformers import TrainerCallback
+from transformers import AutoConfig, AutoTokenizer, TrainerCallback
 from transformers.modeling_outputs import SequenceClassifierOutput
 from trl import RewardConfig, RewardTrainer
 from trl.trainer.reward_trainer import DataCollatorForPreference
 
 from codescaler_plugin import __version__
 from codescaler_plugin.builtin import REWARD_MODEL
+from codescaler_plugin.data.outputs import write_text
 from codescaler_plugin.errors import ConfigError, DataError
 from codescaler_plugin.preference.pairs import TRAIN, split_of
 from codescaler_plugin.preference.preparation import NOT_TRAIN, is_of_split, prepare_preference_dataset
 from codescaler_plugin.preference.rewrites import KEEPING, rewrite_both
 from codescaler_plugin.scoring import attention, families
 from codescaler_plugin.scoring.forward import tree_attention
+from codescaler_plugin.scoring.loading import pretrained
 from codescaler_plugin.scoring.prefix_tree import plan_rows
 from codescaler_plugin.scoring.rendering import Renderer, Unscorable
 
@@ -180,6 +183,10 @@ class CodeScalerRewardTrainer(RewardTrainer):  # type: ignore[misc]
                 f"unaligned_ratio is {args.unaligned_ratio}, drawn from the other problems of a batch, but "
                 "per_device_train_batch_size is 1: give 2 or more, or unaligned_ratio=0"
             )
+        if isinstance(model, str):  # else a broken folder would be the host's error, after its own work
+            pretrained(AutoConfig, model, trust_remote_code=args.trust_remote_code)
+            if settings.get("processing_class") is None and not any(rest):
+                pretrained(AutoTokenizer, model, trust_remote_code=args.trust_remote_code)
         self._kinds = [UNALIGNED]
         self._prefix = "eval"
         self._has_train = False
@@ -217,6 +224,8 @@ class CodeScalerRewardTrainer(RewardTrainer):  # type: ignore[misc]
         elif splits:
             rows = [number for number, one in enumerate(dataset["split"]) if is_of_split(one, split)]
             dataset = dataset.select(rows)
+        if "margin" in dataset.column_names:
+            _check_margins(dataset["margin"], dataset_name)
         if "kind" in dataset.column_names:
             self._kinds += sorted(set(dataset.unique("kind")) - set(self._kinds))
         if not is_train or args.unaligned_ratio == args.rewrite_ratio == 0:
@@ -280,7 +289,7 @@ class CodeScalerRewardTrainer(RewardTrainer):  # type: ignore[misc]
         )
         text, found = _STOCK_ABOUT.subn(lambda _: about, page.read_text(encoding="utf-8"))
         if found:
-            page.write_text(text, encoding="utf-8")
+            write_text(page, text)
 
     def _count_kinds(self, kinds: Any, right: Any) -> None:
         if self.model.training:  # unaligned pairs are no rows of the dataset: nothing is to be cut at its end
@@ -435,6 +444,13 @@ class _PairCollator:
             [ids] = self.renderer.encode([(example["problem"], rng.choice(others))])
             if not isinstance(ids, Unscorable):  # too long for this problem
                 yield {**example, "rejected_ids": ids, "kind": UNALIGNED, "margin": self.args.margin_scale}
+
+
+def _check_margins(margins: Iterable[float | None], name: str) -> None:
+    """Raise for a target margin of the loss that is no number: one makes every parameter NaN, and the loss log 0.0."""
+    for number, margin in enumerate(margins):
+        if margin is None or not isfinite(margin):
+            raise DataError(f"row {number} of {name}: margin is {margin!r}: expected a number, or no column margin")
 
 
 class _EpochOf(TrainerCallback):  # type: ignore[misc]

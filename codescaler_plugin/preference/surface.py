@@ -6,8 +6,7 @@ problems that they were not fitted on.
 """
 
 import re
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from math import sqrt
 from random import Random
@@ -16,7 +15,7 @@ from zlib import crc32
 
 from codescaler_plugin.errors import ConfigError
 from codescaler_plugin.records import PreferencePair
-from codescaler_plugin.scoring.loading import load_errors
+from codescaler_plugin.scoring.loading import pretrained
 from codescaler_plugin.text.lines import lines_of
 
 _NAME = re.compile(r"[^\W\d]\w*")
@@ -179,20 +178,14 @@ def check_causal_model(model: str) -> None:
     """
     from transformers import AutoConfig, AutoTokenizer
 
-    with _named(model):
-        kinds = AutoConfig.from_pretrained(model).architectures or []
-        AutoTokenizer.from_pretrained(model)
+    kinds = pretrained(AutoConfig, model, _named(model)).architectures or []
+    pretrained(AutoTokenizer, model, _named(model))
     if kinds and not any(kind.endswith(("ForCausalLM", "LMHeadModel", "ForConditionalGeneration")) for kind in kinds):
         raise ConfigError(f"no causal model can be loaded from {model!r}: it is {', '.join(kinds)}")
 
 
-@contextmanager
-def _named(model: str) -> Iterator[None]:
-    try:
-        yield
-    except load_errors() as error:
-        reason = str(error).strip().partition("\n")[0]
-        raise ConfigError(f"no causal model can be loaded from {model!r}: {reason}") from error
+def _named(model: str) -> str:
+    return f"causal model {model!r}"
 
 
 def log_probability_wins(pairs: Sequence[PreferencePair], model: str, *, max_length: int = 2048) -> list[float | None]:
@@ -204,12 +197,13 @@ def log_probability_wins(pairs: Sequence[PreferencePair], model: str, *, max_len
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    with _named(model):
-        tokenizer = AutoTokenizer.from_pretrained(model)
-        policy, report = AutoModelForCausalLM.from_pretrained(model, dtype=torch.float32, output_loading_info=True)
-        if report["missing_keys"]:
-            raise ValueError(f"it lacks {', '.join(sorted(report['missing_keys']))}")
-        policy.eval()
+    tokenizer = pretrained(AutoTokenizer, model, _named(model))
+    policy, report = pretrained(
+        AutoModelForCausalLM, model, _named(model), dtype=torch.float32, output_loading_info=True
+    )
+    if report["missing_keys"]:
+        raise ConfigError(f"{_named(model)} cannot be loaded: it lacks {', '.join(sorted(report['missing_keys']))}")
+    policy.eval()
     wins: list[float | None] = []
     for pair in pairs:
         prompt = pair.problem + "\n"

@@ -5,10 +5,12 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from pickle import UnpicklingError
 from typing import Any
 
 from codescaler_plugin.errors import ConfigError
+
+_ANY = "Give a directory with all files of a model, or a hub id that can be reached."
+_ADVICE = "Give a directory or a hub id that can be reached, or 'builtin' for the small embedded model, which needs no network."
 
 
 def load_classifier(name: str, device: str | None = None, *, trust_remote_code: bool = False) -> tuple[Any, Any]:
@@ -32,35 +34,26 @@ def load_classifier(name: str, device: str | None = None, *, trust_remote_code: 
     name = _checked(name)
     _refuse_adapter(Path(name))
     _refuse_checkpoints(Path(name))
-    try:
-        config = AutoConfig.from_pretrained(name, trust_remote_code=trust_remote_code)
-        _refuse_openrlhf(name, config)
-        if config.num_labels != 1:
-            kind = ", ".join(config.architectures or ["a model of unknown kind"])
-            raise ConfigError(
-                f"{name} is {kind} with {config.num_labels} labels: a reward model is a sequence classifier with one"
-            )
-        tokenizer = AutoTokenizer.from_pretrained(name, trust_remote_code=trust_remote_code)
-        place = device_of(device)
-        dtype = torch.float32 if place.type == "cpu" else "auto"
-        with _unsharded():
-            model, report = AutoModelForSequenceClassification.from_pretrained(
-                name, dtype=dtype, output_loading_info=True, trust_remote_code=trust_remote_code
-            )
-    except ConfigError:
-        raise
-    except load_errors() as error:
-        if not trust_remote_code and "trust_remote_code" in str(error):  # it advises an argument of transformers
-            raise ConfigError(
-                f"reward model {name!r} brings code of its own, which is not run unless you say so. Read that code; "
-                "if you trust it to run in this process, set trust_remote_code=True (CODESCALER_TRUST_REMOTE_CODE=1)"
-            ) from error
+    named = f"reward model {name!r}"
+    config = pretrained(AutoConfig, name, named, advice=_ADVICE, trust_remote_code=trust_remote_code)
+    _refuse_openrlhf(name, config)
+    if config.num_labels != 1:
+        kind = ", ".join(config.architectures or ["a model of unknown kind"])
         raise ConfigError(
-            f"reward model {name!r} cannot be loaded: {error}\n"
-            + ("HF_HUB_OFFLINE is set, so the hub is not asked. " if os.environ.get("HF_HUB_OFFLINE") == "1" else "")
-            + "Give a directory or a hub id that can be reached, or 'builtin' for the small embedded model, "
-            "which needs no network."
-        ) from error
+            f"{name} is {kind} with {config.num_labels} labels: a reward model is a sequence classifier with one"
+        )
+    tokenizer = pretrained(AutoTokenizer, name, named, advice=_ADVICE, trust_remote_code=trust_remote_code)
+    place = device_of(device)
+    with _unsharded():
+        model, report = pretrained(
+            AutoModelForSequenceClassification,
+            name,
+            named,
+            advice=_ADVICE,
+            trust_remote_code=trust_remote_code,
+            dtype=torch.float32 if place.type == "cpu" else "auto",
+            output_loading_info=True,
+        )
     if report["missing_keys"]:
         raise ConfigError(
             f"{name} is no trained reward model: it lacks {', '.join(sorted(report['missing_keys']))}. "
@@ -70,14 +63,50 @@ def load_classifier(name: str, device: str | None = None, *, trust_remote_code: 
     return model.to(place).eval(), tokenizer
 
 
-def load_errors() -> tuple[type[Exception], ...]:
-    """What transformers raise for no such model, a config of none or of another, broken weights or tokenizer files.
+def pretrained(
+    kind: Any,
+    name: str | Path,
+    named: str = "",
+    *,
+    advice: str = "",
+    trust_remote_code: bool = False,
+    **settings: Any,
+) -> Any:
+    """What `kind.from_pretrained` makes of a folder or hub id; all that is loaded by transformers is loaded here.
 
-    ImportError: a package that the model, or code that it brings, needs and that is not installed.
+    `trust_remote_code` is always given: without it transformers ask on stdin, where data may come from, whether the
+    folder's code may run.
+
+    Args:
+        kind: a class of transformers, such as `AutoTokenizer`.
+        name: a directory or a hub id.
+        named: what it is called in a message; empty: `model 'NAME'`.
+        advice: the next step.
+        trust_remote_code: run code that the folder brings, in this process, with all that it may do here.
+        settings: of `from_pretrained`.
+
+    Raises:
+        ConfigError: it cannot be had or loaded: not there, broken, of an unknown kind, or of code that is not trusted.
     """
-    from safetensors import SafetensorError
-
-    return (OSError, ValueError, RuntimeError, KeyError, ImportError, SafetensorError, UnpicklingError)
+    named = named or f"model {str(name)!r}"
+    try:
+        return kind.from_pretrained(name, trust_remote_code=trust_remote_code, **settings)
+    except MemoryError:
+        raise
+    except (
+        Exception
+    ) as error:  # broken files raise anything: tokenizers a bare Exception, configs TypeError and others
+        text = str(error).strip()
+        if not trust_remote_code and "trust_remote_code" in text:  # it advises an argument of transformers
+            raise ConfigError(
+                f"{named} brings code of its own, which is not run unless you say so. Read that code; "
+                "if you trust it to run in this process, set trust_remote_code=True (CODESCALER_TRUST_REMOTE_CODE=1)"
+            ) from error
+        reason = text.partition("\n")[0] if text else type(error).__name__
+        if isinstance(error, KeyError | TypeError | AttributeError | IndexError):
+            reason = f"its files are broken ({type(error).__name__}: {reason})"
+        offline = "HF_HUB_OFFLINE is set, so the hub is not asked. " if os.environ.get("HF_HUB_OFFLINE") == "1" else ""
+        raise ConfigError(f"{named} cannot be loaded: {reason}\n{offline}{advice or _ANY}") from error
 
 
 def text_config(model: Any) -> Any:

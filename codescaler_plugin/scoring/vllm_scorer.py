@@ -17,6 +17,7 @@ from codescaler_plugin.errors import ConfigError, RefusedError, ScorerError
 from codescaler_plugin.scoring.cache import CACHE_SIZE, ScoreCache, content_key
 from codescaler_plugin.scoring.fan_out import fan_out
 from codescaler_plugin.scoring.http_pool import HttpPool
+from codescaler_plugin.scoring.loading import pretrained
 from codescaler_plugin.scoring.rendering import Renderer, Unscorable
 
 logger = logging.getLogger(__name__)
@@ -200,13 +201,12 @@ class VllmScorer:
 def _tokenizer(name: str, urls: str) -> Any:
     from transformers import AutoTokenizer
 
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(name)
-    except (OSError, ValueError) as error:
-        raise ConfigError(
-            f"the tokenizer of {urls} cannot be loaded from {name!r}: {error}\n"
-            "Give its directory or hub id as `tokenizer` (CODESCALER_TOKENIZER)."
-        ) from error
+    tokenizer = pretrained(
+        AutoTokenizer,
+        name,
+        f"the tokenizer {name!r} of {urls}",
+        advice="Give its directory or hub id as `tokenizer` (CODESCALER_TOKENIZER).",
+    )
     if tokenizer.chat_template is None:
         raise ConfigError(f"the tokenizer {name} has no chat template: give one that has as `tokenizer`")
     return tokenizer

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from codescaler_plugin.errors import ConfigError
+from codescaler_plugin.scoring.loading import pretrained
 from codescaler_plugin.text.templates import (
     END_MARKS,
     LAST,
@@ -86,7 +87,7 @@ def _policy(source: str) -> _Policy:
     from transformers import AutoTokenizer
 
     try:
-        tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=False)
+        tokenizer = pretrained(AutoTokenizer, source)
         if not tokenizer.chat_template:
             raise ValueError("it has no chat_template")
     except Exception as error:

@@ -27,6 +27,7 @@ from codescaler_plugin.evaluation.generation import measure_policy
 from codescaler_plugin.preference.problems import read_problems
 from codescaler_plugin.quickstart import KL_COEFFICIENT, LEARNING_RATE, STEPS, train_grpo
 from codescaler_plugin.records import Problem
+from codescaler_plugin.scoring.loading import pretrained
 
 PROBLEMS = 96
 SAMPLES = 4
@@ -53,8 +54,8 @@ def main() -> None:
 def run(seed: int, problems: list[Problem], arguments: argparse.Namespace) -> list[list[float | None]]:
     """One training; the measurements on the way, the start included."""
     set_seed(seed)
-    policy = AutoModelForCausalLM.from_pretrained(POLICY, dtype=torch.float32).eval()
-    tokenizer = AutoTokenizer.from_pretrained(POLICY)
+    policy = pretrained(AutoModelForCausalLM, POLICY, dtype=torch.float32).eval()
+    tokenizer = pretrained(AutoTokenizer, POLICY)
     reward = CodeScalerReward(model="builtin")
     curve: list[list[float | None]] = []
 

@@ -41,6 +41,7 @@ from codescaler_plugin import (
 )
 from codescaler_plugin.builtin import HELD_OUT_PROBLEMS, POLICY
 from codescaler_plugin.preference.problems import read_problems
+from codescaler_plugin.scoring.loading import pretrained
 
 WEAK_PAIRS = 256
 AUDIT = 48  # problems, after those that the quickstart measures on
@@ -52,10 +53,10 @@ SETTINGS: dict[str, dict[str, Any]] = {
 
 def weak_reward_model(folder: Path, seed: int) -> None:
     """A reward model of the policy's weights and `WEAK_PAIRS` pairs."""
-    tokenizer = AutoTokenizer.from_pretrained(POLICY)
+    tokenizer = pretrained(AutoTokenizer, POLICY)
     pairs = Random(seed).sample(real_pairs("train"), WEAK_PAIRS)
     trainer = CodeScalerRewardTrainer(
-        model=AutoModelForSequenceClassification.from_pretrained(POLICY, num_labels=1, dtype=torch.float32),
+        model=pretrained(AutoModelForSequenceClassification, POLICY, num_labels=1, dtype=torch.float32),
         processing_class=tokenizer,
         train_dataset=Dataset.from_list([asdict(pair) for pair in pairs]),
         args=CodeScalerRewardConfig(
@@ -105,8 +106,8 @@ def run(arm: str, reward_model: str, output: Path, seed: int, every: int) -> dic
         keep()
 
     quickstart.train_grpo(
-        AutoModelForCausalLM.from_pretrained(POLICY, dtype=torch.float32).eval(),
-        AutoTokenizer.from_pretrained(POLICY),
+        pretrained(AutoModelForCausalLM, POLICY, dtype=torch.float32).eval(),
+        pretrained(AutoTokenizer, POLICY),
         reward,
         seed=seed,
         folder=output / arm,

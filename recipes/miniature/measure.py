@@ -26,6 +26,7 @@ from codescaler_plugin.pipeline import CodeScaler
 from codescaler_plugin.preference.mining import mine_pairs
 from codescaler_plugin.records import PreferencePair
 from codescaler_plugin.scoring import Scorer, load_scorer
+from codescaler_plugin.scoring.loading import pretrained
 
 MEASURED_PROBLEMS = 512
 
@@ -91,8 +92,8 @@ def measure_models(policy: Path, reward_model: Path, *, seed: int, scale: float 
     scorer = load_scorer(str(reward_model))
     torch.manual_seed(seed + 1000)
     measured = measure_policy(
-        AutoModelForCausalLM.from_pretrained(policy, dtype=torch.float32).eval(),
-        AutoTokenizer.from_pretrained(policy),
+        pretrained(AutoModelForCausalLM, policy, dtype=torch.float32).eval(),
+        pretrained(AutoTokenizer, policy),
         CodeScaler(scorer),
         [problem.record() for problem in problems],
         n=COMPLETIONS_PER_PROBLEM,

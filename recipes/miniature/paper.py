@@ -49,6 +49,7 @@ from codescaler_plugin.preference.mining import mine_pairs
 from codescaler_plugin.preference.pairs import read_pairs, write_pairs
 from codescaler_plugin.preference.sandbox import Sandbox
 from codescaler_plugin.records import PreferencePair, Problem, Status
+from codescaler_plugin.scoring.loading import pretrained
 from codescaler_plugin.selection.ranking import best_of_n
 from codescaler_plugin.selection.testing import decide_by_tests
 from codescaler_plugin.text.messages import completion_text
@@ -167,8 +168,8 @@ def run_arm(arm: str, folder: Path, seed: int) -> None:
     """Train, measure, write `<arm>.json`."""
     start = perf_counter()
     set_seed(seed)
-    policy = AutoModelForCausalLM.from_pretrained(POLICY, dtype=torch.float32).eval()
-    tokenizer = AutoTokenizer.from_pretrained(POLICY)
+    policy = pretrained(AutoModelForCausalLM, POLICY, dtype=torch.float32).eval()
+    tokenizer = pretrained(AutoTokenizer, POLICY)
     train, held = world(seed)
     judge = CodeScaler(load_scorer("builtin"))
     found: dict[str, Any] = {"curve": []}

@@ -9,6 +9,7 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from codescaler_plugin import CodeScalerRewardConfig, CodeScalerRewardTrainer
 from codescaler_plugin.records import PreferencePair
+from codescaler_plugin.scoring.loading import pretrained
 
 BATCH_SIZE = 32
 LEARNING_RATE = 1e-3
@@ -30,9 +31,9 @@ def train_reward_model(
         DataError: a pair cannot be trained on.
     """
     torch.manual_seed(seed)
-    tokenizer = AutoTokenizer.from_pretrained(policy)
+    tokenizer = pretrained(AutoTokenizer, policy)
     trainer = CodeScalerRewardTrainer(
-        model=AutoModelForSequenceClassification.from_pretrained(policy, num_labels=1, dtype=torch.float32),
+        model=pretrained(AutoModelForSequenceClassification, policy, num_labels=1, dtype=torch.float32),
         processing_class=tokenizer,
         train_dataset=Dataset.from_list([asdict(pair) for pair in pairs]),
         args=CodeScalerRewardConfig(

@@ -11,6 +11,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from codescaler_plugin.evaluation.generation import Sampled, sample_completions, verify_completions
 from codescaler_plugin.extraction import extract_code
+from codescaler_plugin.scoring.loading import pretrained
 
 COMPLETIONS_PER_PROBLEM = 8
 
@@ -30,9 +31,9 @@ def roll_out(
 ) -> Sampled:
     """Sample n completions per problem from a saved policy and run their tests."""
     torch.manual_seed(seed)
-    model = AutoModelForCausalLM.from_pretrained(policy, dtype=torch.float32).eval()
+    model = pretrained(AutoModelForCausalLM, policy, dtype=torch.float32).eval()
     completions = sample_completions(
-        model, AutoTokenizer.from_pretrained(policy), [problem.problem for problem in problems], n=n
+        model, pretrained(AutoTokenizer, policy), [problem.problem for problem in problems], n=n
     )
     return verify_completions(completions, [problem.record() for problem in problems])
 

@@ -20,18 +20,19 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer
 
 from codescaler_plugin.errors import CodeScalerError, ConfigError
+from codescaler_plugin.scoring.loading import pretrained
 
 
 def convert(source: Path, target: Path, head: str | None = None) -> dict[str, float]:
     """Write the directory; return mean and std of the host's evaluation, empty if there was none."""
-    config = AutoConfig.from_pretrained(source)
+    config = pretrained(AutoConfig, source)
     head = head or getattr(config, "value_head_prefix", "score")
     statistics = {name: getattr(config, name) for name in ("mean", "std") if hasattr(config, name)}
     for name in ("mean", "std", "value_head_prefix"):
         if hasattr(config, name):
             delattr(config, name)
     config.num_labels = 1
-    tokenizer = AutoTokenizer.from_pretrained(source)
+    tokenizer = pretrained(AutoTokenizer, source)
     config.pad_token_id = tokenizer.pad_token_id if config.pad_token_id is None else config.pad_token_id
     kind = AutoModelForSequenceClassification._model_mapping[type(config)]
     config.architectures = [kind.__name__]

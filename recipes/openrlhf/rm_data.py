@@ -21,11 +21,12 @@ from codescaler_plugin.data.outputs import check_folder, check_output, write_out
 from codescaler_plugin.errors import CodeScalerError, DataError
 from codescaler_plugin.preference.pairs import export_pairs, read_pairs
 from codescaler_plugin.preference.preparation import prepare_preference_dataset
+from codescaler_plugin.scoring.loading import pretrained
 
 
 def write(pairs: str, output: Path, name: str, max_length: int) -> None:
     """Write both sides of the split."""
-    tokenizer = AutoTokenizer.from_pretrained(name)
+    tokenizer = pretrained(AutoTokenizer, name)
     everything = list(read_pairs(pairs))
     check_folder(output)
     for split in ("train", "held_out"):

@@ -42,6 +42,7 @@ from codescaler_plugin.preference.problems import read_problems
 from codescaler_plugin.preference.rollouts import read_problem_texts
 from codescaler_plugin.preference.sandbox import run_tests
 from codescaler_plugin.records import Problem
+from codescaler_plugin.scoring.loading import pretrained
 from codescaler_plugin.text.messages import Text, completion_text
 
 
@@ -170,7 +171,7 @@ def paths(patterns: Sequence[str]) -> list[str]:
 
 def fitting(rows: list[dict[str, Any]], model: str, longest: int) -> list[dict[str, Any]]:
     """The rows whose prompt has at most `longest` tokens; TRL itself has no such limit."""
-    tokenizer = AutoTokenizer.from_pretrained(model)
+    tokenizer = pretrained(AutoTokenizer, model)
     texts = [tokenizer.apply_chat_template(row["prompt"], tokenize=False, add_generation_prompt=True) for row in rows]
     lengths = [len(ids) for ids in tokenizer(texts, add_special_tokens=False)["input_ids"]]
     kept = [row for row, length in zip(rows, lengths, strict=True) if length <= longest]

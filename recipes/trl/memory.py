@@ -74,7 +74,7 @@ def shape_of(name: str) -> Shape:
     if size := re.search(r"(?:Qwen3|CodeScaler)-(\d+(?:\.\d)?B)", name):
         hidden, wide, layers, heads, kv_heads, tied = QWEN3[size[1]]
         return Shape(hidden, wide, layers, heads, kv_heads, 128, 151_936, tied)
-    config: Any = AutoConfig.from_pretrained(name)
+    config: Any = AutoConfig.from_pretrained(name, trust_remote_code=False)
     return Shape(
         config.hidden_size,
         config.intermediate_size,

@@ -20,8 +20,10 @@ def merge(adapter: Path, output: Path) -> None:
     """Write the base model with the adapter's changes in its weights, and its trained head."""
     if not (adapter / "adapter_config.json").is_file():
         sys.exit(f"error: {adapter} holds no adapter_config.json: give the --output_dir of a run with use_peft")
-    tokenizer = AutoTokenizer.from_pretrained(adapter)
-    model = AutoPeftModelForSequenceClassification.from_pretrained(adapter, num_labels=1).merge_and_unload()
+    tokenizer = AutoTokenizer.from_pretrained(adapter, trust_remote_code=False)
+    model = AutoPeftModelForSequenceClassification.from_pretrained(
+        adapter, num_labels=1, trust_remote_code=False
+    ).merge_and_unload()
     model.config.pad_token_id = tokenizer.pad_token_id
     model.save_pretrained(output)
     tokenizer.save_pretrained(output)

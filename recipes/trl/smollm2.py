@@ -44,7 +44,11 @@ def main() -> None:
     parser.add_argument("output", type=Path)
     output = parser.parse_args().output
     file = weights()
-    source = {"pretrained_model_name_or_path": str(file.parent), "gguf_file": file.name}
+    source: dict[str, Any] = {
+        "pretrained_model_name_or_path": str(file.parent),
+        "gguf_file": file.name,
+        "trust_remote_code": False,
+    }
     tokenizer = AutoTokenizer.from_pretrained(**source)
     classifier = AutoModelForSequenceClassification.from_pretrained(**source, num_labels=1, dtype=torch.float32)
     classifier.config.pad_token_id = tokenizer.pad_token_id
