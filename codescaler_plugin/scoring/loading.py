@@ -10,7 +10,10 @@ from typing import Any
 from codescaler_plugin.errors import ConfigError
 
 _ANY = "Give a directory with all files of a model, or a hub id that can be reached."
-_ADVICE = "Give a directory or a hub id that can be reached, or 'builtin' for the small embedded model, which needs no network."
+_ADVICE = (
+    "Give a directory or a hub id that can be reached, or 'builtin' for the small embedded model, "
+    "which needs no network."
+)
 
 
 def load_classifier(name: str, device: str | None = None, *, trust_remote_code: bool = False) -> tuple[Any, Any]:

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 from codescaler_plugin.errors import ConfigError
-from codescaler_plugin.scoring.loading import pretrained
 from codescaler_plugin.text.templates import (
     END_MARKS,
     LAST,
@@ -85,6 +84,8 @@ def _policy(source: str) -> _Policy:
     if path.is_file() or source.endswith(".jinja") or path.name == "chat_template.jinja":
         return _Policy(_file_renderer(path))
     from transformers import AutoTokenizer
+
+    from codescaler_plugin.scoring.loading import pretrained
 
     try:
         tokenizer = pretrained(AutoTokenizer, source)
