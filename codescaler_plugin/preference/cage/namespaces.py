@@ -136,17 +136,9 @@ def private_folders() -> None:
 def limit(cpu: float, memory_mb: int, file_bytes: int, processes: int) -> None:
     """Bounds of the kernel on this process and, the number of processes, on its user.
 
-    At its CPU limit the process ends with the exit code SIGXCPU, and a second later by SIGKILL. The handler is the
-    C library's: Python's would wait for a C call to end, and the first process of a namespace has no default action.
-
     Args:
-        cpu: CPU seconds, rounded up.
-        memory_mb: address space in MiB.
-        file_bytes: size of a file.
-        processes: of the user.
+        cpu: CPU seconds until SIGXCPU, rounded up; SIGKILL follows a second later.
     """
-    if sys.platform == "linux":
-        _libc.signal(signal.SIGXCPU, ctypes.cast(_libc._exit, ctypes.c_void_p))
     seconds = max(1, math.ceil(cpu))
     wanted = {
         "AS": (memory_mb << 20, memory_mb << 20),
@@ -166,14 +158,6 @@ def limit(cpu: float, memory_mb: int, file_bytes: int, processes: int) -> None:
         pair = pair if hard == resource.RLIM_INFINITY else (min(pair[0], hard), min(pair[1], hard))
         with contextlib.suppress(OSError, ValueError):  # macOS takes no RLIMIT_AS; the zygote reports it
             resource.setrlimit(kind, pair)
-
-
-def allow_cpu(seconds: float) -> None:
-    """Bound the CPU seconds of this process from now on, below its hard limit; 0: leave the bound as it is."""
-    if seconds:
-        hard = resource.getrlimit(resource.RLIMIT_CPU)[1]
-        soft = math.ceil(time.process_time() + seconds)
-        resource.setrlimit(resource.RLIMIT_CPU, (soft if hard == resource.RLIM_INFINITY else min(soft, hard), hard))
 
 
 def forbid_gains() -> None:

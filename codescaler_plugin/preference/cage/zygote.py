@@ -187,7 +187,7 @@ class _Zygote:
         if request["role"] in _GRADERS:
             namespaces.hide_memory()
         namespaces.limit(
-            request["cpu"],
+            request.get("cpu", request["timeout"]),
             request["memory_mb"],
             namespaces.FILE_BYTES if self.caged else 0,
             self.settings["processes"],
@@ -213,8 +213,8 @@ class _Zygote:
             grace: seconds for the first child to end by itself.
 
         Returns:
-            Per child its exit code (`codes`), negative for a signal, None if it was still running; and the CPU seconds
-            (`cpu`) that it and the processes that it has waited for have used.
+            Per child its exit code, negative for a signal (`codes`), and the CPU seconds that it and the processes
+            that it has waited for have used (`cpu`).
         """
         deadline = time.monotonic() + grace
         codes, cpu = [], []
@@ -230,7 +230,7 @@ class _Zygote:
                         os.killpg(child, signal.SIGKILL)
                 os.kill(child, signal.SIGKILL)
                 _, status, usage = os.wait4(child, 0)
-            codes.append(os.waitstatus_to_exitcode(status) if pid else None)
+            codes.append(os.waitstatus_to_exitcode(status))
             cpu.append(round(usage.ru_utime + usage.ru_stime, 4))
             deadline = 0.0
         if not self.caged:
