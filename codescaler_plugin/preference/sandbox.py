@@ -70,11 +70,6 @@ _REPORT_BYTES = 64 << 10
 _WAIT = 30.0  # seconds for a process of ours to answer
 _GRACE = 1.0  # seconds for a process to end by itself, and beyond its limit before a grader is given up
 _FOLDER = Path(__file__).with_name("cage")
-_START = "import sys; sys.path.insert(0, sys.argv[2]); from cage.zygote import main; del sys.path[0]; main()"
-_GRADE = (
-    "import sys; sys.path.insert(0, sys.argv[1]); from cage.call_tests import grade_frames; "
-    "grade_frames(float(sys.argv[2]), int(sys.argv[3]))"
-)
 _ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
 _QUOTAS = (  # of CPU time and its period, in both versions of Linux' control groups
     ("/sys/fs/cgroup/cpu.max",),
@@ -356,7 +351,7 @@ class _Slot:
                 stdin=theirs.fileno(),
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.PIPE,
-                env={"PYTHONHASHSEED": str(self._seed), "PYTHONDONTWRITEBYTECODE": "1", **_ONE_THREAD},
+                env={"PYTHONHASHSEED": str(self._seed), "PYTHONDONTWRITEBYTECODE": "1", "PYTHONPATH": str(_FOLDER / "start"), **_ONE_THREAD},
                 cwd="/",
                 start_new_session=True,
             )
@@ -381,10 +376,11 @@ class _Slot:
             "import_from": sorted({os.path.dirname(places[0]) for places in self._packages.values()}),
             "library": sysconfig.get_path("stdlib"),
             "tmp": self._tmp,
+            "script": "/proc/self/cwd/main.py" if self._cage == "limits" else "/tmp/main.py",
             "uid": 1_000_000_000 + os.getpid() * 256 + self._number % 128 * 2,
             "processes": PROCESSES + (0 if self._cage != "limits" or os.geteuid() == 0 else _threads_of_user()),
         }
-        run = [python, "-s", "-S", "-P", "-c", _START, json.dumps(settings), str(_FOLDER.parent)]
+        run = [python, "-X", "frozen_modules=off", settings["script"], json.dumps(settings), str(_FOLDER.parent)]
         if self._cage == "namespaces" and sys.platform != "linux":
             raise SandboxError("namespaces are Linux's")
         if self._cage != "bubblewrap":

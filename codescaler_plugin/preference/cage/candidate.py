@@ -1,8 +1,8 @@
 """Serves calls to model-written code. Everything here is at the candidate's mercy; nobody believes what it sends."""
 
-import _sitebuiltins
 import atexit
-import builtins
+import contextlib
+import io
 import os
 import socket
 import sys
@@ -15,6 +15,7 @@ from . import namespaces, wire
 
 Namespace = dict[str, Any]
 
+_ENVIRONMENT = {"PATH": "/usr/local/bin:/usr/bin:/bin", "LANG": "C.UTF-8", "USER": "nobody", "LOGNAME": "nobody"}
 _MESSAGE = 10_000  # characters of an exception's text
 
 
@@ -63,11 +64,62 @@ def run_program(job: dict[str, str], on_error: Callable[[dict[str, Any]], None])
     return code & 0xFF
 
 
+def become_program(channel: socket.socket, script: str) -> bool:
+    """Make of this process what an interpreter is before it runs its script, the job of the first message.
+
+    True: the interpreter is to run it now. What it raises is told when the interpreter ends.
+    """
+    job = wire.receive(channel)
+    with open(script, "w", encoding="utf-8", newline="") as file:
+        file.write(job["code"])
+    _open_streams()
+    os.environ.update(_ENVIRONMENT, HOME=os.getcwd(), PWD=os.getcwd())
+    sys.argv[1:] = []
+    sys.orig_argv[1:] = sys.argv
+    sys._xoptions.clear()
+    sys.dont_write_bytecode = False
+    atexit.register(_tell_error, channel, os.getpid())
+    try:
+        exec(compile(job["preamble"], "<preamble>", "exec", dont_inherit=True), sys.modules["__main__"].__dict__)
+    except BaseException as error:  # whatever it raises is its verdict
+        wire.send(channel, _error(error))
+        os._exit(1)
+    return True
+
+
+def _open_streams() -> None:
+    """Streams over what descriptors 0 and 1 are now, as the interpreter makes them at its start."""
+    for number, name, mode in ((0, "stdin", "r"), (1, "stdout", "w")):
+        old = getattr(sys, f"__{name}__")
+        buffer = open(number, mode + "b", closefd=False)  # noqa: SIM115
+        buffer.raw.name = f"<{name}>"
+        stream = io.TextIOWrapper(buffer, encoding=old.encoding, errors=old.errors, newline="\n")
+        stream.mode = mode  # type: ignore[misc]
+        setattr(sys, name, stream)
+        setattr(sys, f"__{name}__", stream)
+
+
+def _tell_error(channel: socket.socket, process: int) -> None:
+    """Send the exception that has ended the program, if one has; the first function that was registered runs last."""
+    if os.getpid() == process and isinstance(error := getattr(sys, "last_value", None), BaseException):
+        with contextlib.suppress(OSError):  # the other side has heard enough
+            wire.send(channel, _error(error))
+
+
 def prepare() -> None:
     """What a fresh interpreter would have, and no environment; inherited by the processes of candidates."""
     os.environ.clear()
-    for name in ("exit", "quit"):  # programs use them; they come from the site module, which is not loaded here
-        setattr(builtins, name, _sitebuiltins.Quitter(name, "Ctrl-D"))
+    # The module `site`, but not what it does: that would read the files of installed packages.
+    del sys.modules["site"]
+    flags = sys.flags
+    copied = {name: getattr(flags, name) for name in flags.__match_args__}  # type: ignore[attr-defined]
+    sys.flags = types.SimpleNamespace(**{**copied, "no_site": 1})  # type: ignore[misc, assignment]
+    import site
+
+    sys.flags = flags  # type: ignore[misc]
+    site.setquit()
+    site.setcopyright()
+    site.sethelper()
 
 
 def _load(job: dict[str, str], namespace: Namespace) -> dict[str, Any]:

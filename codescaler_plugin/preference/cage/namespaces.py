@@ -8,10 +8,11 @@ import resource
 import signal
 import struct
 import sys
-import time
+from collections import deque
 
 CLONE_NEWNS, CLONE_NEWUTS, CLONE_NEWIPC = 0x00020000, 0x04000000, 0x08000000
 CLONE_NEWUSER, CLONE_NEWPID, CLONE_NEWNET = 0x10000000, 0x20000000, 0x40000000
+_CLONE_VM, _CLONE_FILES = 0x00000100, 0x00000400
 _MS_RDONLY, _MS_NOSUID, _MS_NODEV, _MS_REMOUNT, _MS_BIND, _MS_REC, _MS_PRIVATE = 1, 2, 4, 32, 4096, 16384, 1 << 18
 _MNT_DETACH = 2
 _SET_PDEATHSIG, _SET_DUMPABLE, _CAPBSET_DROP, _SET_SECCOMP, _SET_SUBREAPER, _NO_NEW_PRIVS = 1, 4, 24, 22, 36, 38
@@ -19,6 +20,7 @@ _DEVICES = ("/dev/null", "/dev/zero", "/dev/random", "/dev/urandom")
 TMP_BYTES, TMP_FILES, FILE_BYTES, PROCESSES, OPEN_FILES = 64 << 20, 4096, 16 << 20, 32, 64
 
 _libc = ctypes.CDLL(None, use_errno=True)
+_stacks: "deque[ctypes.Array[ctypes.c_char]]" = deque(maxlen=16)  # more than processes of one run
 
 
 def _call(name: str, *arguments: object) -> None:
@@ -45,6 +47,27 @@ def prctl(option: int, value: int = 0) -> None:
 def _mount(source: str, target: str, kind: str | None = None, flags: int = 0, data: str | None = None) -> None:
     texts = [None if text is None else text.encode() for text in (source, target, kind, data)]
     _call("mount", texts[0], texts[1], texts[2], ctypes.c_ulong(flags), texts[3])
+
+
+def idle_process() -> int:
+    """Start a process that only waits, until it is killed: the first of a namespace, with which all others end.
+
+    So a program is not that one, which default actions of signals do not end and which inherits orphans. It shares
+    this process's memory and descriptors, for a copy of them would double the cost of a program.
+    """
+    stack = ctypes.create_string_buffer(1 << 14)
+    top = (ctypes.addressof(stack) + len(stack)) & ~15
+    _stacks.append(stack)
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())  # no handler of ours may run there
+    try:
+        flags = ctypes.c_int(_CLONE_VM | _CLONE_FILES | signal.SIGCHLD)
+        child: int = _libc.clone(_libc.pause, ctypes.c_void_p(top), flags, None)
+        if child < 0:
+            code = ctypes.get_errno()
+            raise OSError(code, f"clone: {os.strerror(code)}")
+        return child
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def hide_memory() -> None:

@@ -29,14 +29,14 @@ _READY = "ready"
 
 
 def main() -> None:
-    """Set up the cage, say what it holds, and serve."""
+    """Set up the cage, say what it holds, and serve; returns only where the interpreter is to run its script."""
     settings = json.loads(sys.argv[1])
     if settings["cage"] == "namespaces":
         try:
             namespaces.enter(settings["paths"])
         except OSError as error:
             wire.send(socket.socket(fileno=os.dup(0)), {"error": str(error)})
-            return
+            os._exit(1)
     namespaces.hide_memory()  # not before: a hidden process may not map its user
     namespaces.forbid_gains()
     control = socket.socket(fileno=os.dup(0))
@@ -49,12 +49,15 @@ def main() -> None:
     candidate.prepare()
     zygote = _Zygote(control, settings)
     wire.send(control, {"enforced": zygote.enforced()})
+    is_program = False
     try:
-        zygote.serve()
+        is_program = zygote.serve()
     finally:
-        zygote.stop(0)
-        if settings["tmp"]:
-            shutil.rmtree(settings["tmp"], ignore_errors=True)
+        if not is_program:
+            zygote.stop(0)
+            if settings["tmp"]:
+                shutil.rmtree(settings["tmp"], ignore_errors=True)
+            os._exit(0)
 
 
 class _Zygote:
@@ -62,7 +65,7 @@ class _Zygote:
         self.control = control
         self.settings = settings
         self.caged = settings["cage"] != "limits"
-        self.children: list[int] = []
+        self.children: list[tuple[int, int]] = []  # each with the first process of its namespace, 0 if it has none
         self.here = os.pidfd_open(os.getpid()) if self.caged else -1
         self.runs = 0
         if not self.caged:
@@ -73,7 +76,7 @@ class _Zygote:
     def enforced(self) -> list[str]:
         """What a child that has been through the whole set-up finds taken away."""
         reader, writer = os.pipe()
-        child = self._fork()
+        child, first = self._fork()
         if child == 0:
             try:
                 found = self._confine({"cpu": 10.0, "memory_mb": 1024, "role": "judge"})
@@ -83,77 +86,93 @@ class _Zygote:
             finally:
                 os._exit(0)
         os.close(writer)
-        self.children.append(child)
+        self.children.append((child, first))
         with open(reader, "rb") as answer:
             text = answer.read()
         self.stop(1.0)
         found = json.loads(text)
         return [str(name) for name in found]
 
-    def serve(self) -> None:
-        """Answer requests until the other side goes."""
+    def serve(self) -> bool:
+        """Answer requests until the other side goes; True in a child that is to run the interpreter's script."""
         while True:
             data, descriptors, _, _ = socket.recv_fds(self.control, 1 << 16, 4)
             if not data:
-                return
+                return False
             request = json.loads(data)
             if request["do"] == "start":
-                wire.send(self.control, self._start(request, descriptors))
+                answer = self._start(request, descriptors)
+                if answer is None:
+                    return True
+                wire.send(self.control, answer)
             else:
                 wire.send(self.control, self.stop(request["grace"]))
 
-    def _start(self, request: dict[str, Any], descriptors: list[int]) -> dict[str, str]:
-        """Fork a child, and wait until it is confined; an `error` is a fault of this machine, for no code has run."""
+    def _start(self, request: dict[str, Any], descriptors: list[int]) -> dict[str, str] | None:
+        """Fork a child, and wait until it is confined; an `error` is a fault of this machine, for no code has run.
+
+        None in a child that is to run the interpreter's script.
+        """
         reader, writer = os.pipe()
-        with open(reader, "rb") as ready:
+        try:
+            child, first = self._fork()
+        except OSError as error:
+            for descriptor in [*descriptors, reader, writer]:
+                os.close(descriptor)
+            return {"error": str(error)}
+        if child == 0:
+            is_program, code = False, 1
             try:
-                child = self._fork()
-                if child == 0:
-                    code = 1
-                    try:
-                        code = self._child(request, descriptors, writer)
-                    finally:
-                        os._exit(code)
-                self.children.append(child)
-            except OSError as error:
-                return {"error": str(error)}
+                os.close(reader)
+                is_program, code = self._child(request, descriptors, writer), 0
             finally:
-                for descriptor in [*descriptors, writer]:
-                    os.close(descriptor)
+                if not is_program:
+                    os._exit(code)
+            return None
+        self.children.append((child, first))
+        for descriptor in [*descriptors, writer]:
+            os.close(descriptor)
+        with open(reader, "rb") as ready:
             said = ready.read().decode("utf-8", "replace")
         return {} if said == _READY else {"error": said or "a process ended before it ran anything"}
 
-    def _fork(self) -> int:
+    def _fork(self) -> tuple[int, int]:
         self.runs += 1
         if not self.caged:
-            return os.fork()
+            return os.fork(), 0
         namespaces.unshare(namespaces.CLONE_NEWPID)
-        child = os.fork()
-        if child:
-            namespaces.return_to(self.here, namespaces.CLONE_NEWPID)
-        return child
+        first = child = 0
+        try:
+            first = namespaces.idle_process()
+            child = os.fork()
+        finally:
+            if child or not first:
+                namespaces.return_to(self.here, namespaces.CLONE_NEWPID)
+        return child, first
 
-    def _child(self, request: dict[str, Any], descriptors: list[int], ready: int) -> int:
+    def _child(self, request: dict[str, Any], descriptors: list[int], ready: int) -> bool:
+        """Do what a role has to do; True if that is to run the interpreter's script."""
         self.control.close()
         if self.here >= 0:
             os.close(self.here)
         role = request["role"]
         if role == "program":
-            os.dup2(descriptors[1], 0)
-            os.dup2(descriptors[2], 1)
-        channels = [socket.socket(fileno=descriptor) for descriptor in descriptors if role != "program"]
+            for stream in (1, 0):
+                os.fchmod(descriptors[1 + stream], 0o666)  # another user opens it again, as /dev/stdin
+                os.dup2(descriptors[1 + stream], stream)
+                os.close(descriptors.pop())
+        channels = [socket.socket(fileno=descriptor) for descriptor in descriptors]
         try:
             self._confine(request)
-        except OSError as error:
-            os.write(ready, str(error).encode())
-            return 1
+        except Exception as error:  # whatever it is, no code has run: a fault of this machine
+            os.write(ready, repr(error).encode())
+            return False
         os.write(ready, _READY.encode())
         os.close(ready)
         random.seed(request["seed"])
         try:
             if role == "program":
-                channel = socket.socket(fileno=descriptors[0])
-                return candidate.run_program(wire.receive(channel), lambda error: wire.send(channel, error))
+                return candidate.become_program(*channels, self.settings["script"])
             if role == "judge":
                 report, other = channels
                 wire.send(report, judge.judged(wire.receive(report), other))
@@ -167,8 +186,8 @@ class _Zygote:
             else:
                 candidate.serve_calls(*channels)
         except (EOFError, ConnectionError):  # the other side has heard enough
-            return 0
-        return 0
+            return False
+        return False
 
     def _confine(self, request: dict[str, Any]) -> list[str]:
         """Take away what can be taken away; the names of what was."""
@@ -187,7 +206,7 @@ class _Zygote:
         if request["role"] in _GRADERS:
             namespaces.hide_memory()
         namespaces.limit(
-            request.get("cpu", request["timeout"]),
+            request["cpu"],
             request["memory_mb"],
             namespaces.FILE_BYTES if self.caged else 0,
             self.settings["processes"],
@@ -213,30 +232,29 @@ class _Zygote:
             grace: seconds for the first child to end by itself.
 
         Returns:
-            Per child its exit code, negative for a signal (`codes`), and the CPU seconds that it and the processes
-            that it has waited for have used (`cpu`).
+            Per child its exit code (`codes`), negative for a signal, None if it was still running; and the CPU seconds
+            (`cpu`) that it and the processes that it has waited for have used.
         """
         deadline = time.monotonic() + grace
         codes, cpu = [], []
-        for child in self.children:
-            while True:
-                pid, status, usage = os.wait4(child, os.WNOHANG)
-                if pid or time.monotonic() >= deadline:
+        for child, first in self.children:
+            while not (has_ended := os.waitid(os.P_PID, child, os.WEXITED | os.WNOHANG | os.WNOWAIT)):
+                if time.monotonic() >= deadline:
                     break
                 time.sleep(0.0005)
-            if not pid:
-                if not self.caged:
-                    with contextlib.suppress(ProcessLookupError, PermissionError):
-                        os.killpg(child, signal.SIGKILL)
-                os.kill(child, signal.SIGKILL)
-                _, status, usage = os.wait4(child, 0)
-            codes.append(os.waitstatus_to_exitcode(status))
+            if first:
+                os.kill(first, signal.SIGKILL)  # and with it all that is in the namespace
+            else:
+                with contextlib.suppress(ProcessLookupError, PermissionError):
+                    os.killpg(child, signal.SIGKILL)
+                os.kill(child, signal.SIGKILL)  # it may not have made its group yet
+            _, status, usage = os.wait4(child, 0)
+            if first:
+                os.waitpid(first, 0)
+            codes.append(os.waitstatus_to_exitcode(status) if has_ended else None)
             cpu.append(round(usage.ru_utime + usage.ru_stime, 4))
             deadline = 0.0
         if not self.caged:
-            for child in self.children:
-                with contextlib.suppress(ProcessLookupError, PermissionError):
-                    os.killpg(child, signal.SIGKILL)
             namespaces.kill_orphans()
             for name in os.listdir(self.settings["tmp"]):
                 shutil.rmtree(os.path.join(self.settings["tmp"], name), ignore_errors=True)
