@@ -10,13 +10,14 @@ kernel itself; memory is bounded per process, not in sum.
 """
 
 import contextlib
+import glob
 import importlib.util
 import itertools
 import json
 import logging
 import math
 import os
-import secrets
+import re
 import select
 import shutil
 import socket
@@ -28,6 +29,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from importlib import metadata
 from dataclasses import replace
 from pathlib import Path
 from queue import SimpleQueue
@@ -39,7 +41,7 @@ import psutil
 from codescaler_plugin.errors import ConfigError, SandboxError
 from codescaler_plugin.preference.cage import wire
 from codescaler_plugin.preference.cage.counting import Count, error_of
-from codescaler_plugin.preference.cage.namespaces import PROCESSES
+from codescaler_plugin.preference.cage.namespaces import DEVICES, FOLDERS, LINKS, PROCESSES
 from codescaler_plugin.preference.grading import (
     AGAIN,
     GRADER_GONE,
@@ -77,10 +79,12 @@ _QUOTAS = (  # of CPU time and its period, in both versions of Linux' control gr
 )
 _MISSING = {
     "network": "network not isolated: the code can connect to other machines",
-    "hidden files": "files not hidden: the code can read, empty and delete what its user may",
+    "hidden files": "files not hidden: the code can find out which there are",
+    "contents of files": "files not protected: the code can read, change and delete what its user may",
     "processes of others": "processes not hidden: the code can see those of its user",
     "signals": "signals not held back: the code can end other processes of its user",
-    "disk": "disk not private: no tmp of its own size; files cannot grow at all",
+    "disk": "disk not private: no tmp of its own size; the code can fill the disk for the time of its run",
+    "leftovers": "leftovers: what the code leaves outside its own folder stays",
     "user": "user not changed: the code runs as you",
     "memory": "memory not limited",
     "library": "standard library hidden from the code's user: only modules loaded beforehand can be imported",
@@ -367,24 +371,32 @@ class _Slot:
             raise SandboxError(str(broken))
 
     def _command(self) -> list[str]:
-        paths = sorted({*_visible(), *itertools.chain.from_iterable(self._packages.values())})
-        python = os.path.realpath(sys.executable)
+        packages = sorted({*itertools.chain.from_iterable(self._packages.values())})
+        visible, links = _visible()
+        paths = sorted({*visible, *packages})
+        covered = _covered(visible)
         settings = {
             "cage": self._cage,
             "paths": paths,
+            "covered": covered,
+            "links": links,
             "packages": list(self._packages),
-            "import_from": sorted({os.path.dirname(places[0]) for places in self._packages.values()}),
+            "packages_at": packages,
+            "import_from": sorted({os.path.dirname(path) for path in packages}),
             "library": sysconfig.get_path("stdlib"),
             "tmp": self._tmp,
             "script": "/proc/self/cwd/main.py" if self._cage == "limits" else "/tmp/main.py",
             "uid": 1_000_000_000 + os.getpid() * 256 + self._number % 128 * 2,
             "processes": PROCESSES + (0 if self._cage != "limits" or os.geteuid() == 0 else _threads_of_user()),
         }
+        python = os.path.realpath(sys.executable)
         run = [python, "-X", "frozen_modules=off", settings["script"], json.dumps(settings), str(_FOLDER.parent)]
+        # A thread's stack is as large as the limit of the stack at the start: none would fit into the memory's limit.
+        with_stack = ["/bin/sh", "-c", 'ulimit -S -s 8192; exec "$0" "$@"']
         if self._cage == "namespaces" and sys.platform != "linux":
             raise SandboxError("namespaces are Linux's")
         if self._cage != "bubblewrap":
-            return run
+            return [*with_stack, *run]
         bwrap = shutil.which("bwrap")
         if bwrap is None:
             raise SandboxError("bwrap is not installed")
@@ -394,14 +406,28 @@ class _Slot:
             command += ["--unshare-user", "--uid", "0", "--gid", "0"]
         for name in capabilities:
             command += ["--cap-add", f"CAP_{name}"]
-        parents = {str(parent) for path in paths for parent in Path(path).parents} - {"/", *paths}
-        for parent in sorted(parents):  # bwrap would make them for root alone
-            command += ["--perms", "0755", "--dir", parent]
-        for path in paths:
-            command += ["--ro-bind", path, path]
-        for device in ("null", "zero", "random", "urandom"):
-            command += ["--dev-bind", f"/dev/{device}", f"/dev/{device}"]
-        return [*command, "--dir", "/tmp", "--dir", "/dev/shm", "--remount-ro", "/", "--chdir", "/", "--", *run]
+        made = {"/"}
+        for path in sorted({*paths, *covered, *DEVICES, *links, *LINKS, *FOLDERS}):  # a folder before what lies in it
+            for parent in reversed(Path(path).parents):  # bwrap would make them for root alone
+                if str(parent) not in made:
+                    command += ["--perms", "0755", "--dir", str(parent)]
+                    made.add(str(parent))
+            made.add(path)
+            if path in covered:
+                command += ["--perms", "0755", "--tmpfs", path]
+            elif path in DEVICES:
+                command += ["--dev-bind", path, path]
+            elif path in paths:
+                command += ["--ro-bind", path, path]
+            elif path == "/proc":
+                command += ["--proc", path]
+            elif path in FOLDERS:
+                command += ["--perms", "0755", "--dir", path]
+            else:
+                command += ["--symlink", {**links, **LINKS}[path], path]
+        for path in [*covered, "/"]:
+            command += ["--remount-ro", path]
+        return [*with_stack, *command, "--chdir", "/", "--", *run]
 
     def missing(self) -> list[str]:
         return [
@@ -579,24 +605,44 @@ def _read_output(output: Any, deadline: float) -> tuple[str, str]:
     return "", "OutputTooLarge"
 
 
-def _visible() -> list[str]:
-    """Files and folders that the interpreter needs: its own, the standard library, shared libraries; no packages."""
-    python = os.path.realpath(sys.executable)
-    paths = {python, str(_FOLDER), "/lib", "/lib64", "/usr/lib", "/usr/lib64", "/etc/ld.so.cache", "/nix/store"}
+def _visible() -> tuple[list[str], dict[str, str]]:
+    """Files and folders that the interpreter needs: its own, the standard library, shared libraries; and links."""
+    paths = {os.path.realpath(sys.executable), str(_FOLDER), "/lib", "/lib64", "/usr/lib", "/usr/lib64", "/nix/store"}
     paths |= {sysconfig.get_path("stdlib"), sysconfig.get_path("platstdlib")}
-    paths |= {sysconfig.get_config_var("LIBDIR") or "/usr/lib", "/usr/share/zoneinfo"}
-    return sorted(path for path in paths if os.path.exists(path))
+    paths |= {sysconfig.get_config_var("LIBDIR") or "/usr/lib", "/usr/share/zoneinfo", "/etc/ld.so.cache"}
+    links = {path: os.readlink(path) for path in ("/lib", "/lib64", "/usr/lib64") if os.path.islink(path)}
+    return sorted({os.path.realpath(path) for path in paths if os.path.exists(path)}), links
+
+
+def _covered(visible: Sequence[str]) -> list[str]:
+    """The folders of installed packages below what is visible."""
+    found = set()
+    for path, depth in itertools.product(visible, ("", "*/", "*/*/", "*/lib/python*/")):
+        for name in ("site-packages", "dist-packages"):
+            found |= {os.path.realpath(folder) for folder in glob.glob(f"{glob.escape(path)}/{depth}{name}")}
+    return sorted(folder for folder in found if any(folder.startswith(path + "/") for path in visible))
 
 
 def _found(packages: Sequence[str]) -> dict[str, list[str]]:
-    """Where installed packages lie, with the shared libraries that some bring in a folder beside them."""
+    """Where installed packages lie, and what they require as far as it is installed, with all that came with them."""
     found = {}
     for name in packages:
         spec = importlib.util.find_spec(name) if name.isidentifier() else None
         if spec is None or spec.origin is None:
             raise ConfigError(f"package {name!r} is not installed here, so no code can import it")
-        places = [os.path.realpath(place) for place in spec.submodule_search_locations or [spec.origin]]
-        found[name] = [*places, *(place + ".libs" for place in places if os.path.isdir(place + ".libs"))]
+        places = {os.path.realpath(place) for place in spec.submodule_search_locations or [spec.origin]}
+        waiting, seen = list(metadata.packages_distributions().get(name, ())), set()
+        while waiting:
+            try:
+                distribution = metadata.distribution(waiting.pop())
+            except metadata.PackageNotFoundError:  # required, but only for an extra or another machine
+                continue
+            if distribution.name not in seen:
+                seen.add(distribution.name)
+                tops = {file.parts[0] for file in distribution.files or ()} - {"..", "__pycache__"}
+                places |= {os.path.realpath(str(distribution.locate_file(top))) for top in tops}
+                waiting += [re.split(r"[^\w.-]", text, maxsplit=1)[0] for text in distribution.requires or ()]
+        found[name] = sorted(place for place in places if os.path.exists(place) and not place.endswith(".pth"))
     return found
 
 

@@ -64,14 +64,20 @@ def run_program(job: dict[str, str], on_error: Callable[[dict[str, Any]], None])
     return code & 0xFF
 
 
-def become_program(channel: socket.socket, script: str) -> bool:
+def become_program(channel: socket.socket, script: str, file_bytes: int) -> bool:
     """Make of this process what an interpreter is before it runs its script, the job of the first message.
 
     True: the interpreter is to run it now. What it raises is told when the interpreter ends.
+
+    Args:
+        channel: where the job comes from, and where that goes.
+        script: what the interpreter was started with.
+        file_bytes: bound of each file that the program writes.
     """
     job = wire.receive(channel)
     with open(script, "w", encoding="utf-8", newline="") as file:
         file.write(job["code"])
+    namespaces.limit_files(file_bytes)
     _open_streams()
     os.environ.update(_ENVIRONMENT, HOME=os.getcwd(), PWD=os.getcwd())
     sys.argv[1:] = []
@@ -110,7 +116,7 @@ def prepare() -> None:
     """What a fresh interpreter would have, and no environment; inherited by the processes of candidates."""
     os.environ.clear()
     # The module `site`, but not what it does: that would read the files of installed packages.
-    del sys.modules["site"]
+    sys.modules.pop("site", None)
     flags = sys.flags
     copied = {name: getattr(flags, name) for name in flags.__match_args__}  # type: ignore[attr-defined]
     sys.flags = types.SimpleNamespace(**{**copied, "no_site": 1})  # type: ignore[misc, assignment]

@@ -16,8 +16,18 @@ _CLONE_VM, _CLONE_FILES = 0x00000100, 0x00000400
 _MS_RDONLY, _MS_NOSUID, _MS_NODEV, _MS_REMOUNT, _MS_BIND, _MS_REC, _MS_PRIVATE = 1, 2, 4, 32, 4096, 16384, 1 << 18
 _MNT_DETACH = 2
 _SET_PDEATHSIG, _SET_DUMPABLE, _CAPBSET_DROP, _SET_SECCOMP, _SET_SUBREAPER, _NO_NEW_PRIVS = 1, 4, 24, 22, 36, 38
-_DEVICES = ("/dev/null", "/dev/zero", "/dev/random", "/dev/urandom")
-TMP_BYTES, TMP_FILES, FILE_BYTES, PROCESSES, OPEN_FILES = 64 << 20, 4096, 16 << 20, 32, 64
+_MS_NOEXEC = 8
+DEVICES = ("/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom")
+LINKS = {
+    "/dev/fd": "/proc/self/fd",
+    "/dev/stdin": "/proc/self/fd/0",
+    "/dev/stdout": "/proc/self/fd/1",
+    "/dev/stderr": "/proc/self/fd/2",
+}
+FOLDERS = ("/tmp", "/dev/shm", "/proc")
+TMP_BYTES, TMP_FILES, FILE_BYTES, OPEN_FILES = 64 << 20, 4096, 16 << 20, 64
+SHARED_DISK_FILE_BYTES = 1 << 20  # of a file on a disk that others write to
+PROCESSES = 48  # a thread pool's default is up to 32 threads
 
 _libc = ctypes.CDLL(None, use_errno=True)
 _stacks: "deque[ctypes.Array[ctypes.c_char]]" = deque(maxlen=16)  # more than processes of one run
@@ -76,6 +86,12 @@ def hide_memory() -> None:
         prctl(_SET_DUMPABLE, 0)
 
 
+def show_memory() -> None:
+    """Let this process, which has changed its user, open its own descriptors by their paths."""
+    if sys.platform == "linux":
+        prctl(_SET_DUMPABLE, 1)
+
+
 def adopt_orphans() -> None:
     """Descendants whose parent dies become children of this process, so that they can be killed."""
     if sys.platform == "linux":
@@ -102,8 +118,13 @@ def kill_orphans() -> None:
             return
 
 
-def enter(paths: list[str]) -> None:
+def enter(paths: list[str], covered: list[str], links: dict[str, str]) -> None:
     """Go into namespaces with nothing but `paths`, read-only, and no network; returns in a child of this process.
+
+    Args:
+        paths: files and folders to be seen.
+        covered: folders below them that are empty but for `paths` in them.
+        links: further symbolic links, with where they lead.
 
     Raises:
         OSError: the kernel or the container does not allow it.
@@ -123,24 +144,24 @@ def enter(paths: list[str]) -> None:
         os._exit(os.waitstatus_to_exitcode(status) & 0xFF)
     prctl(_SET_PDEATHSIG, signal.SIGKILL)
     _mount("none", "/", None, _MS_REC | _MS_PRIVATE)
-    held = [(path, os.open(path, os.O_PATH | os.O_CLOEXEC)) for path in [*paths, *_DEVICES]]
+    held = {path: os.open(path, os.O_PATH | os.O_CLOEXEC) for path in [*paths, *DEVICES]}
     os.umask(0o022)  # the candidate is another user and must read all this
     root = "/tmp"  # what lies below it has been opened
     _mount("tmpfs", root, "tmpfs", _MS_NOSUID, "size=1m,mode=755")
-    for path, handle in held:
-        target = root + path
-        source = f"/proc/self/fd/{handle}"
-        os.makedirs(os.path.dirname(target), exist_ok=True)
-        if os.path.isdir(source):
-            os.makedirs(target, exist_ok=True)
+    for path in sorted({*held, *covered}):  # a folder before what lies in it
+        if path in held:
+            _bind(f"/proc/self/fd/{held[path]}", root + path, read_only=path not in DEVICES)
+            os.close(held[path])
         else:
-            os.close(os.open(target, os.O_CREAT | os.O_WRONLY, 0o644))
-        _mount(source, target, None, _MS_BIND | _MS_REC)
-        if path not in _DEVICES:
-            _mount("none", target, None, _MS_REMOUNT | _MS_BIND | _MS_RDONLY | _MS_NOSUID | _MS_NODEV)
-        os.close(handle)
-    for folder in ("/tmp", "/dev/shm"):
+            _mount("tmpfs", root + path, "tmpfs", _MS_NOSUID | _MS_NODEV, "size=1m,mode=755")
+    for path in covered:
+        _mount("none", root + path, None, _MS_REMOUNT | _MS_BIND | _MS_RDONLY | _MS_NOSUID | _MS_NODEV)
+    for folder in FOLDERS:
         os.makedirs(root + folder, exist_ok=True)
+    for path, target in {**LINKS, **links}.items():
+        os.symlink(target, root + path)
+    with contextlib.suppress(OSError):  # a container that hides parts of its own
+        _mount_proc(root + "/proc")
     os.chdir(root)
     _call("pivot_root", b".", b".")
     _call("umount2", b".", _MNT_DETACH)
@@ -148,15 +169,42 @@ def enter(paths: list[str]) -> None:
     _mount("none", "/", None, _MS_REMOUNT | _MS_BIND | _MS_RDONLY | _MS_NOSUID)
 
 
-def private_folders() -> None:
-    """A mount and an IPC namespace of this process alone, with an empty /tmp and /dev/shm."""
+def _bind(source: str, target: str, read_only: bool = True) -> None:
+    os.makedirs(os.path.dirname(target), exist_ok=True)
+    if os.path.isdir(source):
+        os.makedirs(target, exist_ok=True)
+    elif not os.path.exists(target):
+        os.close(os.open(target, os.O_CREAT | os.O_WRONLY, 0o644))
+    _mount(source, target, None, _MS_BIND | _MS_REC)
+    if read_only:
+        _mount("none", target, None, _MS_REMOUNT | _MS_BIND | _MS_RDONLY | _MS_NOSUID | _MS_NODEV)
+
+
+def _mount_proc(place: str) -> None:
+    """The processes of this namespace, and nothing of the machine."""
+    _mount("proc", place, "proc", _MS_NOSUID | _MS_NODEV | _MS_NOEXEC, "subset=pid")
+
+
+def private_folders(paths: list[str]) -> None:
+    """A mount and an IPC namespace of this process alone, with an empty /tmp and /dev/shm and a /proc of its own.
+
+    Args:
+        paths: what is visible; of these, those in /tmp stay there.
+    """
     unshare(CLONE_NEWNS | CLONE_NEWIPC)
+    kept = [path for path in paths if path.startswith("/tmp/")]
+    if kept:
+        _mount("/tmp", "/dev/shm", None, _MS_BIND | _MS_REC)
     _mount("tmpfs", "/tmp", "tmpfs", _MS_NOSUID | _MS_NODEV, f"size={TMP_BYTES},nr_inodes={TMP_FILES},mode=1777")
+    for path in kept:
+        _bind("/dev/shm" + path.removeprefix("/tmp"), path)
     _mount("/tmp", "/dev/shm", None, _MS_BIND)
+    if os.path.exists("/proc/self"):
+        _mount_proc("/proc")
     os.chdir("/tmp")
 
 
-def limit(cpu: float, memory_mb: int, file_bytes: int, processes: int) -> None:
+def limit(cpu: float, memory_mb: int, processes: int) -> None:
     """Bounds of the kernel on this process and, the number of processes, on its user.
 
     Args:
@@ -166,13 +214,21 @@ def limit(cpu: float, memory_mb: int, file_bytes: int, processes: int) -> None:
     wanted = {
         "AS": (memory_mb << 20, memory_mb << 20),
         "CPU": (seconds, seconds + 1),
-        "FSIZE": (file_bytes, file_bytes),
         "CORE": (0, 0),
         "NOFILE": (OPEN_FILES, OPEN_FILES),
         "NPROC": (processes, processes),
         "MEMLOCK": (0, 0),
         "MSGQUEUE": (0, 0),
     }
+    _limit(wanted)
+
+
+def limit_files(size: int) -> None:
+    """Bound the bytes of each file that is written from now on."""
+    _limit({"FSIZE": (size, size)})
+
+
+def _limit(wanted: dict[str, tuple[int, int]]) -> None:
     for name, pair in wanted.items():
         kind = getattr(resource, f"RLIMIT_{name}", None)
         if kind is None:
@@ -208,6 +264,8 @@ def drop_privileges(uid: int) -> None:
 
 # Offsets in struct seccomp_data (linux/seccomp.h), operations of linux/filter.h.
 _LOAD, _EQUAL, _GREATER, _ANY, _RETURN = 0x20, 0x15, 0x25, 0x45, 0x06
+_AND, _SOCK_STREAM, _SOCK_SEQPACKET = 0x54, 1, 5
+_PRETEND = 0x00050000
 _ALLOW, _ERRNO_EPERM, _ERRNO_ENOSYS, _KILL = 0x7FFF0000, 0x00050001, 0x00050026, 0x80000000
 _ARCHITECTURES = {"x86_64": (0xC000003E, 0), "aarch64": (0xC00000B7, 1)}
 _AF_UNIX = 1
@@ -236,22 +294,54 @@ _DENIED = {
     "rt_sigqueueinfo": (129, 138),
     "rt_tgsigqueueinfo": (297, 240),
     "chroot": (161, 51),
-    "connect": (42, 203),
     "fsopen": (430, 430),
     "move_mount": (429, 429),
     "open_tree": (428, 428),
+    "shmget": (29, 194),  # memory that no limit counts, and that stays
+    "shmat": (30, 196),
+    "semget": (64, 190),
+    "msgget": (68, 186),
+    "mq_open": (240, 180),
+    "memfd_create": (319, 279),
 }
+# Where files and processes are those of the machine.
+_DENIED_ON_A_SHARED_MACHINE = {
+    "connect": (42, 203),
+    "truncate": (76, 45),  # from here on what Landlock does not hold back
+    "chmod": (90, None),
+    "fchmod": (91, 52),
+    "fchmodat": (268, 53),
+    "fchmodat2": (452, 452),
+    "chown": (92, None),
+    "lchown": (94, None),
+    "fchown": (93, 55),
+    "fchownat": (260, 54),
+    "utime": (132, None),
+    "utimes": (235, None),
+    "futimesat": (261, None),
+    "utimensat": (280, 88),
+    "setxattr": (188, 5),
+    "lsetxattr": (189, 6),
+    "fsetxattr": (190, 7),
+    "removexattr": (197, 14),
+    "lremovexattr": (198, 15),
+    "fremovexattr": (199, 16),
+}
+# There, a process stays in its group, for a signal to the group reaches all of it at once; the calls say that they did
+# their work, because programs that make them do not expect a refusal.
+_PRETENDED = {"setpgid": (109, 154), "setsid": (112, 157)}
 _Instruction = tuple[int, int, int, int]
 _INSTRUCTION = struct.Struct("HBBI")
 _SOCKET, _SOCKETPAIR, _KILL_CALL, _TKILL, _TGKILL = (41, 198), (53, 199), (62, 129), (200, 130), (234, 131)
 _CLONE, _CLONE3 = (56, 220), (435, 435)
 
 
-def filter_calls(own_kills_only: bool) -> bool:
-    """Refuse sockets but local pairs, new namespaces, and looking into other processes; False if there is no filter.
+def filter_calls(*, shared: bool, own_kills_only: bool) -> bool:
+    """Refuse sockets but local ones, new namespaces, and looking into other processes; False if there is no filter.
 
     Args:
-        own_kills_only: also refuse signals to any process but this one, where there is no process namespace.
+        shared: files and processes are those of the machine; refuse what leads to other users of them.
+        own_kills_only: also refuse signals to any process but this one.
     """
     if not _REFUSALS:
         return False
@@ -262,7 +352,7 @@ def filter_calls(own_kills_only: bool) -> bool:
             last += _only_if(call[column], os.getpid())
         last += [(_EQUAL, 0, 1, _TKILL[column]), (_RETURN, 0, 0, _ERRNO_EPERM)]
     last.append((_RETURN, 0, 0, _ALLOW))
-    program = _REFUSALS + _packed(last)
+    program = _REFUSALS[shared] + _packed(last)
     code = ctypes.create_string_buffer(program)
     header = struct.pack("HxxxxxxQ", len(program) // _INSTRUCTION.size, ctypes.addressof(code))
     pointer = ctypes.create_string_buffer(header)
@@ -277,11 +367,9 @@ def _packed(program: list[_Instruction]) -> bytes:
     return b"".join(_INSTRUCTION.pack(*part) for part in program)
 
 
-def _refusals() -> bytes:
-    """What is refused to every candidate; empty where there is no filter."""
+def _refusals(shared: bool) -> bytes:
+    """What is refused to every candidate."""
     machine = os.uname().machine
-    if sys.platform != "linux" or machine not in _ARCHITECTURES:
-        return b""
     architecture, column = _ARCHITECTURES[machine]
     program: list[_Instruction] = [
         (_LOAD, 0, 0, 4),
@@ -293,9 +381,13 @@ def _refusals() -> bytes:
         program += [(_GREATER, 0, 1, _X32 - 1), (_RETURN, 0, 0, _ERRNO_EPERM)]
     program += [
         part
-        for numbers in _DENIED.values()
-        for part in ((_EQUAL, 0, 1, numbers[column]), (_RETURN, 0, 0, _ERRNO_EPERM))
+        for numbers in [*_DENIED.values(), *(_DENIED_ON_A_SHARED_MACHINE.values() if shared else ())]
+        if (number := numbers[column]) is not None
+        for part in ((_EQUAL, 0, 1, number), (_RETURN, 0, 0, _ERRNO_EPERM))
     ]
+    if shared:
+        for numbers in _PRETENDED.values():
+            program += [(_EQUAL, 0, 1, numbers[column]), (_RETURN, 0, 0, _PRETEND)]
     program += [
         (_EQUAL, 0, 1, _CLONE3[column]),
         (_RETURN, 0, 0, _ERRNO_ENOSYS),
@@ -310,6 +402,16 @@ def _refusals() -> bytes:
     ]
     for call in (_SOCKET, _SOCKETPAIR):
         program += _only_if(call[column], _AF_UNIX)
+        if shared:  # the others need no connection to send to a service
+            program += [
+                (_EQUAL, 0, 6, call[column]),
+                (_LOAD, 0, 0, 24),
+                (_AND, 0, 0, 0xF),
+                (_EQUAL, 2, 0, _SOCK_STREAM),
+                (_EQUAL, 1, 0, _SOCK_SEQPACKET),
+                (_RETURN, 0, 0, _ERRNO_EPERM),
+                (_LOAD, 0, 0, 0),
+            ]
     return _packed(program)
 
 
@@ -323,4 +425,56 @@ def _only_if(call: int, first_argument: int) -> list[_Instruction]:
     ]
 
 
-_REFUSALS = _refusals()  # made once, before candidates are forked
+def _all_refusals() -> list[bytes]:
+    """By whether the machine is shared; empty where there is no filter."""
+    if sys.platform != "linux" or os.uname().machine not in _ARCHITECTURES:
+        return []
+    return [_refusals(shared) for shared in (False, True)]
+
+
+_REFUSALS = _all_refusals()  # made once, before candidates are forked
+
+# Landlock (linux/landlock.h): rights on files that a process gives up, with all that it starts.
+_CREATE_RULESET, _ADD_RULE, _RESTRICT_SELF = 444, 445, 446
+_EXECUTE, _WRITE_FILE, _READ_FILE, _READ_DIR, _TRUNCATE = 1, 2, 4, 8, 1 << 14
+_OF_A_FILE = _EXECUTE | _WRITE_FILE | _READ_FILE | _TRUNCATE
+_SCOPED_SOCKETS_AND_SIGNALS = 3
+
+
+def restrict_files(readable: list[str], writable: list[str], descriptors: list[int]) -> tuple[bool, bool]:
+    """Leave only some files to this process: whether the kernel does that, and whether it does so for signals too.
+
+    Args:
+        readable: files and folders that may be read and executed.
+        writable: those that may be changed as well.
+        descriptors: open files that may be opened again.
+    """
+    if sys.platform != "linux":
+        return False, False
+    version = _libc.syscall(_CREATE_RULESET, None, ctypes.c_size_t(0), ctypes.c_uint(1))
+    if version < 1:
+        return False, False
+    every = (1 << 13) - 1 | (version >= 2) << 13 | (_TRUNCATE if version >= 3 else 0)
+    scoped = _SCOPED_SOCKETS_AND_SIGNALS if version >= 6 else 0
+    attributes = struct.pack("QQQ", every, 0, scoped)[: 24 if scoped else 8]
+    rules = _libc.syscall(_CREATE_RULESET, attributes, ctypes.c_size_t(len(attributes)), ctypes.c_uint(0))
+    if rules < 0:
+        return False, False
+    reading = _EXECUTE | _READ_FILE | _READ_DIR
+    for place, rights in [(path, reading) for path in readable] + [(path, every) for path in writable]:
+        try:
+            handle = os.open(place, os.O_PATH | os.O_CLOEXEC)
+        except OSError:  # what is not there need not be allowed
+            continue
+        _allow(rules, handle, rights & (every if os.path.isdir(place) else _OF_A_FILE))
+        os.close(handle)
+    for descriptor in descriptors:
+        _allow(rules, descriptor, every & _OF_A_FILE)
+    done: bool = _libc.syscall(_RESTRICT_SELF, ctypes.c_int(rules), ctypes.c_uint(0)) == 0
+    os.close(rules)
+    return done, done and bool(scoped)
+
+
+def _allow(rules: int, descriptor: int, rights: int) -> None:
+    rule = struct.pack("=Qi", rights, descriptor)
+    _libc.syscall(_ADD_RULE, ctypes.c_int(rules), ctypes.c_int(1), rule, ctypes.c_uint(0))  # a pipe needs none

@@ -26,6 +26,7 @@ _WARM = (
 )
 _GRADERS = ("judge", "grader")  # processes that hold tests and run no code of a candidate
 _READY = "ready"
+_PACKAGES = "packages"
 
 
 def main() -> None:
@@ -33,7 +34,7 @@ def main() -> None:
     settings = json.loads(sys.argv[1])
     if settings["cage"] == "namespaces":
         try:
-            namespaces.enter(settings["paths"])
+            namespaces.enter(settings["paths"], settings["covered"], settings["links"])
         except OSError as error:
             wire.send(socket.socket(fileno=os.dup(0)), {"error": str(error)})
             os._exit(1)
@@ -43,6 +44,8 @@ def main() -> None:
     null = os.open(os.devnull, os.O_RDWR)
     for stream in (0, 1, 2):
         os.dup2(null, stream)
+    if settings["tmp"]:
+        _offer_packages(settings)
     sys.path.extend(settings["import_from"])
     for module in [*_WARM.split(), *settings["packages"]]:
         __import__(module)
@@ -60,6 +63,27 @@ def main() -> None:
             os._exit(0)
 
 
+def _offer_packages(settings: dict[str, Any]) -> None:
+    """Where the folders of packages cannot be covered, a folder of links to those that may be imported."""
+    if os.geteuid() == 0:
+        os.chmod(settings["tmp"], 0o711)  # candidates have folders in it that they reach by their whole paths
+    folder = os.path.join(settings["tmp"], _PACKAGES)
+    os.mkdir(folder, 0o755)
+    for path in settings["packages_at"]:
+        os.symlink(path, os.path.join(folder, os.path.basename(path)))
+    settings["import_from"] = [folder]
+
+
+def _remove(folder: str) -> None:
+    for parent, names, _ in os.walk(folder):
+        for name in names:
+            path = os.path.join(parent, name)
+            if not os.path.islink(path):
+                with contextlib.suppress(OSError):
+                    os.chmod(path, 0o700)  # one without rights could be neither read nor removed
+    shutil.rmtree(folder, ignore_errors=True)
+
+
 class _Zygote:
     def __init__(self, control: socket.socket, settings: dict[str, Any]) -> None:
         self.control = control
@@ -67,7 +91,7 @@ class _Zygote:
         self.caged = settings["cage"] != "limits"
         self.children: list[tuple[int, int]] = []  # each with the first process of its namespace, 0 if it has none
         self.here = os.pidfd_open(os.getpid()) if self.caged else -1
-        self.runs = 0
+        self.folders: list[str] = []
         if not self.caged:
             namespaces.adopt_orphans()
         gc.collect()
@@ -137,7 +161,8 @@ class _Zygote:
         return {} if said == _READY else {"error": said or "a process ended before it ran anything"}
 
     def _fork(self) -> tuple[int, int]:
-        self.runs += 1
+        if not self.caged:
+            self.folders.append(os.path.join(self.settings["tmp"], os.urandom(16).hex()))  # nobody can be there before
         if not self.caged:
             return os.fork(), 0
         namespaces.unshare(namespaces.CLONE_NEWPID)
@@ -172,7 +197,7 @@ class _Zygote:
         random.seed(request["seed"])
         try:
             if role == "program":
-                return candidate.become_program(*channels, self.settings["script"])
+                return candidate.become_program(*channels, self.settings["script"], self.file_bytes)
             if role == "judge":
                 report, other = channels
                 wire.send(report, judge.judged(wire.receive(report), other))
@@ -192,38 +217,59 @@ class _Zygote:
     def _confine(self, request: dict[str, Any]) -> list[str]:
         """Take away what can be taken away; the names of what was."""
         done = ["time", "files"]
+        settings = self.settings
         os.setsid()
-        uid = self.settings["uid"] + (request["role"] in _GRADERS)  # so that a program cannot signal it
+        is_grader = request["role"] in _GRADERS
+        uid = settings["uid"] + is_grader  # so that a program cannot signal it
         if self.caged:
-            namespaces.private_folders()
-            done += ["network", "hidden files", "processes of others", "disk", "leftovers"]
+            namespaces.private_folders(settings["paths"])
+            done += ["network", "hidden files", "contents of files", "processes of others", "disk", "leftovers"]
         else:
-            folder = os.path.join(self.settings["tmp"], str(self.runs))
+            folder = self.folders[-1]
             os.mkdir(folder, 0o700)
             if os.geteuid() == 0:
                 os.chown(folder, uid, uid)
             os.chdir(folder)
-        if request["role"] in _GRADERS:
-            namespaces.hide_memory()
-        namespaces.limit(
-            request["cpu"],
-            request["memory_mb"],
-            namespaces.FILE_BYTES if self.caged else 0,
-            self.settings["processes"],
-        )
+        namespaces.limit(request["cpu"], request["memory_mb"], settings["processes"])
         root = os.geteuid() == 0
         namespaces.drop_privileges(uid)
         if os.geteuid() != 0 or self.caged:
             done.append("user")
         if not root and not self.caged:
             done.remove("user")
-        if namespaces.filter_calls(own_kills_only=not self.caged):
+        own_kills_only = not self.caged
+        self.file_bytes = namespaces.FILE_BYTES
+        if not self.caged:
+            writable = [folder, *namespaces.DEVICES, *(["/dev/shm"] if root else [])]
+            readable = [*settings["paths"], os.path.join(settings["tmp"], _PACKAGES), "/proc"]
+            files, signals = namespaces.restrict_files(readable, writable, [0] if request["role"] == "program" else [])
+            done += ["contents of files"] if files else []
+            done += ["signals"] if signals else []
+            own_kills_only = not signals
+            self.file_bytes = namespaces.SHARED_DISK_FILE_BYTES if files else 0
+        if namespaces.filter_calls(shared=not self.caged, own_kills_only=own_kills_only):
             done += [name for name in ("network", "signals") if name not in done]
+        if is_grader:
+            namespaces.hide_memory()
+        else:
+            namespaces.show_memory()
+        if request["role"] != "program":  # it has its script to write before
+            namespaces.limit_files(self.file_bytes)
         if sys.platform == "linux":
             done.append("memory")
-        if os.access(self.settings["library"], os.R_OK | os.X_OK):
+        if os.access(settings["library"], os.R_OK | os.X_OK):
             done.append("library")
         return done
+
+    def _empty_shared_memory(self) -> None:
+        """Remove what the users of candidates have left there."""
+        users = (self.settings["uid"], self.settings["uid"] + 1)
+        for entry in os.scandir("/dev/shm") if os.path.isdir("/dev/shm") else ():
+            if entry.stat(follow_symlinks=False).st_uid in users:
+                if entry.is_dir(follow_symlinks=False):
+                    _remove(entry.path)
+                else:
+                    os.unlink(entry.path)
 
     def stop(self, grace: float) -> dict[str, list[Any]]:
         """Kill the children with all that they have started.
@@ -256,7 +302,10 @@ class _Zygote:
             deadline = 0.0
         if not self.caged:
             namespaces.kill_orphans()
-            for name in os.listdir(self.settings["tmp"]):
-                shutil.rmtree(os.path.join(self.settings["tmp"], name), ignore_errors=True)
+            for folder in self.folders:
+                _remove(folder)
+            self.folders.clear()
+            if os.geteuid() == 0:
+                self._empty_shared_memory()
         self.children.clear()
         return {"codes": codes, "cpu": cpu}
