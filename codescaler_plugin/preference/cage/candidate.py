@@ -78,6 +78,9 @@ def become_program(channel: socket.socket, script: str, file_bytes: int) -> bool
     with open(script, "w", encoding="utf-8", newline="") as file:
         file.write(job["code"])
     namespaces.limit_files(file_bytes)
+    main = types.ModuleType("__main__")  # the old one is frozen: what lies in it would not end with the interpreter
+    main.__dict__.update(sys.modules["__main__"].__dict__)
+    sys.modules["__main__"] = main
     _open_streams()
     os.environ.update(_ENVIRONMENT, HOME=os.getcwd(), PWD=os.getcwd())
     sys.argv[1:] = []
@@ -86,7 +89,7 @@ def become_program(channel: socket.socket, script: str, file_bytes: int) -> bool
     sys.dont_write_bytecode = False
     atexit.register(_tell_error, channel, os.getpid())
     try:
-        exec(compile(job["preamble"], "<preamble>", "exec", dont_inherit=True), sys.modules["__main__"].__dict__)
+        exec(compile(job["preamble"], "<preamble>", "exec", dont_inherit=True), main.__dict__)
     except BaseException as error:  # whatever it raises is its verdict
         wire.send(channel, _error(error))
         os._exit(1)
