@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from codescaler_plugin.errors import ConfigError, SandboxError, ScorerError
-from codescaler_plugin.preference.cage import guest
+from codescaler_plugin.preference.cage import guest, wire
 from codescaler_plugin.preference.cage.counting import Count, error_of
 from codescaler_plugin.preference.grading import (
     MEMORY_MB,
@@ -168,10 +168,14 @@ class RemoteSandbox:
     def _scripts(
         self, code: str, problem: Problem, allowed: Allowed, said: list[str] | None, role: str = "scripts"
     ) -> tuple[Report, float]:
-        came = self._outcome(role, script_job(code, problem, allowed), allowed, said)
+        token = secrets.token_hex(16) if role == "in_process" else ""
+        came = self._outcome(role, {**script_job(code, problem, allowed), "token": token}, allowed, said)
         if "over" in came:
             return nothing(problem, came["over"]), came["seconds"]
-        report = checked_report(came["report"])
+        try:
+            report = checked_report(came["report"], token)
+        except wire.WireError:  # whoever shares the tests' process may send anything, or end it
+            report = nothing(problem, "Killed")
         return told_apart(report, [came["code"]], came["cpu"], allowed), came["seconds"]
 
     def _programs(self, code: str, problem: Problem, allowed: Allowed, said: list[str] | None) -> tuple[Report, float]:
