@@ -27,11 +27,12 @@ def apps_call(given: Any, wanted: Any) -> CallTest:
     A lone dict has integer keys where all its keys are integers: JSON has no others than strings.
     """
     arguments = _arguments(given)
+    are_json = isinstance(given, str) and arguments != (given,)
+    readings = [_json_or_text(wanted)]
+    if isinstance(wanted, str) and not are_json:
+        readings.append(wanted)  # beside arguments that are no JSON text, one that looks like it may be the result
     if len(arguments) == 1:
         arguments = (_integer_keys(arguments[0]),)
-    readings = [_json_or_text(wanted)]
-    if isinstance(wanted, str):
-        readings.append(wanted)  # a text that looks like JSON may be the result itself
     readings = [inner for outer in readings for inner in _unwrapped(outer)]
     expected, *others = [typed for one in readings for typed in _with_integer_keys(one)]
     return CallTest(arguments, expected, _distinct(expected, others))
