@@ -23,7 +23,7 @@ from rich.table import Table
 from rich.text import Text
 
 from codescaler_plugin.builtin import HELD_OUT_PROBLEMS, POLICY, TRAIN_PROBLEMS
-from codescaler_plugin.data.outputs import check_folder, write_text
+from codescaler_plugin.data.outputs import check_folder, locked_folder, open_resumable, write_output, write_text
 from codescaler_plugin.evaluation.generation import Measurement, measure_policy
 from codescaler_plugin.extras import require
 from codescaler_plugin.integrations.trl_reward import CodeScalerReward
@@ -102,7 +102,7 @@ def run_quickstart(
     check_folder(output)
     console = console or Console(stderr=True)
     try:
-        with _quiet():
+        with locked_folder(output), _quiet():
             return _run(steps or STEPS, seed, output, console, results or Console())
     except KeyboardInterrupt:
         written = sorted(path.name for path in output.iterdir())
@@ -141,13 +141,14 @@ def _run(steps: int, seed: int, output: Path, console: Console, results: Console
     before = measure_under_bar("before")
     history: list[dict[str, float]] = []
     with (
-        (output / "history.jsonl").open("w", encoding="utf-8") as file,
+        open_resumable(output / "history.jsonl") as file,
         _bar(console, f"GRPO, {BATCH} completions a step", total=steps) as advance,
     ):
+        file.truncate(0)  # it grows step by step, so that a run that is stopped leaves what it has
 
         def record(logs: dict[str, float]) -> None:
             history.append(logs)
-            file.write(json.dumps(logs) + "\n")
+            file.write(json.dumps(logs).encode() + b"\n")
             file.flush()
             advance(1)
 
@@ -259,7 +260,7 @@ def train_grpo(
 
 
 def _write_samples(path: Path, problems: list[Problem], measured: Measurement) -> None:
-    with path.open("w", encoding="utf-8") as file:
+    with write_output(path) as file:
         for problem, texts, verdicts, judgements in zip(
             problems, measured.sampled.completions, measured.sampled.passed, measured.judgements, strict=True
         ):
@@ -289,7 +290,8 @@ def _plot(path: Path, history: list[dict[str, float]], before: Measurement, afte
     for axes in (top, bottom):
         axes.grid(alpha=0.3)
         axes.margins(x=0.04)
-    figure.savefig(path, dpi=120)
+    with write_output(path, binary=True) as file:
+        figure.savefig(file, dpi=120)
 
 
 def _show(console: Console, report: QuickstartReport, problems: Sequence[Problem], after: Measurement) -> None:

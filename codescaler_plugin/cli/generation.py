@@ -22,7 +22,7 @@ from codescaler_plugin.cli.sandbox_options import (
     problems_of,
 )
 from codescaler_plugin.cli.terminal import Skipped, Terminal, errors, rate_bar, reported
-from codescaler_plugin.data.outputs import check_folder, check_output, write_text
+from codescaler_plugin.data.outputs import check_output, locked_folder, write_text
 from codescaler_plugin.data.rows import stem
 from codescaler_plugin.errors import ConfigError, DataError
 from codescaler_plugin.extras import require
@@ -95,12 +95,11 @@ def generation(
     from codescaler_plugin.preference.verification import executors, verify_rollouts
 
     skipped = Skipped()
-    with reported():
+    with reported(), locked_folder(output):
         if (server is None) == (policy is None):
             raise ConfigError("give either --server URL or --policy MODEL")
         require("evaluate generation", "report", "scipy")
         extract_code("", policy=extraction)  # a wrong setting is an error before the sampling
-        check_folder(output)
         verdicts = output / f"verdicts.{extraction}.jsonl"
         report_file = output / "report.json"
         for file in (output / "generations.jsonl", verdicts, report_file):

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from codescaler_plugin.cli.terminal import Skipped, errors
+from codescaler_plugin.errors import DataError
 from codescaler_plugin.preference.sandbox import MEMORY_MB, TIMEOUT
 from codescaler_plugin.records import Comparison as _Comparison
 from codescaler_plugin.records import Fault
@@ -80,12 +81,21 @@ _NEXT = {  # what to do about each fault
 def problems_of(
     paths: Sequence[str], format_: str, comparison: str | None, skipped: Skipped | None
 ) -> "list[Problem]":
-    """The problems of all files; a bad row is named and skipped, or an error where `skipped` is None."""
+    """The problems of all files; a bad row is named and skipped, or an error where `skipped` is None.
+
+    Raises:
+        ConfigError, DataError: see `read_problems`; or a file of bad rows alone.
+    """
     from codescaler_plugin.preference.problems import read_problems
 
-    return [
-        problem for path in paths for problem in read_problems(path, format_, comparison=comparison, on_bad=skipped)
-    ]
+    found: list[Problem] = []
+    for path in paths:
+        before = 0 if skipped is None else skipped.count
+        here = list(read_problems(path, format_, comparison=comparison, on_bad=skipped))
+        if skipped is not None and not here and skipped.count > before:
+            raise DataError(f"{path}: none of its {skipped.count - before:,} rows is a problem with tests, see above")
+        found += here
+    return found
 
 
 def print_faults(faults: Mapping[str, int], examples: Mapping[str, str] | None = None) -> None:

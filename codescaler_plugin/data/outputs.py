@@ -142,6 +142,25 @@ def write_output(
 
 
 @contextmanager
+def locked_folder(folder: Path) -> Iterator[None]:
+    """A folder that one run at a time writes into; it is made if it does not exist.
+
+    Raises:
+        ConfigError: see `check_folder`; or another process writes into it.
+    """
+    check_folder(folder)
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise ConfigError(f"{folder} is being written by another process: give another folder") from None
+        yield
+    finally:
+        os.close(descriptor)
+
+
+@contextmanager
 def open_resumable(path: Path) -> Iterator[BinaryIO]:
     """A file that a run appends to and reads what an earlier one left, locked against other runs.
 

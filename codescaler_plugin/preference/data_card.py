@@ -14,7 +14,14 @@ from statistics import fmean, quantiles
 from typing import IO, Any
 
 from codescaler_plugin import __version__
-from codescaler_plugin.data.outputs import check_folder, check_output, check_own, write_output, write_text
+from codescaler_plugin.data.outputs import (
+    check_folder,
+    check_output,
+    check_own,
+    locked_folder,
+    write_output,
+    write_text,
+)
 from codescaler_plugin.errors import ConfigError
 from codescaler_plugin.extras import require
 from codescaler_plugin.preference.surface import log_probability_accuracy, surface_accuracies
@@ -55,6 +62,12 @@ def write_data_card(
     if not pairs:
         raise ConfigError("no pairs: there is nothing to describe in a data card")
     facts = card_facts(pairs, reports=reports, inputs=inputs, outputs=outputs, model=model)
+    with locked_folder(folder):
+        return _written(pairs, folder, title, facts)
+
+
+def _written(pairs: Sequence[PreferencePair], folder: Path, title: str, facts: Mapping[str, Any]) -> Path:
+    """Write the three files and return the page."""
     write_text(folder / "data_card.json", json.dumps(facts, indent=2) + "\n")
     from matplotlib import rc_context
 

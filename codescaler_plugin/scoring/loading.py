@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from codescaler_plugin.errors import ConfigError
+from codescaler_plugin.text.safety import one_line
 
 _ANY = "Give a directory with all files of a model, or a hub id that can be reached."
 _ADVICE = (
@@ -105,8 +106,8 @@ def pretrained(
                 f"{named} brings code of its own, which is not run unless you say so. Read that code; "
                 "if you trust it to run in this process, set trust_remote_code=True (CODESCALER_TRUST_REMOTE_CODE=1)"
             ) from error
-        reason = text.partition("\n")[0] if text else type(error).__name__
-        if isinstance(error, KeyError | TypeError | AttributeError | IndexError):
+        reason = one_line(text, 300) or type(error).__name__
+        if isinstance(error, LookupError | TypeError | AttributeError | ArithmeticError):
             reason = f"its files are broken ({type(error).__name__}: {reason})"
         offline = "HF_HUB_OFFLINE is set, so the hub is not asked. " if os.environ.get("HF_HUB_OFFLINE") == "1" else ""
         raise ConfigError(f"{named} cannot be loaded: {reason}\n{offline}{advice or _ANY}") from error
@@ -173,6 +174,10 @@ def checked_handle(model: Any, tokenizer: Any) -> Any:
 def _check_tokenizer(name: str, model: Any, tokenizer: Any) -> None:
     if tokenizer.chat_template is None:
         raise ConfigError(f"the tokenizer of {name} has no chat template: save one beside the model")
+    try:
+        tokenizer.apply_chat_template([{"role": "user", "content": "problem"}], tokenize=False)
+    except Exception as error:  # a template is a program of its own
+        raise ConfigError(f"the chat template of {name} is broken: {one_line(str(error), 300)}") from error
     if not tokenizer("code", add_special_tokens=False)["input_ids"]:
         raise ConfigError(f"{name} has no tokenizer files: save the model's tokenizer beside it")
     rows = model.get_input_embeddings().num_embeddings

@@ -10,6 +10,7 @@ from typing import Any
 from rollouts import distinct_problems
 
 from codescaler_plugin.builtin import HELD_OUT_PROBLEMS, MODEL_CARD, POLICY, REWARD_MODEL, TRAIN_PROBLEMS
+from codescaler_plugin.data.outputs import write_text
 
 TRAIN_COUNT = 1024
 HELD_OUT_COUNT = 256
@@ -30,7 +31,7 @@ def install(policy: Path, reward_model: Path, numbers: dict[str, Any]) -> None:
     if size > LIMIT_MB:
         raise ValueError(f"the embedded models take {size:.1f} MB: the limit is {LIMIT_MB}")
     write_problems()
-    MODEL_CARD.with_name("measurements.json").write_text(json.dumps(numbers, indent=2) + "\n", encoding="utf-8")
+    write_text(MODEL_CARD.with_name("measurements.json"), json.dumps(numbers, indent=2) + "\n")
     write_card(numbers)
 
 
@@ -66,8 +67,8 @@ def write_card(numbers: dict[str, Any]) -> None:
     missing = re.findall(r"\{[\w ,]+\.[\w ]+\}", text)
     if missing:
         raise ValueError(f"the model card asks for {', '.join(missing)}, which this run did not measure")
-    MODEL_CARD.write_text(text, encoding="utf-8")
+    write_text(MODEL_CARD, text)
 
 
 def _write(path: Path, rows: list[dict[str, Any]]) -> None:
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    write_text(path, "".join(json.dumps(row) + "\n" for row in rows))

@@ -40,6 +40,7 @@ from codescaler_plugin import (
     quickstart,
 )
 from codescaler_plugin.builtin import HELD_OUT_PROBLEMS, POLICY
+from codescaler_plugin.data.outputs import write_text
 from codescaler_plugin.preference.problems import read_problems
 from codescaler_plugin.scoring.loading import pretrained
 
@@ -98,7 +99,7 @@ def run(arm: str, reward_model: str, output: Path, seed: int, every: int) -> dic
             "history": history,
             "seconds": round(perf_counter() - start),
         }
-        (output / f"{arm}.json").write_text(json.dumps(seen) + "\n", encoding="utf-8")
+        write_text(output / f"{arm}.json", json.dumps(seen) + "\n")
         return seen
 
     def on_step(logs: dict[str, float]) -> None:

@@ -41,6 +41,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, set_seed
 
 from codescaler_plugin import CodeScaler, CodeScalerReward, load_scorer, quickstart, shape_reward
 from codescaler_plugin.builtin import POLICY
+from codescaler_plugin.data.outputs import write_text
 from codescaler_plugin.evaluation.generation import Measurement, measure_policy, verify_completions
 from codescaler_plugin.evaluation.intervals import Mean, mean_of
 from codescaler_plugin.evaluation.report import Section, Table, write_page
@@ -203,7 +204,7 @@ def run_arm(arm: str, folder: Path, seed: int) -> None:
         pairs = list(read_pairs(folder / "held_out.jsonl"))
         found["reward_model"] = reward_model_numbers(pairs, str(own_reward_model(arm, folder, seed)), seed)
     whole = folder / f"{arm}.json.part"
-    whole.write_text(json.dumps(found) + "\n", encoding="utf-8")
+    write_text(whole, json.dumps(found) + "\n")
     whole.rename(folder / f"{arm}.json")
 
 
@@ -573,7 +574,7 @@ def hold_to_constants(output: Path) -> None:
     output.mkdir(parents=True, exist_ok=True)
     file = output / "constants.json"
     if not file.exists():
-        file.write_text(json.dumps(now) + "\n", encoding="utf-8")
+        write_text(file, json.dumps(now) + "\n")
     elif (then := json.loads(file.read_text(encoding="utf-8"))) != now:
         raise SystemExit(f"{output} was begun with {then}, this file has {now}: give another --output")
 

@@ -27,6 +27,7 @@ from reward_model import train_reward_model
 from rollouts import COMPLETIONS_PER_PROBLEM, distinct_problems, roll_out, verdict_rows
 from supervised import BATCH_SIZE, STEPS, train_policy
 
+from codescaler_plugin.data.outputs import write_text
 from codescaler_plugin.preference.mining import mine_pairs
 from codescaler_plugin.preference.pairs import read_pairs, write_pairs
 from codescaler_plugin.records import PreferencePair
@@ -68,7 +69,7 @@ def main() -> None:
     }
     numbers["pairs"] = dict(Counter(pair.kind for pair in pairs))
     numbers["seconds"] = timings.seconds
-    (output / "measurements.json").write_text(json.dumps(numbers, indent=2) + "\n", encoding="utf-8")
+    write_text(output / "measurements.json", json.dumps(numbers, indent=2) + "\n")
     if arguments.install:
         install(policy, reward_model, numbers)
     print(json.dumps(numbers))
@@ -87,7 +88,7 @@ def _make_pairs(policy: Path, output: Path, seed: int, scale: float) -> list[Pre
         (int(STEPS * scale), policy, problems[cut:]),
     ):
         verdicts += verdict_rows(share, roll_out(folder, share, seed=seed), step=step, source="miniature")
-    (output / "verdicts.jsonl").write_text("".join(json.dumps(row) + "\n" for row in verdicts), encoding="utf-8")
+    write_text(output / "verdicts.jsonl", "".join(json.dumps(row) + "\n" for row in verdicts))
     pairs, _ = mine_pairs(verdicts, pairs_per_problem=PAIRS_PER_PROBLEM, seed=seed)
     pairs += near_miss_pairs(int(NEAR_MISS_PAIRS * scale), rng)
     real = real_pairs("train")
@@ -109,7 +110,7 @@ class _Timings:
         start = perf_counter()
         yield
         self.seconds[name] = round(perf_counter() - start, 1)
-        self.path.write_text(json.dumps(self.seconds), encoding="utf-8")
+        write_text(self.path, json.dumps(self.seconds))
         print(f"== {name}: {self.seconds[name]:.0f} s", flush=True)
 
 

@@ -19,6 +19,7 @@ from pathlib import Path
 from safetensors.torch import load_file, save_file
 from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer
 
+from codescaler_plugin.data.outputs import write_text
 from codescaler_plugin.errors import CodeScalerError, ConfigError
 from codescaler_plugin.scoring.loading import pretrained
 
@@ -54,7 +55,7 @@ def convert(source: Path, target: Path, head: str | None = None) -> dict[str, fl
     if index.is_file():
         read = json.loads(index.read_text())
         read["weight_map"] = {_renamed(name, head): file for name, file in read["weight_map"].items()}
-        (target / index.name).write_text(json.dumps(read))
+        write_text(target / index.name, json.dumps(read))
     config.save_pretrained(target)
     tokenizer.save_pretrained(target)
     return statistics

@@ -35,6 +35,7 @@ from transformers import AutoTokenizer
 from trl import GRPOConfig, GRPOTrainer, ModelConfig, TrlParser, get_peft_config
 
 from codescaler_plugin import CodeScalerConfig, CodeScalerReward, RewardHackingMonitor
+from codescaler_plugin.data.outputs import write_text
 from codescaler_plugin.errors import CodeScalerError, ConfigError, DataError
 from codescaler_plugin.evaluation.generation import prompt_for, prompt_of
 from codescaler_plugin.extraction import extract_code
@@ -220,7 +221,7 @@ def main() -> None:
         folder.mkdir(parents=True, exist_ok=True)
         kept = fitting(rows, model.model_name_or_path, arguments.max_prompt_length)
         lines = "".join(json.dumps(row) + "\n" for row in kept)
-        (folder / "train.jsonl").write_text(lines, encoding="utf-8")
+        write_text(folder / "train.jsonl", lines)
         return
     if config.world_size != arguments.gpus:
         raise ConfigError(
