@@ -56,7 +56,8 @@ def grade_frames(cpu: float, memory_mb: int) -> None:
 
     It receives a job (`rule`, `total`), the `accepted` values of each test, and the frames.
     """
-    namespaces.limit(cpu, memory_mb, 0, -1)
+    namespaces.limit(cpu, memory_mb, -1)
+    namespaces.limit_files(0)
     channel = socket.socket(fileno=0)
     job = wire.receive(channel)
     accepted = collections.deque(wire.receive(channel) for _ in range(job["total"]))
