@@ -355,7 +355,14 @@ class _Slot:
                 stdin=theirs.fileno(),
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.PIPE,
-                env={"PYTHONHASHSEED": str(self._seed), "PYTHONDONTWRITEBYTECODE": "1", "PYTHONPATH": str(_FOLDER / "start"), **_ONE_THREAD},
+                env={
+                    "PYTHONHASHSEED": str(self._seed),
+                    "PYTHONDONTWRITEBYTECODE": "1",
+                    "PYTHONPATH": str(_FOLDER / "start"),
+                    "LC_CTYPE": "C.UTF-8",
+                    "MALLOC_ARENA_MAX": "2",  # each takes address space of which a thread needs little
+                    **_ONE_THREAD,
+                },
                 cwd="/",
                 start_new_session=True,
             )

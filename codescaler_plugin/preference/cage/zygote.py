@@ -197,7 +197,7 @@ class _Zygote:
         random.seed(request["seed"])
         try:
             if role == "program":
-                return candidate.become_program(*channels, self.settings["script"], self.file_bytes)
+                return candidate.become_program(channels[0], self.settings["script"], self.file_bytes)
             if role == "judge":
                 report, other = channels
                 wire.send(report, judge.judged(wire.receive(report), other))
