@@ -480,6 +480,12 @@ def test_names_from_the_solutions_module_are_the_programs() -> None:
     assert text == ("import math\ndeux = two\ndef test_é():\n    pass\n    x = 'é'; pass; assert one\n")
 
 
+def test_ends_of_lines_of_windows_are_not_the_programs_to_read(tmp_path: Path) -> None:
+    row = {"question": "q", "input_output": json.dumps({"inputs": ["x\r\ny\r\n"], "outputs": ["xy\r\n"]})}
+    [problem] = read_problems(write(tmp_path / "p.jsonl", row))
+    assert problem.tests == (StdioTest("x\ny\n", "xy\n"),)
+
+
 def test_forms_that_cannot_be_graded_are_refused_by_name(tmp_path: Path) -> None:
     plus = {"description": "d", "test_cases": [{"input": "1", "output": "2"}], "checker": '#include "testlib.h"'}
     rows = [

@@ -47,10 +47,10 @@ def stated(text: Any) -> str:
 
 
 def lines(text: Any) -> str:
-    """Input or output of a program: a text, or a list of its lines."""
+    """Input or output of a program: a text, or a list of its lines. Windows' ends of lines become `\\n`."""
     if isinstance(text, list):
         return "\n".join(lines(line) for line in text)
-    return text if isinstance(text, str) else dumps(text)
+    return text.replace("\r\n", "\n") if isinstance(text, str) else dumps(text)
 
 
 def seconds(limit: Any) -> float | None:
