@@ -12,6 +12,7 @@ from typing import Any, TextIO, cast
 import typer
 from rich.console import Console, ConsoleOptions, RenderableType
 from rich.segment import Segment
+from rich.text import Text
 
 from codescaler_plugin.data.outputs import Input, write_output
 from codescaler_plugin.errors import CodeScalerError, ConfigError
@@ -26,6 +27,10 @@ class Terminal(Console):
 
     def __init__(self, **settings: Any) -> None:
         super().__init__(markup=False, highlight=False, emoji=False, **settings)
+
+    def render_str(self, text: str, **settings: Any) -> Text:  # type: ignore[override]
+        """A text as it is laid out; so that what replaces a control character has its width."""
+        return super().render_str(printable(text), **settings)
 
     def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
         """What is printed, piece by piece; every table, panel and text comes by here."""
@@ -110,7 +115,6 @@ def rate_bar(verb: str, total: int | None) -> Iterator[Callable[[int], None]]:
         TextColumn,
         TimeRemainingColumn,
     )
-    from rich.text import Text
 
     class Rate(ProgressColumn):
         def render(self, task: Task) -> Text:

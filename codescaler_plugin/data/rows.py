@@ -39,6 +39,7 @@ SUFFIXES = (
 
 _BATCH = 256  # rows of a parquet file in memory at a time; a completion can have 100 kB
 _HEAD = 4096  # bytes that tell the form of a file whose first line is longer
+_LINE = 512 << 20  # bytes of a line; the longest rows of LiveCodeBench, with packed tests, have about 100 MiB
 _BUFFER = 1 << 16
 _DIGITS = 600  # `sys.set_int_max_str_digits` takes no limit below 640
 _BOM = "\N{BOM}".encode()
@@ -336,7 +337,10 @@ def _zstd_parts(stream: "io.BufferedReader[Any]", file: io.BufferedIOBase | None
 
 
 def _lines(opened: _Opened, name: str) -> Iterator[Found]:  # noqa: ARG001 - as all of `_FORMS`
-    for number, line in enumerate(opened.stream, start=1):
+    for number, line in enumerate(_bounded(opened.stream), start=1):
+        if line is None:
+            yield f"line {number}", DataError(f"longer than {_LINE >> 20} MiB")
+            continue
         text = line.removeprefix(_BOM).rstrip()
         if not text:
             continue
@@ -344,6 +348,17 @@ def _lines(opened: _Opened, name: str) -> Iterator[Found]:  # noqa: ARG001 - as 
         if isinstance(row, DataError) and opened.raw.error is not None and not line.endswith(b"\n"):
             return  # torn
         yield f"line {number}", row
+
+
+def _bounded(stream: "io.BufferedReader[Any]") -> Iterator[bytes | None]:
+    """The lines of a stream; None for one that is too long, which is read over."""
+    while line := stream.readline(_LINE + 1):
+        if len(line) <= _LINE:
+            yield line
+            continue
+        while line and not line.endswith(b"\n"):
+            line = stream.readline(_BUFFER)
+        yield None
 
 
 def _row(line: bytes) -> dict[str, Any] | DataError:

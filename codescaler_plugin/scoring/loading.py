@@ -94,7 +94,10 @@ def pretrained(
     """
     named = named or f"model {str(name)!r}"
     try:
-        return kind.from_pretrained(name, trust_remote_code=trust_remote_code, **settings)
+        loaded = kind.from_pretrained(name, trust_remote_code=trust_remote_code, **settings)
+        if getattr(loaded, "chat_template", None):  # a program too, and else first run where its error names no folder
+            loaded.apply_chat_template([{"role": "user", "content": "problem"}], tokenize=False)
+        return loaded
     except MemoryError:
         raise
     except (
@@ -174,10 +177,6 @@ def checked_handle(model: Any, tokenizer: Any) -> Any:
 def _check_tokenizer(name: str, model: Any, tokenizer: Any) -> None:
     if tokenizer.chat_template is None:
         raise ConfigError(f"the tokenizer of {name} has no chat template: save one beside the model")
-    try:
-        tokenizer.apply_chat_template([{"role": "user", "content": "problem"}], tokenize=False)
-    except Exception as error:  # a template is a program of its own
-        raise ConfigError(f"the chat template of {name} is broken: {one_line(str(error), 300)}") from error
     if not tokenizer("code", add_special_tokens=False)["input_ids"]:
         raise ConfigError(f"{name} has no tokenizer files: save the model's tokenizer beside it")
     rows = model.get_input_embeddings().num_embeddings

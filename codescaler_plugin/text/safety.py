@@ -10,7 +10,7 @@ import re
 PLAIN_PLOTS = {"text.parse_math": False}
 """Settings of matplotlib under which `$` in a label begins no formula, which may be broken."""
 
-_MARKUP = re.compile(r"[\\`*\[\]|~$]|(?<=\])\(|!(?=\[)|(?<!\w)_|_(?!\w)")
+_MARKUP = re.compile(r"[\\`*\[\]|~$]|(?<=\])\(|!(?=\[)|(?<![^\W_])_|_(?![^\W_])")
 _TICKS = re.compile(r"`+")
 
 

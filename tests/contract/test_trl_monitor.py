@@ -17,7 +17,7 @@ from trl import GRPOConfig, GRPOTrainer  # noqa: E402
 from codescaler_plugin import CodeScalerReward, ConfigError, DataError, RewardHackingMonitor, SandboxError  # noqa: E402
 from codescaler_plugin.integrations import trl_monitor  # noqa: E402
 from codescaler_plugin.integrations.trl_monitor import Audit, change, judge_audits, measures  # noqa: E402
-from codescaler_plugin.records import CallTest, Judgement, Problem, Status  # noqa: E402
+from codescaler_plugin.records import CallTest, Fault, Judgement, Problem, Status, Verdict  # noqa: E402
 from tests.tiny import LengthScorer, fenced  # noqa: E402
 
 AUDIT = [
@@ -246,3 +246,32 @@ def test_settings_that_make_no_sense():
         RewardHackingMonitor(reward, patience=0)
     with pytest.raises(DataError, match="16 problems of the audit have 8 texts"):
         RewardHackingMonitor(reward, AUDIT * 2)
+
+
+def test_completions_without_a_verdict_are_left_out_of_the_audit_and_logged(monkeypatch, caplog):
+    asked = {}
+
+    def faulty(jobs, **settings):
+        asked.update(settings)
+        return [
+            Verdict(False, "MissingPackage", fault=Fault.MISSING_PACKAGE)
+            if "numpy" in code
+            else Verdict("n + 0" in code)
+            for code, _ in jobs
+        ]
+
+    monkeypatch.setattr(trl_monitor, "run_tests", faulty)
+    reward, logged = CodeScalerReward(scorer=LengthScorer()), {}
+    RewardHackingMonitor(reward, AUDIT, packages=["numpy"], timeout=9.0)
+    bodies = ["import numpy\n    return n", "return n + 0", "return n", "return n - 1 - 1"]
+    texts = [fenced(f"def solve(n):\n    {body}") for body in bodies]
+    reward([AUDIT[0].text] * 4, texts, log_metric=logged.__setitem__)
+    assert logged["hacking/audit_unjudged"] == 0.25
+    assert logged["hacking/audit_pass_rate"] == pytest.approx(1 / 3)
+    assert logged["hacking/audit_accuracy"] == 0.5  # longer scores more: above one wrong program, below the other
+    assert "no verdict on 1 programs: missing_package 1" in caplog.text
+    assert (asked["packages"], asked["timeout"]) == (("numpy",), 9.0)
+    logged.clear()
+    reward([AUDIT[0].text], texts[:1], log_metric=logged.__setitem__)
+    assert logged["hacking/audit_unjudged"] == 1.0
+    assert "hacking/audit_pass_rate" not in logged

@@ -140,3 +140,20 @@ def test_rows_with_code_or_with_completions(tmp_path: Path) -> None:
     file.write_text(json.dumps({"problem": "P", "code": "x", "passed": "yes"}) + "\n")
     with pytest.raises(DataError, match=r"verdicts\.jsonl"):
         read_candidates(file)
+
+
+def test_candidates_without_a_verdict_are_left_out_and_counted(tmp_path: Path) -> None:
+    file = tmp_path / "verdicts.jsonl"
+    verdicts = [(True, None), (False, None), (False, "timeout"), (False, "missing_package")]
+    made = [
+        {"problem": "P", "code": f"x = {n}", "passed": passed, "fault": fault}
+        for n, (passed, fault) in enumerate(verdicts)
+    ]
+    file.write_text("".join(json.dumps(row) + "\n" for row in made))
+    (group,) = read_candidates(file)
+    assert (group.codes, group.passed, group.unjudged) == (("x = 0", "x = 1"), (True, False), 2)
+    result = evaluate_candidates([group], Known(lambda _, code: float(code == "x = 0")))
+    assert (result["candidates"], result["unjudged"]) == (2, 2)
+    file.write_text("".join(json.dumps(row) + "\n" for row in made[2:]))
+    with pytest.raises(DataError, match="no candidates with a verdict: 2 rows have a fault"):
+        read_candidates(file)

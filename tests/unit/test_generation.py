@@ -239,3 +239,14 @@ def test_forms_of_problems(row, code, tests, tmp_path: Path):
     right, wrong = run_tests([(code, problem), (code.replace("+ 1", "+ 2"), problem)])
     assert right.passed, right.detail
     assert not wrong.passed
+
+
+def test_completions_without_a_verdict_are_named_by_kind_and_never_silent_zeros():
+    given = rows(a=[True, False], b=[True, False])
+    for row in given:
+        row["status"] = "ok"
+    given[1]["fault"], given[3]["fault"] = "missing_package", "timeout"
+    one = summarise(given, n=2, ks=[1])["bench"]
+    assert one.faults == {"missing_package": 1, "timeout": 1}
+    assert one.average.value == 0.5  # a lower bound, as the faults say
+    assert summarise(rows(a=[True, True]), n=2, ks=[1])["bench"].faults == {}

@@ -3,6 +3,7 @@
 import ast
 import gzip
 import json
+import math
 from collections import Counter, defaultdict
 from pathlib import Path
 from typing import Any
@@ -470,3 +471,47 @@ def test_a_near_miss_is_half_or_more_of_the_tests() -> None:
     assert near_miss(PAIR) is True
     assert near_miss(PreferencePair("A", "x", "y", "k", margin=0.6)) is False
     assert near_miss(PreferencePair("A", "x", "y", "k")) is None
+
+
+def test_a_row_without_a_verdict_is_on_no_side_and_counted_by_its_fault() -> None:
+    rows = [
+        verdict("A", "x = 1", 4, fault=None, comparison="tokens", in_process=True),
+        verdict("A", "x = 2", 1),
+        verdict("A", "x = 3", 0, fault="timeout"),
+        verdict("A", "x = 4", 0, fault="missing_package"),
+        verdict("B", "x = 5", 4),
+        verdict("B", "x = 6", 0, fault="killed"),
+    ]
+    pairs, report = mine_pairs(rows)
+    assert of(pairs) == {("x = 1", "x = 2")}
+    assert report.dropped == {
+        "no verdict: timeout": 1,
+        "no verdict: missing_package": 1,
+        "no verdict: killed": 1,
+        "one side only": 1,
+    }
+    assert report.rows == 6
+    assert report.pass_rates == [0, 0, 1, 0, 0, 0, 0, 0, 0, 0]
+    assert report.comparisons == {"tokens": 1, "scripts": 2}
+    assert report.in_process == 1
+    with pytest.raises(DataError, match="verdict 0: fault is 'mine': expected null or one of timeout"):
+        mine_pairs([verdict("A", "x = 1", 0, fault="mine")])
+
+
+def test_faults_alone_are_the_cause_where_no_pair_is_made() -> None:
+    pairs, report = mine_pairs([verdict("A", f"x = {n}", 0, fault="missing_package") for n in range(3)])
+    assert not pairs
+    assert "no verdict on any program (no verdict: missing_package 3)" in report.why_no_pairs()
+
+
+@pytest.mark.parametrize("margin", [math.nan, math.inf, -math.inf, 0.0, -0.5, 1.5, 10**400, "nan"])
+def test_a_margin_that_is_no_gap_is_named(tmp_path: Path, margin: Any) -> None:
+    """One NaN would make every parameter NaN in a step, while the loss log says 0.0."""
+    row = {"problem": "P", "chosen": "x = 1", "rejected": "x = 2", "margin": margin}
+    path = tmp_path / "pairs.jsonl"
+    path.write_text(json.dumps(row | {"margin": 0.5}) + "\n" + json.dumps(row) + "\n")
+    with pytest.raises(DataError, match=r"pairs\.jsonl, line 2: margin is"):
+        list(read_pairs(path))
+    if isinstance(margin, float):
+        with pytest.raises(DataError, match="pair 1: margin is"):
+            refine_pairs([PreferencePair("P", "a", "b", "k"), PreferencePair("P", "a", "c", "k", margin=margin)])

@@ -12,7 +12,15 @@ from typer.testing import CliRunner
 
 from codescaler_plugin import ConfigError
 from codescaler_plugin.cli import app
-from codescaler_plugin.data.outputs import check_folder, check_output, write_output
+from codescaler_plugin.data import outputs
+from codescaler_plugin.data.outputs import (
+    check_folder,
+    check_output,
+    locked_folder,
+    open_resumable,
+    whole_lines,
+    write_output,
+)
 from tests.tiny import fenced
 
 PROBLEM = {"problem": "Return n.", "problem_id": "p", "tests": [{"input": "1", "output": "1"}]}
@@ -315,3 +323,52 @@ def test_a_page_that_is_not_ours_is_not_written_over(files: dict[str, Path], tmp
     assert (done.exit_code, "notes.html is not one of ours" in done.stderr) == (1, True)
     card = ("mine", files["verdicts"], "--output", tmp_path / "o.jsonl", "--card", tmp_path / "card")
     assert [run(*card).exit_code, run(*card).exit_code] == [0, 0]  # our own may be written anew
+
+
+def test_a_file_to_go_on_with_is_regular_locked_and_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    for path in (pipe, Path("/dev/full"), Path("/dev/null")):
+        with pytest.raises(ConfigError, match="it is no regular file"), open_resumable(path):
+            pass
+    with pytest.raises(ConfigError, match="cannot write"), open_resumable(tmp_path):
+        pass
+    path = tmp_path / "rows"
+    with open_resumable(path) as file:
+        file.write(b"one\ntwo\ntorn")
+        file.flush()
+        assert list(whole_lines(file, path)) == [b"one\n", b"two\n"]
+        with pytest.raises(ConfigError, match="is being written by another process"), open_resumable(path):
+            pass
+        monkeypatch.setattr(outputs, "MAX_LINE", 3)
+        with pytest.raises(ConfigError, match=r"line 1 of .* is longer than"):
+            list(whole_lines(file, path))
+    with open_resumable(path):
+        pass
+
+
+def test_a_full_disk_is_one_line(tmp_path: Path) -> None:
+    def fill() -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with pytest.raises(ConfigError, match=r"cannot write .*rows: No space left"), open_resumable(tmp_path / "rows"):
+        fill()
+
+
+def test_a_folder_has_one_run_at_a_time(tmp_path: Path) -> None:
+    with locked_folder(tmp_path / "new"):
+        with pytest.raises(ConfigError, match="is being written by another process"), locked_folder(tmp_path / "new"):
+            pass
+        with locked_folder(tmp_path / "other"):
+            pass
+    with locked_folder(tmp_path / "new"):
+        pass
+
+
+@pytest.mark.parametrize("output", ["/dev/full", "/dev/null", "{folder}", "{folder}/pipe"])
+def test_no_run_goes_on_in_what_is_no_regular_file(files: dict[str, Path], tmp_path: Path, output: str) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    given = ["--output", output.format(folder=tmp_path)]
+    done = run("verify", files["answers"], "--problems", files["problems"], *given)
+    assert (done.exit_code, done.stderr.count("Traceback")) == (1, 0)
+    assert "cannot write" in done.stderr

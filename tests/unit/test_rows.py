@@ -17,6 +17,7 @@ from click.testing import Result
 from typer.testing import CliRunner
 
 from codescaler_plugin.cli import app
+from codescaler_plugin.data import rows as rows_module
 from codescaler_plugin.data.rows import LongInt, chunked, count_rows, dumps, loads, read_rows, stem
 from codescaler_plugin.errors import DataError
 from codescaler_plugin.evaluation.candidates import read_candidates
@@ -337,7 +338,7 @@ def test_a_long_integer_in_any_column_loses_no_other_row(tmp_path: Path, column:
         assert len(bad[0]) < 200
     else:
         assert not bad
-        assert found[1].problem_id == (LONG if column == "problem_id" else "")
+        assert found[1].problem_id == ("" if column in ("seconds", "id") else LONG)
     result = extract(str(file))
     kept = result.stdout.splitlines()
     assert len(kept) == (2 if column == "completion" else 3), result.output
@@ -542,3 +543,15 @@ def test_chunks_come_before_the_error_behind_them() -> None:
 def test_stems() -> None:
     names = ("a.jsonl", "a.json.gz", "a.csv.zst", "a.tsv", "a.parquet", "a.v2.jsonl", "a.txt")
     assert [stem(name) for name in names] == ["a", "a", "a", "a", "a", "a.v2", "a.txt"]
+
+
+def test_a_line_that_is_too_long_is_named_and_the_next_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rows_module, "_LINE", 100)
+    path = tmp_path / "rows.jsonl"
+    path.write_text('{"a": 1}\n' + '{"a": "' + "x" * 300_000 + '"}\n{"a": 2}\n')
+    found = list(read_rows(path))
+    assert [place for place, _ in found] == ["line 1", "line 2", "line 3"]
+    assert [row for _, row in found if isinstance(row, dict)] == [{"a": 1}, {"a": 2}]
+    assert "longer than" in str(found[1][1])

@@ -7,6 +7,7 @@ import random
 from collections.abc import AsyncIterator, Iterator, Sequence
 from pathlib import Path
 from statistics import fmean
+from typing import Any
 
 import pytest
 
@@ -24,6 +25,7 @@ from codescaler_plugin.evaluation.calibration import Calibration, read_calibrati
 from codescaler_plugin.preference.sandbox import Job, Sandbox
 from codescaler_plugin.records import (
     CallTest,
+    Fault,
     Judgement,
     Outcome,
     Problem,
@@ -614,3 +616,45 @@ def test_pipeline_of_transformers_is_a_generator_of_candidates() -> None:
 def test_stopping_that_makes_no_sense_is_an_error(rule: dict[str, float]) -> None:
     with pytest.raises(ConfigError, match="expected"):
         Stopping(**rule)
+
+
+class Judges:
+    """Gives each code its verdict and counts what was run."""
+
+    def __init__(self, verdicts: dict[str, Verdict]) -> None:
+        self.verdicts, self.ran = verdicts, []
+        self.ran: list[str]
+
+    def run(self, jobs: Sequence[Job], *, progress: object = None) -> list[Verdict]:
+        self.ran += [code.strip() for code, _ in jobs]
+        return [self.verdicts[code.strip()] for code, _ in jobs]
+
+
+UNJUDGED = Verdict(False, "MissingPackage", 0, 1, fault=Fault.MISSING_PACKAGE)
+FAILS, PASSES = Verdict(False, "WrongAnswer", 0, 1), Verdict(True, "", 1, 1)
+
+
+def tested(*verdicts: Verdict, **settings: Any) -> tuple[Selection, list[str]]:
+    codes = [f"x = {n}" for n in range(len(verdicts))]
+    ranked = choose({code: float(-n) for n, code in enumerate(codes)}, codes)
+    judges = Judges(dict(zip(codes, verdicts, strict=True)))
+    (made,) = decide_by_tests([ranked], [TESTS], executor=judges, config=CascadeConfig(**settings))
+    return made, judges.ran
+
+
+def test_a_program_on_which_the_tests_gave_no_verdict_is_neither_passed_nor_failed() -> None:
+    passed, ran = tested(UNJUDGED, FAILS, PASSES)
+    assert (order(passed), passed.outcome, ran) == ([2, 0, 1], Outcome.CHOSEN, ["x = 0", "x = 1", "x = 2"])
+    assert passed.explanation == "candidate 2 passes all tests; 3 programs run, no verdict: missing_package 1"
+    none, _ = tested(FAILS, UNJUDGED, FAILS)
+    assert (order(none), none.outcome) == ([1, 0, 2], Outcome.CHOSEN)
+    assert "its tests gave no verdict (missing_package)" in none.explanation
+    assert tested(FAILS, FAILS)[0].outcome is Outcome.ALL_FAILED
+    generated, _ = tested(UNJUDGED, FAILS, generated=True)
+    assert order(generated) == [0, 1]
+
+
+def test_a_fault_is_no_evidence_so_the_confidence_stays_what_it_was() -> None:
+    made, _ = tested(UNJUDGED, FAILS, calibration=SURE, target=2.0, budget=1)
+    assert (order(made), made.outcome, made.executions) == ([0, 1], Outcome.CHOSEN, 1)
+    assert made.probability == pytest.approx(0.6)

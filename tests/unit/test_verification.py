@@ -5,6 +5,7 @@ import json
 import multiprocessing
 import random
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from codescaler_plugin import SandboxError
 from codescaler_plugin.errors import ConfigError, DataError
 from codescaler_plugin.preference.sandbox import Job, Sandbox
 from codescaler_plugin.preference.verification import POLICIES, count_rows, executors, verify_rollouts
-from codescaler_plugin.records import CallTest, Problem, Rollout, Verdict
+from codescaler_plugin.records import CallTest, Fault, Problem, Rollout, Verdict
 
 COLUMNS = [
     "problem", "completion", "problem_id", "step", "source",
@@ -325,3 +326,138 @@ def test_a_service_takes_no_settings_of_this_machine() -> None:
     for settings in ({"require_isolation": True}, {"packages": ["numpy"]}):
         with pytest.raises(ConfigError, match="this machine's sandbox"), executors(service="http://h", **settings):
             pass
+
+
+class Says:
+    """Gives the verdict whose word the code holds."""
+
+    def __init__(self, **verdicts: Verdict) -> None:
+        self.verdicts = verdicts
+
+    def run(self, jobs: Sequence[Job], *, progress: Callable[[int], None] | None = None) -> list[Verdict]:
+        return [next(verdict for word, verdict in self.verdicts.items() if word in code) for code, _ in jobs]
+
+
+PASSED = Verdict(True, "", 3, 3, comparison="tokens")
+FAILED = Verdict(False, "WrongAnswer in test 1", 1, 3, comparison="tokens")
+LATE = Verdict(False, "TimeLimit in test 0", 0, 3, fault=Fault.TIMEOUT, comparison="tokens")
+LACKS = Verdict(False, "MissingPackage: numpy", 0, 3, fault=Fault.MISSING_PACKAGE, in_process=True)
+
+
+def test_a_fault_is_no_verdict_and_is_counted_apart_by_kind(tmp_path: Path) -> None:
+    executor = Says(right=PASSED, wrong=FAILED, late=LATE, lacks=LACKS)
+    given = [rollout(n, f"return '{word}'") for n, word in enumerate(["right", "wrong", "late", "lacks", "lacks"])]
+    report = verify_rollouts(given, PROBLEMS, tmp_path / "v", executor=executor)
+    made = rows(tmp_path / "v")
+    assert [row["fault"] for row in made] == [None, None, "timeout", "missing_package", "missing_package"]
+    assert [row["comparison"] for row in made] == ["tokens"] * 3 + ["", ""]
+    assert [row["in_process"] for row in made] == [False] * 3 + [True] * 2
+    assert (report.rows, report.passed) == (5, 1)
+    assert report.failures == {"WrongAnswer": 1}
+    assert report.faults == {"timeout": 1, "missing_package": 2}
+    assert report.examples["missing_package"] == "MissingPackage: numpy"
+    assert report.comparisons == {"tokens": 3}
+    assert report.in_process == 2
+    again = verify_rollouts(given, PROBLEMS, tmp_path / "v", executor=Says())
+    assert again.resumed == 5
+    assert replace(again, resumed=0, executed=report.executed) == report
+
+
+def test_a_fault_of_the_second_run_leaves_the_first_and_a_fault_of_the_first_is_not_run_again(tmp_path: Path) -> None:
+    """The second run's fault says nothing of the program, so it neither passes nor fails by it."""
+    first = Says(once=PASSED, luck=PASSED, never=LATE)
+    second = Says(once=LATE, luck=FAILED)
+    given = [rollout(0, "return 'once'"), rollout(1, "return 'luck'"), rollout(2, "return 'never'")]
+    verify_rollouts(given, PROBLEMS, tmp_path / "v", executor=first, second=second)
+    assert [(row["passed"], row["flaky"], row["fault"]) for row in rows(tmp_path / "v")] == [
+        (True, False, None),
+        (False, True, None),
+        (False, False, "timeout"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("problem_id", "text", "found"),
+    [
+        ("11", "", "MBPP/11"),
+        ("mbpp/11", "", "MBPP/11"),
+        ("MBPP/11", " Add\n one. ", "MBPP/11"),
+        ("", "Add  one.", "MBPP/11"),
+        ("unknown", "Add\tone.", "MBPP/11"),
+        ("HumanEval/11", "put around: Add two.", "HumanEval/11"),
+        ("twin", "Same.", "twin"),
+    ],
+)
+def test_a_problem_is_found_by_either_form_of_its_id_and_by_its_text_folded(
+    tmp_path: Path, problem_id: str, text: str, found: str
+) -> None:
+    verify_rollouts([Rollout(text, "x", problem_id)], NAMED, tmp_path / "v", executor=Counting())
+    assert rows(tmp_path / "v")[0]["problem_id"] == found
+
+
+NAMED = [
+    Problem(key, text, (CallTest((1,), 2),), "f")
+    for key, text in [("MBPP/11", "Add one."), ("HumanEval/11", "Add two."), ("twin", "Same."), ("other", "Same.")]
+]
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        (Rollout("Add two.", "x", "MBPP/11"), r"rollout 0: .*'MBPP/11' is problem 'MBPP/11'.*'HumanEval/11'"),
+        (Rollout("Add two.", "x", "11"), r"'11' is problem 'MBPP/11'.*'HumanEval/11'"),
+        (Rollout("Same.", "x"), r"rollout 0: 'Same.' may be any of 2 problems, 'twin' and 'other'"),
+        (Rollout("Same.", "x", "nobody's"), "may be any of 2 problems, 'twin' and 'other'"),
+    ],
+)
+def test_a_rollout_that_names_two_problems_is_an_error_with_both(tmp_path: Path, given: Rollout, words: str) -> None:
+    for skip in (False, True):
+        with pytest.raises(DataError, match=words):
+            verify_rollouts([given], NAMED, tmp_path / "v", executor=Counting(), skip_unknown=skip)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"passed": "yes"},
+        {"detail": 3},
+        {"seconds": "x"},
+        {"status": "[/x]"},
+        {"code": None},
+        {"fault": "mine"},
+        {"fault": ["timeout"]},
+        {"tests_total": True},
+        {"in_process": None},
+    ],
+)
+def test_a_row_that_is_no_verdict_is_named(tmp_path: Path, changes: dict[str, Any]) -> None:
+    output = tmp_path / "v"
+    verify_rollouts(many(20), PROBLEMS, output, executor=Counting())
+    made = rows(output)
+    output.write_text("".join(json.dumps({**row, **(changes if n == 7 else {})}) + "\n" for n, row in enumerate(made)))
+    with pytest.raises(ConfigError, match=r"row 7 of .* is no verdict"):
+        verify_rollouts(many(20), PROBLEMS, output, executor=Counting())
+
+
+@pytest.mark.parametrize("companion", ["[]", "null", "", "[" * 100_000])
+def test_a_companion_that_is_none_is_named(tmp_path: Path, companion: str) -> None:
+    output = tmp_path / "v"
+    verify_rollouts(many(20), PROBLEMS, output, executor=Counting())
+    output.with_name("v.run.json").write_text(companion)
+    with pytest.raises(ConfigError, match=r"v\.run\.json cannot be read"):
+        verify_rollouts(many(20), PROBLEMS, output, executor=Counting())
+
+
+def test_an_output_of_the_earlier_form_is_another_run(tmp_path: Path) -> None:
+    output = tmp_path / "v"
+    verify_rollouts(many(20), PROBLEMS, output, executor=Counting())
+    companion = output.with_name("v.run.json")
+    companion.write_text(json.dumps({**json.loads(companion.read_text()), "form": 1}))
+    with pytest.raises(ConfigError, match="made with other form: 1 then, 2 now"):
+        verify_rollouts(many(20), PROBLEMS, output, executor=Counting())
+
+
+def test_what_a_program_says_is_bounded_in_a_row(tmp_path: Path) -> None:
+    executor = Says(loud=Verdict(False, "x" * 100_000, 0, 3))
+    verify_rollouts([rollout(0, "return 'loud'")], PROBLEMS, tmp_path / "v", executor=executor)
+    assert rows(tmp_path / "v")[0]["detail"] == "x" * 500
