@@ -29,6 +29,8 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from functools import cache
 from importlib import metadata
 from dataclasses import replace
 from pathlib import Path
@@ -72,6 +74,11 @@ _REPORT_BYTES = 64 << 10
 _WAIT = 30.0  # seconds for a process of ours to answer
 _GRACE = 1.0  # seconds for a process to end by itself, and beyond its limit before a grader is given up
 _FOLDER = Path(__file__).with_name("cage")
+_GRADE = (
+    "import sys; sys.path.insert(0, sys.argv[1]); from cage.call_tests import grade_frames; "
+    "grade_frames(float(sys.argv[2]), int(sys.argv[3]))"
+)
+_NIX = "/nix/store"
 _ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
 _QUOTAS = (  # of CPU time and its period, in both versions of Linux' control groups
     ("/sys/fs/cgroup/cpu.max",),
@@ -79,13 +86,13 @@ _QUOTAS = (  # of CPU time and its period, in both versions of Linux' control gr
 )
 _MISSING = {
     "network": "network not isolated: the code can connect to other machines",
-    "hidden files": "files not hidden: the code can find out which there are",
+    "hidden files": "files not hidden: the code can find out which there are, and read what is installed",
     "contents of files": "files not protected: the code can read, change and delete what its user may",
     "processes of others": "processes not hidden: the code can see those of its user",
     "signals": "signals not held back: the code can end other processes of its user",
     "disk": "disk not private: no tmp of its own size; the code can fill the disk for the time of its run",
     "leftovers": "leftovers: what the code leaves outside its own folder stays",
-    "user": "user not changed: the code runs as you",
+    "user": "user not changed: the code runs as you, and has no shared memory and semaphores",
     "memory": "memory not limited",
     "library": "standard library hidden from the code's user: only modules loaded beforehand can be imported",
 }
@@ -381,8 +388,8 @@ class _Slot:
         packages = sorted({*itertools.chain.from_iterable(self._packages.values())})
         visible, links = _visible()
         paths = sorted({*visible, *packages})
-        covered = _covered(visible)
-        settings = {
+        covered = _covered()
+        settings: dict[str, Any] = {
             "cage": self._cage,
             "paths": paths,
             "covered": covered,
@@ -614,20 +621,26 @@ def _read_output(output: Any, deadline: float) -> tuple[str, str]:
 
 def _visible() -> tuple[list[str], dict[str, str]]:
     """Files and folders that the interpreter needs: its own, the standard library, shared libraries; and links."""
-    paths = {os.path.realpath(sys.executable), str(_FOLDER), "/lib", "/lib64", "/usr/lib", "/usr/lib64", "/nix/store"}
-    paths |= {sysconfig.get_path("stdlib"), sysconfig.get_path("platstdlib")}
-    paths |= {sysconfig.get_config_var("LIBDIR") or "/usr/lib", "/usr/share/zoneinfo", "/etc/ld.so.cache"}
+    paths = {os.path.realpath(sys.executable), str(_FOLDER), "/usr/lib64", "/usr/share/zoneinfo", "/etc/ld.so.cache"}
+    paths |= {sysconfig.get_path("stdlib"), sysconfig.get_path("platstdlib"), _NIX}
+    libraries = {"/lib", "/lib64", "/usr/lib", sysconfig.get_config_var("LIBDIR") or "/usr/lib"}
+    for folder in {os.path.realpath(folder) for folder in libraries}:
+        own = [os.path.join(folder, name) for name in (sysconfig.get_config_var("MULTIARCH"), "locale") if name]
+        paths |= set(own) if os.path.isdir(own[0]) and folder == "/usr/lib" else {folder}  # else all kinds of things
     links = {path: os.readlink(path) for path in ("/lib", "/lib64", "/usr/lib64") if os.path.islink(path)}
     return sorted({os.path.realpath(path) for path in paths if os.path.exists(path)}), links
 
 
-def _covered(visible: Sequence[str]) -> list[str]:
+@cache
+def _covered() -> list[str]:
     """The folders of installed packages below what is visible."""
-    found = set()
-    for path, depth in itertools.product(visible, ("", "*/", "*/*/", "*/lib/python*/")):
-        for name in ("site-packages", "dist-packages"):
-            found |= {os.path.realpath(folder) for folder in glob.glob(f"{glob.escape(path)}/{depth}{name}")}
-    return sorted(folder for folder in found if any(folder.startswith(path + "/") for path in visible))
+    found = set(glob.glob(f"{_NIX}/*/lib/python*/site-packages"))
+    for path in _visible()[0]:
+        for parent, folders, _ in os.walk(path) if path != _NIX else ():
+            for name in {"site-packages", "dist-packages"} & set(folders):
+                folders.remove(name)
+                found.add(os.path.join(parent, name))
+    return sorted(found)
 
 
 def _found(packages: Sequence[str]) -> dict[str, list[str]]:

@@ -442,7 +442,7 @@ def test_files_of_the_user_are_not_there(tmp_path: Path, sandbox: Sandbox) -> No
     body = f"        return open({str(secret)!r}).read()"
     (one,) = sandbox.run([(open_files(body), calls((3, "FileNotFoundError")))])
     assert result(one) == PASSED
-    listing = "import os\ndef solve(n):\n    return [os.path.exists(p) for p in ('/proc', '/home', '/root/.ssh', '/etc/passwd')]\n"
+    listing = "import os\ndef solve(n):\n    return [os.path.exists(p) for p in ('/proc/meminfo', '/home', '/root/.ssh', '/etc/passwd')]\n"
     (one,) = sandbox.run([(listing, calls((3, [False] * 4)))])
     assert result(one) == PASSED
 

@@ -125,7 +125,7 @@ def prepare() -> None:
     sys.flags = types.SimpleNamespace(**{**copied, "no_site": 1})  # type: ignore[misc, assignment]
     import site
 
-    sys.flags = flags  # type: ignore[misc]
+    sys.flags = flags
     site.setquit()
     site.setcopyright()
     site.sethelper()
