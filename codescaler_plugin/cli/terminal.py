@@ -28,7 +28,7 @@ class Terminal(Console):
     def __init__(self, **settings: Any) -> None:
         super().__init__(markup=False, highlight=False, emoji=False, **settings)
 
-    def render_str(self, text: str, **settings: Any) -> Text:  # type: ignore[override]
+    def render_str(self, text: str, **settings: Any) -> Text:
         """A text as it is laid out; so that what replaces a control character has its width."""
         return super().render_str(printable(text), **settings)
 

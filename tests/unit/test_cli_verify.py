@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,8 @@ from click.testing import Result
 from typer.testing import CliRunner
 
 from codescaler_plugin.cli import app
+from codescaler_plugin.preference.sandbox import Job, Sandbox
+from codescaler_plugin.records import Fault, Verdict
 from tests.doubles import Double
 from tests.unit.test_remote_sandbox import run_code
 from tests.unit.test_sandbox import offspring, running, wait_until
@@ -228,3 +231,47 @@ def test_a_terminal_sees_rate_and_time_left(tmp_path: Path) -> None:
     assert "/2000" in text
     assert "/s" in text
     assert "0:00:" in text
+
+
+def test_names_that_programs_wrote_are_shown_and_not_obeyed(tmp_path: Path) -> None:
+    bodies = ["[/nothing]", "\\x1b]0;T\\x07\\x1b[31mred", "[link=x]click[/link]", "a\\nerror: nothing"]
+    codes = [f"def solve(n):\n    raise type({body!r}, (Exception,), {{}})".replace("\\\\", "\\") for body in bodies]
+    given = [{"prompt": "Add one.", "completion": f"```python\n{code}\n```"} for code in codes]
+    output = tmp_path / "v.jsonl"
+    result = run(
+        write(tmp_path / "r.jsonl", *given), "--problems", write(tmp_path / "p.jsonl", PROBLEM), "--output", output,
+        "--workers", 1,
+    )  # fmt: skip
+    assert result.exit_code == 0, result.output
+    assert "failed: [/nothing]" in result.stderr
+    assert "failed: [link=x]click[/link]" in result.stderr
+    assert not {"\x1b", "\x07"} & set(result.stderr)
+    assert not [line for line in result.stderr.splitlines() if line.startswith("error")]
+
+
+def test_faults_are_counted_apart_with_the_next_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def judged(self: Sandbox, jobs: Sequence[Job], **_: Any) -> list[Verdict]:
+        fault = Fault.MISSING_PACKAGE
+        return [Verdict(False, "MissingPackage: [/numpy]", 0, 2, fault=fault, comparison="exact") for _ in jobs]
+
+    monkeypatch.setattr(Sandbox, "run", judged)
+    problems, output = (
+        write(tmp_path / "p.jsonl", PROBLEM, {"id": "bare", "problem": "No tests."}),
+        tmp_path / "v.jsonl",
+    )
+    given = [write(tmp_path / "r.jsonl", ROLLOUTS[0]), "--problems", problems, "--output", output, "--workers", 1]
+    result = run(*given, "--comparison", "exact", "--once")
+    assert result.exit_code == 3, result.output
+    said = " ".join(result.stderr.split())
+    assert "skipped p.jsonl, line 2:" in said
+    assert "no verdict: missing_package 1 compared by exact 1" in said
+    assert "such as 'MissingPackage: [/numpy]'" in said
+    assert "--package numpy" in said
+    assert "failed:" not in said
+    assert rows(output)[0]["fault"] == "missing_package"
+    strict = run(*given, "--strict", "--comparison", "exact", "--once")
+    assert (strict.exit_code, "p.jsonl, line 2" in strict.stderr) == (1, True)
+    other = run(*given, "--once")
+    assert "was made with other problems" in " ".join(other.stderr.split())
+    wrong = run(*given, "--comparison", "loose")
+    assert (wrong.exit_code, "comparison is 'loose'" in wrong.stderr) == (1, True)
