@@ -47,7 +47,7 @@ def stated(text: Any) -> str:
 
 
 def lines(text: Any) -> str:
-    """Input or output of a program: a text, or a list of its lines. Windows' ends of lines become `\\n`."""
+    """Input or output of a program: a text, or a list of its lines. Line ends of Windows become those of Linux."""
     if isinstance(text, list):
         return "\n".join(lines(line) for line in text)
     return text.replace("\r\n", "\n") if isinstance(text, str) else dumps(text)
