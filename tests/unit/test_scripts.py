@@ -353,6 +353,12 @@ assert doctest.testmod
         passes=False,
         fault=Fault.TEST_ERROR,
     ),
+    "what-pytest-has-and-the-stand-in-lacks": Case(
+        "import pytest\npytest.register_assert_rewrite('x')\nassert f(1) == 2",
+        RIGHT,
+        passes=False,
+        fault=Fault.TEST_ERROR,
+    ),
 }
 
 
@@ -543,6 +549,23 @@ if __name__=='__main__':
     pytest.main([__file__])
 """,
         RIGHT,
+    ),
+    "parametrized-class": Case(
+        "import pytest\n@pytest.mark.parametrize('a', [1, 2])\nclass TestIt:\n    def test_a(self, a):\n        assert f(a) == 2 * a",
+        RIGHT,
+    ),
+    "yield-fixture": Case(
+        "import pytest\n@pytest.fixture\ndef r():\n    x = []\n    yield x\n    x.clear()\ndef test_a(r):\n    r.append(f(1))\n    assert r == [2]",
+        RIGHT,
+    ),
+    "set-up-of-a-class": Case(
+        "import unittest\nclass T(unittest.TestCase):\n    @classmethod\n    def setUpClass(cls):\n        cls.v = f(1)\n"
+        "    def test_a(self):\n        self.assertEqual(self.v, 2)",
+        RIGHT,
+    ),
+    "message-of-an-exception": Case(
+        "import pytest\nwith pytest.raises(ValueError) as e:\n    f(1)\nassert 'bad' in str(e.value)",
+        "def f(x): raise ValueError('bad x')",
     ),
 }
 
@@ -780,7 +803,7 @@ def Diff(*a,**k):
         "assert f(1)==2",
         """
 def f(x):
-    return [[]]*3000000
+    return [[]]*1100000
 """,
         passes=False,
         fault=Fault.UNREADABLE_RESULT,
@@ -799,6 +822,15 @@ def f(*a,**k):
 """,
         passes=False,
         fault=Fault.UNREADABLE_RESULT,
+    ),
+    "equals-everything-in-a-list": Case(
+        "assert [f(1)] == [2]", YES + "def f(*a, **k): return Yes()", passes=False, fault=Fault.UNREADABLE_RESULT
+    ),
+    "is-never-less": Case(
+        "assert max(f(1), 2) == 2", YES + "def f(*a, **k): return Yes()", passes=False, fault=Fault.UNREADABLE_RESULT
+    ),
+    "is-never-another": Case(
+        "assert not f(1) != 2", YES + "def f(*a, **k): return Yes()", passes=False, fault=Fault.UNREADABLE_RESULT
     ),
 }
 
@@ -902,6 +934,9 @@ def test_a():
     assert solution.f(1)==2
 """,
         RIGHT,
+    ),
+    "asked-by-another-name-than-the-problems": Case(
+        "def check(candidate):\n    assert g(1) == 2\ncheck(g)", "def g(x): return 2", entry_point="h", text="def h(x)"
     ),
 }
 
@@ -1056,6 +1091,18 @@ class V:
 """,
         entry_point="V",
         text="class V: q",
+    ),
+    "bytes-divmod-floor": Case(
+        "import math\nassert bytes(V(1)) == b'1'\nassert divmod(V(7), 2) == (3, 1)\nassert math.floor(V(7)) == 7",
+        """
+class V:
+    def __init__(self, x): self.x = x
+    def __bytes__(self): return str(self.x).encode()
+    def __divmod__(self, other): return divmod(self.x, other)
+    def __floor__(self): return self.x
+""",
+        entry_point="V",
+        text="class V: a number",
     ),
 }
 
@@ -1360,6 +1407,23 @@ assert r==[2]
 """,
         RIGHT,
         in_process=True,
+    ),
+    "warnings": Case(
+        "import pytest\nwith pytest.warns(UserWarning):\n    f(1)",
+        "import warnings\ndef f(x): warnings.warn('q')",
+        in_process=True,
+    ),
+    "warnings-that-do-not-come": Case(
+        "import pytest\nwith pytest.warns(UserWarning):\n    f(1)", "def f(x): pass", passes=False, in_process=True
+    ),
+    "patch-in-the-programs-module": Case(
+        "from unittest.mock import patch\nimport solution\ndef test_a():\n    with patch('solution.get', return_value=5):\n"
+        "        assert solution.f(1) == 5\n    assert solution.f(1) == 1",
+        "def get(): return 1\ndef f(x): return get()",
+        in_process=True,
+    ),
+    "coroutine-in-a-test-function": Case(
+        "async def test_a():\n    assert await f(1) == 2", "async def f(x): return 2", in_process=True
     ),
 }
 
