@@ -121,8 +121,8 @@ def prepare() -> None:
     # The module `site`, but not what it does: that would read the files of installed packages.
     sys.modules.pop("site", None)
     flags = sys.flags
-    copied = {name: getattr(flags, name) for name in flags.__match_args__}  # type: ignore[attr-defined]
-    sys.flags = types.SimpleNamespace(**{**copied, "no_site": 1})  # type: ignore[misc, assignment]
+    copied = {name: getattr(flags, name) for name in flags.__match_args__}
+    sys.flags = types.SimpleNamespace(**{**copied, "no_site": 1})  # type: ignore[assignment]
     import site
 
     sys.flags = flags

@@ -185,11 +185,12 @@ def _mount_proc(place: str) -> None:
     _mount("proc", place, "proc", _MS_NOSUID | _MS_NODEV | _MS_NOEXEC, "subset=pid")
 
 
-def private_folders(paths: list[str]) -> None:
-    """A mount and an IPC namespace of this process alone, with an empty /tmp and /dev/shm and a /proc of its own.
+def private_folders(paths: list[str], with_proc: bool) -> None:
+    """A mount and an IPC namespace of this process alone, with an empty /tmp and /dev/shm.
 
     Args:
         paths: what is visible; of these, those in /tmp stay there.
+        with_proc: /proc shows the processes of this process's namespace; else it is empty.
     """
     unshare(CLONE_NEWNS | CLONE_NEWIPC)
     kept = [path for path in paths if path.startswith("/tmp/")]
@@ -199,8 +200,11 @@ def private_folders(paths: list[str]) -> None:
     for path in kept:
         _bind("/dev/shm" + path.removeprefix("/tmp"), path)
     _mount("/tmp", "/dev/shm", None, _MS_BIND)
-    if os.path.exists("/proc/self"):
-        _mount_proc("/proc")
+    if os.path.exists("/proc/self"):  # where it could be mounted at all
+        if with_proc:
+            _mount_proc("/proc")
+        else:
+            _call("umount2", b"/proc", _MNT_DETACH)
     os.chdir("/tmp")
 
 

@@ -16,7 +16,7 @@ import sys
 import time
 from typing import Any
 
-from . import call_tests, candidate, in_process, judge, namespaces, wire
+from . import call_tests, candidate, judge, namespaces, wire
 
 # What candidates import most: loaded once. A user without rights may also be unable to read the library's folder.
 _WARM = (
@@ -25,6 +25,7 @@ _WARM = (
     "unicodedata encodings.idna encodings.latin_1 encodings.ascii contextlib abc types warnings atexit traceback"
 )
 _GRADERS = ("judge", "grader")  # processes that hold tests and run no code of a candidate
+_AS_ALONE = ("program", "in_process")  # they find what a program finds that a shell has started
 _READY = "ready"
 _PACKAGES = "packages"
 
@@ -100,7 +101,7 @@ class _Zygote:
     def enforced(self) -> list[str]:
         """What a child that has been through the whole set-up finds taken away."""
         reader, writer = os.pipe()
-        child, first = self._fork()
+        child, first = self._fork("judge")
         if child == 0:
             try:
                 found = self._confine({"cpu": 10.0, "memory_mb": 1024, "role": "judge"})
@@ -139,7 +140,7 @@ class _Zygote:
         """
         reader, writer = os.pipe()
         try:
-            child, first = self._fork()
+            child, first = self._fork(request["role"])
         except OSError as error:
             for descriptor in [*descriptors, reader, writer]:
                 os.close(descriptor)
@@ -160,19 +161,22 @@ class _Zygote:
             said = ready.read().decode("utf-8", "replace")
         return {} if said == _READY else {"error": said or "a process ended before it ran anything"}
 
-    def _fork(self) -> tuple[int, int]:
+    def _fork(self, role: str) -> tuple[int, int]:
+        """A child in a process namespace of its own, and the first process there if that is another one."""
         if not self.caged:
             self.folders.append(os.path.join(self.settings["tmp"], os.urandom(16).hex()))  # nobody can be there before
-        if not self.caged:
             return os.fork(), 0
         namespaces.unshare(namespaces.CLONE_NEWPID)
-        first = child = 0
+        first, child = 0, -1
         try:
-            first = namespaces.idle_process()
+            first = namespaces.idle_process() if role in _AS_ALONE else 0
             child = os.fork()
         finally:
-            if child or not first:
+            if child:
                 namespaces.return_to(self.here, namespaces.CLONE_NEWPID)
+            if child < 0 and first:
+                os.kill(first, signal.SIGKILL)
+                os.waitpid(first, 0)
         return child, first
 
     def _child(self, request: dict[str, Any], descriptors: list[int], ready: int) -> bool:
@@ -187,6 +191,8 @@ class _Zygote:
                 os.dup2(descriptors[1 + stream], stream)
                 os.close(descriptors.pop())
         channels = [socket.socket(fileno=descriptor) for descriptor in descriptors]
+        if role == "in_process":
+            from . import in_process  # not by all: what it imports would double the cost of each fork
         try:
             self._confine(request)
         except Exception as error:  # whatever it is, no code has run: a fault of this machine
@@ -222,7 +228,7 @@ class _Zygote:
         is_grader = request["role"] in _GRADERS
         uid = settings["uid"] + is_grader  # so that a program cannot signal it
         if self.caged:
-            namespaces.private_folders(settings["paths"])
+            namespaces.private_folders(settings["paths"], with_proc=request["role"] in _AS_ALONE)
             done += ["network", "hidden files", "contents of files", "processes of others", "disk", "leftovers"]
         else:
             folder = self.folders[-1]
