@@ -101,7 +101,7 @@ def _open_streams() -> None:
     for number, name, mode in ((0, "stdin", "r"), (1, "stdout", "w")):
         old = getattr(sys, f"__{name}__")
         buffer = open(number, mode + "b", closefd=False)  # noqa: SIM115
-        buffer.raw.name = f"<{name}>"
+        buffer.raw.name = f"<{name}>"  # type: ignore[attr-defined]
         stream = io.TextIOWrapper(buffer, encoding=old.encoding, errors=old.errors, newline="\n")
         stream.mode = mode  # type: ignore[misc]
         setattr(sys, name, stream)

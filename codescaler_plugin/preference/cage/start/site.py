@@ -10,7 +10,7 @@ import sys
 
 sys.path.remove(os.path.dirname(__file__))
 sys.path.insert(0, sys.argv[2])
-from cage.zygote import main
+from cage.zygote import main  # type: ignore[import-not-found]
 
 del sys.path[0]
 main()
