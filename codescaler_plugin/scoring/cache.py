@@ -4,6 +4,7 @@ A key is the content: what the model is and which token ids it read. Scores repe
 bf16 the batch they were computed in shows at about 1e-2). Only finite scores are kept.
 """
 
+import errno
 import logging
 import os
 import struct
@@ -25,6 +26,9 @@ CACHE_SIZE = 16_384
 DISK_BYTES = 1 << 30
 """Most bytes of the file: about eight million scores. It holds no more than that; it never drops old ones."""
 
+_LOCK_BYTES = 8192  # of 126 readers, LMDB's default
+_NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT})
+
 
 class ScoreCache:
     """Scores by content.
@@ -35,7 +39,7 @@ class ScoreCache:
 
     Raises:
         MissingExtraError: `folder` is given and lmdb is not installed.
-        ConfigError: the folder cannot be made or opened.
+        ConfigError: the folder cannot be made or opened. A full disk is a warning: scores are kept in memory alone.
     """
 
     def __init__(self, size: int, folder: str | None = None) -> None:
@@ -43,7 +47,13 @@ class ScoreCache:
         self._folder = None if folder is None else str(Path(folder).expanduser().resolve())
         self._failed = False
         if self._folder is not None:
-            _opened(self._folder, os.getpid())
+            try:
+                _opened(self._folder, os.getpid())
+            except ConfigError as error:
+                if not isinstance(error.__cause__, OSError) or error.__cause__.errno not in _NO_ROOM:
+                    raise
+                logger.warning("no score is kept on disk: %s", error)
+                self._folder = None
 
     def get(self, key: bytes) -> float | None:
         """The score of a key, None if it is not known or the file cannot be read."""
@@ -122,6 +132,19 @@ def fingerprint(model: Any, template: str) -> bytes:
     return digest.digest()
 
 
+def _reserve(lock: Path) -> None:
+    """Take the room of LMDB's file of locks, which it maps: on a full disk a mapped hole ends the process by SIGBUS.
+
+    Raises:
+        OSError: there is none.
+    """
+    descriptor = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    try:
+        os.posix_fallocate(descriptor, 0, _LOCK_BYTES)
+    finally:
+        os.close(descriptor)
+
+
 @cache
 def _opened(folder: str, pid: int) -> Any:  # noqa: ARG001 - an environment must not cross a fork
     require("a score cache on disk (cache_dir)", "cache", "lmdb")
@@ -129,6 +152,7 @@ def _opened(folder: str, pid: int) -> Any:  # noqa: ARG001 - an environment must
 
     try:
         Path(folder).mkdir(parents=True, exist_ok=True)
+        _reserve(Path(folder, "lock.mdb"))
         return lmdb.open(folder, map_size=DISK_BYTES)
     except (OSError, lmdb.Error) as error:
         raise ConfigError(f"cache_dir {folder} cannot be opened: {error}; give a folder that is yours") from error

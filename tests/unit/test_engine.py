@@ -1,7 +1,9 @@
 """How the scorer in this process spends and saves work: sharing, dedupe, cache, memory, devices."""
 
+import errno
 import logging
 import multiprocessing
+import os
 import pickle
 import subprocess
 import sys
@@ -659,3 +661,22 @@ def test_chunks_hold_equal_keys_together_in_order_of_first_sight() -> None:
     assert list(grouped_chunks("abcab", 1)) == [[0, 3], [1, 4], [2]]
     assert list(grouped_chunks("abcab", 3)) == [[0, 3, 1, 4], [2]]
     assert list(grouped_chunks("", 3)) == []
+
+
+def test_a_cache_on_a_full_disk_keeps_scores_in_memory_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """LMDB maps its file of locks, and a hole in it would end the process by SIGBUS."""
+    pytest.importorskip("lmdb")
+
+    def full(*_: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "posix_fallocate", full)
+    cache = ScoreCache(4, str(tmp_path / "full"))
+    cache.put({b"k" * 32: 1.5})
+    assert cache.get(b"k" * 32) == 1.5
+    assert "no score is kept on disk" in caplog.text
+    monkeypatch.undo()
+    ScoreCache(4, str(tmp_path / "room"))
+    assert (tmp_path / "room" / "lock.mdb").stat().st_blocks > 0
