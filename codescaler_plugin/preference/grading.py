@@ -104,34 +104,28 @@ class Limits:
 
 
 def call_job(code: str, problem: Problem, allowed: Allowed) -> dict[str, Any]:
-    """The first message to a grader of calls; the messages of `call_messages` follow."""
+    """What `cage.call_tests.frames` is to ask."""
     return {
         "code": code,
         "preamble": problem.preamble,
         "entry_point": problem.entry_point,
-        "rule": str(problem.comparison),
-        "total": len(problem.tests),
         "timeout": allowed.wall,
         "call_timeout": allowed.call_wall,
         "cpu": allowed.call_cpu,
     }
 
 
-def call_messages(problem: Problem) -> list[dict[str, Any]]:
-    """A message per test of calls.
+def packed_calls(problem: Problem) -> tuple[list[Any], list[list[Any]]]:
+    """The arguments of each call, and the values that are accepted of it, as they are sent.
 
     Raises:
         SandboxError: a test's values cannot be sent.
     """
     try:
-        return [
-            {
-                "request": wire.pack((tuple(test.arguments), {}))[0],
-                "accepted": [wire.pack(value)[0] for value in (test.expected, *test.alternatives)],
-            }
-            for test in problem.tests
-            if isinstance(test, CallTest)
-        ]
+        tests = [test for test in problem.tests if isinstance(test, CallTest)]
+        requests = [wire.pack((tuple(test.arguments), {}))[0] for test in tests]
+        accepted = [[wire.pack(value)[0] for value in (test.expected, *test.alternatives)] for test in tests]
+        return requests, accepted
     except wire.UnsendableError as error:
         raise SandboxError(f"a test of problem {problem.id!r} holds a value that is no plain data: {error}") from None
 

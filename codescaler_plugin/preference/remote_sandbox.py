@@ -26,17 +26,17 @@ from codescaler_plugin.preference.grading import (
     Limits,
     Report,
     call_job,
-    call_messages,
     checked_report,
     checker_job,
     ended,
     nothing,
+    packed_calls,
     script_job,
     take_output,
     told_apart,
     verdict_of,
 )
-from codescaler_plugin.preference.sandbox import Job, Ticker, grade_frames, judge_all
+from codescaler_plugin.preference.sandbox import Job, Ticker, grade_calls, judge_all
 from codescaler_plugin.records import CallTest, Comparison, Fault, Problem, ScriptTest, StdioTest, Verdict
 from codescaler_plugin.scoring.http_pool import HttpPool
 
@@ -151,18 +151,13 @@ class RemoteSandbox:
         return verdict_of(report, problem, seconds, in_process=in_process)
 
     def _calls(self, code: str, problem: Problem, allowed: Allowed, said: list[str] | None) -> tuple[Report, float]:
-        messages = call_messages(problem)
-        job = call_job(code, problem, allowed)
-        came = self._outcome("calls", {**job, "requests": [one["request"] for one in messages]}, allowed, said)
+        requests, accepted = packed_calls(problem)
+        job = {**call_job(code, problem, allowed), "requests": requests}
+        came = self._outcome("calls", job, allowed, said)
         if "over" in came:
             return nothing(problem, came["over"]), came["seconds"]
-        job = {"rule": job["rule"], "total": job["total"], "end": came["end"], "frames": len(came["frames"])}
-        report = grade_frames(
-            [job, *(one["accepted"] for one in messages)],
-            [base64.b64decode(frame) for frame in came["frames"]],
-            problem,
-            allowed,
-        )
+        frames = [frame if isinstance(frame, dict) else base64.b64decode(frame) for frame in came["frames"]]
+        report = grade_calls(problem, accepted, frames, allowed)
         return told_apart(report, [came["code"]], came["cpu"], allowed), came["seconds"]
 
     def _scripts(

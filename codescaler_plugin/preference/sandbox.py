@@ -41,7 +41,8 @@ from typing import Any, Protocol, Self
 import psutil
 
 from codescaler_plugin.errors import ConfigError, SandboxError
-from codescaler_plugin.preference.cage import wire
+from codescaler_plugin.preference.cage import call_tests, wire
+from codescaler_plugin.preference.cage.call_tests import Frame
 from codescaler_plugin.preference.cage.counting import Count, error_of
 from codescaler_plugin.preference.cage.namespaces import DEVICES, FOLDERS, LINKS, PROCESSES
 from codescaler_plugin.preference.grading import (
@@ -53,11 +54,11 @@ from codescaler_plugin.preference.grading import (
     Limits,
     Report,
     call_job,
-    call_messages,
     checked_report,
     checker_job,
     ended,
     nothing,
+    packed_calls,
     script_job,
     take_output,
     told_apart,
@@ -75,8 +76,8 @@ _WAIT = 30.0  # seconds for a process of ours to answer
 _GRACE = 1.0  # seconds for a process to end by itself, and beyond its limit before a grader is given up
 _FOLDER = Path(__file__).with_name("cage")
 _GRADE = (
-    "import sys; sys.path.insert(0, sys.argv[1]); from cage.call_tests import grade_frames; "
-    "grade_frames(float(sys.argv[2]), int(sys.argv[3]))"
+    "import sys; sys.path.insert(0, sys.argv[1]); from cage.call_tests import grade_apart; "
+    "grade_apart(float(sys.argv[2]), int(sys.argv[3]))"
 )
 _NIX = "/nix/store"
 _ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
@@ -292,8 +293,17 @@ def usable_cores() -> int:
     return max(1, cores)
 
 
-def grade_frames(messages: Sequence[Any], frames: Sequence[bytes], problem: Problem, allowed: Allowed) -> Report:
-    """The report on replies that came from another machine; they are read and compared in a process of its own."""
+def grade_calls(problem: Problem, accepted: Sequence[Any], came: Sequence[Frame], allowed: Allowed) -> Report:
+    """The report on what a candidate sent, in a process of its own where that may take long; see `cage.call_tests`."""
+    if call_tests.is_cheap(came):
+        return call_tests.graded(problem.comparison, accepted, came)
+    frames = [frame for frame in came if isinstance(frame, bytes)]
+    job = {
+        "rule": problem.comparison,
+        "tests": len(accepted),
+        "frames": len(frames),
+        "end": [frame for frame in came if isinstance(frame, dict)],
+    }
     bounds = map(str, (allowed.of_grader().cpu, allowed.of_grader().memory_mb))
     ours, theirs = socket.socketpair()
     with ours:
@@ -306,7 +316,7 @@ def grade_frames(messages: Sequence[Any], frames: Sequence[bytes], problem: Prob
             )
         try:
             with contextlib.suppress(ConnectionError):  # it has reported before it read all
-                for message in messages:
+                for message in (job, *accepted):
                     wire.send(ours, message)
                 for frame in frames:
                     wire.send_bytes(ours, frame)
@@ -493,14 +503,14 @@ class _Slot:
         return verdict_of(report, problem, time.monotonic() - start, in_process=in_process)
 
     def _calls(self, code: str, problem: Problem, limits: Limits) -> Report:
-        messages = call_messages(problem)
+        requests, accepted = packed_calls(problem)
         allowed = limits.of(problem)
         ours, theirs = socket.socketpair()
-        one, other = socket.socketpair()
         with ours:
-            self._child("candidate", allowed, one)
-            self._child("grader", allowed.of_grader(), theirs, other)
-            return self._report(ours, [call_job(code, problem, allowed), *messages], problem, allowed)
+            self._child("candidate", allowed, theirs)
+            came = list(call_tests.frames(call_job(code, problem, allowed), requests, ours))
+            codes, cpu = self._stop(_GRACE if came[-1] == {"over": "Killed"} else 0.0)
+        return told_apart(grade_calls(problem, accepted, came, allowed), codes, cpu[0], allowed)
 
     def _scripts(self, code: str, problem: Problem, limits: Limits, *, in_process: bool = False) -> Report:
         allowed = limits.of(problem)

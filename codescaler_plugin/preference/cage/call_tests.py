@@ -1,14 +1,13 @@
-"""Grades tests that are calls: asks a candidate's process call after call, and compares what comes.
+"""Grades tests that are calls: asks a candidate's process call after call, and compares what came.
 
-Runs in a process of its own, which has limits of its own: what a candidate sends can cost more to read and to compare
-than it cost to send.
+What a candidate sends can cost more to read and to compare than it cost to send. So it is kept as bytes until all
+calls are made; then it is graded at once where it is small and plain, else in a process that has limits of its own.
 """
 
-import collections
 import itertools
 import socket
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from . import namespaces, wire
@@ -18,51 +17,87 @@ from .counting import SHOWN, Count, error_of
 Frame = bytes | dict[str, Any]
 """A reply as it came; or, as the last one, what is `over` and perhaps the `fault`."""
 
-
-def judged(job: dict[str, Any], tests: Iterable[dict[str, Any]], channel: socket.socket) -> dict[str, Any]:
-    """The report on the code behind `channel`.
-
-    Args:
-        job: `code`, `preamble`, `entry_point`, `rule` of comparison, `total` number of tests, `timeout` (wall seconds
-            of all calls), `call_timeout` (of one call), `cpu` (CPU seconds of one call, 0: of all together).
-        tests: `total` of them: `request` (packed arguments) and `accepted` (packed values) each.
-        channel: to a process in `candidate.serve_calls`.
-    """
-    accepted: collections.deque[list[Any]] = collections.deque()
-
-    def requests() -> Iterator[Any]:
-        for test in tests:
-            accepted.append(test["accepted"])
-            yield test["request"]
-
-    return _graded(job, frames(job, requests(), channel), accepted)
+_CHEAP_BYTES = 16 << 10  # of all frames together: nothing so short takes long, hashing aside
+_HASHED, _NESTED = frozenset("sdCOf"), frozenset("tf")
 
 
 def frames(job: dict[str, Any], requests: Iterable[Any], channel: socket.socket) -> Iterator[Frame]:
-    """What the candidate sends: first when its code is loaded, then per request."""
+    """What the candidate sends: first when its code is loaded, then per request.
+
+    Args:
+        job: `code`, `preamble`, `entry_point`, `timeout` (wall seconds of all calls), `call_timeout` (of one call),
+            `cpu` (CPU seconds of one call, 0: of all together).
+        requests: packed arguments of each call.
+        channel: to a process in `candidate.serve_calls`.
+    """
     deadline = time.monotonic() + job["timeout"]
     load = {"code": job["code"], "preamble": job["preamble"]}
     call = {"target": job["entry_point"], "verb": "call", "classes": [], "copy_back": False}
+    size = 0
     for message in itertools.chain([load], ({**call, "value": request} for request in requests)):
         until = min(deadline, time.monotonic() + job["call_timeout"])
         frame = _asked(channel, {**message, "cpu": job["cpu"]}, until)
+        size += len(frame) if isinstance(frame, bytes) else 0
+        if size > 2 * wire.MAX_FRAME:
+            frame = {"over": "ResultTooLarge", "fault": "unreadable_result"}
         yield frame
         if isinstance(frame, dict):
             return
 
 
-def grade_frames(cpu: float, memory_mb: int) -> None:
-    """Report on frames that another machine has sent: the whole life of a process, which talks over descriptor 0.
+def is_cheap(came: Sequence[Frame]) -> bool:
+    """Whether grading these frames takes no longer than a moment, whoever made them.
 
-    It receives a job (`rule`, `total`), the `accepted` values of each test, and the frames.
+    A tuple in a set or a dict is hashed through and through, each time that it is held.
+    """
+    data = [frame for frame in came if isinstance(frame, bytes)]
+    return sum(map(len, data)) <= _CHEAP_BYTES and not any(map(_hashes_tuples, data))
+
+
+def _hashes_tuples(frame: bytes) -> bool:
+    try:
+        reply = wire.decoded(frame)
+        tags = {node[0] for node in reply["value"]["nodes"]} if "value" in reply else set()
+    except (wire.WireError, TypeError, LookupError):  # what it is, the grader tells
+        return False
+    return "f" in tags or not (tags.isdisjoint(_HASHED) or tags.isdisjoint(_NESTED))
+
+
+def graded(rule: str, accepted: Sequence[list[Any]], came: Iterable[Frame]) -> dict[str, Any]:
+    """The report on what a candidate sent.
+
+    Args:
+        rule: of comparison.
+        accepted: packed values of each test.
+        came: see `frames`.
+    """
+    count = Count(len(accepted))
+    for number, frame in enumerate(came):
+        reply = _reply(frame) if isinstance(frame, bytes) else frame
+        if "over" in reply:
+            count.fail(reply["over"], reply.get("fault", ""))
+            break
+        if number:
+            _grade(reply, accepted[number - 1], rule, count)
+        elif "error" in reply:  # the code does not load
+            count.fail(*error_of(reply))
+            break
+    return count.report()
+
+
+def grade_apart(cpu: float, memory_mb: int) -> None:
+    """The whole life of a process that grades frames; it talks over descriptor 0.
+
+    It receives a job (`rule`, `tests`, `frames`, `end`: the last frame if that is no bytes), the accepted values of
+    each test, and the frames.
     """
     namespaces.limit(cpu, memory_mb, -1)
     namespaces.limit_files(0)
     channel = socket.socket(fileno=0)
     job = wire.receive(channel)
-    accepted = collections.deque(wire.receive(channel) for _ in range(job["total"]))
+    accepted = [wire.receive(channel) for _ in range(job["tests"])]
     came: Iterator[Frame] = (wire.receive_bytes(channel) for _ in range(job["frames"]))
-    wire.send(channel, _graded(job, itertools.chain(came, [job["end"]]), accepted))
+    wire.send(channel, graded(job["rule"], accepted, itertools.chain(came, job["end"])))
 
 
 def _asked(channel: socket.socket, message: dict[str, Any], deadline: float) -> Frame:
@@ -76,23 +111,6 @@ def _asked(channel: socket.socket, message: dict[str, Any], deadline: float) -> 
         return {"over": "Killed"}
     except (wire.WireError, MemoryError):
         return {"over": "UnreadableResult", "fault": "unreadable_result"}
-
-
-def _graded(job: dict[str, Any], came: Iterable[Frame], accepted: collections.deque[list[Any]]) -> dict[str, Any]:
-    count = Count(job["total"])
-    for number, frame in enumerate(came):
-        reply = _reply(frame) if isinstance(frame, bytes) else frame
-        if "over" in reply:
-            count.fail(reply["over"], reply.get("fault", ""))
-            break
-        if number:
-            _grade(reply, accepted.popleft(), job["rule"], count)
-            if count.seen == job["total"]:
-                break
-        elif "error" in reply:  # the code does not load
-            count.fail(*error_of(reply))
-            break
-    return count.report()
 
 
 def _reply(frame: bytes) -> dict[str, Any]:

@@ -24,7 +24,6 @@ OUTCOME = "outcome.json"
 OUTPUT_BYTES = 16 << 20  # of a program
 TOKEN_BYTES = 32
 REPORT_BYTES = 64 << 10
-_FRAMES_BYTES = 64 << 20  # of all calls of a candidate
 _GRACE = 1.0  # seconds for a process to end by itself
 _WARM = "encodings.idna encodings.latin_1 encodings.ascii"
 
@@ -56,17 +55,11 @@ def _calls(settings: dict[str, Any]) -> dict[str, Any]:
     """What the candidate sends, for the other machine to read and to compare; a dict says why no more came."""
     with _Child(settings, candidate.serve_calls) as child:
         job = _job(settings)
-        came, size, end = [], 0, {}
-        for frame in call_tests.frames(job, job["requests"], child.channel):
-            if isinstance(frame, dict):
-                end = frame
-            elif (size := size + len(frame)) > _FRAMES_BYTES:
-                end = {"over": "ResultTooLarge", "fault": "unreadable_result"}
-                break
-            else:
-                came.append(base64.b64encode(frame).decode("ascii"))
-        code = child.wait(time.monotonic() + _GRACE) if end.get("over") == "Killed" else None
-    return {"frames": came, "end": end, "code": code, "cpu": child.cpu}
+        came = list(call_tests.frames(job, job["requests"], child.channel))
+        is_over = isinstance(came[-1], dict) and came[-1]["over"] == "Killed"
+        code = child.wait(time.monotonic() + _GRACE) if is_over else None
+    frames = [base64.b64encode(frame).decode("ascii") if isinstance(frame, bytes) else frame for frame in came]
+    return {"frames": frames, "code": code, "cpu": child.cpu}
 
 
 def _scripts(settings: dict[str, Any]) -> dict[str, Any]:

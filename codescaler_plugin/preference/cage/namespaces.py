@@ -192,7 +192,7 @@ def private_folders(paths: list[str], with_proc: bool) -> None:
         paths: what is visible; of these, those in /tmp stay there.
         with_proc: /proc shows the processes of this process's namespace; else it is empty.
     """
-    unshare(CLONE_NEWNS | CLONE_NEWIPC)
+    unshare(CLONE_NEWNS)
     kept = [path for path in paths if path.startswith("/tmp/")]
     if kept:
         _mount("/tmp", "/dev/shm", None, _MS_BIND | _MS_REC)

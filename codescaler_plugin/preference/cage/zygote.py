@@ -16,7 +16,7 @@ import sys
 import time
 from typing import Any
 
-from . import call_tests, candidate, judge, namespaces, wire
+from . import candidate, judge, namespaces, wire
 
 # What candidates import most: loaded once. A user without rights may also be unable to read the library's folder.
 _WARM = (
@@ -24,7 +24,6 @@ _WARM = (
     "io itertools json math numbers operator queue random re statistics string struct textwrap threading time typing "
     "unicodedata encodings.idna encodings.latin_1 encodings.ascii contextlib abc types warnings atexit traceback"
 )
-_GRADERS = ("judge", "grader")  # processes that hold tests and run no code of a candidate
 _AS_ALONE = ("program", "in_process")  # they find what a program finds that a shell has started
 _READY = "ready"
 _PACKAGES = "packages"
@@ -207,10 +206,6 @@ class _Zygote:
             if role == "judge":
                 report, other = channels
                 wire.send(report, judge.judged(wire.receive(report), other))
-            elif role == "grader":
-                report, other = channels
-                job = wire.receive(report)
-                wire.send(report, call_tests.judged(job, (wire.receive(report) for _ in range(job["total"])), other))
             elif role == "in_process":
                 (report,) = channels
                 wire.send(report, in_process.judged(wire.receive(report)))
@@ -225,8 +220,8 @@ class _Zygote:
         done = ["time", "files"]
         settings = self.settings
         os.setsid()
-        is_grader = request["role"] in _GRADERS
-        uid = settings["uid"] + is_grader  # so that a program cannot signal it
+        is_judge = request["role"] == "judge"  # it holds tests and runs no code of a candidate
+        uid = settings["uid"] + is_judge  # so that a program cannot signal it
         if self.caged:
             namespaces.private_folders(settings["paths"], with_proc=request["role"] in _AS_ALONE)
             done += ["network", "hidden files", "contents of files", "processes of others", "disk", "leftovers"]
@@ -255,7 +250,7 @@ class _Zygote:
             self.file_bytes = namespaces.SHARED_DISK_FILE_BYTES if files else 0
         if namespaces.filter_calls(shared=not self.caged, own_kills_only=own_kills_only):
             done += [name for name in ("network", "signals") if name not in done]
-        if is_grader:
+        if is_judge:
             namespaces.hide_memory()
         else:
             namespaces.show_memory()
