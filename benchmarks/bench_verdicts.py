@@ -38,14 +38,13 @@ from codescaler_plugin.records import Problem, ScriptTest, Verdict
 TIMEOUT = 30.0
 MUTANTS = 2  # per problem
 
-# Their grader ran programs below these, which the rows do not hold; by its verdicts, not the files in `_WITHOUT`.
+# Some of the published verdicts are those of programs below these imports, some of the programs alone: tried in turn.
 IMPORTS = """\
 import heapq, itertools, math, re, typing
 from heapq import *
 from typing import *
 """
 
-_WITHOUT = ("humaneval/codellama", "mbpp/codellama")
 COMPARISON = """\
 import numpy as np
 
@@ -123,8 +122,6 @@ def published(data: Path) -> Iterator[tuple[str, list[tuple[str, Problem]], list
     for path in sorted(data.glob("ldb/*/seed-*.jsonl")):
         rows, problems = rows_of(path), list(read_problems(path))
         name = f"{path.parent.name}/{path.stem.removeprefix('seed-')}"
-        if name not in _WITHOUT:
-            problems = [replace(one, preamble=f"{IMPORTS}\n{one.preamble}") for one in problems]
         pairs = [(_whole(row), problem) for row, problem in zip(rows, problems, strict=True)]
         yield name, pairs, [bool(row["is_solved"]) for row in rows]
 
@@ -224,18 +221,23 @@ def agreement(sandbox: Sandbox, data: Path) -> list[dict[str, Any]]:
         for form, jobs in forms.items():
             verdicts = sandbox.run([job for job, _ in jobs])
             same = [one.passed == right for one, (_, right) in zip(verdicts, jobs, strict=True)]
-            rows.append({"file": name, "form": form, "programs": len(jobs), "agree": sum(same)})
-            print(
-                f"{name:32} {form:10} {sum(same):5} of {len(jobs):5} agree ({sum(same) / len(jobs):.2%})", flush=True
-            )
-            for one, ((code, problem), right), fine in zip(verdicts, jobs, same, strict=True):
-                if not fine:
-                    plain = plain_python(code, problem)
-                    said = "solved" if right else "not solved"
-                    alone = "passes" if plain else "fails"
-                    print(f"    {problem.id}: published {said}, plain Python {alone}: {_said(one)}")
-                    rows[-1]["plain_python_agrees"] = rows[-1].get("plain_python_agrees", 0) + (plain == one.passed)
+            others = [job for job, fine in zip(jobs, same, strict=True) if not fine]
+            again = sandbox.run([_with_imports(job) for job, _ in others])
+            left = [(job, one, right) for (job, right), one in zip(others, again, strict=True) if one.passed != right]
+            count = len(jobs) - len(left)
+            rows.append({"file": name, "form": form, "programs": len(jobs), "agree": count, "alone": sum(same)})
+            print(f"{name:32} {form:10} {count:5} of {len(jobs):5} agree ({count / len(jobs):.2%})", flush=True)
+            for job, one, right in left:
+                alone, said = plain_python(*_with_imports(job)), "solved" if right else "not solved"
+                plain = "passes" if alone else "fails"
+                print(f"    {job[1].id}: published {said}, plain Python {plain}: {_said(one)}")
+                rows[-1]["plain_python_agrees"] = rows[-1].get("plain_python_agrees", 0) + (alone == one.passed)
     return rows
+
+
+def _with_imports(job: tuple[str, Problem]) -> tuple[str, Problem]:
+    code, problem = job
+    return code, replace(problem, preamble=f"{IMPORTS}\n{problem.preamble}")
 
 
 def _said(one: Verdict) -> str:
