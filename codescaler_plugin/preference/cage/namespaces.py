@@ -80,6 +80,11 @@ def idle_process() -> int:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
+def keep_for_ever(thing: object) -> None:
+    """Let the interpreter's end not free it."""
+    ctypes.pythonapi.Py_IncRef(ctypes.py_object(thing))
+
+
 def hide_memory() -> None:
     """Keep other processes of the user from reading this one's memory."""
     if sys.platform == "linux":

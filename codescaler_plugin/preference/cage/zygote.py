@@ -283,8 +283,9 @@ class _Zygote:
             (`cpu`) that it and the processes that it has waited for have used.
         """
         deadline = time.monotonic() + grace
-        codes, cpu = [], []
-        for child, first in self.children:
+        before = _cpu_of(resource.getrusage(resource.RUSAGE_CHILDREN))
+        ended, codes, cpu = [], [], []
+        for child, first in self.children:  # all are killed before one is waited for: a namespace takes its time to go
             while not (has_ended := os.waitid(os.P_PID, child, os.WEXITED | os.WNOHANG | os.WNOWAIT)):
                 if time.monotonic() >= deadline:
                     break
@@ -295,12 +296,14 @@ class _Zygote:
                 with contextlib.suppress(ProcessLookupError, PermissionError):
                     os.killpg(child, signal.SIGKILL)
                 os.kill(child, signal.SIGKILL)  # it may not have made its group yet
+            ended.append(has_ended)
+            deadline = 0.0
+        for (child, first), has_ended in zip(self.children, ended, strict=True):
             _, status, usage = os.wait4(child, 0)
             if first:
                 os.waitpid(first, 0)
             codes.append(os.waitstatus_to_exitcode(status) if has_ended else None)
-            cpu.append(round(usage.ru_utime + usage.ru_stime, 4))
-            deadline = 0.0
+            cpu.append(_cpu_of(usage))
         if not self.caged:
             namespaces.kill_orphans()
             for folder in self.folders:
