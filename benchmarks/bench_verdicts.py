@@ -153,12 +153,19 @@ def mutants(pairs: list[tuple[str, Problem]], count: int = MUTANTS) -> list[tupl
     chance = random.Random(0)
     found = []
     for code, problem in pairs:
-        places = [node for node in ast.walk(ast.parse(code)) if _mutate(node, dry=True)]
+        places = _places(ast.parse(code), problem)
         for place in chance.sample(range(len(places)), min(count, len(places))):
             tree = ast.parse(code)
-            _mutate([node for node in ast.walk(tree) if _mutate(node, dry=True)][place])
+            _mutate(_places(tree, problem)[place])
             found.append((ast.unparse(tree), problem))
     return found
+
+
+def _places(tree: ast.Module, problem: Problem) -> list[ast.AST]:
+    """What can be changed outside of functions that the problem gives: its tests use their own of these."""
+    given = {getattr(node, "name", "") for node in ast.parse(problem.preamble).body} - {""}
+    own = [node for node in tree.body if getattr(node, "name", None) not in given]
+    return [node for one in own for node in ast.walk(one) if _mutate(node, dry=True)]
 
 
 _SWAPPED = {ast.Add: ast.Sub, ast.Sub: ast.Add, ast.Mult: ast.Add, ast.Lt: ast.GtE, ast.Gt: ast.LtE, ast.Eq: ast.NotEq}
