@@ -188,13 +188,12 @@ def told_apart(report: Report, codes: Sequence[int | None], cpu: float, allowed:
         allowed: its bounds.
     """
     if report["detail"] == GRADER_GONE and len(codes) > 1:
-        if codes[1] is not None and codes[1] >= 0:
+        if codes[1] not in (None, signal.SIGXCPU, -signal.SIGXCPU, -signal.SIGKILL):
             return {**report, "detail": "TestError: the tests ended their own process", "fault": Fault.TEST_ERROR}
         return {**report, "detail": "UnreadableResult", "fault": Fault.UNREADABLE_RESULT}
-    if report["detail"] not in ("Killed", "Timeout", GRADER_GONE):
+    if report["detail"] not in ("Killed", "Timeout"):
         return report
-    detail = "Killed" if report["detail"] == GRADER_GONE else report["detail"]
-    detail, fault = ended(detail, codes[0], cpu, allowed)
+    detail, fault = ended(report["detail"], codes[0], cpu, allowed)
     return {**report, "detail": detail, "fault": fault}
 
 

@@ -361,6 +361,8 @@ class _Slot:
         self._packages = packages
         self._number = next(_numbers)
         self._is_broken = False
+        self._judge: socket.socket | None = None  # to a process that holds the tests of a problem
+        self._problem: Problem | None = None
         self._start()
 
     def _start(self) -> None:
@@ -461,6 +463,7 @@ class _Slot:
         ]
 
     def close(self) -> None:
+        self._forget_judge()
         self._control.close()
         try:
             self._process.wait(2)
@@ -499,7 +502,7 @@ class _Slot:
         else:
             report = self._scripts(code, problem, limits)
             if in_process := bool(report["beyond"]):
-                report = self._scripts(code, problem, limits, in_process=True)
+                report = self._in_process(code, problem, limits)
         return verdict_of(report, problem, time.monotonic() - start, in_process=in_process)
 
     def _calls(self, code: str, problem: Problem, limits: Limits) -> Report:
@@ -512,36 +515,70 @@ class _Slot:
             codes, cpu = self._stop(_GRACE if came[-1] == {"over": "Killed"} else 0.0)
         return told_apart(grade_calls(problem, accepted, came, allowed), codes, cpu[0], allowed)
 
-    def _scripts(self, code: str, problem: Problem, limits: Limits, *, in_process: bool = False) -> Report:
+    def _scripts(self, code: str, problem: Problem, limits: Limits) -> Report:
         allowed = limits.of(problem)
+        judge = self._judge_of(problem, allowed)
+        if not isinstance(judge, socket.socket):
+            return judge
         ours, theirs = socket.socketpair()
         with ours:
-            if in_process:
-                self._child("in_process", allowed, theirs)
-            else:
-                one, other = socket.socketpair()
-                self._child("candidate", allowed, one)
-                self._child("judge", allowed.of_grader(), theirs, other)
-            token = secrets.token_hex(16) if in_process else ""
-            job = {**script_job(code, problem, allowed), "token": token}
-            return self._report(ours, [job], problem, allowed, token)
+            self._child("candidate", allowed, theirs)
+            ended_by: list[int | None] = []
+            try:
+                judge.settimeout(allowed.wall + _GRACE)
+                socket.send_fds(judge, [b"\0"], [ours.fileno()])
+                wire.send(judge, {"code": code, "timeout": allowed.wall})
+                answer = wire.receive(judge, time.monotonic() + allowed.wall + _GRACE, _REPORT_BYTES)
+            except TimeoutError:
+                answer, ended_by = nothing(problem, "Timeout"), [None]
+        if "code" in answer:
+            answer, ended_by = nothing(problem, GRADER_GONE), [answer["code"]]
+        report = checked_report(answer)
+        is_last = bool(ended_by) or self._cage == "limits"
+        codes, cpu = self._stop(_GRACE if report["detail"] in ("Killed", GRADER_GONE) else 0.0, is_last=is_last)
+        return told_apart(report, [*codes, *ended_by], cpu[0], allowed)
 
-    def _report(
-        self, grader: socket.socket, messages: Sequence[Any], problem: Problem, allowed: Allowed, token: str = ""
-    ) -> Report:
-        """What a grading process says, or what is known where it says nothing."""
-        deadline = time.monotonic() + allowed.wall + _GRACE
-        try:
-            grader.settimeout(allowed.wall + _GRACE)
-            with contextlib.suppress(ConnectionError):  # it has reported before it read all tests
-                for message in messages:
-                    wire.send(grader, message)
-            report = checked_report(wire.receive(grader, deadline, _REPORT_BYTES), token)
-        except TimeoutError:
-            report = nothing(problem, "Timeout")
-        except (EOFError, wire.WireError):
-            report = nothing(problem, GRADER_GONE)
-        codes, cpu = self._stop(_GRACE if report["detail"] in ("Killed", GRADER_GONE) else 0.0)
+    def _judge_of(self, problem: Problem, allowed: Allowed) -> socket.socket | Report:
+        """A process that holds the problem's tests; or the report, where they can grade no program from outside."""
+        if self._problem is problem and self._judge is not None:
+            return self._judge
+        self._forget_judge()
+        ours, theirs = socket.socketpair()
+        self._judge = ours
+        self._child("judge", allowed.of_grader(), theirs)
+        ours.settimeout(allowed.wall + _GRACE)
+        answer = {"code": 0}
+        with contextlib.suppress(EOFError, ConnectionError):  # the tests have ended their own process
+            wire.send(ours, script_job("", problem, allowed))
+            answer = wire.receive(ours, time.monotonic() + allowed.wall + _GRACE, _REPORT_BYTES)
+        if not answer:
+            self._problem = problem
+            return ours
+        self._stop(0.0)
+        return told_apart(nothing(problem, GRADER_GONE), [0, 0], 0.0, allowed) if "code" in answer else answer
+
+    def _forget_judge(self) -> None:
+        if self._judge is not None:
+            self._judge.close()
+        self._judge, self._problem = None, None
+
+    def _in_process(self, code: str, problem: Problem, limits: Limits) -> Report:
+        allowed = limits.of(problem)
+        token = secrets.token_hex(16)
+        ours, theirs = socket.socketpair()
+        with ours:
+            self._child("in_process", allowed, theirs)
+            try:
+                ours.settimeout(allowed.wall + _GRACE)
+                with contextlib.suppress(ConnectionError):  # it has ended before it read all
+                    wire.send(ours, {**script_job(code, problem, allowed), "token": token})
+                answer = wire.receive(ours, time.monotonic() + allowed.wall + _GRACE, _REPORT_BYTES)
+                report = checked_report(answer, token)
+            except TimeoutError:
+                report = nothing(problem, "Timeout")
+            except (EOFError, wire.WireError):
+                report = nothing(problem, "Killed")
+        codes, cpu = self._stop(_GRACE if report["detail"] == "Killed" else 0.0)
         return told_apart(report, codes, cpu[0], allowed)
 
     def _programs(self, code: str, problem: Problem, limits: Limits) -> Report:
@@ -608,10 +645,12 @@ class _Slot:
         if "error" in answer:
             raise SandboxError(f"programs cannot be run here: {answer['error']}. What has been judged stands")
 
-    def _stop(self, grace: float) -> tuple[list[int | None], list[float]]:
-        """The children's exit codes (None: it had to be killed) and their CPU seconds."""
+    def _stop(self, grace: float, *, is_last: bool = True) -> tuple[list[int | None], list[float]]:
+        """The children's exit codes (None: it had to be killed) and their CPU seconds; `is_last`: the judge goes."""
+        if is_last:
+            self._forget_judge()
         self._control.settimeout(_WAIT)
-        self._control.sendall(json.dumps({"do": "stop", "grace": grace}).encode())
+        self._control.sendall(json.dumps({"do": "stop", "grace": grace, "is_last": is_last}).encode())
         answer = wire.receive(self._control, time.monotonic() + grace + _WAIT)
         return answer["codes"], answer["cpu"]
 

@@ -113,7 +113,7 @@ class Side:
 class Channel(Side):
     """A candidate in a process of its own, in `candidate.serve_calls`."""
 
-    def __init__(self, channel: socket.socket) -> None:
+    def __init__(self, channel: socket.socket | None = None) -> None:
         super().__init__()
         self.channel = channel
         self.objects: dict[int, Remote] = {}
@@ -151,6 +151,7 @@ class Channel(Side):
     def _exchange(self, message: dict[str, Any]) -> dict[str, Any]:
         if self.over:
             raise Over(self.over)
+        assert self.channel is not None  # it is there before any code
         try:
             wire.send(self.channel, message)
             reply = wire.receive(self.channel)

@@ -31,7 +31,10 @@ def serve_calls(channel: socket.socket) -> None:
         return
     service = _Service(module.__dict__)
     while True:
-        message = wire.receive(channel)
+        try:
+            message = wire.receive(channel)
+        except EOFError:  # the other side has heard enough
+            return
         namespaces.allow_cpu(message.get("cpu", 0))
         try:
             reply = service.answer(message)

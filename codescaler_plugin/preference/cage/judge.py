@@ -6,20 +6,25 @@ can then have it graded by `in_process`.
 """
 
 import builtins
+import functools
+import gc
 import importlib
+import os
 import signal
 import socket
 import sys
+import threading
 import types
 import unittest
 import warnings
 from collections.abc import Callable
 from typing import Any
 
-from . import scripts, suites
+from . import candidate, scripts, suites, wire
 from .asking import Beyond, Channel, Over, Side, UnreadableResult
 
 _NOTHING = "TestError: the tests test nothing"
+_REPORTED = 77  # exit code of a process that has sent its whole report
 
 
 class _Stop(BaseException):
@@ -31,6 +36,60 @@ def judged(job: dict[str, Any], channel: socket.socket) -> dict[str, Any]:
     return graded(job, Channel(channel))
 
 
+def serve(report: socket.socket) -> None:
+    """Read a problem's tests once, then grade each program that comes in a copy of this process.
+
+    The problem comes as a job without code; the answer is empty, or the report if no program can be graded by these
+    tests here. Then a program comes as a byte with the descriptor of its channel, and `code` and `timeout`; the answer
+    is the report. Where a copy ends otherwise, the answer is its exit `code`, and no other program is taken.
+    """
+    side = Channel()
+    run = _Run(wire.receive(report), side, is_shared=False)
+    run.bounded(run.job["timeout"], run.prepare)
+    if side.over:
+        run.fault = ("test_error", "TestError: Timeout in the problem's tests or preamble")
+        side.over = ""
+    if side.beyond or run.fault[0]:
+        wire.send(report, run.report())
+        return
+    wire.send(report, {})
+    gc.collect()
+    gc.freeze()  # so that the copies' collections touch nothing of it
+    while True:
+        data, descriptors, _, _ = socket.recv_fds(report, 1, 1)
+        if not data:
+            return
+        copy = os.fork()
+        if copy == 0:
+            side.channel = socket.socket(fileno=descriptors[0])
+            program = wire.receive(report)
+            run.bounded(program["timeout"], functools.partial(run.grade, program["code"]))
+            wire.send(report, run.report())
+            os._exit(_REPORTED)
+        os.close(descriptors[0])
+        code = os.waitstatus_to_exitcode(os.waitpid(copy, 0)[1])
+        if code != _REPORTED:
+            wire.send(report, {"code": code})
+            return
+
+
+def rehearse() -> None:
+    """Grade a program in this process, and leave no trace: copies of a process that has done so are faster."""
+    before, handler = dict(sys.modules), signal.getsignal(signal.SIGALRM)
+    job = {"code": "def f(n):\n    return [n]", "preamble": "", "entry_point": "f", "text": "", "timeout": 60.0}
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        thread = threading.Thread(target=candidate.serve_calls, args=(theirs,))
+        thread.start()
+        judged({**job, "tests": ["def check(g):\n    assert g(1) == [1]\ncheck(f)"]}, ours)
+        ours.shutdown(socket.SHUT_WR)
+        thread.join()
+    signal.signal(signal.SIGALRM, handler)
+    for name in sys.modules.keys() - before.keys():
+        del sys.modules[name]
+    sys.modules.update(before)
+
+
 def graded(job: dict[str, Any], side: Side, *, is_shared: bool = False) -> dict[str, Any]:
     """The report on a job.
 
@@ -40,15 +99,13 @@ def graded(job: dict[str, Any], side: Side, *, is_shared: bool = False) -> dict[
         is_shared: its code runs in this process, so nothing is `beyond`.
     """
     run = _Run(job, side, is_shared=is_shared)
-    try:
-        signal.signal(signal.SIGALRM, lambda *_: _raise(side.end("Timeout")))
-        signal.setitimer(signal.ITIMER_REAL, job["timeout"])
-        run.all()
-    except (Over, Beyond, _Stop):
-        pass  # noted where they were raised
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-    return {"passed": count.passed, "total": count.total(), "detail": count.detail, "fault": "", "beyond": ""}
+
+    def all_of_it() -> None:
+        run.prepare()
+        run.grade(job["code"])
+
+    run.bounded(job["timeout"], all_of_it)
+    return run.report()
 
 
 def _raise(error: BaseException) -> None:
@@ -69,6 +126,19 @@ class _Run:
         self.fault = ("", "")
         self.reached: set[tuple[int, int]] = set()
         self.scripts: list[scripts.Script] = []
+        self.codes: list[types.CodeType] = []
+        self.module = types.ModuleType("judge")
+
+    def bounded(self, timeout: float, part: Callable[[], None]) -> None:
+        """Run a part of it for so many wall seconds at most; what breaks it off is noted."""
+        try:
+            signal.signal(signal.SIGALRM, lambda *_: _raise(self.side.end("Timeout")))
+            signal.setitimer(signal.ITIMER_REAL, timeout)
+            part()
+        except (Over, Beyond, _Stop):
+            pass  # noted where they were raised
+        finally:
+            signal.setitimer(signal.ITIMER_REAL, 0)
 
     def report(self) -> dict[str, Any]:
         """What came of it. A failure counts before any fault, whichever came first; nothing beats a swallowed one."""
@@ -97,14 +167,14 @@ class _Run:
         total = max(self.passed + self.failed + self.missed, left, len(self.job["tests"]) if is_broken else 0)
         return {"passed": self.passed, "total": total, "detail": detail[:300], "fault": fault, "beyond": beyond}
 
-    def all(self) -> None:
-        """Load the candidate's code, and run every script."""
-        job, side = self.job, self.side
-        module = types.ModuleType("judge")
+    def prepare(self) -> None:
+        """Run the preamble, and read the scripts."""
+        job, side, module = self.job, self.side, self.module
         try:
             _execute(job["preamble"], "<preamble>", module.__dict__)
             for number, source in enumerate(job["tests"]):
                 self.scripts.append(scripts.read(source, number))
+                self.codes.append(compile(self.scripts[-1].tree, "<test>", "exec", dont_inherit=True))
         except Exception as error:  # whatever the problem's own source raises is its fault
             self._not_run(error, "the problem's tests or preamble")
             raise _Stop from error
@@ -122,9 +192,12 @@ class _Run:
                     raise side.go_beyond(reason)
         sys.modules["pytest"] = suites.pytest_module()
         side.provided = {name: held for name, held in module.__dict__.items() if not name.startswith("__")}
-        side.load(job["code"], job["preamble"])
+
+    def grade(self, code: str) -> None:
+        """Load the candidate's code, and run every script."""
+        self.side.load(code, self.job["preamble"])
         for script in self.scripts:
-            self._script(script, module)
+            self._script(script, self.module)
 
     def note(self, script: int, site: int, outcome: Any) -> None:
         """An assertion was reached."""
@@ -156,8 +229,7 @@ class _Run:
                 }
             )
             sys.modules["__main__"] = main
-            code = compile(script.tree, "<test>", "exec", dont_inherit=True)
-            is_whole = self._unit(script, "", lambda: exec(code, space))
+            is_whole = self._unit(script, "", lambda: exec(self.codes[script.number], space))
             if is_whole and script.check:
                 candidate = space.get("candidate", self.side.named(self.job["entry_point"]))
                 wanted = space[script.check].__code__.co_argcount

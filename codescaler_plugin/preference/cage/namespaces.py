@@ -30,6 +30,7 @@ SHARED_DISK_FILE_BYTES = 1 << 20  # of a file on a disk that others write to
 PROCESSES = 48  # a thread pool's default is up to 32 threads
 
 _libc = ctypes.CDLL(None, use_errno=True)
+_EXIT = ctypes.cast(_libc._exit, ctypes.c_void_p)
 _stacks: "deque[ctypes.Array[ctypes.c_char]]" = deque(maxlen=16)  # more than processes of one run
 
 
@@ -219,6 +220,8 @@ def limit(cpu: float, memory_mb: int, processes: int) -> None:
     Args:
         cpu: CPU seconds until SIGXCPU, rounded up; SIGKILL follows a second later.
     """
+    if sys.platform == "linux":
+        _libc.signal(signal.SIGXCPU, _EXIT)
     seconds = max(1, math.ceil(cpu))
     wanted = {
         "AS": (memory_mb << 20, memory_mb << 20),

@@ -20,7 +20,7 @@ from . import candidate, judge, namespaces, wire
 
 # What candidates import most: loaded once. A user without rights may also be unable to read the library's folder.
 _WARM = (
-    "array bisect calendar cmath collections copy dataclasses datetime decimal enum fractions functools hashlib heapq "
+    "array bisect calendar cmath collections copy dataclasses datetime decimal enum fractions functools heapq "
     "io itertools json math numbers operator queue random re statistics string struct textwrap threading time typing "
     "unicodedata encodings.idna encodings.latin_1 encodings.ascii contextlib abc types warnings atexit traceback"
 )
@@ -49,6 +49,7 @@ def main() -> None:
     sys.path.extend(settings["import_from"])
     for module in [*_WARM.split(), *settings["packages"]]:
         __import__(module)
+    judge.rehearse()
     candidate.prepare()
     zygote = _Zygote(control, settings)
     wire.send(control, {"enforced": zygote.enforced()})
@@ -91,6 +92,7 @@ class _Zygote:
         self.caged = settings["cage"] != "limits"
         self.children: list[tuple[int, int]] = []  # each with the first process of its namespace, 0 if it has none
         self.here = os.pidfd_open(os.getpid()) if self.caged else -1
+        self.judge = 0  # the process that holds the tests of a problem; there is none
         self.folders: list[str] = []
         if not self.caged:
             namespaces.adopt_orphans()
@@ -130,13 +132,15 @@ class _Zygote:
                     return True
                 wire.send(self.control, answer)
             else:
-                wire.send(self.control, self.stop(request["grace"]))
+                wire.send(self.control, self.stop(request["grace"], is_last=request["is_last"]))
 
     def _start(self, request: dict[str, Any], descriptors: list[int]) -> dict[str, str] | None:
         """Fork a child, and wait until it is confined; an `error` is a fault of this machine, for no code has run.
 
         None in a child that is to run the interpreter's script.
         """
+        if request["role"] == "judge":
+            self._end_judge()
         reader, writer = os.pipe()
         try:
             child, first = self._fork(request["role"])
@@ -153,7 +157,10 @@ class _Zygote:
                 if not is_program:
                     os._exit(code)
             return None
-        self.children.append((child, first))
+        if request["role"] == "judge":
+            self.judge = child
+        else:
+            self.children.append((child, first))
         for descriptor in [*descriptors, writer]:
             os.close(descriptor)
         with open(reader, "rb") as ready:
@@ -204,8 +211,7 @@ class _Zygote:
             if role == "program":
                 return candidate.become_program(channels[0], self.settings["script"], self.file_bytes)
             if role == "judge":
-                report, other = channels
-                wire.send(report, judge.judged(wire.receive(report), other))
+                judge.serve(channels[0])
             elif role == "in_process":
                 (report,) = channels
                 wire.send(report, in_process.judged(wire.receive(report)))
@@ -272,17 +278,26 @@ class _Zygote:
                 else:
                     os.unlink(entry.path)
 
-    def stop(self, grace: float) -> dict[str, list[Any]]:
+    def _end_judge(self) -> None:
+        if self.judge:
+            os.kill(self.judge, signal.SIGKILL)
+            os.waitpid(self.judge, 0)
+            self.judge = 0
+
+    def stop(self, grace: float, *, is_last: bool = True) -> dict[str, list[Any]]:
         """Kill the children with all that they have started.
 
         Args:
             grace: seconds for the first child to end by itself.
+            is_last: the judge ends too; otherwise it waits for the next program of its problem.
 
         Returns:
             Per child its exit code (`codes`), negative for a signal, None if it was still running; and the CPU seconds
             (`cpu`) that it and the processes that it has waited for have used.
         """
         deadline = time.monotonic() + grace
+        if is_last:
+            self._end_judge()
         before = _cpu_of(resource.getrusage(resource.RUSAGE_CHILDREN))
         ended, codes, cpu = [], [], []
         for child, first in self.children:  # all are killed before one is waited for: a namespace takes its time to go
