@@ -32,6 +32,7 @@ _PACKAGES = "packages"
 def main() -> None:
     """Set up the cage, say what it holds, and serve; returns only where the interpreter is to run its script."""
     settings = json.loads(sys.argv[1])
+    _reset_signals()
     if settings["cage"] == "namespaces":
         try:
             namespaces.enter(settings["paths"], settings["covered"], settings["links"])
@@ -62,6 +63,14 @@ def main() -> None:
             if settings["tmp"]:
                 shutil.rmtree(settings["tmp"], ignore_errors=True)
             os._exit(0)
+
+
+def _reset_signals() -> None:
+    """Undo what the caller blocks or ignores (nohup, a shell's `&`): programs would inherit it."""
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, signal.valid_signals())
+    for number in signal.valid_signals() - {signal.SIGPIPE, signal.SIGXFSZ}:  # Python itself ignores these
+        if signal.getsignal(number) is signal.SIG_IGN:
+            signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
 
 
 def _offer_packages(settings: dict[str, Any]) -> None:
