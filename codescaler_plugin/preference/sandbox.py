@@ -295,8 +295,8 @@ def usable_cores() -> int:
 
 def grade_calls(problem: Problem, accepted: Sequence[Any], came: Sequence[Frame], allowed: Allowed) -> Report:
     """The report on what a candidate sent, in a process of its own where that may take long; see `cage.call_tests`."""
-    if call_tests.is_cheap(came):
-        return call_tests.graded(problem.comparison, accepted, came)
+    if call_tests.is_cheap(came, problem.comparison):
+        return checked_report(call_tests.graded(problem.comparison, accepted, came))
     frames = [frame for frame in came if isinstance(frame, bytes)]
     job = {
         "rule": problem.comparison,

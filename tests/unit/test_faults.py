@@ -7,6 +7,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,7 @@ import pytest
 from codescaler_plugin import SandboxError
 from codescaler_plugin.preference import sandbox as module
 from codescaler_plugin.preference.sandbox import Sandbox, usable_cores
-from codescaler_plugin.records import CallTest, Fault, Problem, ScriptTest, StdioTest
+from codescaler_plugin.records import CallTest, Comparison, Fault, Problem, ScriptTest, StdioTest
 from tests.unit.test_sandbox import CHECK, HONEST, calls, program, script
 
 
@@ -228,6 +229,11 @@ BODIES = {
         "return ('{\"value\":{\"root\":null,\"nodes\":[' + ','.join(['{}'] * n) + ']}}').encode()",
         11_000_000,
     ),
+    "lists-that-share": (
+        'return (\'{"value":{"root":[0],"nodes":[\' + \',\'.join(\'["l",[%d],[%d]]\' % (i, i) for i in range(1, n))'
+        " + ',[\"l\",1]]}}').encode()",
+        60,
+    ),
     "great-fraction": (
         "import random\n    a, b = (hex(random.getrandbits(4 * n)) for _ in range(2))\n"
         '    return (\'{"value":{"root":[0],"nodes":[["F",[1],[2]],["i","%s"],["i","%s"]]}}\' % (a, b)).encode()',
@@ -237,7 +243,11 @@ BODIES = {
 
 
 @pytest.mark.parametrize(("body", "size"), BODIES.values(), ids=BODIES.keys())
-@pytest.mark.parametrize("problem", [calls(), script(CHECK)], ids=["calls", "script"])
+@pytest.mark.parametrize(
+    "problem",
+    [calls(), replace(calls(), tests=(CallTest((3,), [[1]]),), comparison=Comparison.SET), script(CHECK)],
+    ids=["calls", "set", "script"],
+)
 def test_a_result_that_costs_its_reader_costs_the_caller_nothing(
     sandbox: Sandbox, problem: Problem, body: str, size: int
 ) -> None:
@@ -249,6 +259,33 @@ def test_a_result_that_costs_its_reader_costs_the_caller_nothing(
     assert time.monotonic() - start < 25
     assert after.ru_utime - before.ru_utime < 1.0
     assert after.ru_maxrss - before.ru_maxrss < 100 << 10
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        '{"over":5}',
+        '{"over":"x","fault":"no such fault"}',
+        '{"over":[],"fault":{}}',
+        '{"over":"Timeout","fault":"timeout"}',
+        '{"error":["x"],"missing":["y"]}',
+        "5",
+    ],
+)
+def test_no_reply_fails_the_caller_or_says_why_the_run_is_over(sandbox: Sandbox, reply: str) -> None:
+    forger = FORGED.format(body=f"return {reply!r}.encode()", size=0).replace("time.sleep(60)", "os._exit(0)")
+    one, other = sandbox.run([(forger, calls()), (HONEST, calls())])
+    assert (one.passed, other.passed) == (False, True)
+    assert one.fault in (None, Fault.UNREADABLE_RESULT)
+    assert "Timeout" not in one.detail
+
+
+def test_whether_the_caller_has_loaded_numpy_decides_nothing() -> None:
+    pytest.importorskip("numpy")  # loads it
+    code = "import numpy as np\ndef solve(n):\n    return np.zeros((n, 2))\n"
+    with Sandbox(workers=1, packages=["numpy"]) as pool:
+        [one] = pool.run([(code, replace(calls(), tests=(CallTest((2,), [[0, 0], [0, 0]]),)))])
+    assert one.passed, one.detail
 
 
 def test_a_script_is_no_wrong_program_where_the_tests_break() -> None:
@@ -273,3 +310,39 @@ os._exit(3)
     with Sandbox(workers=1) as pool:
         [one] = pool.run([(code, Problem("p", "t", (StdioTest("", "4"),)))])
     assert not one.passed
+
+
+INHERITED = """
+import signal, sys
+{setting}
+from codescaler_plugin.preference.sandbox import Sandbox
+from codescaler_plugin.records import Problem, StdioTest
+program = '''
+import os, signal
+child = os.fork()
+if not child:
+    signal.pause()
+os.kill(child, signal.SIGTERM)
+print(os.waitpid(child, 0)[1])
+try:
+    signal.raise_signal(signal.SIGINT)
+except KeyboardInterrupt:
+    print("interrupted")
+'''
+with Sandbox(workers=1, timeout=1.0) as pool:
+    [one] = pool.run([(program, Problem("p", "t", (StdioTest("", "15\\ninterrupted"),)))])
+sys.exit(not one.passed)
+"""
+
+
+@pytest.mark.parametrize(
+    "setting",
+    [
+        "signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())",
+        "for one in (signal.SIGINT, signal.SIGTERM): signal.signal(one, signal.SIG_IGN)",
+    ],
+    ids=["blocked", "ignored"],
+)
+def test_signals_that_the_caller_holds_back_reach_programs(setting: str) -> None:
+    done = subprocess.run([sys.executable, "-c", INHERITED.format(setting=setting)], timeout=60)
+    assert done.returncode == 0

@@ -12,13 +12,16 @@ from typing import Any
 
 from . import namespaces, wire
 from .comparison import same_value
-from .counting import SHOWN, Count, error_of
+from .counting import Count, error_of
 
 Frame = bytes | dict[str, Any]
 """A reply as it came; or, as the last one, what is `over` and perhaps the `fault`."""
 
 _CHEAP_BYTES = 16 << 10  # of all frames together: nothing so short takes long, hashing aside
-_HASHED, _NESTED = frozenset("sdCOf"), frozenset("tf")
+_HASHED, _NESTED = frozenset("sdCOZV"), frozenset("tS")
+# A frozen set is hashed when it is made, a named tuple has a class made for it, and an array is read and compared as
+# lists where NumPy is not loaded: whether it is loaded here must decide nothing.
+_COSTLY = frozenset("fNy")
 
 
 def frames(job: dict[str, Any], requests: Iterable[Any], channel: socket.socket) -> Iterator[Frame]:
@@ -45,22 +48,25 @@ def frames(job: dict[str, Any], requests: Iterable[Any], channel: socket.socket)
             return
 
 
-def is_cheap(came: Sequence[Frame]) -> bool:
-    """Whether grading these frames takes no longer than a moment, whoever made them.
+def is_cheap(came: Sequence[Frame], rule: str) -> bool:
+    """Whether grading these frames by a rule takes no longer than a moment, whoever made them.
 
-    A tuple in a set or a dict is hashed through and through, each time that it is held.
+    A tuple in a set or a dict is hashed through and through, each time that it is held; by the rule `set`, so is all
+    that a result holds.
     """
     data = [frame for frame in came if isinstance(frame, bytes)]
-    return sum(map(len, data)) <= _CHEAP_BYTES and not any(map(_hashes_tuples, data))
+    return sum(map(len, data)) <= _CHEAP_BYTES and not any(_is_costly(frame, rule) for frame in data)
 
 
-def _hashes_tuples(frame: bytes) -> bool:
+def _is_costly(frame: bytes, rule: str) -> bool:
     try:
         reply = wire.decoded(frame)
-        tags = {node[0] for node in reply["value"]["nodes"]} if "value" in reply else set()
+        tags = [node[0] for node in reply["value"]["nodes"]] if "value" in reply else []
+        if rule == "set" and len(tags) > 1:
+            return True
+        return not _COSTLY.isdisjoint(tags) or not (_HASHED.isdisjoint(tags) or _NESTED.isdisjoint(tags))
     except (wire.WireError, TypeError, LookupError):  # what it is, the grader tells
         return False
-    return "f" in tags or not (tags.isdisjoint(_HASHED) or tags.isdisjoint(_NESTED))
 
 
 def graded(rule: str, accepted: Sequence[list[Any]], came: Iterable[Frame]) -> dict[str, Any]:
@@ -73,9 +79,10 @@ def graded(rule: str, accepted: Sequence[list[Any]], came: Iterable[Frame]) -> d
     """
     count = Count(len(accepted))
     for number, frame in enumerate(came):
-        reply = _reply(frame) if isinstance(frame, bytes) else frame
-        if "over" in reply:
-            count.fail(reply["over"], reply.get("fault", ""))
+        reply = _reply(frame) if isinstance(frame, bytes) else None
+        if reply is None:
+            end = frame if isinstance(frame, dict) else {"over": "UnreadableResult", "fault": "unreadable_result"}
+            count.fail(end["over"], end.get("fault", ""))
             break
         if number:
             _grade(reply, accepted[number - 1], rule, count)
@@ -113,14 +120,13 @@ def _asked(channel: socket.socket, message: dict[str, Any], deadline: float) -> 
         return {"over": "UnreadableResult", "fault": "unreadable_result"}
 
 
-def _reply(frame: bytes) -> dict[str, Any]:
+def _reply(frame: bytes) -> dict[str, Any] | None:
+    """What a candidate has sent, whatever it says: it cannot say that the run is over. None if it is no reply."""
     try:
         reply = wire.decoded(frame)
     except (wire.WireError, MemoryError):
-        reply = None
-    if not isinstance(reply, dict):
-        return {"over": "UnreadableResult", "fault": "unreadable_result"}
-    return {"error": str(reply["error"])[:SHOWN], "missing": reply.get("missing")} if "error" in reply else reply
+        return None
+    return reply if isinstance(reply, dict) else None
 
 
 def _grade(reply: dict[str, Any], accepted: list[Any], rule: str, count: Count) -> None:

@@ -57,8 +57,9 @@ class Count:
 
 
 def error_of(reply: dict[str, Any]) -> tuple[str, str]:
-    """The name and the fault of what a candidate raised, from `candidate._error`."""
-    error, missing = str(reply.get("error") or "an exception without a name")[:SHOWN], str(reply.get("missing") or "")
+    """The name and the fault of what a candidate raised, from `candidate._error`, or from a candidate."""
+    error, missing = (one if isinstance(one, str) else "" for one in (reply.get("error"), reply.get("missing")))
+    error = error[:SHOWN] or "an exception without a name"
     if missing:
         return f"{error} ({missing[:SHOWN]})", "missing_package"
     return error, "unreadable_result" if error == "ResultTooLarge" else ""
