@@ -191,7 +191,7 @@ def told_apart(report: Report, codes: Sequence[int | None], cpu: float, allowed:
         if codes[1] not in (None, signal.SIGXCPU, -signal.SIGXCPU, -signal.SIGKILL):
             return {**report, "detail": "TestError: the tests ended their own process", "fault": Fault.TEST_ERROR}
         return {**report, "detail": "UnreadableResult", "fault": Fault.UNREADABLE_RESULT}
-    if report["detail"] not in ("Killed", "Timeout"):
+    if report["detail"] not in ("Killed", "Timeout") or report["fault"]:
         return report
     detail, fault = ended(report["detail"], codes[0], cpu, allowed)
     return {**report, "detail": detail, "fault": fault}

@@ -530,7 +530,7 @@ class _Slot:
                 wire.send(judge, {"code": code, "timeout": allowed.wall})
                 answer = wire.receive(judge, time.monotonic() + allowed.wall + _GRACE, _REPORT_BYTES)
             except TimeoutError:
-                answer, ended_by = nothing(problem, "Timeout"), [None]
+                answer, ended_by = nothing(problem, "Timeout", Fault.TIMEOUT), [None]  # not even the grader's own
         if "code" in answer:
             answer, ended_by = nothing(problem, GRADER_GONE), [answer["code"]]
         report = checked_report(answer)

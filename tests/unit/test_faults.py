@@ -346,3 +346,19 @@ sys.exit(not one.passed)
 def test_signals_that_the_caller_holds_back_reach_programs(setting: str) -> None:
     done = subprocess.run([sys.executable, "-c", INHERITED.format(setting=setting)], timeout=60)
     assert done.returncode == 0
+
+
+SLOW_TESTS = """
+import time
+def check(candidate):
+    assert candidate(3) == 4
+    time.sleep({seconds})  # as of tests that compute on a busy machine
+    assert candidate(10) == 11
+"""
+
+
+@pytest.mark.parametrize(("seconds", "fault"), [(3, None), (60, Fault.TIMEOUT)])
+def test_time_that_the_tests_take_is_not_the_programs(seconds: int, fault: Fault | None) -> None:
+    with Sandbox(workers=1, timeout=0.5) as pool:  # 2 s of wall time; alone, 10
+        one, other = pool.run([(HONEST, script(SLOW_TESTS.format(seconds=seconds))), (HONEST, script(CHECK))])
+    assert (one.passed, one.fault, other.passed) == (fault is None, fault, True)

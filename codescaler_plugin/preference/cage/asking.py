@@ -44,6 +44,7 @@ class Side:
         beyond: what only its own process can do.
         unreadable: what was used that cannot be read here.
         missing: a package that it lacks.
+        is_waited_for: it has the word, not the tests; where both share a process, always.
     """
 
     def __init__(self) -> None:
@@ -52,6 +53,7 @@ class Side:
         self.beyond = ""
         self.unreadable = ""
         self.missing = ""
+        self.is_waited_for = True
         self.classes: dict[str, type] = {}
         self.provided: dict[str, Any] = {}  # names of the preamble, as it ran in this process
         self.wants = Asked("", frozenset())
@@ -116,6 +118,7 @@ class Channel(Side):
     def __init__(self, channel: socket.socket | None = None) -> None:
         super().__init__()
         self.channel = channel
+        self.is_waited_for = False
         self.objects: dict[int, Remote] = {}
 
     def load(self, code: str, preamble: str) -> None:
@@ -152,6 +155,7 @@ class Channel(Side):
         if self.over:
             raise Over(self.over)
         assert self.channel is not None  # it is there before any code
+        self.is_waited_for = True
         try:
             wire.send(self.channel, message)
             reply = wire.receive(self.channel)
@@ -159,6 +163,7 @@ class Channel(Side):
             raise self.end("Killed") from None
         except (wire.WireError, MemoryError):
             reply = None
+        self.is_waited_for = False
         if not isinstance(reply, dict):
             self.cannot_read("an answer that is none")
             raise self.end("UnreadableResult")

@@ -108,10 +108,6 @@ def graded(job: dict[str, Any], side: Side, *, is_shared: bool = False) -> dict[
     return run.report()
 
 
-def _raise(error: BaseException) -> None:
-    raise error
-
-
 class _Run:
     """One job: its scripts one after the other, and what they counted."""
 
@@ -124,6 +120,7 @@ class _Run:
         self.missed = 0  # assertions that a broken script did not reach
         self.detail = ""
         self.fault = ("", "")
+        self.is_own_time = False  # it ran out while the tests computed, not the program
         self.reached: set[tuple[int, int]] = set()
         self.scripts: list[scripts.Script] = []
         self.codes: list[types.CodeType] = []
@@ -132,13 +129,17 @@ class _Run:
     def bounded(self, timeout: float, part: Callable[[], None]) -> None:
         """Run a part of it for so many wall seconds at most; what breaks it off is noted."""
         try:
-            signal.signal(signal.SIGALRM, lambda *_: _raise(self.side.end("Timeout")))
+            signal.signal(signal.SIGALRM, self._out_of_time)
             signal.setitimer(signal.ITIMER_REAL, timeout)
             part()
         except (Over, Beyond, _Stop):
             pass  # noted where they were raised
         finally:
             signal.setitimer(signal.ITIMER_REAL, 0)
+
+    def _out_of_time(self, *_: Any) -> None:
+        self.is_own_time = not self.side.is_waited_for
+        raise self.side.end("Timeout")
 
     def report(self) -> dict[str, Any]:
         """What came of it. A failure counts before any fault, whichever came first; nothing beats a swallowed one."""
@@ -156,7 +157,7 @@ class _Run:
                 f"UnreadableResult in test {self.passed}: {side.unreadable or side.beyond}",
             )
         elif side.over:
-            detail = side.over
+            fault, detail = "timeout" if self.is_own_time else "", side.over
         elif self.fault[0]:
             fault, detail = self.fault
         elif not self.passed:
