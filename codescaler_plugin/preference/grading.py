@@ -154,7 +154,7 @@ def take_output(count: Count, output: str, test: StdioTest, problem: Problem, ch
         right = same_text(output, test.stdout, problem.comparison)
     else:
         right = checked.split()[:1] in (["1"], ["1.0"])
-    count.take(right=right, result=trimmed(output), wanted=trimmed(test.stdout))
+    count.take(right=right, result=output.strip(), wanted=trimmed(test.stdout))
 
 
 def nothing(problem: Problem, detail: str, fault: str = "") -> Report:

@@ -17,17 +17,18 @@ _NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")
 
 def same_text(output: str, wanted: str, rule: str) -> bool:
     """Whether a program's output is what is expected, by `exact`, `tokens`, `decimal_lines`, `allclose` or `set`."""
-    if trimmed(output) == trimmed(wanted):
+    expected = trimmed(wanted).split("\n")
+    lines = [line.rstrip() for line in output.strip().split("\n", len(expected))]  # no more: it may be far longer
+    if lines == expected:
         return True
     if rule in ("tokens", "allclose"):
-        expected = wanted.split()
-        found = output.split(None, len(expected))  # no more: an output may be far longer than what is expected
-        return len(found) == len(expected) and all(
-            _same_token(one, other, rule) for one, other in zip(found, expected, strict=True)
+        tokens = wanted.split()
+        found = output.split(None, len(tokens))
+        return len(found) == len(tokens) and all(
+            _same_token(one, other, rule) for one, other in zip(found, tokens, strict=True)
         )
-    lines, expected = trimmed(output).split("\n"), trimmed(wanted).split("\n")
     if rule == "set":
-        return set(lines) == set(expected)
+        return set(trimmed(output).split("\n")) == set(expected)
     return rule == "decimal_lines" and len(lines) == len(expected) and all(map(_same_decimals, lines, expected))
 
 
