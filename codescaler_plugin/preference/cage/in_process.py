@@ -133,7 +133,7 @@ class _Shared(Side):
             error = asking.CandidateError(type(error).__name__)
         missing = error.name if isinstance(error, ModuleNotFoundError) else ""
         self.raised.append(error)
-        if missing and missing.partition(".")[0] not in sys.stdlib_module_names:
+        if missing:
             self.missing = self.missing or missing.partition(".")[0]
         return error
 
