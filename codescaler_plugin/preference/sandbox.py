@@ -34,7 +34,7 @@ from functools import cache
 from importlib import metadata
 from dataclasses import replace
 from pathlib import Path
-from queue import SimpleQueue
+from queue import Empty, SimpleQueue
 from types import TracebackType
 from typing import Any, Protocol, Self
 
@@ -244,7 +244,20 @@ class Sandbox:
             finally:
                 self._idle.put(slot)
 
-        return judge_all(judge, jobs, workers=len(self._slots), progress=progress)
+        try:
+            return judge_all(judge, jobs, workers=len(self._slots), progress=progress)
+        finally:
+            self._rest()
+
+    def _rest(self) -> None:
+        """Let no process hold tests for longer than a run, but those of other threads' runs."""
+        slots = []
+        with contextlib.suppress(Empty):
+            while True:
+                slots.append(self._idle.get_nowait())
+        for slot in slots:
+            slot.rest()
+            self._idle.put(slot)
 
 
 def judge_all(
@@ -556,6 +569,14 @@ class _Slot:
             return ours
         self._stop(0.0)
         return told_apart(nothing(problem, GRADER_GONE), [0, 0], 0.0, allowed) if "code" in answer else answer
+
+    def rest(self) -> None:
+        """End the judge."""
+        if self._judge is not None and not self._is_broken:
+            try:
+                self._stop(0.0)
+            except (OSError, EOFError, wire.WireError):  # the next program finds it so, and starts anew
+                self._is_broken = True
 
     def _forget_judge(self) -> None:
         if self._judge is not None:
