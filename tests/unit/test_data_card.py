@@ -99,7 +99,7 @@ def test_the_interval_of_a_share() -> None:
 
 
 def test_a_model_that_is_not_there_is_an_error(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"no causal model can be loaded from .*nowhere"):
+    with pytest.raises(ConfigError, match=r"causal model '.*nowhere' cannot be loaded"):
         log_probability_accuracy([], str(tmp_path / "nowhere"))
 
 
