@@ -367,6 +367,48 @@ def test_what_tests_nothing_passes_nobody(sandbox: Sandbox, case: Case) -> None:
     check(sandbox, case)
 
 
+DISGUISED = {
+    "suppressed": "import contextlib\nwith contextlib.suppress(Exception):\n    assert f(2)==5",
+    "returns-before": "def check(candidate):\n    candidate(1)\n    return\n    assert candidate(2)==5",
+    "returns-in-finally": "def check(g):\n    try:\n        assert g(2)==5\n    finally:\n        return\ncheck(f)",
+    "returns-in-except": "def check(g):\n    try:\n        assert g(2)==5\n    except Exception:\n        return False",
+    "collects-failures": "bad=[]\ntry:\n    assert f(2)==5\nexcept AssertionError as e:\n    bad.append(e)",
+    "logs-failures": "import logging\ntry:\n    assert f(2)==5\nexcept AssertionError as e:\n    logging.error(e)",
+    "no-round": "f(1)\nwhile False:\n    assert f(2)==5",
+    "unused-helper": "def expect(a):\n    if a: raise AssertionError\nf(1)",
+    "not-awaited": "async def inner():\n    assert f(2)==5\nf(1)\ninner()",
+    "f-string": "assert f'{f(2)==5}'",
+    "walrus": "assert (r := [f(2)])",
+    "any-object": "assert isinstance(f(2), object)",
+    "or-true": "assert f(2)==5 or True",
+    "of-itself": "def g(x): return 2*x\nf(1)\nassert g(1)==2",
+}
+WEAK = {
+    "differs": "assert f(2)!=5",
+    "is-not-none": "assert f(2) is not None",
+    "not-in": "assert f(2) not in (5, 6)",
+    "does-not-raise": "try:\n    f(2)\nexcept Exception:\n    assert False",
+    "raises": "try:\n    f(None)\n    assert False\nexcept TypeError:\n    pass",
+    "same-twice": "assert f(2)==f(2)",
+    "argument-stays": "a=[1]\nf(a)\nassert a==[1]",
+    "prints-nothing": (
+        "import io, contextlib\nb=io.StringIO()\nwith contextlib.redirect_stdout(b):\n    a=f(2)\nassert b.getvalue()+str(a)=='4'"
+    ),
+    "signature": "import inspect\nassert list(inspect.signature(f).parameters)==['x']",
+}
+
+
+@pytest.mark.parametrize("source", DISGUISED.values(), ids=DISGUISED.keys())
+def test_what_passes_whatever_the_program_answers_passes_nobody(sandbox: Sandbox, source: str) -> None:
+    in_process = "async" in source or "logging" in source
+    check(sandbox, Case(source, RIGHT, passes=False, fault=Fault.TEST_ERROR, in_process=in_process))
+
+
+@pytest.mark.parametrize("source", WEAK.values(), ids=WEAK.keys())
+def test_weak_tests_are_tests(sandbox: Sandbox, source: str) -> None:
+    check(sandbox, Case(source, RIGHT, in_process="inspect" in source or "redirect" in source))
+
+
 # Suites that nobody runs are run
 
 SUITES = {
@@ -1598,3 +1640,75 @@ def test_numbers_and_arrays_of_numpy_cross_by_value(monkeypatch: pytest.MonkeyPa
 def test_forged_values_are_wire_errors(node: list[object]) -> None:
     with pytest.raises(wire.WireError):
         wire.unpack({"root": [0], "nodes": [node]})
+
+
+PYTEST = {
+    "fixture-with-parameters": """
+@pytest.fixture(params=[1, 2, 3])
+def n(request):
+    return request.param
+@pytest.fixture
+def m(n):
+    return n
+def test_a(m, n):
+    assert f(m) == 2 * n
+""",
+    "module-and-function-hooks": """
+def setup_module(module):
+    global D
+    D = [1, 2]
+def setup_function():
+    D.append(3)
+def test_a():
+    assert [f(x) for x in D] == [2, 4, 6]
+""",
+    "nested-class": """
+class TestOuter:
+    class TestInner:
+        def test_a(self):
+            assert f(3) == 6
+""",
+    "parametrize-by-keywords": """
+@pytest.mark.parametrize(argnames="a,b", argvalues=[(1, 2), (3, 6)])
+def test_a(a, b):
+    assert f(a) == b
+""",
+    "usefixtures": """
+D = []
+@pytest.fixture
+def filled():
+    D.append(3)
+@pytest.mark.usefixtures("filled")
+def test_a():
+    assert [f(x) for x in D] == [6]
+""",
+    "marked-to-fail": """
+@pytest.mark.xfail
+def test_a():
+    assert f(1) == 100
+def test_b():
+    assert f(3) == 6
+""",
+    "an-instance-for-each-choice": """
+class TestA:
+    seen = ()
+    @pytest.mark.parametrize("x", [1, 3])
+    def test_a(self, x):
+        self.seen += (x,)
+        assert [f(one) for one in self.seen] == [2 * x]
+""",
+}
+
+
+@pytest.mark.parametrize("source", PYTEST.values(), ids=PYTEST.keys())
+def test_suites_mean_what_they_mean_to_pytest(sandbox: Sandbox, source: str) -> None:
+    source = f"import pytest\nfrom solution import f\n{source}"
+    check(sandbox, Case(source, RIGHT))
+    check(sandbox, Case(source, "def f(x):\n    return 2 * x if x < 3 else 0\n", passes=False))
+
+
+def test_a_class_that_derives_from_the_candidate_is_graded(sandbox: Sandbox) -> None:
+    source = "def check(candidate):\n    class K(candidate):\n        n = 3\n    assert K().twice() == 6\n"
+    code = "class f:\n    n = 0\n    def twice(self):\n        return {} * self.n\n"
+    check(sandbox, Case(source, code.format(2), in_process=True))
+    check(sandbox, Case(source, code.format(3), passes=False, in_process=True))

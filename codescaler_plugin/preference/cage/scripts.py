@@ -222,7 +222,7 @@ def is_module(name: str) -> bool:
 
 def beyond(script: Script, asked: Asked) -> str:
     """Why a script needs the program in its own process; empty if it does not."""
-    theirs = (asked.named | asked.words) & (script.free | script.imported) | script.imported
+    theirs = (asked.named | asked.words) & (script.free | script.imported) | script.imported | {"candidate"}
     aliases = script.aliases
     own = script.bound - aliases.keys()
     for node in script.nodes:
@@ -379,10 +379,11 @@ def _is_suite(node: ast.ClassDef, tree: ast.Module) -> bool:
     bases = {_last(base) for base in node.bases}
     if any(isinstance(one, ast.ClassDef) and one.name in bases and _is_suite(one, tree) for one in tree.body):
         return True
-    methods = [one.name for one in node.body if isinstance(one, ast.FunctionDef)]
-    return (
-        node.name.startswith("Test") and "__init__" not in methods and any(one.startswith("test") for one in methods)
+    methods = [one.name for one in node.body if isinstance(one, ast.FunctionDef | ast.AsyncFunctionDef)]
+    has_tests = any(one.startswith("test") for one in methods) or any(
+        isinstance(one, ast.ClassDef) and _is_suite(one, tree) for one in node.body
     )
+    return node.name.startswith("Test") and "__init__" not in methods and has_tests
 
 
 def _always_true(node: ast.AST) -> bool:

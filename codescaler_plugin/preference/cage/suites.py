@@ -13,6 +13,7 @@ import types
 import unittest
 import warnings
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,8 @@ from .scripts import Script
 
 Unit = Callable[[str, Callable[[], Any]], None]
 """Runs one test under a name, and counts what comes of it."""
+
+_MODULE_HOOKS = ("setup_module", "teardown_module", "setup_function", "teardown_function")
 
 
 class Skipped(Exception):  # noqa: N818 - pytest's word
@@ -242,44 +245,103 @@ def run(
     """
     functions = {name: held for name, held in space.items() if isinstance(held, types.FunctionType)}
     fixtures = {name: held for name, held in functions.items() if hasattr(held, "_fixture")}
+    module = types.SimpleNamespace(**{name: space[name] for name in _MODULE_HOOKS if name in functions})
+    if hasattr(module, "setup_module"):
+        unit("setup_module", lambda: _hook(module, "setup_module", module))
     for name in script.functions:
         if callable(space.get(name)) and name not in fixtures:
-            _function(name, space[name], fixtures, unit)
+            _function(name, space[name], fixtures, unit, module)
     for name in script.suites:
         kind = space.get(name)
         if isinstance(kind, type) and issubclass(kind, unittest.TestCase):
             unittest.defaultTestLoader.loadTestsFromTestCase(kind).run(_Result(passed, broken))
         elif isinstance(kind, type):
             _class(kind, fixtures, unit)
+    if hasattr(module, "teardown_module"):
+        unit("teardown_module", lambda: _hook(module, "teardown_module", module))
 
 
-def _function(name: str, function: Any, fixtures: dict[str, Any], unit: Unit, outer: tuple[Any, ...] = ()) -> None:
-    marks = [*outer, *getattr(function, "_marks", [])]
+def _function(name: str, function: Any, fixtures: dict[str, Any], unit: Unit, module: Any) -> None:
+    def call(given: dict[str, Any]) -> None:
+        _hook(module, "setup_function", function)
+        try:
+            _call(function, given, fixtures)
+        finally:
+            _hook(module, "teardown_function", function)
+
+    _each(name, getattr(function, "_marks", []), function, fixtures, unit, call)
+
+
+def _each(
+    name: str,
+    marks: list[Any],
+    function: Any,
+    fixtures: dict[str, Any],
+    unit: Unit,
+    call: Callable[[dict[str, Any]], None],
+) -> None:
+    """Run a test once for each choice of its parameters and of those of its fixtures, as its marks say."""
     if any(kind == "skip" or (kind == "skipif" and values and values[0] is True) for kind, values, _ in marks):
         return
-    for given in _parameters(marks):
-        unit(name, lambda given=given: _call(function, given, fixtures))  # type: ignore[misc]
+    is_to_fail = any(kind == "xfail" and (not values or values[0] is True) for kind, values, _ in marks)
+    wanted = {*_arguments(function), *(one for kind, values, _ in marks if kind == "usefixtures" for one in values)}
+    wanted |= {one for one, fixture in fixtures.items() if fixture._fixture.get("autouse")}
+    chosen: list[Any] = [
+        ("parametrize", (one, [_Chosen(value) for value in fixtures[one]._fixture["params"]]), {})
+        for one in sorted(_reached(wanted, fixtures))
+        if fixtures[one]._fixture.get("params")
+    ]
+    for given in _parameters([*marks, *chosen]):
+        unit(name, lambda given=given: _failing(call, given) if is_to_fail else call(given))  # type: ignore[misc]
+
+
+@dataclass(frozen=True)
+class _Chosen:
+    """A fixture's parameter, which it finds at `request.param`."""
+
+    param: Any
+
+
+def _failing(call: Callable[[dict[str, Any]], None], given: dict[str, Any]) -> None:
+    """Run a test marked to fail: whether it does says nothing, unless it is strict, which is not looked at."""
+    with contextlib.suppress(Exception):
+        call(given)
+    raise Skipped
+
+
+def _arguments(function: Any) -> tuple[str, ...]:
+    """Names that a function must be given."""
+    code, is_bound = function.__code__, isinstance(function, types.MethodType)
+    return tuple(code.co_varnames[is_bound : code.co_argcount - len(function.__defaults__ or ())])
+
+
+def _reached(names: set[str], fixtures: dict[str, Any]) -> set[str]:
+    """Those of the names that are fixtures, and what these need."""
+    found = names & fixtures.keys()
+    deeper = found.union(*(fixtures.keys() & set(_arguments(fixtures[one])) for one in found))
+    return found if deeper == found else _reached(deeper, fixtures)
 
 
 def _call(function: Any, given: dict[str, Any], fixtures: dict[str, Any]) -> None:
     with contextlib.ExitStack() as stack:
-        made = dict(given)
-        for name, fixture in fixtures.items():
-            if fixture._fixture.get("autouse"):
-                _made(name, fixtures, made, stack)
+        made = {name: value for name, value in given.items() if not isinstance(value, _Chosen)}
+        chosen = {name: value for name, value in given.items() if isinstance(value, _Chosen)}
+        marks = getattr(function, "_marks", [])
+        named = [one for kind, values, _ in marks if kind == "usefixtures" for one in values]
+        wanted = _arguments(function)
+        for name in (*(one for one in fixtures if fixtures[one]._fixture.get("autouse")), *named, *wanted):
+            _made(name, fixtures, made, chosen, stack)
         code = function.__code__
-        wanted = code.co_varnames[isinstance(function, types.MethodType) : code.co_argcount]
-        optional = len(function.__defaults__ or ())
-        for name in wanted[: len(wanted) - optional]:
-            _made(name, fixtures, made, stack)
-        outcome = function(**{name: made[name] for name in wanted if name in made})
+        outcome = function(**{one: made[one] for one in code.co_varnames[: code.co_argcount] if one in made})
         if isinstance(outcome, types.CoroutineType):
             import asyncio
 
             asyncio.run(outcome)
 
 
-def _made(name: str, fixtures: dict[str, Any], made: dict[str, Any], stack: contextlib.ExitStack) -> Any:
+def _made(
+    name: str, fixtures: dict[str, Any], made: dict[str, Any], chosen: dict[str, Any], stack: contextlib.ExitStack
+) -> Any:
     if name in made:
         return made[name]
     if name in _OFFERED:
@@ -287,10 +349,11 @@ def _made(name: str, fixtures: dict[str, Any], made: dict[str, Any], stack: cont
         return made[name]
     if name not in fixtures:
         raise NotOffered(f"the fixture {name!r} is not offered here")
-    code = fixtures[name].__code__
-    found = fixtures[name](
-        **{one: _made(one, fixtures, made, stack) for one in code.co_varnames[: code.co_argcount] if one != "self"}
-    )
+    given = {
+        one: chosen[name] if one == "request" and name in chosen else _made(one, fixtures, made, chosen, stack)
+        for one in _arguments(fixtures[name])
+    }
+    found = fixtures[name](**given)
     if isinstance(found, types.GeneratorType):
         generator = found
         found = next(generator)
@@ -303,7 +366,7 @@ def _parameters(marks: list[Any]) -> Iterator[dict[str, Any]]:
     choices = []
     for kind, values, keywords in marks:
         if kind == "parametrize":
-            names, rows = (*values, keywords.get("argvalues", ()))[:2]
+            names, rows = (lambda argnames, argvalues, **_: (argnames, argvalues))(*values, **keywords)
             names = [one.strip() for one in names.split(",")] if isinstance(names, str) else list(names)
             choices.append(
                 [
@@ -324,31 +387,34 @@ def _class(kind: type, fixtures: dict[str, Any], unit: Unit) -> None:
     for name in [name for base in reversed(kind.__mro__) for name in vars(base) if name.startswith("test")]:
         if not callable(getattr(kind, name, None)):
             continue
-        instance = one()
-        bound = {key: getattr(instance, key) for key in own}
 
-        def call(given: dict[str, Any], instance: Any = instance, name: str = name, bound: Any = bound) -> None:
+        def call(given: dict[str, Any], name: str = name) -> None:
+            instance = one()  # of its own for each run, as pytest has it
+            method = getattr(instance, name)
             for hook in ("setup_method", "setUp"):
-                _hook(instance, hook, name)
+                _hook(instance, hook, method)
             try:
-                _call(getattr(instance, name), given, {**fixtures, **bound})
+                _call(method, given, {**fixtures, **{key: getattr(instance, key) for key in own}})
             finally:
                 for hook in ("teardown_method", "tearDown"):
-                    _hook(instance, hook, name)
+                    _hook(instance, hook, method)
 
-        marks = [*getattr(kind, "_marks", []), *getattr(getattr(kind, name), "_marks", [])]
-        if any(mark == "skip" or (mark == "skipif" and values and values[0] is True) for mark, values, _ in marks):
-            continue
-        for given in _parameters(marks):
-            unit(name, lambda call=call, given=given: call(given))  # type: ignore[misc]
+        instance = one()
+        method = getattr(instance, name)
+        marks = [*getattr(kind, "_marks", []), *getattr(method, "_marks", [])]
+        _each(name, marks, method, {**fixtures, **{key: getattr(instance, key) for key in own}}, unit, call)
+    for inner in vars(kind).values():
+        if isinstance(inner, type) and inner.__name__.startswith("Test"):
+            _class(inner, fixtures, unit)
     if hasattr(one, "teardown_class"):
         unit("teardown_class", one.teardown_class)
 
 
-def _hook(instance: Any, hook: str, name: str) -> None:
-    method = getattr(instance, hook, None)
-    if method is not None:
-        method(*([getattr(instance, name)] if method.__code__.co_argcount > 1 else []))
+def _hook(holder: Any, name: str, subject: Any) -> None:
+    """Call what stands around tests, if it is there; it may take what it stands around."""
+    hook = getattr(holder, name, None)
+    if hook is not None:
+        hook(*([subject] if _arguments(hook) else []))
 
 
 @contextlib.contextmanager

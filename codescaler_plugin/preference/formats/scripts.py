@@ -9,6 +9,7 @@ from codescaler_plugin.preference.formats.sources import (
     before,
     beside,
     called,
+    defined,
     function_under_test,
     script,
     without_imports_of,
@@ -72,9 +73,9 @@ def kodcode(row: Row) -> Problem:
     """KodCode: functions of pytest, whose imports from the module `solution` are the program's own names."""
     source, imported = without_imports_of("solution", row["test"])
     known = [one["function_name"] for one in parsed(row.get("test_info")) or [] if one.get("function_name")]
-    names = list(dict.fromkeys([*known, *imported]))
+    names = list(dict.fromkeys([*known, *imported])) or defined(row.get("solution") or "")
     if not names:
-        raise DataError("no function under test: expected `from solution import ...` in test, or test_info")
+        raise DataError("no function under test: expected `from solution import ...` in test, test_info, or solution")
     entry = names[0]
     others = (*names[1:], *beside(row.get("solution") or "", entry))
     return Problem(
