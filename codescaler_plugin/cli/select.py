@@ -271,7 +271,7 @@ def select(
                         write(sink, {**row, **_as_json(selection)})
         if show is not None and show > reader.count:
             raise DataError(f"there is no problem {show}: the input has {reader.count}")
-        print_faults(faults, examples)
+        print_faults(faults, examples, "run again")
         if known:
             _learn(labelled, holds_for, calibrate, price)
             complete = True
@@ -440,14 +440,15 @@ class _Reader:
         return found
 
     def _tests(self, row: Row) -> Problem | None:
+        from codescaler_plugin.preference.rollouts import problem_id_of
         from codescaler_plugin.text.messages import problem_text
 
         if self.tested is None:
             return None
-        name, text = str(row.get("problem_id") or ""), problem_text(row["problem"], "problem", self.template)
+        name, text = problem_id_of(row), problem_text(row["problem"], "problem", self.template)
         problem = self.tested.find(name, text)
         if problem is None:
-            raise DataError(f"no problem with tests is called {name!r} or has this text")
+            raise DataError(f"no problem of --tests has {f'the id {name!r} or ' if name else ''}this text")
         return problem
 
 

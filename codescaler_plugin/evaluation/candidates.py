@@ -13,7 +13,7 @@ from codescaler_plugin.errors import ConfigError, DataError
 from codescaler_plugin.evaluation.intervals import area, mean_of
 from codescaler_plugin.evaluation.scored import Row, Scores, score_rows
 from codescaler_plugin.extraction import extract_code
-from codescaler_plugin.preference.rollouts import rows_of
+from codescaler_plugin.preference.rollouts import fault_of, problem_id_of, rows_of
 from codescaler_plugin.scoring import Scorer
 from codescaler_plugin.text.messages import completion_text, problem_text
 
@@ -69,11 +69,12 @@ def read_candidates(path: str | Path, *, policy: str = "last") -> list[Candidate
             if not isinstance(code, str):
                 completion: Any = row.get("completion")
                 code = extract_code(completion_text(completion), policy=policy).code
+            fault = fault_of(row)
         except DataError as error:
             raise DataError(f"{place}: {error}") from error
-        key = str(row.get("problem_id") or ""), problem
+        key = problem_id_of(row), problem
         group = groups.setdefault(key, [])
-        if row.get("fault"):
+        if fault is not None:
             unjudged[key] += 1
         else:
             group.append((code, row["passed"]))

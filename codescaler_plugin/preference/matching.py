@@ -36,15 +36,20 @@ class ProblemIndex:
     def find(self, problem_id: str, text: str) -> Problem | None:
         """The problem of this id, or of this text where no problem has the id; None: there is none.
 
-        `11` is the id of `MBPP/11`, where no problem is called `11` (`same_id_key`). An id may come with a text that
-        no problem has, such as a prompt that puts more around it.
+        `11` is the id of `MBPP/11` (`same_id_key`); where a problem is called `11`, too, the text tells them apart,
+        and without one it is the exact id. An id may come with a text that no problem has, such as a prompt that puts
+        more around it.
 
         Raises:
             DataError: id and text name different problems, or what is given names more than one.
         """
-        named = self._named(problem_id)
+        exact = self._by_id.get(problem_id, []) if problem_id else []
+        alike = self._by_key.get(same_id_key(problem_id), []) if problem_id else []
+        named = exact or alike
         same = self._by_text.get(folded(text), [])
-        found = [problem for problem in named if any(problem is one for one in same)] if same else named
+        found = _both(named, same) if same else named
+        if same and not found and problem_id.isdecimal():  # of whichever data set
+            found = _both(alike, same)
         if named and not found:
             raise DataError(
                 f"problem_id {problem_id!r} is problem {named[0].id!r} ({_start(named[0])}), and the text is that of "
@@ -59,10 +64,9 @@ class ProblemIndex:
             )
         return found[0] if found else None
 
-    def _named(self, problem_id: str) -> list[Problem]:
-        if not problem_id:
-            return []
-        return self._by_id.get(problem_id) or self._by_key.get(same_id_key(problem_id), [])
+
+def _both(named: list[Problem], same: list[Problem]) -> list[Problem]:
+    return [problem for problem in named if any(problem is one for one in same)]
 
 
 def _start(problem: Problem) -> str:

@@ -16,14 +16,14 @@ from codescaler_plugin.errors import ConfigError, DataError
 from codescaler_plugin.preference.normal_form import distinct_forms
 from codescaler_plugin.preference.overlap import Contamination, clusters, contaminated
 from codescaler_plugin.preference.pairs import checked_margin
-from codescaler_plugin.records import Fault, PreferencePair, Status
+from codescaler_plugin.preference.rollouts import fault_of, problem_id_of
+from codescaler_plugin.records import PreferencePair, Status
 from codescaler_plugin.text.lines import folded
 
 PAIRS_PER_PROBLEM = 8
 NEAR_MISS = 0.5
 """A rejected program that passes at least this share of the tests is a near miss ("passes most")."""
 
-_FAULTS = tuple(map(str, Fault))
 _OWN_COMPARISON = "scripts"
 
 _Item = TypeVar("_Item")
@@ -83,8 +83,8 @@ class MiningReport:
         if unjudged and sum(unjudged.values()) + sum(self.unusable.values()) == self.rows:
             named = ", ".join(f"{reason} {count:,}" for reason, count in unjudged.items())
             return (
-                f"the tests gave no verdict on any program ({named}): see what codescaler verify says to each of "
-                "these, and run it again"
+                f"the tests gave no verdict on any program ({named}): run codescaler verify again, which says what "
+                "to do about each of these"
             )
         if self.rows and sum(self.unusable.values()) == self.rows:
             statuses = ", ".join(f"{status} {count:,}" for status, count in self.unusable.items())
@@ -293,9 +293,10 @@ def _groups(verdicts: Iterable[Mapping[str, Any]], report: MiningReport, dropped
                 f"verdict {number}: tests_passed, tests_total, step and source are {tests!r:.40}, {total!r:.40}, "
                 f"{step!r:.40} and {source!r:.40}: expected whole numbers and a text"
             )
-        fault = row.get("fault")
-        if fault is not None and fault not in _FAULTS:
-            raise DataError(f"verdict {number}: fault is {fault!r:.40}: expected null or one of {', '.join(_FAULTS)}")
+        try:
+            fault = fault_of(row)
+        except DataError as error:
+            raise DataError(f"verdict {number}: {error}") from None
         report.rows += 1
         rollouts[source][str(step)] += 1
         if status != Status.OK:
@@ -317,7 +318,7 @@ def _groups(verdicts: Iterable[Mapping[str, Any]], report: MiningReport, dropped
             report.pass_rates[int(rate * 10)] += 1
         if text not in plain:
             plain[text] = folded(text)
-        key = str(row.get("problem_id") or ""), plain[text]
+        key = problem_id_of(row), plain[text]
         if key not in groups:
             groups[key] = _Group(text, key[0])
         side = groups[key].passing if passed else groups[key].failing

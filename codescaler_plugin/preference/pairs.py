@@ -22,7 +22,7 @@ from typing import IO, Any
 
 from codescaler_plugin.data.outputs import write_output
 from codescaler_plugin.errors import ConfigError, DataError
-from codescaler_plugin.preference.rollouts import rows_of, whole_step
+from codescaler_plugin.preference.rollouts import problem_id_of, rows_of, whole_step
 from codescaler_plugin.records import PreferencePair
 from codescaler_plugin.text.messages import completion_text, problem_text
 
@@ -100,7 +100,7 @@ def pair_of(row: Mapping[str, Any]) -> PreferencePair:
         chosen=texts[1],
         rejected=texts[2],
         kind=str(row.get("kind") or "rollout"),
-        problem_id=str(row.get("problem_id") or ""),
+        problem_id=problem_id_of(row),
         margin=_margin(row.get("margin")),
         step=None if step in (None, "") else whole_step(step),
         split=split_of(row),
@@ -219,7 +219,7 @@ def _check_format(name: str) -> None:
 def _suffix(path: Path) -> str:
     suffix = next((one for one in (".jsonl.gz", ".jsonl", ".parquet") if path.name.endswith(one)), None)
     if suffix is None:
-        raise ConfigError(f"{path} ends in {path.suffix!r}: expected .jsonl, .jsonl.gz or .parquet")
+        raise ConfigError(f"cannot write {path}: its name is of no known form; expected .jsonl, .jsonl.gz or .parquet")
     return suffix
 
 

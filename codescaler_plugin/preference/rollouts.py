@@ -22,7 +22,7 @@ from typing import Any
 from codescaler_plugin.data.rows import SUFFIXES, read_rows
 from codescaler_plugin.errors import ConfigError, DataError
 from codescaler_plugin.extraction import begun, prompt_opening
-from codescaler_plugin.records import Rollout
+from codescaler_plugin.records import Fault, Rollout
 from codescaler_plugin.text.messages import begun_text, completion_text, problem_text
 from codescaler_plugin.text.templates import Template, response
 
@@ -198,8 +198,23 @@ def problem_id_of(row: Mapping[str, Any]) -> str:
     A column `id` is not read: in a row of rollouts it is the rollout's own.
     """
     places = [row, *(row[name] for name in _NESTED if isinstance(row.get(name), Mapping))]
-    found = (_first(place, _IDS, "") for place in places)
-    return next((str(one) for one in found if one != "" and one == one), "")  # NaN, a gap of parquet's, is not itself
+    found = (place.get(name) for place in places for name in _IDS)
+    given = (one for one in found if one is not None and one != "" and one == one)  # NaN, a gap of parquet's, is not
+    return next(map(str, given), "")
+
+
+def fault_of(row: Mapping[str, Any]) -> Fault | None:
+    """Why a row of verdicts holds none; None where it holds one, and where there is no such column.
+
+    Raises:
+        DataError: it is no fault.
+    """
+    fault = row.get("fault")
+    if fault is None or fault == "" or fault != fault:  # CSV and pandas have no null, but an empty text or NaN
+        return None
+    if fault not in list(Fault):
+        raise DataError(f"fault is {reprlib.repr(fault)}: expected null or one of {', '.join(Fault)}")
+    return Fault(fault)
 
 
 def same_id_key(text: str) -> str:

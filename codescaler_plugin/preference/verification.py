@@ -29,6 +29,7 @@ CHUNK = 256  # rollouts between two writes: what a kill can cost
 _REMEMBERED = 200_000  # verdicts of (problem, code) in memory, about 100 MB
 _DETAIL = 500  # characters of a verdict's detail, which a program may have written
 _FORM = 2  # of the output; a later one is another run
+_CUT = "take it out with all behind it, and the run goes on from there"
 _STATUSES = frozenset(map(str, Status))
 
 
@@ -331,11 +332,12 @@ def _check_companion(output: Path, made_with: Mapping[str, Any]) -> None:
         before = json.loads(companion.read_text(encoding="utf-8")) if companion.is_file() else None
     if not isinstance(before, dict):
         raise ConfigError(f"{companion} cannot be read: delete it and {output}")
-    for name in before.keys() | made_with.keys():
+    for name in {**made_with, **before}:
         if before.get(name) != made_with.get(name):
+            version = " (by another version of this package)" if name == "form" else ""
             raise ConfigError(
                 f"{output} was made with other {name}: {_shown(before.get(name))} then, "
-                f"{_shown(made_with.get(name))} now. Give another output, or delete it to start anew"
+                f"{_shown(made_with.get(name))} now{version}. Give another output, or delete it to start anew"
             )
 
 
@@ -350,7 +352,7 @@ def _resume(file: BinaryIO, stream: Iterator[Matched], run: _Run, output: Path, 
         try:
             row = json.loads(line)
         except (ValueError, RecursionError) as error:
-            raise ConfigError(f"row {number} of {output} is no JSON: take it out with all behind it") from error
+            raise ConfigError(f"row {number} of {output} is no JSON: {_CUT}") from error
         rollout, problem = next(stream, (None, None))
         if rollout is None or problem is None or not _same(row, rollout, problem):
             raise ConfigError(
@@ -359,7 +361,7 @@ def _resume(file: BinaryIO, stream: Iterator[Matched], run: _Run, output: Path, 
             )
         verdict = _verdict_of(row)
         if verdict is None:
-            raise ConfigError(f"row {number} of {output} is no verdict: take it out with all behind it")
+            raise ConfigError(f"row {number} of {output} is no verdict: {_CUT}")
         run.remember(problem, row, verdict)
         whole += len(line)
         tick(1)

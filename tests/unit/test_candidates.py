@@ -157,3 +157,10 @@ def test_candidates_without_a_verdict_are_left_out_and_counted(tmp_path: Path) -
     file.write_text("".join(json.dumps(row) + "\n" for row in made[2:]))
     with pytest.raises(DataError, match="no candidates with a verdict: 2 rows have a fault"):
         read_candidates(file)
+
+
+def test_a_fault_that_is_none_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "v.jsonl"
+    path.write_text(json.dumps({"problem": "P", "code": "x = 1", "passed": False, "fault": "tired"}) + "\n")
+    with pytest.raises(DataError, match="line 1: fault is 'tired'"):
+        read_candidates(path)

@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import math
 import subprocess
 import sys
 from pathlib import Path
@@ -10,8 +11,8 @@ from typing import Any
 import pytest
 
 from codescaler_plugin.errors import ConfigError, DataError
-from codescaler_plugin.preference.rollouts import read_rollouts, rows_of, same_id_key
-from codescaler_plugin.records import Rollout
+from codescaler_plugin.preference.rollouts import fault_of, problem_id_of, read_rollouts, rows_of, same_id_key
+from codescaler_plugin.records import Fault, Rollout
 
 CHATML = "<|im_start|>user\n{}<|im_end|>\n<|im_start|>assistant\n"
 
@@ -263,3 +264,18 @@ def test_memory_does_not_grow_with_the_number_of_rollouts(tmp_path: Path, suffix
 
     # 30,000 more rollouts are 60 MB of text
     assert peak(32_000) - peak(2_000) < 25_000
+
+
+@pytest.mark.parametrize("gap", ["", None, math.nan])
+def test_a_gap_in_one_id_column_hides_no_other(gap: Any) -> None:
+    assert problem_id_of({"problem_id": gap, "task_id": 11}) == "11"
+    assert problem_id_of({"task_id": gap, "metadata": {"problem_id": gap, "question_id": "q"}}) == "q"
+
+
+@pytest.mark.parametrize("gap", ["", None, math.nan])
+def test_a_gap_is_no_fault(gap: Any) -> None:
+    """Pandas writes NaN for null, CSV an empty text."""
+    assert fault_of({"fault": gap}) is None
+    assert fault_of({"fault": "killed"}) is Fault.KILLED
+    with pytest.raises(DataError, match="expected null or one of timeout"):
+        fault_of({"fault": "tired"})

@@ -13,6 +13,7 @@ import pytest
 
 from codescaler_plugin import SandboxError
 from codescaler_plugin.errors import ConfigError, DataError
+from codescaler_plugin.preference.matching import ProblemIndex
 from codescaler_plugin.preference.sandbox import Job, Sandbox
 from codescaler_plugin.preference.verification import POLICIES, count_rows, executors, verify_rollouts
 from codescaler_plugin.records import CallTest, Fault, Problem, Rollout, Verdict
@@ -461,3 +462,14 @@ def test_what_a_program_says_is_bounded_in_a_row(tmp_path: Path) -> None:
     executor = Says(loud=Verdict(False, "x" * 100_000, 0, 3))
     verify_rollouts([rollout(0, "return 'loud'")], PROBLEMS, tmp_path / "v", executor=executor)
     assert rows(tmp_path / "v")[0]["detail"] == "x" * 500
+
+
+def test_a_bare_number_that_two_data_sets_use_is_told_by_the_text() -> None:
+    numbered = [replace(PROBLEMS[0], id="11", text="Eleven."), replace(PROBLEMS[0], id="MBPP/11", text="Of MBPP.")]
+    index = ProblemIndex(numbered)
+    assert index.find("11", "Of MBPP.") is numbered[1]
+    with pytest.raises(DataError, match="expected one problem"):
+        index.find("MBPP/11", "Eleven.")
+    assert index.find("11", "A prompt around it.") is numbered[0]
+    with pytest.raises(DataError, match="may be any of 2 problems"):
+        index.find("Mbpp/11", "A prompt around it.")

@@ -2,10 +2,12 @@
 
 import math
 import re
+import reprlib
 from collections.abc import Mapping
 from typing import Any
 
 from codescaler_plugin.data.rows import dumps, loads
+from codescaler_plugin.errors import DataError
 from codescaler_plugin.preference.rollouts import problem_id_of
 from codescaler_plugin.text.messages import problem_text
 
@@ -31,9 +33,12 @@ def _plain(value: Any) -> Any:
 
 def parsed(value: Any) -> Any:
     """The value of a column that holds JSON, as text or parsed already; an empty text is null."""
-    if isinstance(value, str):
+    if not isinstance(value, str):
+        return value
+    try:
         return loads(value) if value.strip() else None
-    return value
+    except ValueError as error:
+        raise DataError(f"a column should hold JSON and holds {reprlib.repr(value)}: {error}") from error
 
 
 def row_id(row: Row) -> str:
