@@ -4,6 +4,7 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from json import JSONDecodeError
 from pathlib import Path
 from typing import Any
 
@@ -73,7 +74,7 @@ def pretrained(
     named: str = "",
     *,
     advice: str = "",
-    trust_remote_code: bool = False,
+    trust_remote_code: bool | None = None,
     **settings: Any,
 ) -> Any:
     """What `kind.from_pretrained` makes of a folder or hub id; all that is loaded by transformers is loaded here.
@@ -86,7 +87,8 @@ def pretrained(
         name: a directory or a hub id.
         named: what it is called in a message; empty: `model 'NAME'`.
         advice: the next step.
-        trust_remote_code: run code that the folder brings, in this process, with all that it may do here.
+        trust_remote_code: run code that the folder brings, in this process, with all that it may do here. None: it is
+            never run, and no setting changes that.
         settings: of `from_pretrained`.
 
     Raises:
@@ -94,7 +96,7 @@ def pretrained(
     """
     named = named or f"model {str(name)!r}"
     try:
-        loaded = kind.from_pretrained(name, trust_remote_code=trust_remote_code, **settings)
+        loaded = kind.from_pretrained(name, trust_remote_code=bool(trust_remote_code), **settings)
         if getattr(loaded, "chat_template", None):  # a program too, and else first run where its error names no folder
             loaded.apply_chat_template([{"role": "user", "content": "problem"}], tokenize=False)
         return loaded
@@ -105,13 +107,21 @@ def pretrained(
     ) as error:  # broken files raise anything: tokenizers a bare Exception, configs TypeError and others
         text = str(error).strip()
         if not trust_remote_code and "trust_remote_code" in text:  # it advises an argument of transformers
+            if trust_remote_code is None:
+                raise ConfigError(
+                    f"{named} brings code of its own, which is not run here: give a model that transformers know"
+                ) from error
             raise ConfigError(
                 f"{named} brings code of its own, which is not run unless you say so. Read that code; "
                 "if you trust it to run in this process, set trust_remote_code=True (CODESCALER_TRUST_REMOTE_CODE=1)"
             ) from error
         reason = one_line(text, 300) or type(error).__name__
-        if isinstance(error, LookupError | TypeError | AttributeError | ArithmeticError):
+        if isinstance(error, LookupError | TypeError | AttributeError | ArithmeticError | JSONDecodeError):
             reason = f"its files are broken ({type(error).__name__}: {reason})"
+        if "ignore_mismatched_sizes" in text:  # it advises an argument of transformers
+            reason = "its weights do not have the sizes that its config.json says"
+        if Path(name).is_dir():  # the hub was not asked
+            raise ConfigError(f"{named} cannot be loaded: {reason}\nSave or copy the whole model anew.") from error
         offline = "HF_HUB_OFFLINE is set, so the hub is not asked. " if os.environ.get("HF_HUB_OFFLINE") == "1" else ""
         raise ConfigError(f"{named} cannot be loaded: {reason}\n{offline}{advice or _ANY}") from error
 
@@ -175,7 +185,7 @@ def checked_handle(model: Any, tokenizer: Any) -> Any:
 
 
 def _check_tokenizer(name: str, model: Any, tokenizer: Any) -> None:
-    if tokenizer.chat_template is None:
+    if not tokenizer.chat_template:
         raise ConfigError(f"the tokenizer of {name} has no chat template: save one beside the model")
     if not tokenizer("code", add_special_tokens=False)["input_ids"]:
         raise ConfigError(f"{name} has no tokenizer files: save the model's tokenizer beside it")

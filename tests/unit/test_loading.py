@@ -101,3 +101,36 @@ def test_nothing_else_loads_from_a_folder() -> None:
         text = file.read_text(encoding="utf-8")
         for call in re.findall(r"\w+\.from_pretrained\([^)]*", text):
             assert "trust_remote_code" in call or "**source" in call, (file, call)
+
+
+def test_a_folder_that_is_there_is_not_looked_for_on_the_hub(tiny_rm_dir: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "model"
+    shutil.copytree(tiny_rm_dir, folder)
+    (folder / "tokenizer_config.json").write_text("{")
+    with pytest.raises(ConfigError, match="its files are broken") as error:
+        load_classifier(str(folder))
+    assert "hub" not in str(error.value)
+
+
+def test_an_empty_chat_template_is_none(tiny_rm_dir: Path, tmp_path: Path) -> None:
+    """It would render every program as no tokens at all."""
+    folder = tmp_path / "model"
+    shutil.copytree(tiny_rm_dir, folder)
+    for file in folder.glob("chat_template*"):
+        file.unlink()
+    settings = json.loads((folder / "tokenizer_config.json").read_text())
+    (folder / "tokenizer_config.json").write_text(json.dumps({**settings, "chat_template": ""}))
+    with pytest.raises(ConfigError, match="no chat template"):
+        load_classifier(str(folder))
+
+
+def test_where_no_setting_trusts_code_none_is_named(tiny_rm_dir: Path, tmp_path: Path) -> None:
+    from transformers import AutoConfig
+
+    folder = tmp_path / "model"
+    shutil.copytree(tiny_rm_dir, folder)
+    _remote(folder)
+    with pytest.raises(ConfigError, match="which is not run here") as error:
+        pretrained(AutoConfig, folder)
+    assert "TRUST_REMOTE_CODE" not in str(error.value)
+    assert not (folder / "MARK").exists()
