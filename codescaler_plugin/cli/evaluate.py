@@ -17,6 +17,7 @@ from codescaler_plugin.data.outputs import check_folder, check_output, write_tex
 from codescaler_plugin.data.rows import stem
 from codescaler_plugin.errors import ConfigError
 from codescaler_plugin.extras import require
+from codescaler_plugin.text.safety import one_line
 
 if TYPE_CHECKING:
     from codescaler_plugin.evaluation.candidates import Candidates
@@ -341,9 +342,7 @@ def _pairs(data: str, split: str | None) -> "list[PreferencePair]":
 def _judged(groups: "list[Candidates]") -> "list[Candidates]":
     """The groups as given; how many candidates were left out of them is said."""
     if unjudged := sum(group.unjudged for group in groups):
-        errors.print(
-            f"{unjudged:,} candidates are left out: the tests gave no verdict on them (column fault)", style="yellow"
-        )
+        errors.print(f"left out: {unjudged:,}, on which the tests gave no verdict (column fault)", style="yellow")
     return groups
 
 
@@ -381,7 +380,7 @@ def _print(section: "Section") -> None:
         for column in table.columns[1:]:
             column.justify = "right"
         for row in one.rows:
-            table.add_row(*row, style="bold" if len(row) == 1 else None)
+            table.add_row(*(one_line(cell) for cell in row), style="bold" if len(row) == 1 else None)
         console.print(table)
     for finding in section.findings:
         console.print(finding)

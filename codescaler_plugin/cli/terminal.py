@@ -40,6 +40,7 @@ class Terminal(Console):
 
 errors = Terminal(stderr=True)
 
+_SHOWN = 4000  # characters of a message, which may name what the data call a column
 _PLACES = frozenset(  # a path or a disk is at fault, not this program
     {
         errno.EACCES,
@@ -64,7 +65,7 @@ class Skipped:
     def __call__(self, message: str) -> None:
         """Skip a row; `message` names it."""
         self.count += 1
-        errors.print(f"skipped {message}", style="yellow", soft_wrap=True)
+        errors.print(f"skipped {one_line(message, _SHOWN)}", style="yellow", soft_wrap=True)
 
 
 @contextmanager
@@ -73,13 +74,15 @@ def reported() -> Iterator[None]:
     try:
         yield
     except CodeScalerError as error:
-        errors.print(f"error: {error}", style="red", soft_wrap=True)
+        text = str(error)
+        shown = text if len(text) <= _SHOWN else f"{text[: _SHOWN // 2]} ... {text[-_SHOWN // 2 :]}"
+        errors.print(f"error: {shown}", style="red", soft_wrap=True)
         _print_notes(error)
         raise typer.Exit(1) from error
     except OSError as error:
         if error.errno not in _PLACES:
             raise
-        name = "" if error.filename is None else f"{error.filename}: "
+        name = "cannot read or write: " if error.filename is None else f"{error.filename}: "
         errors.print(f"error: {name}{error.strerror}", style="red", soft_wrap=True)
         _print_notes(error)
         raise typer.Exit(1) from error

@@ -7,6 +7,7 @@ import urllib3
 from urllib3.exceptions import HTTPError, LocationValueError
 
 from codescaler_plugin.errors import ConfigError, RefusedError, ScorerError
+from codescaler_plugin.text.safety import one_line
 
 CONNECT_SECONDS = 5.0
 READ_SECONDS = 120.0
@@ -123,12 +124,12 @@ def _host(url: str) -> str | None:
 
 
 def _message(text: str) -> str:
-    """What a server says of its error, in vLLM's form, FastAPI's form, or as it stands."""
+    """What a server says of its error, in vLLM's form, FastAPI's form, or as it stands; on one line."""
     try:
         body = json.loads(text)
-    except ValueError:
-        return text[:_SHOWN]
+    except (ValueError, RecursionError):
+        return one_line(text, _SHOWN)
     if isinstance(body, dict):
         error = body.get("error", body.get("detail", body.get("message", body)))
         body = error.get("message", error) if isinstance(error, dict) else error
-    return str(body)[:_SHOWN]
+    return one_line(str(body), _SHOWN)

@@ -1,5 +1,6 @@
 """The scorers over HTTP against a server in this process that answers what each test wants."""
 
+import json
 import pickle
 import time
 from pathlib import Path
@@ -10,6 +11,7 @@ import pytest
 from codescaler_plugin import CodeScaler, CodeScalerConfig, ConfigError, ScorerError, load_scorer
 from codescaler_plugin.errors import RefusedError
 from codescaler_plugin.scoring import http_pool
+from codescaler_plugin.scoring.http_pool import _message
 from codescaler_plugin.scoring.remote_scorer import RemoteScorer
 from codescaler_plugin.scoring.vllm_scorer import VllmScorer
 from tests import tiny
@@ -378,3 +380,12 @@ def test_what_a_server_refuses_is_told_from_an_outage(serve) -> None:
     double = serve(lambda path, body: (422, {"detail": "too long"}))
     with pytest.raises(RefusedError, match="too long"):
         load_scorer(double.url).score(ITEMS)
+
+
+@pytest.mark.parametrize("body", ["down\nerror: fake", json.dumps({"error": {"message": "down\nerror: fake"}})])
+def test_what_a_server_says_is_one_line(body: str) -> None:
+    assert _message(body) == "down error: fake"
+
+
+def test_an_error_nested_beyond_json_is_shown() -> None:
+    assert _message("[" * 100_000).startswith("[[[")

@@ -6,11 +6,13 @@ import re
 from pathlib import Path
 
 import pytest
+import typer
 from markdown_it import MarkdownIt
 from rich.panel import Panel
 from rich.table import Table
 
-from codescaler_plugin.cli.terminal import Terminal, print_counts
+from codescaler_plugin.cli.terminal import Skipped, Terminal, print_counts, reported
+from codescaler_plugin.errors import DataError
 from codescaler_plugin.preference.data_card import write_data_card
 from codescaler_plugin.records import PreferencePair
 from codescaler_plugin.text.safety import html_text, markdown, markdown_block, one_line, printable
@@ -112,3 +114,20 @@ def test_a_data_card_of_hostile_names_holds_no_image_link_or_tag(tmp_path: Path)
     assert re.findall(r"<img[^>]*>", made) == ['<img src="data_card.png" alt="Overview" />']
     assert "<a " not in made
     assert json.loads((tmp_path / "data_card.json").read_text())["reports"][0]["problems"] == {evil: 1}  # kept raw
+
+
+def test_a_skipped_row_is_one_bounded_line(capsys: pytest.CaptureFixture[str]) -> None:
+    """A column or a server may be called by ten megabytes, or by what looks like a line of ours."""
+    Skipped()("a\nerror: b " + "x" * 10_000_000)
+    said = capsys.readouterr().err
+    assert said.startswith("skipped a error: b x")
+    assert len(said) < 5000
+
+
+def test_an_error_is_bounded(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(typer.Exit), reported():
+        raise DataError("first " + "x" * 10_000_000 + " last")
+    said = capsys.readouterr().err
+    assert "error: first x" in said
+    assert "x last" in said
+    assert len(said) < 5000
