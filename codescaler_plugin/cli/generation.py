@@ -162,7 +162,8 @@ def generation(
         }
         write_text(report_file, json.dumps(report, indent=2) + "\n")
     Terminal().print(_table(measured, called, ks))
-    print_faults(sum((Counter(one.faults) for one in measured.values()), Counter()), verified.examples)
+    faults = sum((Counter(one.faults) for one in measured.values()), Counter())
+    print_faults(faults, verified.examples, f"delete {verdicts} and run again; the completions stay")
     errors.print(f"wrote {report_file}", soft_wrap=True)
     typer.echo(json.dumps(report))
     if skipped.count:

@@ -128,7 +128,7 @@ def verify(
             f"{report.rows:,} rollouts verified, {report.resumed:,} of them before; {report.executed:,} programs run",
             summary,
         )
-        print_faults(report.faults, report.examples)
+        print_faults(report.faults, report.examples, "run again into another output")
     if skipped.count or report.unknown:
         raise typer.Exit(3)
 
@@ -215,7 +215,7 @@ def mine(
         files = write_pairs(made, output, columns, held_out=held_out_output)
         if held_out and len(report.splits) == 1:
             errors.print(
-                "all pairs are of one split: there is one problem alone",
+                "all pairs are in one split: they are all of one problem",
                 style="yellow",
                 soft_wrap=True,
             )
@@ -299,8 +299,8 @@ def augment(
             )
         _print_kinds(report.kinds)
         errors.print(
-            f"{len(pairs):,} pairs became {len(made):,}. {report.executed:,} programs were run. {report.no_tests:,} "
-            f"pairs have no tests here, {report.not_python:,} are no Python."
+            f"{len(pairs):,} pairs became {len(made):,}. Programs run: {report.executed:,}. Pairs without tests here: "
+            f"{report.no_tests:,}; not in Python: {report.not_python:,}."
             + (" Give their problems by --problems FILE, or --trust-unaligned." if report.no_tests else ""),
         )
         files = write_pairs(made, output, columns)

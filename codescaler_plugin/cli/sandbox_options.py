@@ -70,11 +70,11 @@ ProblemFormat = Annotated[
 ]
 
 _NEXT = {  # what to do about each fault
-    Fault.TIMEOUT: "time ran out on a busy machine: give fewer --workers, or a larger --timeout",
-    Fault.MISSING_PACKAGE: "the sandbox has no such package: give it by --package NAME, as --package numpy",
-    Fault.TEST_ERROR: "these tests cannot run, or test nothing: look at the tests of the problem",
-    Fault.UNREADABLE_RESULT: "a result could not be sent or read: look at what the test asks the program to return",
-    Fault.KILLED: "the program was ended from outside, as by memory pressure: give fewer --workers",
+    Fault.TIMEOUT: "Time ran out on a busy machine: give fewer --workers, or a larger --timeout",
+    Fault.MISSING_PACKAGE: "The sandbox has no such package: give it by --package NAME, as in --package numpy",
+    Fault.TEST_ERROR: "These tests cannot run, or test nothing: mend the tests of the problem",
+    Fault.UNREADABLE_RESULT: "A result could not be sent or read: look at what the test asks the program to return",
+    Fault.KILLED: "The program was ended from outside, as by memory pressure: give fewer --workers",
 }
 
 
@@ -98,14 +98,20 @@ def problems_of(
     return found
 
 
-def print_faults(faults: Mapping[str, int], examples: Mapping[str, str] | None = None) -> None:
-    """A line on stderr for each kind of fault: how many programs have no verdict, and the next step."""
+def print_faults(faults: Mapping[str, int], examples: Mapping[str, str], again: str) -> None:
+    """A line on stderr for each kind of fault: how many programs have no verdict, and the next step.
+
+    Args:
+        faults: programs by `Fault`.
+        examples: a detail of each.
+        again: how the command is run again, as the end of a sentence.
+    """
     for fault, count in faults.items():
-        example = (examples or {}).get(fault)
+        example = examples.get(fault)
         errors.print(
             f"no verdict ({fault}): {count:,}"
             + (f", such as {one_line(example)!r}" if example else "")
-            + f". {_NEXT[Fault(fault)]}; run again into another output",
+            + f". {_NEXT[Fault(fault)]}; then {again}.",
             style="yellow",
             soft_wrap=True,
         )

@@ -154,7 +154,9 @@ def locked_folder(folder: Path) -> Iterator[None]:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise ConfigError(f"{folder} is being written by another process: give another folder") from None
+            raise ConfigError(
+                f"{folder} is being written by another process: wait for it, or give another folder"
+            ) from None
         yield
     finally:
         os.close(descriptor)
@@ -182,7 +184,9 @@ def open_resumable(path: Path) -> Iterator[BinaryIO]:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise ConfigError(f"{path} is being written by another process") from None
+            raise ConfigError(
+                f"{path} is being written by another process: wait for it, or give another output"
+            ) from None
         yield file
         file.close()
     except OSError as error:
