@@ -448,7 +448,7 @@ class _Reader:
         name, text = problem_id_of(row), problem_text(row["problem"], "problem", self.template)
         problem = self.tested.find(name, text)
         if problem is None:
-            raise DataError(f"no problem of --tests has {f'the id {name!r} or ' if name else ''}this text")
+            raise DataError(f"no problem with tests has {f'the id {name!r} or ' if name else ''}this text")
         return problem
 
 
