@@ -143,4 +143,5 @@ def _format_of(row: Row) -> str:
         return "pairs" if isinstance(tests, list) and tests and isinstance(tests[0], list) else "deepcoder"
     if "input_output" in columns:
         return "taco"
-    raise DataError(f"no known form of problem has the columns {', '.join(map(repr, row))}; name the format")
+    named = ", ".join(repr(name) for name in row if name in columns)
+    raise DataError(f"no known form of problem has the columns {named}; name the format")
