@@ -1,6 +1,6 @@
 """Whether verdicts are right: against published ones, on right solutions, and on programs that are wrong on purpose.
 
-    pip install numpy
+    pip install numpy sortedcontainers
     python benchmarks/bench_verdicts.py DATA
 
 DATA is a folder of public data: `ldb/{humaneval,mbpp}/seed-*.jsonl` (FloridSleeves/LLMDebugger: a model's program per
@@ -264,7 +264,7 @@ def main() -> None:
         return
     start = perf_counter()
     result: dict[str, Any] = {}
-    with Sandbox(timeout=TIMEOUT, workers=options.workers, packages=("numpy",)) as sandbox:
+    with Sandbox(timeout=TIMEOUT, workers=options.workers, packages=("numpy", "sortedcontainers")) as sandbox:
         if "agreement" in options.parts:
             result["agreement"] = agreement(sandbox, options.data)
         kept = list(solutions(options.data)) if {"solutions", "mutants"} & set(options.parts) else []

@@ -7,7 +7,6 @@ called, read, written and walked; it equals nothing unless the problem asks for 
 import ast
 import builtins
 import socket
-import sys
 from collections.abc import Callable
 from typing import Any
 
