@@ -29,6 +29,13 @@ def sandbox() -> Iterator[Sandbox]:
     ("code", "problem", "detail", "fault"),
     [
         pytest.param("import nowhere\n", calls(), "ModuleNotFoundError (nowhere)", Fault.MISSING_PACKAGE, id="import"),
+        pytest.param(  # a module of the standard library that is not here
+            "import winreg\n",
+            script(CHECK),
+            "MissingPackage: the program imports 'winreg'",
+            Fault.MISSING_PACKAGE,
+            id="import-in-script",
+        ),
         pytest.param(
             "def solve(n):\n    import nowhere.at.all\n",
             calls(),
