@@ -44,7 +44,7 @@ from codescaler_plugin.errors import ConfigError, SandboxError
 from codescaler_plugin.preference.cage import call_tests, wire
 from codescaler_plugin.preference.cage.call_tests import Frame
 from codescaler_plugin.preference.cage.counting import Count, error_of
-from codescaler_plugin.preference.cage.namespaces import DEVICES, FOLDERS, LINKS, PROCESSES
+from codescaler_plugin.preference.cage.namespaces import DEVICES, FOLDERS, LINKS, PROCESSES, WORK
 from codescaler_plugin.preference.grading import (
     AGAIN,
     GRADER_GONE,
@@ -424,7 +424,7 @@ class _Slot:
             "import_from": sorted({os.path.dirname(path) for path in packages}),
             "library": sysconfig.get_path("stdlib"),
             "tmp": self._tmp,
-            "script": "/proc/self/cwd/main.py" if self._cage == "limits" else "/tmp/main.py",
+            "script": "/proc/self/cwd/main.py" if self._cage == "limits" else f"{WORK}/main.py",
             "uid": 1_000_000_000 + os.getpid() * 256 + self._number % 128 * 2,
             "processes": PROCESSES + (0 if self._cage != "limits" or os.geteuid() == 0 else _threads_of_user()),
         }

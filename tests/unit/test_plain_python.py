@@ -2,6 +2,7 @@
 
 import os
 import resource
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -350,7 +351,10 @@ def sandbox(request: pytest.FixtureRequest) -> Iterator[Sandbox]:
         yield pool
 
 
-def usual_stack() -> None:
+def as_from_a_shell() -> None:
+    """What the runner of these tests may have changed: the stack, and signals that a shell's `&` ignores."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    signal.signal(signal.SIGQUIT, signal.SIG_DFL)
     resource.setrlimit(resource.RLIMIT_STACK, (8 << 20, resource.getrlimit(resource.RLIMIT_STACK)[1]))
 
 
@@ -366,7 +370,7 @@ def as_plain(code: str, stdin: str, folder: Path) -> tuple[int, str]:
             stderr=subprocess.DEVNULL,
             cwd=folder,
             env={"HOME": str(folder), "PATH": os.defpath, "LANG": "C.UTF-8", "USER": "nobody"},
-            preexec_fn=usual_stack,
+            preexec_fn=as_from_a_shell,
         )
     return done.returncode, done.stdout.decode("utf-8", "replace")
 

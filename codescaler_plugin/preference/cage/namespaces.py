@@ -25,6 +25,7 @@ LINKS = {
     "/dev/stderr": "/proc/self/fd/2",
 }
 FOLDERS = ("/tmp", "/dev/shm", "/proc")
+WORK = "/tmp/work"
 TMP_BYTES, TMP_FILES, FILE_BYTES, OPEN_FILES = 64 << 20, 4096, 16 << 20, 64
 SHARED_DISK_FILE_BYTES = 1 << 20  # of a file on a disk that others write to
 PROCESSES = 48  # a thread pool's default is up to 32 threads
@@ -211,7 +212,9 @@ def private_folders(paths: list[str], with_proc: bool) -> None:
             _mount_proc("/proc")
         else:
             _call("umount2", b"/proc", _MNT_DETACH)
-    os.chdir("/tmp")
+    os.mkdir(WORK)  # what is visible below /tmp is not the code's: its own folder is empty
+    os.chmod(WORK, 0o1777)
+    os.chdir(WORK)
 
 
 def limit(cpu: float, memory_mb: int, processes: int) -> None:
