@@ -7,7 +7,7 @@ import typer
 
 from codescaler_plugin.cli.terminal import Skipped, errors
 from codescaler_plugin.errors import DataError
-from codescaler_plugin.preference.sandbox import MEMORY_MB, TIMEOUT
+from codescaler_plugin.preference.grading import MEMORY_MB, TIMEOUT
 from codescaler_plugin.records import Comparison as _Comparison
 from codescaler_plugin.records import Fault
 from codescaler_plugin.text.safety import one_line

@@ -19,8 +19,9 @@ from transformers import TrainerCallback  # noqa: TID253 - it subclasses the hos
 from codescaler_plugin.errors import ConfigError, DataError, SandboxError
 from codescaler_plugin.integrations.ranks import gathered
 from codescaler_plugin.integrations.trl_reward import CodeScalerReward
+from codescaler_plugin.preference.grading import MEMORY_MB, TIMEOUT
 from codescaler_plugin.preference.normal_form import distinct_forms
-from codescaler_plugin.preference.sandbox import MEMORY_MB, TIMEOUT, run_tests
+from codescaler_plugin.preference.sandbox import run_tests
 from codescaler_plugin.preference.surface import FEATURES
 from codescaler_plugin.records import Judgement, Problem, Status
 from codescaler_plugin.text.messages import Text, problem_text

@@ -18,6 +18,7 @@ import logging
 import math
 import os
 import re
+import secrets
 import select
 import shutil
 import socket
@@ -32,7 +33,6 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import cache
 from importlib import metadata
-from dataclasses import replace
 from pathlib import Path
 from queue import Empty, SimpleQueue
 from types import TracebackType

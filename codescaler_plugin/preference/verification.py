@@ -18,9 +18,10 @@ from codescaler_plugin.data.rows import count_rows as _count
 from codescaler_plugin.errors import ConfigError, DataError
 from codescaler_plugin.extraction import POLICIES as _BLOCK_POLICIES
 from codescaler_plugin.extraction import extract_all
+from codescaler_plugin.preference.grading import MEMORY_MB, TIMEOUT
 from codescaler_plugin.preference.matching import ProblemIndex
 from codescaler_plugin.preference.remote_sandbox import WORKERS, RemoteSandbox
-from codescaler_plugin.preference.sandbox import MEMORY_MB, TIMEOUT, Executor, Sandbox
+from codescaler_plugin.preference.sandbox import Executor, Sandbox
 from codescaler_plugin.records import Extraction, Fault, Problem, Rollout, Status, Verdict
 
 POLICIES = (*_BLOCK_POLICIES, "continue")

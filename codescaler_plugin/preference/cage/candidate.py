@@ -11,7 +11,7 @@ import types
 from collections.abc import Callable
 from typing import Any
 
-from . import namespaces, wire
+from . import namespaces, operations, wire
 
 Namespace = dict[str, Any]
 
@@ -22,7 +22,7 @@ _MESSAGE = 10_000  # characters of an exception's text
 def serve_calls(channel: socket.socket) -> None:
     """Load the code of the first message, then answer calls until the other side goes."""
     job = wire.receive(channel)
-    namespaces.allow_cpu(job["cpu"])
+    namespaces.allow_cpu(job.get("cpu", 0))
     module = types.ModuleType("candidate")
     sys.modules["candidate"] = module
     answer = _load(job, module.__dict__)

@@ -192,7 +192,7 @@ def _confine(settings: dict[str, Any], folder: str, streams: tuple[int, ...]) ->
             os.chown(folder, uid, uid)
     os.chdir(folder)
     root = os.geteuid() == 0  # else the kernel counts all processes of the service's user together
-    namespaces.limit(settings["timeout"], settings["memory_mb"], namespaces.PROCESSES if root else -1)
+    namespaces.limit(settings["cpu"], settings["memory_mb"], namespaces.PROCESSES if root else -1)
     namespaces.limit_files(OUTPUT_BYTES)
     namespaces.forbid_gains()
     namespaces.drop_privileges(uid)

@@ -8,6 +8,7 @@ import resource
 import signal
 import struct
 import sys
+import time
 from collections import deque
 
 CLONE_NEWNS, CLONE_NEWUTS, CLONE_NEWIPC = 0x00020000, 0x04000000, 0x08000000
@@ -220,8 +221,13 @@ def private_folders(paths: list[str], with_proc: bool) -> None:
 def limit(cpu: float, memory_mb: int, processes: int) -> None:
     """Bounds of the kernel on this process and, the number of processes, on its user.
 
+    At its CPU limit the process ends with the exit code SIGXCPU, and a second later by SIGKILL. The handler is the
+    C library's, for Python's would wait for a C call to end.
+
     Args:
-        cpu: CPU seconds until SIGXCPU, rounded up; SIGKILL follows a second later.
+        cpu: CPU seconds, rounded up.
+        memory_mb: address space in MiB.
+        processes: of the user.
     """
     if sys.platform == "linux":
         _libc.signal(signal.SIGXCPU, _EXIT)
@@ -252,6 +258,14 @@ def _limit(wanted: dict[str, tuple[int, int]]) -> None:
         pair = pair if hard == resource.RLIM_INFINITY else (min(pair[0], hard), min(pair[1], hard))
         with contextlib.suppress(OSError, ValueError):  # macOS takes no RLIMIT_AS; the zygote reports it
             resource.setrlimit(kind, pair)
+
+
+def allow_cpu(seconds: float) -> None:
+    """Bound the CPU seconds of this process from now on, below its hard limit; 0: leave the bound as it is."""
+    if seconds:
+        hard = resource.getrlimit(resource.RLIMIT_CPU)[1]
+        soft = math.ceil(time.process_time() + seconds)
+        resource.setrlimit(resource.RLIMIT_CPU, (soft if hard == resource.RLIM_INFINITY else min(soft, hard), hard))
 
 
 def forbid_gains() -> None:

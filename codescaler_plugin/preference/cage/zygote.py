@@ -9,6 +9,7 @@ import gc
 import json
 import os
 import random
+import resource
 import shutil
 import signal
 import socket
@@ -302,7 +303,7 @@ class _Zygote:
 
         Returns:
             Per child its exit code (`codes`), negative for a signal, None if it was still running; and the CPU seconds
-            (`cpu`) that it and the processes that it has waited for have used.
+            (`cpu`) that it has used; with those of the first count all processes that had no other parent left.
         """
         deadline = time.monotonic() + grace
         if is_last:
@@ -336,4 +337,10 @@ class _Zygote:
             if os.geteuid() == 0:
                 self._empty_shared_memory()
         self.children.clear()
+        if cpu:
+            cpu[0] += max(0.0, _cpu_of(resource.getrusage(resource.RUSAGE_CHILDREN)) - before - sum(cpu))
         return {"codes": codes, "cpu": cpu}
+
+
+def _cpu_of(usage: resource.struct_rusage) -> float:
+    return usage.ru_utime + usage.ru_stime

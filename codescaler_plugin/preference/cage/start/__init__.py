@@ -1,0 +1,1 @@
+"""The folder that a warm process finds its module `site` in."""
