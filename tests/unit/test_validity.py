@@ -201,9 +201,12 @@ UNITS += ["\\\n", "\\\r\n", "'\n", "'\\\n", "#\r", "for'", "for ", 'r"', "x'", "
 def test_strings_and_comments_are_found_in_linear_time(unit: str, start: str) -> None:
     text = (start + unit * MAX_CODE_CHARS)[:MAX_CODE_CHARS]
     for hostile in (text, text.translate(OTHER_QUOTES)):
-        begin = time.thread_time()
-        validity._without_strings(hostile)
-        assert time.thread_time() - begin < 0.02
+        seconds = []
+        for _ in range(3):  # the best of three: a busy machine slows down now and then
+            begin = time.thread_time()
+            validity._without_strings(hostile)
+            seconds.append(time.thread_time() - begin)
+        assert min(seconds) < 0.02
 
 
 @pytest.mark.skipif(sys.version_info >= (3, 12), reason="an f-string is no single token there")
