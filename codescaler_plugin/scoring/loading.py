@@ -121,7 +121,9 @@ def pretrained(
         if "ignore_mismatched_sizes" in text:  # it advises an argument of transformers
             reason = "its weights do not have the sizes that its config.json says"
         if Path(name).is_dir():  # the hub was not asked
-            raise ConfigError(f"{named} cannot be loaded: {reason}\nSave or copy the whole model anew.") from error
+            raise ConfigError(
+                f"{named} cannot be loaded: {reason}\nSave or copy the whole model anew. {advice or _ANY}"
+            ) from error
         offline = "HF_HUB_OFFLINE is set, so the hub is not asked. " if os.environ.get("HF_HUB_OFFLINE") == "1" else ""
         raise ConfigError(f"{named} cannot be loaded: {reason}\n{offline}{advice or _ANY}") from error
 

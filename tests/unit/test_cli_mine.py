@@ -213,7 +213,7 @@ def test_fewer_pairs_than_wanted_is_an_exit_code(tmp_path: Path) -> None:
     _, pairs = problems_and_pairs(tmp_path)
     result = run("augment", pairs, "--output", tmp_path / "o.jsonl")
     assert result.exit_code == 3
-    assert "4 pairs have no tests" in " ".join(result.stderr.split())
+    assert "Pairs without tests here: 4" in " ".join(result.stderr.split())
     assert len(list(read_pairs(tmp_path / "o.jsonl"))) == 4
     assert run("augment", pairs, "--output", tmp_path / "o.jsonl", "--trust-unaligned").exit_code == 0
     assert [pair.kind for pair in read_pairs(tmp_path / "o.jsonl")].count("unaligned") == 1

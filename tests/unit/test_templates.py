@@ -674,11 +674,14 @@ def test_hostile_text_is_answered_at_once(mark: str) -> None:
     template = template_of(str(TRL / "qwen3.jinja"))
     gc.collect()  # the garbage of the tests before is not its own
 
-    def timed(call: Any, *arguments: Any) -> float:
+    def once(call: Any, *arguments: Any) -> float:
         start = time.thread_time()
         with suppress(DataError):
             call(*arguments)
         return time.thread_time() - start
+
+    def timed(call: Any, *arguments: Any) -> float:
+        return min(once(call, *arguments) for _ in range(3))  # a busy core slows it now and then
 
     for at, start in enumerate(STARTS):  # every start with some end
         assert timed(user_turn, start + body + ENDS[at % len(ENDS)]) < 0.2, start
