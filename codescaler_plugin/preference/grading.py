@@ -22,6 +22,7 @@ MEMORY_MB = 1024
 AGAIN = frozenset({Fault.TIMEOUT, Fault.KILLED})
 """Faults that a second run, alone, can take away."""
 GRADER_GONE = "the grading process has gone"
+TESTS_GONE = "TestError: the tests ended their own process"
 
 _WALL, _WALL_ALONE = 4.0, 20.0  # wall seconds for a CPU second of the limit; the second suits a load of 16 on one core
 _SPENT = 0.5  # share of its limit that a program surely used: the kernel counts ticks, and a busy machine shifts them
@@ -189,7 +190,7 @@ def told_apart(report: Report, codes: Sequence[int | None], cpu: float, allowed:
     """
     if report["detail"] == GRADER_GONE and len(codes) > 1:
         if codes[1] not in (None, signal.SIGXCPU, -signal.SIGXCPU, -signal.SIGKILL):
-            return {**report, "detail": "TestError: the tests ended their own process", "fault": Fault.TEST_ERROR}
+            return {**report, "detail": TESTS_GONE, "fault": Fault.TEST_ERROR}
         return {**report, "detail": "UnreadableResult", "fault": Fault.UNREADABLE_RESULT}
     if report["detail"] not in ("Killed", "Timeout") or report["fault"]:
         return report

@@ -49,6 +49,7 @@ from codescaler_plugin.preference.grading import (
     AGAIN,
     GRADER_GONE,
     MEMORY_MB,
+    TESTS_GONE,
     TIMEOUT,
     Allowed,
     Limits,
@@ -560,15 +561,17 @@ class _Slot:
         self._judge = ours
         self._child("judge", allowed.of_grader(), theirs)
         ours.settimeout(allowed.wall + _GRACE)
-        answer = {"code": 0}
-        with contextlib.suppress(EOFError, ConnectionError):  # the tests have ended their own process
+        answer = nothing(problem, TESTS_GONE, Fault.TEST_ERROR)
+        with contextlib.suppress(
+            EOFError, ConnectionError, TimeoutError
+        ):  # the tests end or hold their process
             wire.send(ours, script_job("", problem, allowed))
             answer = wire.receive(ours, time.monotonic() + allowed.wall + _GRACE, _REPORT_BYTES)
         if not answer:
             self._problem = problem
             return ours
         self._stop(0.0)
-        return told_apart(nothing(problem, GRADER_GONE), [0, 0], 0.0, allowed) if "code" in answer else answer
+        return answer
 
     def rest(self) -> None:
         """End the judge."""
