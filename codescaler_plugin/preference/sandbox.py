@@ -562,9 +562,7 @@ class _Slot:
         self._child("judge", allowed.of_grader(), theirs)
         ours.settimeout(allowed.wall + _GRACE)
         answer = nothing(problem, TESTS_GONE, Fault.TEST_ERROR)
-        with contextlib.suppress(
-            EOFError, ConnectionError, TimeoutError
-        ):  # the tests end or hold their process
+        with contextlib.suppress(EOFError, ConnectionError, TimeoutError):  # the tests end or hold their process
             wire.send(ours, script_job("", problem, allowed))
             answer = wire.receive(ours, time.monotonic() + allowed.wall + _GRACE, _REPORT_BYTES)
         if not answer:
