@@ -141,9 +141,14 @@ def _without_strings(code: str) -> str:
 
     Where they may nest quotes, a text that has one stays whole.
     """
-    if _F_STRINGS_NEST_QUOTES and any(token[1] for token in _STRING_OR_COMMENT.finditer(code)):
-        return code
-    return _STRING_OR_COMMENT.sub(lambda token: token[0] if token[1] else " ", code)
+    pieces, end = [], 0
+    for token in _STRING_OR_COMMENT.finditer(code):
+        if not token[1]:
+            pieces.append(code[end : token.start()])
+            end = token.end()
+        elif _F_STRINGS_NEST_QUOTES:
+            return code
+    return " ".join([*pieces, code[end:]])
 
 
 def _silence_warnings() -> None:

@@ -1,6 +1,6 @@
 """Results are compared as the data set's own grader does: each rule with what it accepts and what it does not."""
 
-import time
+from functools import partial
 from typing import Any
 
 import pytest
@@ -8,6 +8,7 @@ import pytest
 from codescaler_plugin.preference.cage.comparison import same_text, same_value
 from codescaler_plugin.preference.sandbox import Sandbox
 from codescaler_plugin.records import CallTest, Comparison, Problem, StdioTest
+from tests.processes import keeps
 
 BIG = "1" + "0" * 6000
 
@@ -88,9 +89,8 @@ def test_values(result: Any, wanted: Any, rules: set[str]) -> None:
 @pytest.mark.parametrize("gap", [" ", "\n"])
 def test_a_long_output_is_not_taken_apart_further_than_what_is_expected(gap: str, rule: str) -> None:
     output = f"1{gap}" * 8_000_000
-    start = time.process_time()
     assert not same_text(output, "1 2 3", rule)
-    assert time.process_time() - start < 0.5
+    assert keeps(0.5, partial(same_text, output, "1 2 3", rule))
 
 
 def test_a_verdict_names_its_comparison_and_any_accepted_value_will_do() -> None:

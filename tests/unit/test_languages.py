@@ -243,9 +243,9 @@ def test_hostile_text_is_rewritten_within_the_bound(language: str) -> None:
 
 def test_macros_that_expand_without_end_are_answered_at_once() -> None:
     bomb = "#define A0 x(\n" + "".join(f"#define A{n} A{n - 1} A{n - 1} A{n - 1} A{n - 1}\n" for n in range(1, 30))
-    start = time.perf_counter()
-    assert status(bomb + "int main() { A29 A29 A29 }", "cpp") in (Status.SYNTAX_ERROR, Status.TOO_COMPLEX)
-    assert time.perf_counter() - start < 0.5
+    text = bomb + "int main() { A29 A29 A29 }"
+    assert status(text, "cpp") in (Status.SYNTAX_ERROR, Status.TOO_COMPLEX)
+    assert keeps(0.5, partial(status, text, "cpp"))
 
 
 @pytest.mark.parametrize(
@@ -314,9 +314,9 @@ def test_hostile_text_is_answered_within_the_bound(language: str) -> None:
 @pytest.mark.parametrize(("language", "unit"), RECOVERED)
 def test_many_errors_in_one_statement_are_answered_within_the_bound(language: str, unit: str) -> None:
     for size in (600, 1200, 4000, 12_000, MAX_CODE_CHARS - 2):
-        start = time.thread_time()
-        assert status(unit * (size // len(unit)), language) in (Status.SYNTAX_ERROR, Status.TOO_COMPLEX)
-        assert time.thread_time() - start < 0.2, size
+        text = unit * (size // len(unit))
+        assert status(text, language) in (Status.SYNTAX_ERROR, Status.TOO_COMPLEX)
+        assert keeps(0.2, partial(status, text, language)), size
 
 
 def test_a_verdict_does_not_hang_on_what_else_the_machine_does(monkeypatch: pytest.MonkeyPatch) -> None:

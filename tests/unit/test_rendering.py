@@ -1,7 +1,6 @@
 import gzip
 import json
 import re
-import time
 from pathlib import Path
 
 import pytest
@@ -12,6 +11,7 @@ from transformers import AutoTokenizer, PreTrainedTokenizerFast
 from codescaler_plugin import ConfigError, DataError
 from codescaler_plugin.scoring.rendering import Renderer, Unscorable, unwrapped, wrapper_pattern
 from tests import tiny
+from tests.processes import keeps
 
 TOKENIZER = tiny.tokenizer()
 RENDERER = Renderer(TOKENIZER)
@@ -147,10 +147,11 @@ def test_the_livecodebench_wrapper_leaves_the_question(before: str) -> None:
     "text", ["a" + "\n" * 100_000 + "b", "### Question:\n### Format: a" * 5000], ids=["gap", "marks"]
 )
 def test_a_prompt_that_almost_fits_is_answered_at_once(text: str) -> None:
-    start = time.thread_time()
-    with pytest.raises(DataError, match="does not fit"):
-        unwrapped("### Question:\n" + text, "livecodebench")
-    assert time.thread_time() - start < 0.2
+    def refuse() -> None:
+        with pytest.raises(DataError, match="does not fit"):
+            unwrapped("### Question:\n" + text, "livecodebench")
+
+    assert keeps(0.2, refuse)
 
 
 def test_a_wrapper_of_ones_own() -> None:

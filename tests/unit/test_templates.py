@@ -3,7 +3,6 @@
 import gc
 import json
 import os
-import time
 from collections.abc import Iterator
 from contextlib import suppress
 from importlib.resources import files
@@ -17,6 +16,7 @@ from hypothesis import strategies as st
 from codescaler_plugin.errors import ConfigError, DataError
 from codescaler_plugin.text.derivation import template_of
 from codescaler_plugin.text.templates import Template, response, user_turn, without_end_marks
+from tests.processes import keeps
 
 PROBLEM = "Write solve(n).\n\nIt returns n + 1.\n    indented"
 
@@ -674,22 +674,20 @@ def test_hostile_text_is_answered_at_once(mark: str) -> None:
     template = template_of(str(TRL / "qwen3.jinja"))
     gc.collect()  # the garbage of the tests before is not its own
 
-    def once(call: Any, *arguments: Any) -> float:
-        start = time.thread_time()
-        with suppress(DataError):
-            call(*arguments)
-        return time.thread_time() - start
+    def is_quick(call: Any, *arguments: Any) -> bool:
+        def answered() -> None:
+            with suppress(DataError):
+                call(*arguments)
 
-    def timed(call: Any, *arguments: Any) -> float:
-        return min(once(call, *arguments) for _ in range(3))  # a busy core slows it now and then
+        return keeps(0.2, answered)
 
     for at, start in enumerate(STARTS):  # every start with some end
-        assert timed(user_turn, start + body + ENDS[at % len(ENDS)]) < 0.2, start
-    assert timed(user_turn, STARTS[1] + body, "prompt", template) < 0.2
+        assert is_quick(user_turn, start + body + ENDS[at % len(ENDS)]), start
+    assert is_quick(user_turn, STARTS[1] + body, "prompt", template)
     for text in (body, body + "."):
-        assert timed(without_end_marks, text) < 0.2
-        assert timed(response, text, "") < 0.2
-        assert timed(response, text, TEMPLATED["chatml"]) < 0.2
+        assert is_quick(without_end_marks, text)
+        assert is_quick(response, text, "")
+        assert is_quick(response, text, TEMPLATED["chatml"])
 
 
 def test_a_template_is_a_value() -> None:
