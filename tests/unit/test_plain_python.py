@@ -229,6 +229,10 @@ PROGRAMS: dict[str, tuple[str, str]] = {
         "import os\npid = os.fork()\nif pid == 0:\n    print('child', flush=True)\n    os._exit(5)\nprint(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))",
         "",
     ),
+    "fork-draws-other-numbers": (
+        "import os, random\nr, w = os.pipe()\nif os.fork() == 0:\n    os.write(w, repr(random.random()).encode())\n    os._exit(0)\nos.wait()\nprint(os.read(r, 99).decode() != repr(random.random()))",
+        "",
+    ),
     "fork-that-runs-on": ("import os\npid = os.fork()\nif pid:\n    os.waitpid(pid, 0)\nprint(pid > 0)", ""),
     "fork-that-fails": (
         "import os\npid = os.fork()\nif pid == 0:\n    1 / 0\nprint(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))",

@@ -3,6 +3,7 @@ import gzip
 import json
 import logging
 import os
+import random
 import socket
 import subprocess
 import sys
@@ -908,6 +909,15 @@ def test_seed_fixes_random_numbers_and_the_order_of_sets() -> None:
         with Sandbox(workers=1, seed=seed) as pool:
             details.append(pool.run([(code, calls((0, None)))])[0].detail)
     assert details[0] == details[1] != details[2]
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_a_seed_fixes_the_random_numbers_of_tests_too(seed: int) -> None:
+    drawn = random.Random(seed).random()
+    problem = script(f"import random\nassert solve(random.random()) == {2 * drawn}")
+    with Sandbox(workers=1, seed=seed) as pool:
+        verdicts = pool.run([("def solve(x):\n    return 2 * x", problem)] * 2)
+    assert [one.passed for one in verdicts] == [True, True], verdicts
 
 
 @pytest.mark.skipif(not DATA.exists(), reason="the development data is not here")

@@ -23,7 +23,7 @@ import warnings
 from collections.abc import Callable
 from typing import Any
 
-from . import candidate, scripts, shams, suites, wire
+from . import candidate, forks, scripts, shams, suites, wire
 from .asking import Beyond, Channel, Over, Side, UnreadableResult
 
 _NOTHING = "TestError: the tests test nothing"
@@ -70,6 +70,7 @@ def serve(report: socket.socket) -> None:
             return
         copy = os.fork()
         if copy == 0:
+            forks.register()
             side.channel = socket.socket(fileno=descriptors[0])
             program = wire.receive(report)
             run.bounded(program["timeout"], functools.partial(run.grade, program["code"]))

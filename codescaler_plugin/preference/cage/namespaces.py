@@ -361,6 +361,7 @@ _DENIED_ON_A_SHARED_MACHINE = {
 _PRETENDED = {"setpgid": (109, 154), "setsid": (112, 157)}
 _Instruction = tuple[int, int, int, int]
 _INSTRUCTION = struct.Struct("HBBI")
+_Filter = tuple["ctypes.Array[ctypes.c_char]", "ctypes.Array[ctypes.c_char]"]  # a header, and what it points to
 _SOCKET, _SOCKETPAIR, _KILL_CALL, _TKILL, _TGKILL = (41, 198), (53, 199), (62, 129), (200, 130), (234, 131)
 _CLONE, _CLONE3 = (56, 220), (435, 435)
 
@@ -374,22 +375,28 @@ def filter_calls(*, shared: bool, own_kills_only: bool) -> bool:
     """
     if not _REFUSALS:
         return False
-    column = _ARCHITECTURES[os.uname().machine][1]
-    last: list[_Instruction] = []
-    if own_kills_only:
-        for call in (_KILL_CALL, _TGKILL):
-            last += _only_if(call[column], os.getpid())
-        last += [(_EQUAL, 0, 1, _TKILL[column]), (_RETURN, 0, 0, _ERRNO_EPERM)]
-    last.append((_RETURN, 0, 0, _ALLOW))
-    program = _REFUSALS[shared] + _packed(last)
-    code = ctypes.create_string_buffer(program)
-    header = struct.pack("HxxxxxxQ", len(program) // _INSTRUCTION.size, ctypes.addressof(code))
-    pointer = ctypes.create_string_buffer(header)
+    header, _ = _with_own_kills(shared) if own_kills_only else _FILTERS[shared]
     try:
-        _call("prctl", _SET_SECCOMP, ctypes.c_ulong(2), ctypes.byref(pointer), 0, 0)
+        _call("prctl", _SET_SECCOMP, ctypes.c_ulong(2), ctypes.byref(header), 0, 0)
     except OSError:
         return False
     return True
+
+
+def _with_own_kills(shared: bool) -> _Filter:
+    column = _ARCHITECTURES[os.uname().machine][1]
+    last: list[_Instruction] = []
+    for call in (_KILL_CALL, _TGKILL):
+        last += _only_if(call[column], os.getpid())
+    last += [(_EQUAL, 0, 1, _TKILL[column]), (_RETURN, 0, 0, _ERRNO_EPERM)]
+    return _filter(_REFUSALS[shared] + _packed(last))
+
+
+def _filter(refusals: bytes) -> _Filter:
+    program = refusals + _packed([(_RETURN, 0, 0, _ALLOW)])
+    code = ctypes.create_string_buffer(program)
+    length = len(program) // _INSTRUCTION.size
+    return ctypes.create_string_buffer(struct.pack("HxxxxxxQ", length, ctypes.addressof(code))), code
 
 
 def _packed(program: list[_Instruction]) -> bytes:
@@ -461,7 +468,8 @@ def _all_refusals() -> list[bytes]:
     return [_refusals(shared) for shared in (False, True)]
 
 
-_REFUSALS = _all_refusals()  # made once, before candidates are forked
+_REFUSALS = _all_refusals()
+_FILTERS = [_filter(refusals) for refusals in _REFUSALS]  # made once, before candidates are forked
 
 # Landlock (linux/landlock.h): rights on files that a process gives up, with all that it starts.
 _CREATE_RULESET, _ADD_RULE, _RESTRICT_SELF = 444, 445, 446

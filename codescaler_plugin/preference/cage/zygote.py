@@ -17,7 +17,7 @@ import sys
 import time
 from typing import Any
 
-from . import candidate, judge, namespaces, wire
+from . import candidate, forks, judge, namespaces, wire
 
 # What candidates import most: loaded once. A user without rights may also be unable to read the library's folder.
 _WARM = (
@@ -216,6 +216,8 @@ class _Zygote:
             return False
         os.write(ready, _READY.encode())
         os.close(ready)
+        if role != "judge":  # it forks for each program
+            forks.register(and_run=role in _AS_ALONE)
         random.seed(request["seed"])
         try:
             if role == "program":

@@ -10,7 +10,10 @@ import sys
 
 sys.path.remove(os.path.dirname(__file__))
 sys.path.insert(0, sys.argv[2])
-from cage.zygote import main  # type: ignore[import-not-found]
+from cage.forks import put_off  # type: ignore[import-not-found]
+
+put_off()  # before anything else is imported
+from cage.zygote import main  # type: ignore[import-not-found]  # noqa: E402
 
 del sys.path[0]
 main()
