@@ -20,7 +20,8 @@ Input = str | Path | IO[Any]
 MAX_LINE = 256 << 20
 """Bytes of a line of a file that a run goes on with."""
 
-_NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+"""Errors of a full disk."""
 
 
 def check_output(path: Path, inputs: Sequence[Input] = ()) -> None:
@@ -130,7 +131,7 @@ def write_output(
         with suppress(OSError):  # what the buffer held may not fit either
             file.close()
         raised: BaseException = error
-        if isinstance(error, OSError) and error.errno in _NO_ROOM:
+        if isinstance(error, OSError) and error.errno in NO_ROOM:
             raised = ConfigError(f"cannot write {path}: {error.strerror}")
         if keep_part and part.stat().st_size:
             raised.add_note(f"What was written so far is in {part}")
@@ -151,12 +152,7 @@ def locked_folder(folder: Path) -> Iterator[None]:
     check_folder(folder)
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise ConfigError(
-                f"{folder} is being written by another process: wait for it, or give another folder"
-            ) from None
+        _lock(descriptor, folder, "folder")
         yield
     finally:
         os.close(descriptor)
@@ -181,21 +177,24 @@ def open_resumable(path: Path) -> Iterator[BinaryIO]:
         raise ConfigError(f"cannot write {path}: it is no regular file; give the path of a file")
     file: BinaryIO = os.fdopen(descriptor, "ab+")
     try:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise ConfigError(
-                f"{path} is being written by another process: wait for it, or give another output"
-            ) from None
+        _lock(file.fileno(), path, "output")
         yield file
         file.close()
     except OSError as error:
-        if error.errno in _NO_ROOM:
+        if error.errno in NO_ROOM:
             raise ConfigError(f"cannot write {path}: {error.strerror}; the same command goes on from here") from error
         raise
     finally:
         with suppress(OSError):  # what the buffer held may not fit either
             file.close()
+
+
+def _lock(descriptor: int, path: Path, what: str) -> None:
+    """Take the lock on an open file or folder; closing it gives the lock back."""
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise ConfigError(f"{path} is being written by another process: wait for it, or give another {what}") from None
 
 
 def whole_lines(file: BinaryIO, path: Path) -> Iterator[bytes]:

@@ -22,6 +22,7 @@ from codescaler_plugin.errors import ConfigError, DataError
 from codescaler_plugin.evaluation.intervals import Mean, mean_of
 from codescaler_plugin.extraction import extract_code
 from codescaler_plugin.pipeline import CodeScaler
+from codescaler_plugin.preference.grading import named_faults
 from codescaler_plugin.preference.sandbox import run_tests
 from codescaler_plugin.records import Judgement, Problem, Status
 from codescaler_plugin.scoring.loading import pretrained
@@ -179,8 +180,7 @@ def verify_completions(completions: Sequence[Sequence[str]], problems: Sequence[
     open_ = {job for job, verdict in found.items() if verdict.fault is not None}
     unjudged = sum((row, code) in open_ for row, texts in enumerate(codes) for code in texts)
     if unjudged:
-        faults = Counter(str(found[job].fault) for job in open_)
-        named = ", ".join(f"{fault} {count}" for fault, count in faults.items())
+        named = named_faults(verdicts)
         logger.warning("the tests gave no verdict on %d completions, which count as not passed: %s", unjudged, named)
     return Sampled(
         completions=[list(row) for row in completions],

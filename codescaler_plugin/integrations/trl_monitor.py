@@ -6,7 +6,7 @@ audit works with any engine (vLLM, ZeRO-3, PEFT) that the run trains with. It im
 """
 
 import logging
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass
 from math import copysign, inf, sqrt
@@ -19,7 +19,7 @@ from transformers import TrainerCallback  # noqa: TID253 - it subclasses the hos
 from codescaler_plugin.errors import ConfigError, DataError, SandboxError
 from codescaler_plugin.integrations.ranks import gathered
 from codescaler_plugin.integrations.trl_reward import CodeScalerReward
-from codescaler_plugin.preference.grading import MEMORY_MB, TIMEOUT
+from codescaler_plugin.preference.grading import MEMORY_MB, TIMEOUT, named_faults
 from codescaler_plugin.preference.normal_form import distinct_forms
 from codescaler_plugin.preference.sandbox import run_tests
 from codescaler_plugin.preference.surface import FEATURES
@@ -250,10 +250,9 @@ class RewardHackingMonitor(TrainerCallback):  # type: ignore[misc]
             logger.exception("the audit could not be run; the training goes on without it")
             return {"audit_unrun": 1.0}
         found = dict(zip(jobs, verdicts, strict=True))
-        faults = Counter(str(one.fault) for one in verdicts if one.fault is not None)
-        if faults:
-            named = ", ".join(f"{fault} {count}" for fault, count in faults.items())
-            logger.warning("the audit's tests gave no verdict on %d programs: %s", faults.total(), named)
+        if named := named_faults(verdicts):
+            count = sum(one.fault is not None for one in verdicts)
+            logger.warning("the audit's tests gave no verdict on %d programs: %s", count, named)
         rows = [
             (self._problems[text].id, judgement.reward, program in found and found[program].passed)
             for text, judgement, program in zip(texts, judgements, programs, strict=True)

@@ -7,7 +7,8 @@ of it. What then still does not end, without having been idle, gets no verdict.
 
 import json
 import signal
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -177,6 +178,12 @@ def checked_report(report: Any, token: str = "") -> Report:
     if report["fault"] not in ("", *Fault):
         raise wire.WireError("an unknown fault")
     return {name: report[name][:_SHOWN] if kind is str else report[name] for name, kind in kinds.items()}
+
+
+def named_faults(verdicts: Iterable[Verdict]) -> str:
+    """How many verdicts have which fault, for a message: `timeout 2, killed 1`; empty if none has."""
+    counts = Counter(str(one.fault) for one in verdicts if one.fault is not None)
+    return ", ".join(f"{fault} {count}" for fault, count in counts.items())
 
 
 def told_apart(report: Report, codes: Sequence[int | None], cpu: float, allowed: Allowed) -> Report:

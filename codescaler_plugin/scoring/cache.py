@@ -4,7 +4,6 @@ A key is the content: what the model is and which token ids it read. Scores repe
 bf16 the batch they were computed in shows at about 1e-2). Only finite scores are kept.
 """
 
-import errno
 import logging
 import os
 import struct
@@ -16,6 +15,7 @@ from typing import Any
 
 from cachetools import LRUCache
 
+from codescaler_plugin.data.outputs import NO_ROOM
 from codescaler_plugin.errors import ConfigError
 from codescaler_plugin.extras import require
 
@@ -27,7 +27,6 @@ DISK_BYTES = 1 << 30
 """Most bytes of the file: about eight million scores. It holds no more than that; it never drops old ones."""
 
 _LOCK_BYTES = 8192  # of 126 readers, LMDB's default
-_NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT})
 
 
 class ScoreCache:
@@ -50,7 +49,7 @@ class ScoreCache:
             try:
                 _opened(self._folder, os.getpid())
             except ConfigError as error:
-                if not isinstance(error.__cause__, OSError) or error.__cause__.errno not in _NO_ROOM:
+                if not isinstance(error.__cause__, OSError) or error.__cause__.errno not in NO_ROOM:
                     raise
                 logger.warning("no score is kept on disk: %s", error)
                 self._folder = None

@@ -102,9 +102,7 @@ def pretrained(
         return loaded
     except MemoryError:
         raise
-    except (
-        Exception
-    ) as error:  # broken files raise anything: tokenizers a bare Exception, configs TypeError and others
+    except Exception as error:  # broken files raise anything: tokenizers a bare Exception, configs a TypeError
         text = str(error).strip()
         if not trust_remote_code and "trust_remote_code" in text:  # it advises an argument of transformers
             if trust_remote_code is None:

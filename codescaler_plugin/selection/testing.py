@@ -1,12 +1,12 @@
 """A cascade: the reward model ranks, and tests run only where its confidence does not suffice."""
 
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 from codescaler_plugin.errors import ConfigError, DataError
 from codescaler_plugin.evaluation.calibration import Calibration
 from codescaler_plugin.pipeline import CodeScaler
+from codescaler_plugin.preference.grading import named_faults
 from codescaler_plugin.preference.sandbox import Executor, Sandbox
 from codescaler_plugin.records import Outcome, Problem, Ranked, Selection, Verdict
 from codescaler_plugin.selection.ranking import best_of_n, margin_of, probability_of
@@ -189,8 +189,7 @@ class _State:
     def _ran(self) -> str:
         """How many programs were run, and of how many of them the tests could not tell."""
         count = len(self.verdicts)
-        faults = Counter(str(verdict.fault) for verdict in self.verdicts.values() if verdict.fault is not None)
-        named = ", ".join(f"{fault} {number}" for fault, number in faults.items())
+        named = named_faults(self.verdicts.values())
         return f"{count} program{'' if count == 1 else 's'} run" + (f", no verdict: {named}" if named else "")
 
     def _trusted(self) -> bool:

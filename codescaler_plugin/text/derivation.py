@@ -90,8 +90,8 @@ def _policy(source: str) -> _Policy:
     try:
         tokenizer = pretrained(AutoTokenizer, source)
         if not tokenizer.chat_template:
-            raise ValueError("it has no chat_template")
-    except Exception as error:
+            raise ConfigError("it has no chat_template")
+    except ConfigError as error:
         raise ConfigError(
             f"prompt_template {source!r} is no tokenizer with a chat template ({error}): expected a hub id, a "
             "directory with a tokenizer or a Jinja file"

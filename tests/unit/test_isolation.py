@@ -13,19 +13,16 @@ from pathlib import Path
 import psutil
 import pytest
 
-from codescaler_plugin import SandboxError
 from codescaler_plugin.preference.sandbox import Sandbox
 from codescaler_plugin.records import CallTest, Problem, StdioTest, Verdict
+from tests.processes import sandbox_or_skip
 
 HONEST = "def solve(n):\n    return n + 1\n"
 
 
 @pytest.fixture(scope="module", params=["bubblewrap", "namespaces", "limits"])
 def isolation(request: pytest.FixtureRequest) -> str:
-    try:
-        Sandbox(cage=request.param, workers=1).close()
-    except SandboxError as error:
-        pytest.skip(str(error))
+    sandbox_or_skip(request.param).close()
     return str(request.param)
 
 

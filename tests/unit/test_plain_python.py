@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from codescaler_plugin import SandboxError
 from codescaler_plugin.preference.sandbox import Sandbox
 from codescaler_plugin.records import Problem, StdioTest
+from tests.processes import sandbox_or_skip
 
 # name: (program, standard input)
 PROGRAMS: dict[str, tuple[str, str]] = {
@@ -347,11 +347,7 @@ _SHARES_MEMORY = {"pool", "pool-by-spawn", "process-pool", "queue", "semaphore-a
 
 @pytest.fixture(scope="module", params=["bubblewrap", "namespaces", "limits"])
 def sandbox(request: pytest.FixtureRequest) -> Iterator[Sandbox]:
-    try:
-        pool = Sandbox(cage=request.param, workers=1, timeout=10.0, memory_mb=1024)
-    except SandboxError as error:
-        pytest.skip(str(error))
-    with pool:
+    with sandbox_or_skip(request.param, timeout=10.0, memory_mb=1024) as pool:
         yield pool
 
 

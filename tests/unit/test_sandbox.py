@@ -22,6 +22,7 @@ from codescaler_plugin.preference.cage import wire
 from codescaler_plugin.preference.problems import read_problems
 from codescaler_plugin.preference.sandbox import Sandbox, missing_isolation, run_tests
 from codescaler_plugin.records import CallTest, Problem, ScriptTest, StdioTest
+from tests.processes import sandbox_or_skip
 
 DATA = Path(__file__).parents[3] / "shared" / "data"
 
@@ -46,11 +47,7 @@ HONEST = "def solve(n):\n    return n + 1\n"
 
 @pytest.fixture(scope="module", params=["bubblewrap", "namespaces", "limits"])
 def sandbox(request: pytest.FixtureRequest) -> Iterator[Sandbox]:
-    try:
-        pool = Sandbox(cage=request.param, workers=1, timeout=2.0, memory_mb=512)
-    except SandboxError as error:
-        pytest.skip(str(error))
-    with pool:
+    with sandbox_or_skip(request.param, timeout=2.0, memory_mb=512) as pool:
         yield pool
 
 
@@ -938,10 +935,7 @@ def test_reference_solutions_pass(file: str, solution: Callable[[dict[str, Any]]
 
 
 def test_bubblewrap_is_used_where_it_is() -> None:
-    try:
-        Sandbox(cage="bubblewrap", workers=1).close()
-    except SandboxError as error:
-        pytest.skip(str(error))
+    sandbox_or_skip("bubblewrap").close()
     with Sandbox(workers=1) as pool:
         assert pool.cage == "bubblewrap"
         assert pool.missing == []

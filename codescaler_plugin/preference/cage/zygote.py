@@ -235,7 +235,7 @@ class _Zygote:
 
     def _confine(self, request: dict[str, Any]) -> list[str]:
         """Take away what can be taken away; the names of what was."""
-        done = ["time", "files"]
+        done: list[str] = []
         settings = self.settings
         os.setsid()
         is_judge = request["role"] == "judge"  # it holds tests and runs no code of a candidate
@@ -252,10 +252,8 @@ class _Zygote:
         namespaces.limit(request["cpu"], request["memory_mb"], settings["processes"])
         root = os.geteuid() == 0
         namespaces.drop_privileges(uid)
-        if os.geteuid() != 0 or self.caged:
+        if self.caged or (root and os.geteuid() != 0):
             done.append("user")
-        if not root and not self.caged:
-            done.remove("user")
         own_kills_only = not self.caged
         self.file_bytes = namespaces.FILE_BYTES
         if not self.caged:
