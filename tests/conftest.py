@@ -46,10 +46,10 @@ def tiny_rm_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def serve(monkeypatch: pytest.MonkeyPatch) -> "Iterator[Serve]":
     """Starts doubles of servers, which are asked again without delay, and ends them."""
-    from codescaler_plugin.scoring import http_pool
+    from codescaler_plugin import http_client
     from tests.doubles import Double
 
-    monkeypatch.setattr(http_pool, "_BACK_OFF", 0.01)
+    monkeypatch.setattr(http_client, "_BACK_OFF", 0.01)
     doubles: list[Double] = []
 
     def start(answer: "Answer") -> "Double":

@@ -22,8 +22,8 @@ from urllib3.exceptions import HTTPError
 
 from codescaler_plugin.config import HOOK_VARIABLES, PREFIX, CodeScalerConfig, HookConfig
 from codescaler_plugin.errors import ConfigError, DataError, RefusedError, ScorerError
+from codescaler_plugin.http_client import HttpClient
 from codescaler_plugin.records import Status
-from codescaler_plugin.scoring.http_pool import HttpPool
 from codescaler_plugin.serving.judging import Item, Judge, probability, problem_and_completion
 from codescaler_plugin.text.derivation import template_of
 
@@ -130,7 +130,7 @@ class RemoteEngine:
         self._template = None if prompt_template is None else template_of(prompt_template)
         self._marks = reasoning_marks
         self._headers = {} if api_key is None else {"Authorization": f"Bearer {api_key}"}
-        self._pool = HttpPool(urls, retries=0, headers=self._headers)  # the hook tries again
+        self._pool = HttpClient(urls, retries=0, headers=self._headers)  # the hook tries again
         self._turns = count()
 
     def check(self) -> None:

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from codescaler_plugin.errors import ConfigError, SandboxError, ScorerError
+from codescaler_plugin.http_client import HttpClient
 from codescaler_plugin.preference.cage import guest, wire
 from codescaler_plugin.preference.cage.counting import Count, error_of
 from codescaler_plugin.preference.grading import (
@@ -38,7 +39,6 @@ from codescaler_plugin.preference.grading import (
 )
 from codescaler_plugin.preference.sandbox import Job, Ticker, grade_calls, judge_all
 from codescaler_plugin.records import CallTest, Comparison, Fault, Problem, ScriptTest, StdioTest, Verdict
-from codescaler_plugin.scoring.http_pool import HttpPool
 
 WORKERS = 16  # requests at a time; a server of its own queues the rest
 
@@ -90,7 +90,7 @@ class RemoteSandbox:
     ) -> None:
         if not 0 < timeout <= _RUN_SECONDS:
             raise ConfigError(f"timeout is {timeout!r}: expected seconds above 0, at most {_RUN_SECONDS:.0f}")
-        self._pool = HttpPool(urls, read_seconds=_RUN_SECONDS + _START_SECONDS + _QUEUE_SECONDS)
+        self._pool = HttpClient(urls, read_seconds=_RUN_SECONDS + _START_SECONDS + _QUEUE_SECONDS)
         self._limits = Limits(timeout, memory_mb, seed)
         self._workers = workers
         self._cage = _zipped()

@@ -7,8 +7,8 @@ from typing import Any
 
 from codescaler_plugin.ahead import grouped_chunks
 from codescaler_plugin.errors import ScorerError
+from codescaler_plugin.http_client import HttpClient
 from codescaler_plugin.scoring.fan_out import fan_out
-from codescaler_plugin.scoring.http_pool import HttpPool
 
 logger = logging.getLogger(__name__)
 
@@ -32,7 +32,7 @@ class RemoteScorer:
 
     def __init__(self, urls: str, *, api_key: str | None = None) -> None:
         self._settings = {"urls": urls, "api_key": api_key}
-        self._pool = HttpPool(urls, api_key=api_key)
+        self._pool = HttpClient(urls, api_key=api_key)
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _remade, (self._settings["urls"], self._settings["api_key"])

@@ -14,9 +14,9 @@ from typing import Any
 
 from codescaler_plugin.ahead import grouped_chunks
 from codescaler_plugin.errors import ConfigError, RefusedError, ScorerError
+from codescaler_plugin.http_client import HttpClient
 from codescaler_plugin.scoring.cache import CACHE_SIZE, ScoreCache, content_key
 from codescaler_plugin.scoring.fan_out import fan_out
-from codescaler_plugin.scoring.http_pool import HttpPool
 from codescaler_plugin.scoring.loading import pretrained
 from codescaler_plugin.scoring.rendering import Renderer, Unscorable
 
@@ -57,7 +57,7 @@ class VllmScorer:
         self.max_length = max_length
         self.cache_size = cache_size
         self.api_key = api_key
-        self._pool = HttpPool(urls, api_key=api_key)
+        self._pool = HttpClient(urls, api_key=api_key)
         self._cache = ScoreCache(cache_size)
         self._ready: tuple[str, Renderer] | None = None
         self._lock = Lock()

@@ -7,9 +7,9 @@ from dataclasses import dataclass, replace
 from itertools import count
 
 from codescaler_plugin.errors import ConfigError, DataError, GenerationError, ScorerError
+from codescaler_plugin.http_client import HttpClient
 from codescaler_plugin.pipeline import CodeScaler
 from codescaler_plugin.records import Judgement, Selection
-from codescaler_plugin.scoring.http_pool import HttpPool
 from codescaler_plugin.selection.ranking import chosen, rank
 from codescaler_plugin.text.messages import Text, completion_text, problem_text
 
@@ -203,14 +203,14 @@ async def server_candidates(
             yield text
 
 
-def server_pool(urls: str, api_key: str | None) -> HttpPool:
+def server_pool(urls: str, api_key: str | None) -> HttpClient:
     """A client of OpenAI-compatible servers."""
     bare = ",".join(url.strip().rstrip("/").removesuffix("/v1") for url in urls.split(","))
     headers = {} if api_key is None else {"Authorization": f"Bearer {api_key}"}
-    return HttpPool(bare, read_seconds=READ_SECONDS, headers=headers)
+    return HttpClient(bare, read_seconds=READ_SECONDS, headers=headers)
 
 
-def served_model(pool: HttpPool) -> str:
+def served_model(pool: HttpClient) -> str:
     """The name of the one model that the first server serves.
 
     Raises:
@@ -232,7 +232,7 @@ def served_model(pool: HttpPool) -> str:
     return names[0]
 
 
-def completions_of(pool: HttpPool, body: dict[str, object], request: int) -> list[str]:
+def completions_of(pool: HttpClient, body: dict[str, object], request: int) -> list[str]:
     """The texts that a server answers to a chat request; `request` is any number, and tells which of equal servers.
 
     Raises:

@@ -24,6 +24,7 @@ from codescaler_plugin.config import CodeScalerConfig
 from codescaler_plugin.errors import ConfigError, DataError
 from codescaler_plugin.records import Status
 from codescaler_plugin.serving.backend import Backend
+from codescaler_plugin.serving.batching import OverloadedError
 from codescaler_plugin.serving.bodies import (
     Classified,
     Classify,
@@ -39,7 +40,6 @@ from codescaler_plugin.serving.bodies import (
     assistant_said,
     user_said,
 )
-from codescaler_plugin.serving.coalescing import OverloadedError
 from codescaler_plugin.serving.judging import Answer, Item, item_of, probability
 from codescaler_plugin.serving.metrics import Metrics
 from codescaler_plugin.text.messages import USER, stated_problem

@@ -8,7 +8,7 @@ from typing import Any, Protocol
 from codescaler_plugin.config import CodeScalerConfig
 from codescaler_plugin.errors import ConfigError
 from codescaler_plugin.scoring.forward import MAX_TOKENS
-from codescaler_plugin.serving.coalescing import Coalescer
+from codescaler_plugin.serving.batching import DynamicBatcher
 from codescaler_plugin.serving.judging import Answer, Item
 from codescaler_plugin.serving.metrics import Metrics
 from codescaler_plugin.serving.supervisor import WORKER, Worker
@@ -52,7 +52,7 @@ class LocalBackend:
 
     Args:
         config: settings of the scorer.
-        max_wait: see `Coalescer`, as the next two.
+        max_wait: see `DynamicBatcher`, as the next two.
         max_queue: samples that wait at most.
         timeout: seconds.
         command: starts the worker.
@@ -69,7 +69,7 @@ class LocalBackend:
     ) -> None:
         self.metrics = Metrics()
         self.worker = Worker(config, self.metrics, command)
-        self._coalescer = Coalescer(
+        self._batcher = DynamicBatcher(
             self.worker,
             self.metrics,
             max_wait=max_wait,
@@ -97,11 +97,11 @@ class LocalBackend:
 
         self._task = asyncio.create_task(self.worker.run())
         self._task.add_done_callback(ended)
-        self._coalescer.start()
+        self._batcher.start()
 
     async def stop(self) -> None:
         """See `Backend`."""
-        await self._coalescer.stop()
+        await self._batcher.stop()
         if self._task is not None:
             self._task.cancel()
             with suppress(asyncio.CancelledError, ConfigError, OSError):
@@ -109,4 +109,4 @@ class LocalBackend:
 
     async def submit(self, items: Sequence[Item]) -> list[Answer]:
         """See `Backend`."""
-        return await self._coalescer.submit(items)
+        return await self._batcher.submit(items)

@@ -25,7 +25,7 @@ from ray.serve.exceptions import (  # type: ignore[import-not-found, unused-igno
 from codescaler_plugin.config import CodeScalerConfig
 from codescaler_plugin.errors import ConfigError
 from codescaler_plugin.serving.app import ServingConfig, create_app
-from codescaler_plugin.serving.coalescing import OverloadedError
+from codescaler_plugin.serving.batching import OverloadedError
 from codescaler_plugin.serving.judging import Answer, Item, Judge
 from codescaler_plugin.serving.metrics import Metrics
 

@@ -1,4 +1,4 @@
-"""The worker process: started, watched, started again. An `Engine` of `coalescing.py`."""
+"""The worker process: started, watched, started again. An `Engine` of `batching.py`."""
 
 import asyncio
 import contextlib
@@ -11,7 +11,7 @@ from dataclasses import asdict
 
 from codescaler_plugin.config import CodeScalerConfig
 from codescaler_plugin.errors import ConfigError
-from codescaler_plugin.serving.coalescing import EngineDiedError
+from codescaler_plugin.serving.batching import EngineDiedError
 from codescaler_plugin.serving.judging import Answer, Item
 from codescaler_plugin.serving.metrics import Metrics
 from codescaler_plugin.serving.worker import LENGTH, frame, packed_items

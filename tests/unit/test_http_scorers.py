@@ -8,10 +8,9 @@ from typing import Any
 
 import pytest
 
-from codescaler_plugin import CodeScaler, CodeScalerConfig, ConfigError, ScorerError, load_scorer
+from codescaler_plugin import CodeScaler, CodeScalerConfig, ConfigError, ScorerError, http_client, load_scorer
 from codescaler_plugin.errors import RefusedError
-from codescaler_plugin.scoring import http_pool
-from codescaler_plugin.scoring.http_pool import _message
+from codescaler_plugin.http_client import _message
 from codescaler_plugin.scoring.remote_scorer import RemoteScorer
 from codescaler_plugin.scoring.vllm_scorer import VllmScorer
 from tests import tiny
@@ -86,7 +85,7 @@ def test_answer_that_may_pass_is_asked_again(serve, status: int) -> None:
 
 
 def test_server_that_asks_to_come_back_in_an_hour_is_asked_sooner(serve, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(http_pool, "_LONGEST_WAIT", 0.05)
+    monkeypatch.setattr(http_client, "_LONGEST_WAIT", 0.05)
     double = serve(first_then((503, {"detail": "busy"}), then=codescaler))
     double.retry_after = "3600"
     started = time.monotonic()
@@ -95,7 +94,7 @@ def test_server_that_asks_to_come_back_in_an_hour_is_asked_sooner(serve, monkeyp
 
 
 def test_server_that_fails_again_and_again_is_not_asked_for_every_item(serve, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(http_pool, "RETRIES", 0)
+    monkeypatch.setattr(http_client, "RETRIES", 0)
     double = serve(lambda path, body: (404, {"detail": "Not Found"}))
     with pytest.raises(ScorerError, match="404: Not Found") as caught:
         load_scorer(double.url).score([(f"problem {number}", "x = 1\n") for number in range(64 * 60)])
@@ -126,7 +125,7 @@ def test_server_that_stays_broken_is_an_error_that_names_it_and_what_it_said(ser
     double = serve(lambda path, body: (500, {"error": {"message": "engine died"}}))
     with pytest.raises(ScorerError, match=rf"{double.url}/v1/score answered 500: engine died"):
         load_scorer(double.url).score(ITEMS)
-    assert len(double.asked) == 1 + http_pool.RETRIES
+    assert len(double.asked) == 1 + http_client.RETRIES
 
 
 def test_other_server_takes_over(serve) -> None:
@@ -141,7 +140,7 @@ def test_server_that_is_down_is_an_error_that_names_it() -> None:
 
 def test_server_that_never_answers_is_given_up(serve, monkeypatch: pytest.MonkeyPatch) -> None:
     double = serve(lambda path, body: (time.sleep(1), (200, {}))[1])
-    pool = http_pool.HttpPool(double.url, read_seconds=0.05, retries=1)
+    pool = http_client.HttpClient(double.url, read_seconds=0.05, retries=1)
     started = time.monotonic()
     with pytest.raises(ScorerError, match="Read timed out"):
         pool.post("/v1/score", {"items": []})
@@ -186,7 +185,7 @@ def test_pipeline_asks_again_only_for_what_was_not_scored(serve) -> None:
     failed: list[int] = []
 
     def answer(path: str, body: dict[str, Any]) -> tuple[int, Any]:
-        if any(item["problem"] == "problem 70" for item in body["items"]) and len(failed) < 1 + http_pool.RETRIES:
+        if any(item["problem"] == "problem 70" for item in body["items"]) and len(failed) < 1 + http_client.RETRIES:
             failed.append(len(body["items"]))
             return 500, {}
         return codescaler(path, body)
@@ -221,7 +220,7 @@ def test_servers_are_asked_without_a_program(serve, tiny_rm_dir: Path) -> None:
 def test_server_that_is_down_or_another_is_found_without_a_program(
     serve, kind: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(http_pool, "RETRIES", 0)
+    monkeypatch.setattr(http_client, "RETRIES", 0)
     for url in ("http://127.0.0.1:9", serve(lambda *_: (404, {"detail": "Not Found"})).url):
         with pytest.raises(ScorerError, match=url):
             load_scorer(kind + url).ensure_loaded()  # type: ignore[attr-defined]

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from codescaler_plugin.serving.coalescing import CHARS_PER_TOKEN, Coalescer, EngineDiedError, OverloadedError
+from codescaler_plugin.serving.batching import CHARS_PER_TOKEN, DynamicBatcher, EngineDiedError, OverloadedError
 from codescaler_plugin.serving.judging import Answer, Item
 from codescaler_plugin.serving.metrics import Metrics
 
@@ -50,15 +50,15 @@ class Engine:
         self.killed.append(reason)
 
 
-def run(engine: Engine, work: Callable[[Coalescer], Awaitable[Any]], **settings_: Any) -> Any:
+def run(engine: Engine, work: Callable[[DynamicBatcher], Awaitable[Any]], **settings_: Any) -> Any:
     async def main() -> Any:
-        coalescer = Coalescer(engine, Metrics(), **settings_)
-        coalescer.start()
+        batcher = DynamicBatcher(engine, Metrics(), **settings_)
+        batcher.start()
         try:
-            return await work(coalescer)
+            return await work(batcher)
         finally:
-            await asyncio.wait_for(coalescer.stop(), 10)
-            assert coalescer.waiting == 0
+            await asyncio.wait_for(batcher.stop(), 10)
+            assert batcher.waiting == 0
 
     return asyncio.run(main())
 
@@ -74,8 +74,8 @@ def scores(answers: list[Answer]) -> list[float | None]:
 def test_samples_of_one_problem_from_many_callers_stand_together() -> None:
     engine = Engine()
 
-    async def work(coalescer: Coalescer) -> None:
-        await asyncio.gather(*(coalescer.submit([code(f"p{number % 4}")]) for number in range(64)))
+    async def work(batcher: DynamicBatcher) -> None:
+        await asyncio.gather(*(batcher.submit([code(f"p{number % 4}")]) for number in range(64)))
 
     run(engine, work, max_wait=0.2)
     [batch] = engine.batches
@@ -85,8 +85,8 @@ def test_samples_of_one_problem_from_many_callers_stand_together() -> None:
 def test_answers_come_in_the_order_of_the_call() -> None:
     items = [code(f"p{number % 3}", "x" * (number + 1)) for number in range(30)]
 
-    async def work(coalescer: Coalescer) -> list[Answer]:
-        return await coalescer.submit(items)
+    async def work(batcher: DynamicBatcher) -> list[Answer]:
+        return await batcher.submit(items)
 
     assert scores(run(Engine(), work)) == [float(number + 1) for number in range(30)]
 
@@ -104,9 +104,9 @@ def test_every_sample_gets_its_own_answer_once(
     engine = Engine(seconds=0.001)
     engine.dies_of = lambda item: len(item.text) in deaths
 
-    async def work(coalescer: Coalescer) -> list[list[Answer]]:
+    async def work(batcher: DynamicBatcher) -> list[list[Answer]]:
         sent = [[code(f"p{problem}", "x" * size) for problem, size in call] for call in calls]
-        return await asyncio.gather(*map(coalescer.submit, sent))
+        return await asyncio.gather(*map(batcher.submit, sent))
 
     answered = run(engine, work, max_wait=0.001, max_tokens=budget, slots=slots)
     for call, answers in zip(calls, answered, strict=True):
@@ -124,15 +124,15 @@ def test_every_sample_gets_its_own_answer_once(
 def test_lonely_sample_waits_a_third_and_a_stream_the_whole_of_max_wait() -> None:
     engine = Engine()
 
-    async def work(coalescer: Coalescer) -> tuple[float, float]:
+    async def work(batcher: DynamicBatcher) -> tuple[float, float]:
         loop = asyncio.get_running_loop()
         start = loop.time()
-        await coalescer.submit([code("p")])
+        await batcher.submit([code("p")])
         alone = engine.times[0] - start
         start = loop.time()
         calls = []
         while len(engine.batches) < 2:
-            calls.append(asyncio.create_task(coalescer.submit([code("q")])))
+            calls.append(asyncio.create_task(batcher.submit([code("q")])))
             await asyncio.sleep(0.02)
         await asyncio.gather(*calls)
         return alone, engine.times[1] - start
@@ -148,8 +148,8 @@ def test_batch_keeps_its_budget_with_a_problem_counted_once() -> None:
     items = [code(problem, "x" * (10 * CHARS_PER_TOKEN - 1)) for _ in range(10)]
     items.append(code("q", "y" * 500 * CHARS_PER_TOKEN))  # fits no batch: goes alone
 
-    async def work(coalescer: Coalescer) -> None:
-        await coalescer.submit(items)
+    async def work(batcher: DynamicBatcher) -> None:
+        await batcher.submit(items)
 
     run(engine, work, max_tokens=80)
     assert [len(batch) for batch in engine.batches] == [5, 5, 1]
@@ -160,8 +160,8 @@ def test_queries_are_counted_by_what_they_add_to_their_prompt() -> None:
     prompt = "p" * 30 * CHARS_PER_TOKEN
     items = [Item("query", prompt, prompt + "x" * 10 * CHARS_PER_TOKEN) for _ in range(10)]
 
-    async def work(coalescer: Coalescer) -> None:
-        await coalescer.submit(items)
+    async def work(batcher: DynamicBatcher) -> None:
+        await batcher.submit(items)
 
     run(engine, work, max_tokens=80)
     assert [len(batch) for batch in engine.batches] == [5, 5]
@@ -170,15 +170,15 @@ def test_queries_are_counted_by_what_they_add_to_their_prompt() -> None:
 def test_while_all_slots_are_taken_samples_gather_at_no_cost() -> None:
     engine = Engine(seconds=None)
 
-    async def work(coalescer: Coalescer) -> None:
-        calls = [asyncio.create_task(coalescer.submit([code("first")]))]
+    async def work(batcher: DynamicBatcher) -> None:
+        calls = [asyncio.create_task(batcher.submit([code("first")]))]
         while not engine.batches:
             await asyncio.sleep(0.001)
         for _ in range(8):
-            calls.append(asyncio.create_task(coalescer.submit([code("later")])))
+            calls.append(asyncio.create_task(batcher.submit([code("later")])))
             await asyncio.sleep(0.01)
         assert len(engine.batches) == 1
-        assert coalescer.waiting == 8
+        assert batcher.waiting == 8
         engine.finish(0)
         while len(engine.batches) < 2:
             await asyncio.sleep(0.001)
@@ -192,17 +192,17 @@ def test_while_all_slots_are_taken_samples_gather_at_no_cost() -> None:
 def test_cancelled_caller_frees_its_place() -> None:
     engine = Engine(seconds=None)
 
-    async def work(coalescer: Coalescer) -> None:
-        first = asyncio.create_task(coalescer.submit([code("first")]))
+    async def work(batcher: DynamicBatcher) -> None:
+        first = asyncio.create_task(batcher.submit([code("first")]))
         while not engine.batches:
             await asyncio.sleep(0.001)
-        leaves = asyncio.create_task(coalescer.submit([code("left"), code("left")]))
-        stays = asyncio.create_task(coalescer.submit([code("stays")]))
+        leaves = asyncio.create_task(batcher.submit([code("left"), code("left")]))
+        stays = asyncio.create_task(batcher.submit([code("stays")]))
         await asyncio.sleep(0.01)
-        assert coalescer.waiting == 3
+        assert batcher.waiting == 3
         leaves.cancel()
         await asyncio.sleep(0.01)
-        assert coalescer.waiting == 1
+        assert batcher.waiting == 1
         engine.seconds = 0.0
         engine.finish(0)
         assert scores([*await first, *await stays]) == [6.0, 6.0]
@@ -214,19 +214,19 @@ def test_cancelled_caller_frees_its_place() -> None:
 def test_full_queue_takes_nothing_of_a_call() -> None:
     engine = Engine(seconds=None)
 
-    async def work(coalescer: Coalescer) -> None:
-        calls = [asyncio.create_task(coalescer.submit([code("p")]))]
+    async def work(batcher: DynamicBatcher) -> None:
+        calls = [asyncio.create_task(batcher.submit([code("p")]))]
         while not engine.batches:
             await asyncio.sleep(0.001)
-        calls.append(asyncio.create_task(coalescer.submit([code("q")] * 9)))  # longer than the queue, but it is empty
+        calls.append(asyncio.create_task(batcher.submit([code("q")] * 9)))  # longer than the queue, but it is empty
         await asyncio.sleep(0.01)
         with pytest.raises(OverloadedError, match=r"9 samples wait already, at most 4 may: ask again later"):
-            await coalescer.submit([code("r")])
-        assert coalescer.waiting == 9
+            await batcher.submit([code("r")])
+        assert batcher.waiting == 9
         engine.seconds = 0.0
         engine.finish(0)
         await asyncio.gather(*calls)
-        assert scores(await coalescer.submit([code("r")])) == [6.0]
+        assert scores(await batcher.submit([code("r")])) == [6.0]
 
     run(engine, work, max_wait=0.001, max_queue=4, slots=1)
 
@@ -235,8 +235,8 @@ def test_samples_of_a_dead_engine_are_sent_again_each_alone() -> None:
     engine = Engine()
     engine.dies_of = lambda item: item.problem == "poison"
 
-    async def work(coalescer: Coalescer) -> list[Answer]:
-        return await coalescer.submit([code("p"), code("p", "xy"), code("poison"), code("q", "xyz")])
+    async def work(batcher: DynamicBatcher) -> list[Answer]:
+        return await batcher.submit([code("p"), code("p", "xy"), code("poison"), code("q", "xyz")])
 
     answers = run(engine, work)
     assert scores(answers) == [6.0, 2.0, None, 3.0]
@@ -256,8 +256,8 @@ def test_an_engine_killed_from_outside_again_and_again_costs_no_sample_its_answe
     kills = iter([True, *[False, False, False, True] * 4])  # the first batch and every fourth, whatever is in it
     engine.dies_of = lambda item: next(kills, False)
 
-    async def work(coalescer: Coalescer) -> list[Answer]:
-        return await coalescer.submit([code("p", "x" * size) for size in range(1, 9)])
+    async def work(batcher: DynamicBatcher) -> list[Answer]:
+        return await batcher.submit([code("p", "x" * size) for size in range(1, 9)])
 
     assert scores(run(engine, work)) == [float(size) for size in range(1, 9)]
     assert [len(batch[0].text) for batch in engine.batches] == [1, 1, 2, 3, 4, 5, 6, 7, 8, 4, 8]
@@ -275,14 +275,14 @@ def test_a_death_beside_another_batch_is_not_held_against_a_sample() -> None:
         while len(engine.batches) < count:
             await asyncio.sleep(0.001)
 
-    async def work(coalescer: Coalescer) -> list[Answer]:
-        good = asyncio.create_task(coalescer.submit([code("p")]))
+    async def work(batcher: DynamicBatcher) -> list[Answer]:
+        good = asyncio.create_task(batcher.submit([code("p")]))
         await until(1)
-        other = asyncio.create_task(coalescer.submit([code("poison")]))
+        other = asyncio.create_task(batcher.submit([code("poison")]))
         await until(2)  # both are under way, each a batch of its own
         die()
         await until(3)
-        late = asyncio.create_task(coalescer.submit([code("q")]))
+        late = asyncio.create_task(batcher.submit([code("q")]))
         await asyncio.sleep(0.05)
         assert len(engine.batches) == 3  # nothing is sent beside a sample that is tried alone
         die()
@@ -299,8 +299,8 @@ def test_nothing_is_sent_to_an_engine_that_is_not_ready() -> None:
     engine = Engine()
     engine.is_ready = False
 
-    async def work(coalescer: Coalescer) -> list[Answer]:
-        call = asyncio.create_task(coalescer.submit([code("p")]))
+    async def work(batcher: DynamicBatcher) -> list[Answer]:
+        call = asyncio.create_task(batcher.submit([code("p")]))
         await asyncio.sleep(0.05)
         assert engine.batches == []
         engine.is_ready = True
@@ -312,8 +312,8 @@ def test_nothing_is_sent_to_an_engine_that_is_not_ready() -> None:
 def test_silent_engine_is_killed_and_its_samples_are_answered_in_time() -> None:
     engine = Engine(seconds=None)
 
-    async def work(coalescer: Coalescer) -> list[Answer]:
-        return await coalescer.submit([code("p")])
+    async def work(batcher: DynamicBatcher) -> list[Answer]:
+        return await batcher.submit([code("p")])
 
     start = time.monotonic()
     [answer] = run(engine, work, timeout=0.4)
@@ -327,11 +327,11 @@ def test_stop_answers_what_was_accepted() -> None:
     engine = Engine(seconds=0.05)
 
     async def main() -> list[list[Answer]]:
-        coalescer = Coalescer(engine, Metrics(), slots=1, max_tokens=1)
-        coalescer.start()
-        calls = [asyncio.create_task(coalescer.submit([code(f"p{number}")])) for number in range(6)]
+        batcher = DynamicBatcher(engine, Metrics(), slots=1, max_tokens=1)
+        batcher.start()
+        calls = [asyncio.create_task(batcher.submit([code(f"p{number}")])) for number in range(6)]
         await asyncio.sleep(0.01)
-        await coalescer.stop()
+        await batcher.stop()
         assert all(call.done() for call in calls)
         return await asyncio.gather(*calls)
 
@@ -340,5 +340,5 @@ def test_stop_answers_what_was_accepted() -> None:
 
 def test_an_empty_call_is_answered_without_the_engine() -> None:
     engine = Engine()
-    assert run(engine, lambda coalescer: coalescer.submit([])) == []
+    assert run(engine, lambda batcher: batcher.submit([])) == []
     assert engine.batches == []

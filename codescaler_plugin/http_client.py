@@ -24,7 +24,7 @@ class _Retry(urllib3.Retry):
         return None if seconds is None else min(seconds, _LONGEST_WAIT)
 
 
-class HttpPool:
+class HttpClient:
     """A thread-safe client.
 
     Args:

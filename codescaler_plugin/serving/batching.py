@@ -64,7 +64,7 @@ class _Waiting:
         self.key = item.problem or item.text[:_KEY_CHARS]  # samples of one problem, whatever form it has
 
 
-class Coalescer:
+class DynamicBatcher:
     """Batches for an engine.
 
     A sample waits up to `max_wait` for others of its problem, less when none has come for a third of it; while all
