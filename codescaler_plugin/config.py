@@ -1,29 +1,29 @@
 """Every knob, once: its default, its unit, where the default comes from, and how the environment sets it."""
 
+import logging
 import math
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, fields
 from difflib import get_close_matches
-from typing import Any, Self
+from typing import Any, Self, get_args, get_type_hints
 
 from codescaler_plugin.errors import ConfigError
 from codescaler_plugin.extraction import POLICIES
 from codescaler_plugin.extraction.languages import checked_language
 from codescaler_plugin.extraction.reasoning import checked_marks
-from codescaler_plugin.scoring.cache import CACHE_SIZE
 from codescaler_plugin.scoring.rendering import wrapper_pattern
+from codescaler_plugin.scoring.spec import MODEL_SETTINGS, ModelSpec, model_spec
 from codescaler_plugin.shaping import Shaping
 
+logger = logging.getLogger(__name__)
+
 PREFIX = "CODESCALER_"
-_NUMBERS: dict[str, tuple[type[int] | type[float], str]] = {
-    "max_length": (int, "a whole number"),
-    "max_tokens": (int, "a whole number"),
-    "cache_size": (int, "a whole number"),
-    "temperature": (float, "a number"),
-    "offset": (float, "a number"),
-    "floor": (float, "a number"),
-    "max_unscored": (float, "a number"),
+_NUMBERS: tuple[tuple[type[int] | type[float], str], ...] = ((int, "a whole number"), (float, "a number"))
+_OWNERS = {  # settings of one host: which, and what it is called
+    "problem_column": ("trl", "TRL's trainers"),
+    "max_unscored": ("trl", "TRL's trainers"),
+    "fallback": ("files", "the reward files of `codescaler where`"),
 }
 
 
@@ -32,7 +32,10 @@ class CodeScalerConfig:
     """All settings of the pipeline. Each can be given as `CODESCALER_<NAME>`; a keyword argument wins.
 
     Attributes:
-        model: hub id, directory, or `builtin` for the small embedded model. Default: the paper's 8B model.
+        model: hub id, directory, `builtin` for the small embedded model, a codescaler server (`http://host:port`), or
+            a vLLM server (`vllm+http://host:port`, with `#id` the model that it must serve); several servers are
+            divided by commas. A server has its own `max_length` and the like: they are refused beside it. Default: the
+            paper's 8B model.
         language: language the code must be in (`extraction.languages.LANGUAGES`), or `any`. Default: the paper's.
         policy: which fenced block counts: `single` (paper §4, as described in the public recipe), `last`, `first` or
             `bare`; see `extract_code`.
@@ -51,7 +54,7 @@ class CodeScalerConfig:
         max_length: tokens per rendered sample. The middle of a longer one's problem is left out, its code never; see
             `scoring.rendering.Renderer`. None: the model's own limit.
         max_tokens: tokens per forward pass. None: what fits the free memory.
-        cache_size: scores remembered across calls; 0: none.
+        cache_size: scores remembered across calls; 0: none. None: 16,384.
         cache_dir: folder of a score file shared by the processes of a machine (extra `cache`). None: none.
         offload: move the model to CPU memory after each call, for a policy on the same GPU.
         problem_wrapper: `livecodebench`, or a regular expression with a group `problem`: what stands around the
@@ -61,9 +64,12 @@ class CodeScalerConfig:
         device: torch device such as `cuda:1`. None: the current GPU, else the CPU.
         tokenizer: of a vLLM server's model, a directory or hub id. None: where the server has the model from.
         api_key: of a codescaler or vLLM server.
+        patience: seconds in which a request is sent again to servers that fail. None: 60.
         problem_column: dataset column that holds the problem. None: the last user turn of the prompt.
         max_unscored: share of a call's valid programs that may stay without a score in TRL's trainers. Three calls
             in a row above it end the training with an error; 1: never.
+        fallback: reward of a completion that cannot be scored, in the reward files of `codescaler where`; `error`:
+            raise instead. Default: that of invalid code.
     """
 
     model: str = "LARK-Lab/CodeScaler-8B"
@@ -79,7 +85,7 @@ class CodeScalerConfig:
     floor: float = 0.0
     max_length: int | None = None
     max_tokens: int | None = None
-    cache_size: int = CACHE_SIZE
+    cache_size: int | None = None
     cache_dir: str | None = None
     offload: bool = False
     problem_wrapper: str | None = None
@@ -88,7 +94,9 @@ class CodeScalerConfig:
     tokenizer: str | None = None
     api_key: str | None = field(default=None, repr=False)
     problem_column: str | None = None
+    patience: float | None = None
     max_unscored: float = 0.5
+    fallback: float | None = 0.0
 
     def __post_init__(self) -> None:
         checked_language(self.language)
@@ -100,104 +108,113 @@ class CodeScalerConfig:
         for name in ("max_length", "max_tokens"):
             if (value := getattr(self, name)) is not None:
                 _whole(name, value, 1)
-        _whole("cache_size", self.cache_size, 0)
+        if self.cache_size is not None:
+            _whole("cache_size", self.cache_size, 0)
         for setting in fields(self):
             if setting.type is bool and not isinstance(getattr(self, setting.name), bool):
                 raise ConfigError(f"{setting.name} is {getattr(self, setting.name)!r}: expected True or False")
         if not isinstance(self.max_unscored, int | float) or not 0 <= self.max_unscored <= 1:
             raise ConfigError(f"max_unscored is {self.max_unscored!r}: expected a share in [0, 1]")
-        if not self.model:
-            raise ConfigError("model is empty: give a hub id, a directory, or 'builtin'")
+        if self.patience is not None and not 0 <= self.patience < math.inf:
+            raise ConfigError(f"patience is {self.patience}: expected seconds, at least 0")
+        if self.fallback is not None and not math.isfinite(self.fallback):
+            raise ConfigError(f"fallback is {self.fallback}: expected a finite number")
+        self.spec()
 
     def shape(self) -> Shaping:
         """The shape of the reward that the settings name."""
         return Shaping(self.shaping, self.temperature, self.offset, self.floor)
 
+    def spec(self) -> ModelSpec:
+        """What `model` stands for, with its settings.
+
+        Raises:
+            ConfigError: a setting that would have no effect on it.
+        """
+        return model_spec(self.model, **{name: getattr(self, name) for name in MODEL_SETTINGS})
+
+    def check_host(self, host: str) -> None:
+        """Refuse what has no effect in a host.
+
+        Args:
+            host: `trl`; `files` for the reward files of `codescaler where`; `server` for `codescaler serve`. Those two
+                are called for one completion at a time.
+
+        Raises:
+            ConfigError: a setting of other hosts alone, or a shape that compares the completions of a group.
+        """
+        for name, (owner, title) in _OWNERS.items():
+            if owner != host and getattr(self, name) != getattr(CodeScalerConfig, name):
+                raise ConfigError(
+                    f"{name} ({PREFIX}{name.upper()}) is a setting of {title} alone and has no effect here: leave it "
+                    "out"
+                )
+        if host != "trl" and self.shape().needs_group:
+            raise ConfigError(
+                f"shaping {self.shaping!r} compares the completions of a group, and here they come one by one: take "
+                "softplus, sigmoid or raw, and let the trainer compare"
+            )
+
     @classmethod
     def from_env(cls, environ: Mapping[str, str] = os.environ, **overrides: Any) -> Self:
         """Defaults, overridden by `CODESCALER_*` variables, overridden by keyword arguments that are not None.
 
+        An empty variable counts as unset. `CODESCALER_URL` is an older name of `CODESCALER_MODEL`, and warns.
+
         Raises:
-            ConfigError: an unknown `CODESCALER_*` variable or keyword, one of `HookConfig` alone, or a value that does
-                not fit.
+            ConfigError: an unknown `CODESCALER_*` variable or keyword, a value that does not fit, or one that would
+                have no effect.
         """
-        names = [setting.name for setting in fields(cls)]
+        hints = get_type_hints(cls)
         values: dict[str, Any] = {}
-        for variable, text in environ.items():
-            if variable.startswith(PREFIX):
-                name = variable.removeprefix(PREFIX).lower()
-                if variable in HOOK_VARIABLES and name not in names:
-                    raise ConfigError(
-                        f"{variable} is a setting of the reward files of `codescaler where` alone and has no effect "
-                        "here: unset it for this process"
-                    )
-                _known(variable, name, names, [PREFIX + n.upper() for n in names])
-                values[name] = _parsed(variable, text, name)
+        for variable, text in _variables(environ).items():
+            name = variable.removeprefix(PREFIX).lower()
+            _known(variable, name, list(hints), [PREFIX + n.upper() for n in hints])
+            values[name] = _parsed(variable, text, hints[name])
+        for name in overrides:
+            _known(name, name, list(hints), list(hints))
+        given = {name: value for name, value in overrides.items() if value is not None}
+        model = {name: value for name, value in (values | given).items() if name == "model"}
+        for name, value in values.items():
+            if name not in given:
                 try:
-                    cls(**{name: values[name]})
+                    cls(**{**model, name: value})
                 except ConfigError as error:
-                    raise ConfigError(f"{variable}: {error}") from error
-                _not_empty(variable, text)
-        for name, value in overrides.items():
-            _known(name, name, names, names)
-            if value is not None:
-                values[name] = value
-        return replace(cls(), **values)
+                    raise ConfigError(f"{PREFIX}{name.upper()}: {error}") from error
+        return cls(**(values | given))
 
 
-@dataclass(frozen=True)
-class HookConfig:
-    """Settings of the files of `codescaler where` alone, each a variable `CODESCALER_<NAME>`.
+def fallback_of(text: str, name: str) -> float | None:
+    """A fallback reward as text: a number, or `error` for None.
 
-    With `url`, the servers' settings hold for all that is not named here (the prompt is taken apart here); without,
-    those of `CodeScalerConfig` here.
+    Args:
+        text: as it was given.
+        name: of the setting, for the error.
 
-    Attributes:
-        url: codescaler servers, `http://host:port`, several divided by commas; None: the model of `CODESCALER_MODEL`
-            is loaded into each process that calls.
-        fallback: reward of a sample that cannot be scored. Default: that of invalid code.
-        patience: seconds in which a sample is tried again at servers that fail. A model of this process gets one more
-            try.
-        api_key: of the servers.
-        prompt_template: see `CodeScalerConfig`.
-        reasoning_marks: see `CodeScalerConfig`.
+    Raises:
+        ConfigError: it is neither.
     """
-
-    url: str | None = None
-    fallback: float = 0.0
-    patience: float = 60.0
-    api_key: str | None = None
-    prompt_template: str | None = None
-    reasoning_marks: str | None = None
-
-    def __post_init__(self) -> None:
-        checked_marks(self.reasoning_marks)
-        for name in ("fallback", "patience"):
-            if not math.isfinite(getattr(self, name)):
-                raise ConfigError(f"{name} is {getattr(self, name)}: expected a finite number")
-        if self.patience < 0:
-            raise ConfigError(f"patience is {self.patience}: expected seconds, at least 0")
-
-    @classmethod
-    def from_env(cls, environ: Mapping[str, str] = os.environ) -> Self:
-        """Defaults, overridden by variables.
-
-        Raises:
-            ConfigError: a value that does not fit.
-        """
-        values: dict[str, Any] = {}
-        for variable, name in HOOK_VARIABLES.items():
-            if variable in environ:
-                _not_empty(variable, environ[variable])
-                try:
-                    is_number = name in ("fallback", "patience")
-                    values[name] = float(environ[variable]) if is_number else environ[variable]
-                except ValueError:
-                    raise ConfigError(f"{variable} is {environ[variable]!r}: expected a number") from None
-        return cls(**values)
+    if text == "error":
+        return None
+    try:
+        return float(text)
+    except ValueError:
+        raise ConfigError(f"{name} is {text!r}: expected a reward or 'error'") from None
 
 
-HOOK_VARIABLES = {PREFIX + setting.name.upper(): setting.name for setting in fields(HookConfig)}
+def _variables(environ: Mapping[str, str]) -> dict[str, str]:
+    """The `CODESCALER_*` variables that are set, under their names of today."""
+    found = {name: text for name, text in environ.items() if name.startswith(PREFIX) and text.strip()}
+    url, model = found.pop(PREFIX + "URL", None), found.get(PREFIX + "MODEL")
+    if url is not None:
+        if model not in (None, url):
+            raise ConfigError(
+                f"{PREFIX}URL is {url!r} and {PREFIX}MODEL is {model!r}: {PREFIX}MODEL names a server as well as a "
+                f"model, so leave {PREFIX}URL out"
+            )
+        logger.warning("%sURL is an older name: give the server as %sMODEL", PREFIX, PREFIX)
+        found[PREFIX + "MODEL"] = url
+    return found
 
 
 def _known(shown: str, name: str, names: list[str], choices: list[str]) -> None:
@@ -205,11 +222,6 @@ def _known(shown: str, name: str, names: list[str], choices: list[str]) -> None:
         close = get_close_matches(shown, choices, n=1)
         hint = f"did you mean {close[0]}?" if close else f"known: {', '.join(choices)}"
         raise ConfigError(f"unknown setting {shown!r}: {hint}")
-
-
-def _not_empty(variable: str, text: str) -> None:
-    if not text.strip():
-        raise ConfigError(f"{variable} is empty: give it a value, or unset it")
 
 
 def _one_of(name: str, value: str, choices: tuple[str, ...]) -> None:
@@ -222,13 +234,16 @@ def _whole(name: str, value: object, least: int) -> None:
         raise ConfigError(f"{name} is {value!r}: expected a whole number of at least {least}")
 
 
-def _parsed(variable: str, text: str, name: str) -> str | int | float:
+def _parsed(variable: str, text: str, hint: Any) -> str | int | float | None:
     """An environment variable's text as the type of its setting."""
-    if name in {setting.name for setting in fields(CodeScalerConfig) if setting.type is bool}:
+    kinds = get_args(hint) or (hint,)
+    if bool in kinds:
         if text not in ("0", "1"):
             raise ConfigError(f"{variable} is {text!r}: expected 0 or 1")
         return text == "1"
-    kind, expected = _NUMBERS.get(name, (str, "text"))
+    if variable == PREFIX + "FALLBACK":
+        return fallback_of(text, variable)
+    kind, expected = next((it for it in _NUMBERS if it[0] in kinds), (str, "text"))
     try:
         return kind(text)
     except ValueError:

@@ -84,7 +84,7 @@ def examine(
         yield from _order(scorer)
         yield from _speed(scorer)
         return
-    from codescaler_plugin.builtin import REAL_MODEL, REWARD_MODEL
+    from codescaler_plugin.builtin import BUILTIN, REAL_MODEL, reward_model
     from codescaler_plugin.scoring.loading import device_of, load_classifier
     from codescaler_plugin.scoring.transformers_scorer import TransformersScorer
 
@@ -95,16 +95,14 @@ def examine(
         yield Check("device", "failed", reason, advice)
         return
     try:
-        loaded, tokenizer = load_classifier(
-            str(REWARD_MODEL) if model == "builtin" else model, device, trust_remote_code=trust_remote_code
-        )
+        loaded, tokenizer = load_classifier(reward_model(model), device, trust_remote_code=trust_remote_code)
     except CodeScalerError as error:
         first, _, rest = str(error).partition("\n")
         yield Check("labels and head", "failed", first, rest or _NEXT_MODEL)
         return
     parameters = sum(weight.numel() for weight in loaded.parameters())
     yield Check("labels and head", "ok", f"{type(loaded).__name__}, {parameters / 1e6:,.1f}M parameters, one label")
-    if model == "builtin":
+    if model == BUILTIN:
         yield Check("purpose", "ok", f"the quickstart's small problems; for others take {REAL_MODEL} of the hub")
     yield _device(place)
     yield _head(loaded)

@@ -1,27 +1,80 @@
-"""JSON over HTTP to one of several equal servers: pooled connections, retries with back-off, no wait without end."""
+"""JSON over HTTP to one of several equal servers: pooled connections, one retry policy, no wait without end.
+
+The only place that sends a request again. What a caller asks for again itself, such as the samples that a server could
+not score in time, it counts against the same `Attempts`.
+"""
 
 import json
+import random
+import time
+from dataclasses import dataclass
 from typing import Any
 
 import urllib3
 from urllib3.exceptions import HTTPError, LocationValueError
 
-from codescaler_plugin.errors import ConfigError, RefusedError, ScorerError
+from codescaler_plugin.errors import ConfigError, HttpError
 from codescaler_plugin.text.safety import one_line
 
 CONNECT_SECONDS = 5.0
 READ_SECONDS = 120.0
-RETRIES = 3
-_BACK_OFF = 0.25  # seconds before the second retry; doubles
-_LONGEST_WAIT = 30.0  # seconds, whatever `Retry-After` asks for
-_RETRIED = frozenset({408, 429, 500, 502, 503, 504})
+ATTEMPTS = 8
+PATIENCE = 60.0
+_FIRST_PAUSE = 0.25  # seconds; doubles
+_LONGEST_PAUSE = 30.0  # seconds, whatever `Retry-After` asks for
 _SHOWN = 300  # characters of a server's message
 
 
-class _Retry(urllib3.Retry):
-    def get_retry_after(self, response: urllib3.BaseHTTPResponse) -> float | None:
-        seconds = super().get_retry_after(response)
-        return None if seconds is None else min(seconds, _LONGEST_WAIT)
+@dataclass(frozen=True)
+class RetryPolicy:
+    """How often, and for how long, a request is sent again that failed in passing (`HttpError.is_transient`).
+
+    It ends after at most `attempts` requests to each server, and within `seconds` and the time in which each server
+    answers once.
+
+    Attributes:
+        attempts: at each server, the first one included.
+        seconds: from the first request, in which another one may begin.
+    """
+
+    attempts: int = ATTEMPTS
+    seconds: float = PATIENCE
+
+    def start(self) -> "Attempts":
+        """The attempts of one request."""
+        return Attempts(self)
+
+
+class Attempts:
+    """What is left of a policy for one request.
+
+    Args:
+        policy: how many, and for how long.
+    """
+
+    def __init__(self, policy: RetryPolicy) -> None:
+        self._left = policy.attempts - 1
+        self._end = time.monotonic() + policy.seconds
+        self._pause = _FIRST_PAUSE
+
+    def again(self, retry_after: float = 0.0) -> bool:
+        """Wait until the next attempt may begin; False, at once, if there is none left.
+
+        Args:
+            retry_after: seconds that a server asks for; at most half a minute is heeded.
+        """
+        pause = max(self._pause * random.uniform(0.8, 1.2), min(retry_after, _LONGEST_PAUSE))
+        if self._left <= 0 or time.monotonic() + pause > self._end:
+            return False
+        time.sleep(pause)
+        self._left -= 1
+        self._pause = min(2 * self._pause, _LONGEST_PAUSE)
+        return True
+
+    @property
+    def is_over(self) -> bool:
+        """Whether no further request may begin."""
+        return time.monotonic() > self._end
 
 
 class HttpClient:
@@ -30,14 +83,15 @@ class HttpClient:
     Args:
         urls: base URLs, `http://host:port` or https, divided by commas.
         read_seconds: longest wait for an answer.
-        retries: further attempts at one server after an answer that may pass (408, 429, 5xx; `Retry-After` is heeded,
-            up to half a minute)
-            or a broken connection.
-        headers: sent with each request.
+        policy: of requests that fail in passing.
         api_key: sent as a bearer token; None: none.
 
     Raises:
         ConfigError: a URL without scheme or host.
+
+    Example:
+        >>> HttpClient("http://a:8000, http://b:8000/").urls
+        ['http://a:8000', 'http://b:8000']
     """
 
     def __init__(
@@ -45,8 +99,7 @@ class HttpClient:
         urls: str,
         *,
         read_seconds: float = READ_SECONDS,
-        retries: int = RETRIES,
-        headers: dict[str, str] | None = None,
+        policy: RetryPolicy | None = None,
         api_key: str | None = None,
     ) -> None:
         self.urls = [url.strip().rstrip("/") for url in urls.split(",") if url.strip()]
@@ -55,64 +108,84 @@ class HttpClient:
                 raise ConfigError(f"{url!r} is no server's address: expected http://host:port")
         if not self.urls:
             raise ConfigError("no server's address: expected http://host:port, several divided by commas")
+        self.policy = policy or RetryPolicy()
         self._http = urllib3.PoolManager(
             maxsize=32,
-            headers=(headers or {}) | ({} if api_key is None else {"Authorization": f"Bearer {api_key}"}),
+            headers={} if api_key is None else {"Authorization": f"Bearer {api_key}"},
             timeout=urllib3.Timeout(connect=CONNECT_SECONDS, read=read_seconds),
-            retries=_Retry(
-                total=retries,
-                backoff_factor=_BACK_OFF,
-                backoff_jitter=_BACK_OFF,
-                status_forcelist=_RETRIED,
-                allowed_methods=None,  # scoring twice does no harm, so a POST may be repeated
-                raise_on_status=False,
-            ),
+            retries=urllib3.Retry(None, connect=0, read=0, redirect=2, status=0, other=0),
         )
 
     def get(self, path: str, url: str) -> Any:
-        """The JSON at a path of one server; see `post` for what is raised."""
-        return self._request("GET", url + path, None)
+        """The JSON at a path of one server; see `post`."""
+        return self._answer("GET", path, None, [url], self.policy.start())
 
-    def post(self, path: str, body: Any, *, affinity: int = 0) -> Any:
+    def post(
+        self,
+        path: str,
+        body: Any,
+        *,
+        affinity: int = 0,
+        urls: list[str] | None = None,
+        attempts: Attempts | None = None,
+    ) -> Any:
         """The JSON that answers a JSON body.
 
-        Asks the server at place `affinity` (modulo their number) first, so that a caller can keep what belongs
-        together together, and the others in turn if that one cannot be reached or does not answer well.
+        Asks the server at index `affinity` (modulo their number) first, so that a caller can keep what belongs
+        together together, and the others in turn if that one cannot be reached or does not answer well. Asks all again
+        as the policy says; a server whose answer would be the same again is left out then.
+
+        Args:
+            path: behind each server's base URL.
+            body: anything that JSON can hold.
+            affinity: which server is the first.
+            urls: of the servers to ask; None: all.
+            attempts: those that are left of a request of which this is a part; None: the policy's.
 
         Raises:
-            RefusedError: a server will not take this body; others are not asked.
-            ScorerError: no server gave a good answer; it names each and what it said.
+            HttpError: a server refuses the body (`is_refusal`; the others are not asked), or none gave a good answer;
+                it names each and what it said.
         """
-        first = affinity % len(self.urls)
-        failures = []
-        for url in self.urls[first:] + self.urls[:first]:
-            try:
-                return self._request("POST", url + path, body)
-            except RefusedError:
-                raise
-            except ScorerError as error:
-                failures.append(str(error))
-        raise ScorerError("; ".join(failures))
+        order = urls or self.urls
+        first = affinity % len(order)
+        return self._answer("POST", path, body, order[first:] + order[:first], attempts or self.policy.start())
 
-    def _request(self, method: str, url: str, body: Any) -> Any:
+    def _answer(self, method: str, path: str, body: Any, urls: list[str], attempts: Attempts) -> Any:
+        errors: dict[str, HttpError] = {}
+        while True:
+            for url in [url for url in urls if url not in errors or errors[url].is_transient]:
+                if url in errors and attempts.is_over:
+                    break
+                try:
+                    return self._asked(method, url + path, body)
+                except HttpError as error:
+                    if error.is_refusal:
+                        raise
+                    errors[url] = error
+            passing = [error for error in errors.values() if error.is_transient]
+            if not passing or not attempts.again(min(error.retry_after for error in passing)):
+                break
+        last = passing[0] if passing else next(iter(errors.values()))
+        raise HttpError("; ".join(map(str, errors.values())), last.status) from last
+
+    def _asked(self, method: str, url: str, body: Any) -> Any:
         try:
             response = self._http.request(method, url, json=body) if body else self._http.request(method, url)
         except HTTPError as error:
             reason = str(getattr(error, "reason", None) or error)
-            raise ScorerError(
-                f"{url} cannot be reached: {reason}; is the server up, and the address right?"
-            ) from error
+            raise HttpError(f"{url} cannot be reached: {reason}; is the server up, and the address right?") from error
         text = response.data.decode("utf-8", "replace")
         if response.status != 200:
-            kind = RefusedError if response.status in (400, 413, 422) else ScorerError
-            hint = "; give the server's key as api_key" if response.status in (401, 403) else ""
-            hint = "; its log says why" if response.status >= 500 else hint
-            raise kind(f"{url} answered {response.status}: {_message(text)}{hint}")
+            raise HttpError(
+                f"{url} answered {response.status}: {_message(text)}{_hint(response.status)}",
+                response.status,
+                _seconds(response.headers.get("Retry-After")),
+            )
         try:
             return json.loads(text)
         except (ValueError, RecursionError):
-            raise ScorerError(
-                f"{url} answered what is no JSON: {text[:_SHOWN]!r}; is the address that of the right server?"
+            raise HttpError(
+                f"{url} answered what is no JSON: {text[:_SHOWN]!r}; is the address that of the right server?", 200
             ) from None
 
 
@@ -121,6 +194,17 @@ def _host(url: str) -> str | None:
         return urllib3.util.parse_url(url).host
     except LocationValueError:  # a port above 65535, a space
         return None
+
+
+def _hint(status: int) -> str:
+    if status in (401, 403):
+        return "; it wants a key: give the server's key as api_key (CODESCALER_API_KEY)"
+    return "; its log says why" if status >= 500 else ""
+
+
+def _seconds(retry_after: str | None) -> float:
+    """Seconds of a `Retry-After`; 0 without, and for a date, which no server here sends."""
+    return float(retry_after) if retry_after and retry_after.isdigit() else 0.0
 
 
 def _message(text: str) -> str:

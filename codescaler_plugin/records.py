@@ -1,8 +1,12 @@
 """The values that walk through the pipeline. All are frozen; none holds a tensor."""
 
-from dataclasses import dataclass
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
 from enum import StrEnum
-from typing import Any
+from typing import Any, Self
+
+from codescaler_plugin.errors import DataError, Failure, FailureKind, ScorerError
 
 
 class Status(StrEnum):
@@ -36,15 +40,86 @@ class Extraction:
 class Judgement:
     """What the pipeline says of one completion.
 
-    `reward` is the shaped value, in {0} ∪ (0, ∞) for the paper's shape, or None if the reward model gave no score.
-    `score` is the raw logit, None for code that never reached the model and for a scorer failure.
-    `status` tells the two apart: with `ok`, a missing score is the scorer's failure.
+    Attributes:
+        reward: the shaped value, 0 for invalid code, for the paper's shape in (0, ∞) for valid code; None with a
+            `failure`.
+        score: raw logit; None for invalid code and with a `failure`.
+        status: None if a failure came before the code was read.
+        code: what was extracted; empty if invalid, and where the caller has it already.
+        failure: why there is no reward; None if there is one.
+
+    Example:
+        >>> judgement = Judgement(None, None, Status.OK, "x = 1", Failure(FailureKind.NO_SCORE, "too long"))
+        >>> judgement.reward_or(0.0)
+        0.0
     """
 
     reward: float | None
     score: float | None
-    status: Status
+    status: Status | None
     code: str
+    failure: Failure | None = None
+
+    @property
+    def probability(self) -> float:
+        """1 / (1 + e^-score), in [0, 1]; 0 without a score. For hosts that filter by it."""
+        if self.score is None:
+            return 0.0
+        return 1 / (1 + math.exp(-self.score)) if self.score > -700 else 0.0
+
+    @property
+    def is_valid(self) -> bool:
+        """Whether the code is valid; False if it was not read."""
+        return self.status is Status.OK
+
+    def raise_for_failure(self) -> None:
+        """Raise the failure, if there is one.
+
+        Raises:
+            DataError: the completion or its prompt cannot be read, or a server refuses them.
+            ScorerError: the reward model gave no score.
+        """
+        if self.failure is not None:
+            raise (DataError if self.failure.kind is FailureKind.DATA else ScorerError)(self.failure.reason)
+
+    def reward_or(self, fallback: float | None) -> float:
+        """The reward, or the fallback where there is a failure: for hosts that need a number.
+
+        Raises:
+            DataError, ScorerError: there is a failure and no fallback; see `raise_for_failure`.
+        """
+        if fallback is None:
+            self.raise_for_failure()
+        reward = fallback if self.reward is None else self.reward
+        assert reward is not None  # noqa: S101 - without a failure there is a reward
+        return reward
+
+    def logs(self) -> dict[str, float]:
+        """What goes into a host's logs; the means over many judgements are shares."""
+        return {"codescaler_valid": float(self.is_valid), "codescaler_fallback": float(self.failure is not None)}
+
+    def to_json(self) -> dict[str, Any]:
+        """A dict that JSON can hold; `from_json` reads it."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> Self:
+        """The judgement in a dict of `to_json`.
+
+        Raises:
+            DataError: it is no judgement.
+        """
+        try:
+            reward, score, status, failure = (values[name] for name in ("reward", "score", "status", "failure"))
+            return cls(
+                None if reward is None else float(reward),
+                None if score is None else float(score),
+                None if status is None else Status(status),
+                str(values["code"]),
+                None if failure is None else Failure(FailureKind(failure["kind"]), str(failure["reason"])),
+            )
+        except (KeyError, TypeError, ValueError) as error:
+            raise DataError(f"{str(values)[:200]!r} is no judgement: {error}") from error
 
 
 class Comparison(StrEnum):

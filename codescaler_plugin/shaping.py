@@ -17,8 +17,9 @@ from codescaler_plugin.errors import ConfigError, DataError
 from codescaler_plugin.records import Status
 
 SHAPINGS = ("softplus", "raw", "sigmoid", "group_center", "rank")
-_GROUP_SHAPINGS = ("group_center", "rank")
-_LARGEST = float(np.finfo(np.float32).max)
+LARGEST = float(np.finfo(np.float32).max)
+"""Of a score and of a reward."""
+
 _Array = NDArray[np.floating[Any]]
 _SMALLEST = float(np.finfo(np.float32).tiny)  # the smallest that no accelerator flushes to 0
 
@@ -69,6 +70,11 @@ class Shaping:
             if getattr(self, name) != getattr(Shaping, name):
                 raise ConfigError(f"{name} has no effect with shaping {self.kind!r}: leave it out")
 
+    @property
+    def needs_group(self) -> bool:
+        """Whether a reward depends on the other completions of its group."""
+        return self.kind in ("group_center", "rank")
+
     def rewards(
         self, scores: Sequence[float | None], statuses: Sequence[Status], groups: Sequence[Hashable]
     ) -> list[float | None]:
@@ -96,7 +102,7 @@ class Shaping:
         rewards: list[float | None] = [None if status is Status.OK else 0.0 for status in statuses]
         members: dict[Hashable, list[int]] = {}
         for row, (score, status) in enumerate(zip(scores, statuses, strict=True)):
-            if status is Status.OK and score is not None and abs(score) <= _LARGEST:
+            if status is Status.OK and score is not None and abs(score) <= LARGEST:
                 members.setdefault(groups[row], []).append(row)
         for rows in members.values():
             shaped = self._group(np.array([scores[row] for row in rows], dtype=np.float32))
@@ -117,7 +123,7 @@ class Shaping:
             x = (exact - self.offset) / self.temperature
             # logaddexp(0, x) is log(1 + e^x) without overflow and without rounding to 0 at x = -37.
             values = np.exp(-np.logaddexp(0.0, -x)) if self.kind == "sigmoid" else np.logaddexp(0.0, x)
-        ceiling = self.floor + 1.0 if self.kind in ("sigmoid", "rank") else _LARGEST
+        ceiling = self.floor + 1.0 if self.kind in ("sigmoid", "rank") else LARGEST
         shaped: _Array = _apart(self.floor + values, ceiling)[position]
         return shaped
 
@@ -138,7 +144,7 @@ def shape_reward(
         DataError: the status is none.
     """
     chosen = Shaping(shaping, temperature, offset, floor)
-    if shaping in _GROUP_SHAPINGS:
+    if chosen.needs_group:
         raise ConfigError(f"shaping {shaping!r} compares the completions of a group: use Shaping({shaping!r}).rewards")
     return chosen.rewards([score], [status], [0])[0]
 
@@ -149,7 +155,7 @@ def _apart(values: _Array, ceiling: float) -> _Array:
     if (np.diff(rounded) > 0).all():
         return rounded
     for index in range(1, len(rounded)):
-        rounded[index] = max(rounded[index], np.nextafter(rounded[index - 1], np.float32(_LARGEST)))
+        rounded[index] = max(rounded[index], np.nextafter(rounded[index - 1], np.float32(LARGEST)))
     rounded[-1] = min(rounded[-1], np.float32(ceiling))
     for index in range(len(rounded) - 2, -1, -1):
         rounded[index] = min(rounded[index], np.nextafter(rounded[index + 1], np.float32(-np.inf)))

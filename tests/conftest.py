@@ -49,7 +49,8 @@ def serve(monkeypatch: pytest.MonkeyPatch) -> "Iterator[Serve]":
     from codescaler_plugin import http_client
     from tests.doubles import Double
 
-    monkeypatch.setattr(http_client, "_BACK_OFF", 0.01)
+    monkeypatch.setattr(http_client, "_FIRST_PAUSE", 0.01)
+    monkeypatch.setattr(http_client, "_LONGEST_PAUSE", 0.02)
     doubles: list[Double] = []
 
     def start(answer: "Answer") -> "Double":

@@ -12,3 +12,16 @@ POLICY = _HERE / "policy"
 MODEL_CARD = _HERE / "MODEL_CARD.md"
 TRAIN_PROBLEMS = _HERE / "problems" / "train.jsonl"
 HELD_OUT_PROBLEMS = _HERE / "problems" / "held_out.jsonl"
+
+BUILTIN = "builtin"
+"""Names the embedded model, or the embedded policy where a policy is asked for."""
+
+
+def reward_model(name: str) -> str:
+    """The directory or hub id of the reward model of that name."""
+    return str(REWARD_MODEL) if name == BUILTIN else name
+
+
+def policy_model(name: str) -> str:
+    """The directory or hub id of the policy of that name."""
+    return str(POLICY) if name == BUILTIN else name

@@ -30,7 +30,7 @@ def score(
     from transformers.utils.logging import disable_progress_bar
 
     from codescaler_plugin.config import CodeScalerConfig
-    from codescaler_plugin.pipeline import CodeScaler
+    from codescaler_plugin.pipeline import CodeScaler, raise_for_failures
 
     disable_progress_bar()  # of loading weights: ours is of lines
     with reported(), open_output(output, [source]) as sink:
@@ -39,6 +39,7 @@ def score(
         columns, template = ("problem", "completion"), scaler.template
         for rows, count in chunks(source, columns, "scoring", strict=strict, template=template):
             judgements = scaler.judge([row["problem"] for row in rows], [row["completion"] for row in rows])
+            raise_for_failures(judgements)
             _write(sink, rows, judgements)
             complete &= len(rows) == count and all(judgement.reward is not None for judgement in judgements)
     if not complete:
@@ -142,4 +143,6 @@ def _write(sink: TextIO, rows: list[dict[str, Any]], records: Sequence[Any], lea
     """One line of JSON for each row with the fields of its record added."""
     for row, record in zip(rows, records, strict=True):
         added = {name: value for name, value in asdict(record).items() if name not in leave_out}
+        if added.get("failure", "") is None:
+            del added["failure"]
         write(sink, {**row, **added})

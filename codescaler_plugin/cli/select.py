@@ -28,7 +28,7 @@ from codescaler_plugin.cli.sandbox_options import (
 from codescaler_plugin.cli.terminal import Skipped, Terminal, errors, open_output, reported
 from codescaler_plugin.data.outputs import check_output, write_text
 from codescaler_plugin.data.rows import chunked, dumps
-from codescaler_plugin.errors import ConfigError, DataError, GenerationError, RefusedError
+from codescaler_plugin.errors import ConfigError, DataError, GenerationError, HttpError
 from codescaler_plugin.extras import require
 from codescaler_plugin.records import Outcome, Problem, Ranked, Selection
 from codescaler_plugin.text.safety import printable
@@ -327,7 +327,7 @@ async def _sampled(
                 scaler, problem, server(problem), stopping=stopping, policy=policy, agreement=agreement
             )
         except GenerationError as error:
-            if not isinstance(error.__cause__, RefusedError):
+            if not (isinstance(error.__cause__, HttpError) and error.__cause__.is_refusal):
                 raise
             skipped(f"problem {_start(problem)!r}: {error}", error, strict=strict)
             return None

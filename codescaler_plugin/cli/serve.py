@@ -1,5 +1,7 @@
 """`codescaler serve`."""
 
+import os
+from dataclasses import replace
 from typing import Annotated
 
 import typer
@@ -7,6 +9,8 @@ import typer
 from codescaler_plugin.cli.terminal import reported
 from codescaler_plugin.errors import ConfigError
 from codescaler_plugin.extras import require
+
+_KEY = "CODESCALER_API_KEY"
 
 
 def serve(
@@ -19,9 +23,7 @@ def serve(
     ] = None,
     host: Annotated[str, typer.Option(help="Address to listen on; others need --api-key.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="0: any free one.")] = 8000,
-    api_key: Annotated[
-        str | None, typer.Option(envvar="CODESCALER_API_KEY", help="Asked of every caller, but for /health.")
-    ] = None,
+    api_key: Annotated[str | None, typer.Option(envvar=_KEY, help="Asked of every caller, but for /health.")] = None,
     insecure: Annotated[bool, typer.Option("--insecure", help="Listen to other machines without a key.")] = False,
     max_wait: Annotated[
         float, typer.Option(min=0, max=1000, help="Milliseconds a sample waits for others of its problem.")
@@ -32,7 +34,7 @@ def serve(
         float, typer.Option(min=1, help="Seconds until a sample is answered, if need be by --on-failure.")
     ] = 110.0,
     on_failure: Annotated[
-        str, typer.Option(metavar="REWARD|error", help="Of a sample that cannot be scored; error: answer 503.")
+        str, typer.Option(metavar="REWARD|error", help="Of a sample that cannot be scored; error: answer 503, or 422.")
     ] = "0",
     extra_logs: Annotated[
         bool, typer.Option("--extra-logs", help="Send extra_logs; OpenRLHF 0.8.5 to 0.9.0 crash on them.")
@@ -51,7 +53,7 @@ def serve(
     """
     import logging
 
-    from codescaler_plugin.config import CodeScalerConfig
+    from codescaler_plugin.config import CodeScalerConfig, fallback_of
 
     logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s: %(message)s", level=logging.INFO)
     with reported():
@@ -63,11 +65,11 @@ def serve(
         if backend is not None and "://" not in backend:
             raise ConfigError(f"--backend is {backend!r}: expected an address such as vllm+http://host:8000")
         name = model if backend is None else backend + (f"#{model}" if model else "")
-        config = CodeScalerConfig.from_env(model=name)
-        try:
-            fallback = None if on_failure == "error" else float(on_failure)
-        except ValueError:
-            raise ConfigError(f"--on-failure is {on_failure!r}: expected a reward or 'error'") from None
+        # The key is asked of callers here, and sent on to servers that stand behind this one.
+        config = CodeScalerConfig.from_env({k: v for k, v in os.environ.items() if k != _KEY}, model=name)
+        if "://" in config.model:
+            config = replace(config, api_key=os.environ.get(_KEY))
+        fallback = fallback_of(on_failure, "--on-failure")
         serving = ServingConfig(api_key, fallback, extra_logs, log_bodies, max_body << 20)
         behind = LocalBackend(config, max_wait=max_wait / 1000, max_queue=max_queue, timeout=timeout)
         run_server(config, serving, behind, host=host, port=port, insecure=insecure, drain_seconds=timeout)

@@ -36,7 +36,7 @@ def where(
 
     Up to OpenRLHF 0.10.1 the flags are --remote_rm_url and --agent_func_path.
     Settings are CODESCALER_* variables in the host's environment;
-    CODESCALER_URL names servers, else the model is loaded there.
+    CODESCALER_MODEL names servers, or a model to load there.
     """  # noqa: D301 - \b keeps Typer from filling the lines
     from codescaler_plugin import integrations
 

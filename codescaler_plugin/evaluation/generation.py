@@ -21,7 +21,7 @@ from codescaler_plugin.data.outputs import check_folder, open_resumable, whole_l
 from codescaler_plugin.errors import ConfigError, DataError
 from codescaler_plugin.evaluation.intervals import Mean, mean_of
 from codescaler_plugin.extraction import extract_code
-from codescaler_plugin.pipeline import CodeScaler
+from codescaler_plugin.pipeline import CodeScaler, raise_for_failures
 from codescaler_plugin.preference.grading import named_faults
 from codescaler_plugin.preference.sandbox import run_tests
 from codescaler_plugin.records import Judgement, Problem, Status
@@ -105,6 +105,7 @@ def measure_policy(
     judgements = scaler.judge(
         [text for text in texts for _ in range(n)], [text for row in completions for text in row]
     )
+    raise_for_failures(judgements)
     rows = [judgements[first : first + n] for first in range(0, len(judgements), n)]
     return Measurement(verify_completions(completions, problems), rows)
 

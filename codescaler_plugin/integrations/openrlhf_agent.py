@@ -5,8 +5,6 @@ back-off, a fallback for what cannot be scored, and the very text of the answer 
 as for `openrlhf_reward`; what is wrong with them is raised when the host loads this file.
 """
 
-import asyncio
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from codescaler_plugin.errors import MissingExtraError
@@ -18,17 +16,11 @@ try:
 except ImportError as error:
     raise MissingExtraError(f"the agent needs OpenRLHF 0.9.1 or newer: {error}") from error
 
-_THREADS = 256  # samples of one engine that wait for a reward at a time; those of a batch wait together
-
-hook().engine.check()
+hook().check()
 
 
 class AgentExecutor(SingleTurnAgentExecutor):  # type: ignore[misc]
     """`SingleTurnAgentExecutor` with the reward of `reward_hook`; the name is what the host looks for."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="codescaler")
 
     async def execute(self, *, prompt: str, label: Any, hf_tokenizer: Any, **rest: Any) -> dict[str, Any]:
         """One answer with `reward` (shaped, or the fallback), `scores` (in [0, 1]) and `extra_logs`, all floats.
@@ -38,10 +30,10 @@ class AgentExecutor(SingleTurnAgentExecutor):  # type: ignore[misc]
         output: dict[str, Any] = await super().execute(prompt=prompt, label=label, hf_tokenizer=hf_tokenizer, **rest)
         [(start, end)] = output["action_ranges"]
         answer = _text(output["observation_tokens"][start:end], hf_tokenizer)
-        loop = asyncio.get_running_loop()
-        sample = [item_of(prompt + answer, prompt, label)]
-        [rewarded] = await loop.run_in_executor(self._threads, hook().rewards, sample)
-        output.update(reward=rewarded.reward, scores=rewarded.probability, extra_logs=rewarded.logs())
+        [judgement] = await hook().judge_async([item_of(prompt + answer, prompt, label)])
+        output.update(
+            reward=judgement.reward_or(hook().fallback), scores=judgement.probability, extra_logs=judgement.logs()
+        )
         return output
 
 

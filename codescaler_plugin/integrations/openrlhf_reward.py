@@ -1,8 +1,8 @@
 """OpenRLHF's reward from a file: `--reward.remote_url "$(codescaler where openrlhf)"`.
 
-Up to 0.10.1 the flag is `--remote_rm_url`. Settings are `CODESCALER_*` variables of the Ray job: `CODESCALER_URL`
-names codescaler servers; without it the model of `CODESCALER_MODEL` is loaded once per vLLM engine (up to 0.9.0: once
-per Ray worker, so take a server there). What is wrong with them is raised when the host loads this file, since it
+Up to 0.10.1 the flag is `--remote_rm_url`. Settings are `CODESCALER_*` variables of the Ray job: `CODESCALER_MODEL`
+names codescaler servers, or a model that is loaded once per vLLM engine (up to 0.9.0: once per Ray worker, so take a
+server there). What is wrong with them is raised when the host loads this file, since it
 swallows later errors (openrlhf 0.11.2, `utils/agent.py`). The host loads it by path, and up to 0.9.0 pickles what it
 finds, so all state is in `reward_hook`.
 """
@@ -14,7 +14,7 @@ from typing import Any
 from codescaler_plugin.integrations.reward_hook import hook
 from codescaler_plugin.serving.judging import item_of
 
-hook().engine.check()
+hook().check()
 
 
 def reward_func(
@@ -39,14 +39,14 @@ def reward_func(
     import torch
 
     given = labels if labels is not None else [None] * len(queries)
-    rewarded = hook().rewards([item_of(*sample) for sample in zip(queries, prompts, given, strict=True)])
-    rewards = torch.tensor([one.reward for one in rewarded])
+    judgements = hook().judge([item_of(*sample) for sample in zip(queries, prompts, given, strict=True)])
+    rewards = torch.tensor([judgement.reward_or(hook().fallback) for judgement in judgements])
     if _takes_tensors():
         return rewards
-    logs = [one.logs() for one in rewarded]
+    logs = [judgement.logs() for judgement in judgements]
     return {
         "rewards": rewards,
-        "scores": torch.tensor([one.probability for one in rewarded]),
+        "scores": torch.tensor([judgement.probability for judgement in judgements]),
         "extra_logs": {name: torch.tensor([log[name] for log in logs]) for name in (logs[0] if logs else ())},
     }
 

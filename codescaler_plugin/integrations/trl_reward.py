@@ -12,11 +12,12 @@ from time import perf_counter
 from typing import Any
 
 from codescaler_plugin.config import CodeScalerConfig
-from codescaler_plugin.errors import ConfigError, DataError, RefusedError, ScorerError
+from codescaler_plugin.errors import ConfigError, DataError, ScorerError
 from codescaler_plugin.integrations.ranks import gathered
 from codescaler_plugin.pipeline import CodeScaler
 from codescaler_plugin.records import Judgement, Status
 from codescaler_plugin.scoring import Scorer
+from codescaler_plugin.scoring.spec import MODEL_SETTINGS
 from codescaler_plugin.text.messages import Text, has_text
 
 logger = logging.getLogger(__name__)
@@ -50,8 +51,8 @@ class CodeScalerReward:  # a class, not a closure: async trainers pickle the rew
         **config: other fields of `CodeScalerConfig`.
 
     Raises:
-        ConfigError: an unknown setting or `CODESCALER_*` variable, or both `model` and `scorer`, here; a model that
-            cannot be used, on first call.
+        ConfigError: here, an unknown setting or `CODESCALER_*` variable, or a setting of the model beside `scorer`;
+            on the first call, a model that cannot be used.
 
     Example:
         >>> reward = CodeScalerReward(model="builtin")
@@ -68,9 +69,12 @@ class CodeScalerReward:  # a class, not a closure: async trainers pickle the rew
         name: str | None = None,
         **config: Any,
     ) -> None:
-        if scorer is not None and model is not None:
-            raise ConfigError(f"model {model!r} would have no effect with a scorer: give one of the two")
+        for setting in ("model", *MODEL_SETTINGS):
+            value = model if setting == "model" else config.get(setting)
+            if scorer is not None and value is not None:
+                raise ConfigError(f"{setting} {value!r} would have no effect with a scorer: give one of the two")
         settings = CodeScalerConfig.from_env(model=model, problem_column=problem_column, **config)
+        settings.check_host("trl")
         self.scaler = CodeScaler(scorer, config=settings)
         self.__name__ = name or "codescaler_reward"
         self.observers: list[Observer] = []
@@ -105,16 +109,9 @@ class CodeScalerReward:  # a class, not a closure: async trainers pickle the rew
         """
         problems = self._problems(prompts, columns)
         start = perf_counter()
-        failures: list[ScorerError | DataError] = []
-        judgements = self.scaler.judge(
-            problems,
-            completions,
-            prompts=None if problems is prompts else prompts,
-            on_scorer_error="none",
-            failures=failures,
-        )
+        judgements = self.scaler.judge(problems, completions, prompts=None if problems is prompts else prompts)
         with_problem = [one for one, problem in zip(judgements, problems, strict=True) if has_text(problem)]
-        self._check_scored(with_problem, failures)
+        self._check_scored(with_problem)
         if log_metric is None and not self._has_warned and any(judgement.reward is None for judgement in judgements):
             self._has_warned = True
             logger.warning(
@@ -137,32 +134,31 @@ class CodeScalerReward:  # a class, not a closure: async trainers pickle the rew
             observe(problems, judgements, log_metric)
         return [judgement.reward for judgement in judgements]
 
-    def _check_scored(self, judgements: Sequence[Judgement], failures: Sequence[ScorerError | DataError]) -> None:
+    def _check_scored(self, judgements: Sequence[Judgement]) -> None:
         """Raise where going on would train on nothing."""
         valid = [judgement for judgement in judgements if judgement.status is Status.OK]
         if not valid:
             self._ensure_loaded()
             return
         self._has_loaded = True
-        unscored = sum(judgement.reward is None for judgement in valid)  # no score, or one that is not finite
-        cause = next((error for error in failures if not isinstance(error, RefusedError)), None)
-        if not self._has_scored and unscored == len(valid) and cause is not None:
+        failures = [judgement.failure for judgement in valid if judgement.failure is not None]
+        outage = next((failure for failure in failures if failure.kind.is_outage), None)
+        if not self._has_scored and len(failures) == len(valid) and outage is not None:
             raise ScorerError(
-                f"{self.__name__}: the reward model scored none of the {unscored} valid programs of its first call. "
-                f"{cause}"
-            ) from cause
-        self._has_scored |= unscored < len(valid)
+                f"{self.__name__}: the reward model scored none of the {len(valid)} valid programs of its first call. "
+                f"{outage.reason}"
+            )
+        self._has_scored |= len(failures) < len(valid)
         limit = self.scaler.config.max_unscored
-        self._poor_calls = self._poor_calls + 1 if unscored > limit * len(valid) else 0
+        self._poor_calls = self._poor_calls + 1 if len(failures) > limit * len(valid) else 0
         if self._poor_calls == POOR_CALLS:
             self._poor_calls = 0
-            reason = f"The last error: {failures[-1]}" if failures else "The warnings logged before say why"
-            reason = f"The model is {self.scaler.config.model}. {reason}"
             raise ScorerError(
-                f"{self.__name__}: {unscored} of {len(valid)} valid programs got no score, more than max_unscored="
-                f"{limit:g} for {POOR_CALLS} calls in a row. {reason}. Mend that, or set max_unscored=1 to go on "
-                "without these samples"
-            ) from (failures[-1] if failures else None)
+                f"{self.__name__}: {len(failures)} of {len(valid)} valid programs got no score, more than "
+                f"max_unscored={limit:g} for {POOR_CALLS} calls in a row. The model is {self.scaler.config.model}. "
+                f"The last error: {failures[-1].reason}. Mend that, or set max_unscored=1 to go on without these "
+                "samples"
+            )
 
     def _ensure_loaded(self) -> None:
         """Once: load what no program has made load yet. A scorer of others need not know how."""

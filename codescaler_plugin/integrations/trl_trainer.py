@@ -24,7 +24,7 @@ from trl import RewardConfig, RewardTrainer
 from trl.trainer.reward_trainer import DataCollatorForPreference
 
 from codescaler_plugin import __version__
-from codescaler_plugin.builtin import REWARD_MODEL
+from codescaler_plugin.builtin import BUILTIN, reward_model
 from codescaler_plugin.data.outputs import write_text
 from codescaler_plugin.errors import ConfigError, DataError
 from codescaler_plugin.preference.pairs import TRAIN, split_of
@@ -171,8 +171,8 @@ class CodeScalerRewardTrainer(RewardTrainer):  # type: ignore[misc]
         **settings: Any,
     ) -> None:
         """As TRL's; `args` must be a `CodeScalerRewardConfig`, and `model` may be a path or `builtin`."""
-        if isinstance(model, Path) or model == "builtin":
-            model = str(REWARD_MODEL if model == "builtin" else model)
+        if isinstance(model, Path) or model == BUILTIN:
+            model = reward_model(str(model))
         if args is not None and not isinstance(args, CodeScalerRewardConfig):
             raise ConfigError(f"args is a {type(args).__name__}: expected a CodeScalerRewardConfig")
         if args is None:

@@ -1,21 +1,19 @@
 """verl's custom reward: `reward.custom_reward_function.path="$(codescaler where verl)"`.
 
 Written against verl 0.9.1 (`experimental/reward_loop/reward_manager/naive.py`): one call per sample, from threads or
-as a coroutine, in each of `reward.num_workers` processes; so take a server (`CODESCALER_URL`) unless the model is
-small. What is wrong with the settings is raised when the host loads this file.
+as a coroutine, in each of `reward.num_workers` processes; so take a server (`CODESCALER_MODEL=http://host:port`)
+unless the model is small. What is wrong with the settings is raised when the host loads this file.
 """
 
-import asyncio
-from concurrent.futures import ThreadPoolExecutor
-from functools import cache
 from typing import Any
 
 from codescaler_plugin.errors import DataError
 from codescaler_plugin.integrations.reward_hook import hook
+from codescaler_plugin.records import Judgement
 from codescaler_plugin.serving.judging import Item
 from codescaler_plugin.text.messages import stated_problem
 
-hook().engine.check()
+hook().check()
 
 
 def compute_score(
@@ -41,23 +39,25 @@ def compute_score(
     Raises:
         DataError: the row holds no problem: verl hands no prompt to a reward.
     """
-    [rewarded] = hook().rewards([_item(data_source, solution_str, extra_info)])
-    return {"score": rewarded.reward, "probability": rewarded.probability, **rewarded.logs()}
+    [judgement] = hook().judge([_item(data_source, solution_str, extra_info)])
+    return _numbers(judgement)
 
 
 async def compute_score_async(
-    data_source: str, solution_str: str, ground_truth: Any, extra_info: dict[str, Any] | None = None, **kwargs: Any
+    data_source: str,
+    solution_str: str,
+    ground_truth: Any,  # noqa: ARG001 - the host's signature
+    extra_info: dict[str, Any] | None = None,
+    **kwargs: Any,  # noqa: ARG001 - as above
 ) -> dict[str, float]:
     """As `compute_score`, without a thread of the host's; for reward managers that await, all but `remote`."""
-    loop = asyncio.get_running_loop()
-    return await loop.run_in_executor(
-        _threads(), lambda: compute_score(data_source, solution_str, ground_truth, extra_info, **kwargs)
-    )
+    [judgement] = await hook().judge_async([_item(data_source, solution_str, extra_info)])
+    return _numbers(judgement)
 
 
-@cache
-def _threads() -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(256, thread_name_prefix="codescaler")
+def _numbers(judgement: Judgement) -> dict[str, float]:
+    reward = judgement.reward_or(hook().fallback)
+    return {"score": reward, "probability": judgement.probability, **judgement.logs()}
 
 
 def _item(data_source: str, solution: str, extra_info: dict[str, Any] | None) -> Item:

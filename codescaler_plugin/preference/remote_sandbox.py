@@ -9,15 +9,14 @@ import base64
 import io
 import json
 import secrets
-import time
 import zipfile
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from codescaler_plugin.errors import ConfigError, SandboxError, ScorerError
-from codescaler_plugin.http_client import HttpClient
+from codescaler_plugin.errors import ConfigError, HttpError, SandboxError
+from codescaler_plugin.http_client import HttpClient, RetryPolicy
 from codescaler_plugin.preference.cage import guest, wire
 from codescaler_plugin.preference.cage.counting import Count, error_of
 from codescaler_plugin.preference.grading import (
@@ -45,8 +44,7 @@ WORKERS = 16  # requests at a time; a server of its own queues the rest
 _START_SECONDS = 30.0  # of the service, for two interpreters to start under load
 _RUN_SECONDS = 300.0  # of all tests of a program together
 _QUEUE_SECONDS = 300.0
-_ATTEMPTS = 3
-_BACK_OFF = 0.5  # seconds; doubles
+_RETRIES = RetryPolicy(attempts=3)
 _SHOWN = 300  # characters of what a service says
 _PARTS = 100_000  # of an outcome: its lists, objects and their items
 _START = """import sys
@@ -90,7 +88,7 @@ class RemoteSandbox:
     ) -> None:
         if not 0 < timeout <= _RUN_SECONDS:
             raise ConfigError(f"timeout is {timeout!r}: expected seconds above 0, at most {_RUN_SECONDS:.0f}")
-        self._pool = HttpClient(urls, read_seconds=_RUN_SECONDS + _START_SECONDS + _QUEUE_SECONDS)
+        self._client = HttpClient(urls, read_seconds=_RUN_SECONDS + _START_SECONDS + _QUEUE_SECONDS, policy=_RETRIES)
         self._limits = Limits(timeout, memory_mb, seed)
         self._workers = workers
         self._cage = _zipped()
@@ -135,7 +133,7 @@ class RemoteSandbox:
 
     @property
     def _where(self) -> str:
-        return ", ".join(self._pool.urls)
+        return ", ".join(self._client.urls)
 
     def _verdict(self, code: str, problem: Problem, limits: Limits, said: list[str] | None = None) -> Verdict:
         allowed = limits.of(problem)
@@ -232,12 +230,11 @@ class RemoteSandbox:
         return outcome
 
     def _answer(self, body: dict[str, Any]) -> dict[str, Any]:
-        for attempt in range(_ATTEMPTS):
-            if attempt:
-                time.sleep(_BACK_OFF * 2 ** (attempt - 1))
+        attempts = self._client.policy.start()
+        while True:
             try:
-                answer = self._pool.post("/run_code", body)
-            except ScorerError as error:
+                answer = self._client.post("/run_code", body, attempts=attempts)
+            except HttpError as error:
                 raise SandboxError(f"programs cannot be run: {error}") from error
             if not _is_answer(answer):
                 raise SandboxError(
@@ -246,7 +243,8 @@ class RemoteSandbox:
                 )
             if answer["status"] != "SandboxError":
                 return dict(answer)
-        raise _FaultError(str(answer.get("message"))[:_SHOWN])
+            if not attempts.again():
+                raise _FaultError(str(answer.get("message"))[:_SHOWN])
 
 
 def _ending(run: dict[str, Any], allowed: Allowed) -> tuple[str, str]:

@@ -1,55 +1,64 @@
-"""Several requests at a time to servers, and what came of them even if one fails."""
+"""Several requests at a time to servers, and what came of each item even if some fail."""
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import CancelledError, ThreadPoolExecutor
 
-from codescaler_plugin.errors import RefusedError, ScorerError
+from codescaler_plugin.errors import Failure, FailureKind, HttpError, ScorerError
 
 REQUESTS = 8
 """Requests under way at a time."""
 
+Outcome = float | Failure | None
+"""Of an item: its score, why there is none, or None where the model has no finite score for it."""
 
-def fan_out(
-    send: Callable[[list[int]], list[float | None]],
-    chunks: Sequence[list[int]],
-    count: int,
-    name: Callable[[int], str],
-) -> tuple[list[float | None], ScorerError | None]:
-    """Scores of `count` items that are sent in chunks of indices, and the first error.
+_NOT_SENT = Failure(FailureKind.SCORER, "not sent, since requests before it failed")
 
-    A chunk that a server refuses is sent item by item, and an item that it refuses is put by `name` into the error.
-    After `REQUESTS` other errors no more is sent: to wait for each of many chunks in turn would seem to have no end.
+
+def fan_out(send: Callable[[list[int]], Sequence[Outcome]], chunks: Sequence[list[int]], count: int) -> list[Outcome]:
+    """Outcomes of `count` items that are sent in chunks of indices; same order.
+
+    The halves of a chunk that a server refuses are sent, until the items that it refuses stand alone. After `REQUESTS`
+    chunks that failed otherwise no more is sent: to wait for each of many in turn would seem to have no end.
     """
 
-    def answered(chunk: list[int]) -> list[float | None]:
+    def answered(chunk: list[int]) -> list[Outcome]:
         try:
-            return send(chunk)
-        except RefusedError as error:
-            if len(chunk) == 1:
-                raise RefusedError(f"{name(chunk[0])}: {error}") from error
-        alone, failure = fan_out(send, [[index] for index in chunk], count, name)
-        some = [alone[index] for index in chunk]
-        if failure is not None:
-            raise type(failure)(str(failure), some) from failure
-        return some
+            return list(send(chunk))
+        except HttpError as error:
+            if not error.is_refusal or len(chunk) == 1:
+                return [error.failure] * len(chunk)
+        middle = len(chunk) // 2
+        return answered(chunk[:middle]) + answered(chunk[middle:])
 
-    scores: list[float | None] = [None] * count
-    first: ScorerError | None = None
-    failures = 0
+    outcomes: list[Outcome] = [_NOT_SENT] * count
+    failed = 0
     with ThreadPoolExecutor(REQUESTS) as pool:
         futures = [pool.submit(answered, chunk) for chunk in chunks]
         for chunk, future in zip(chunks, futures, strict=True):
             try:
-                answer: Sequence[float | None] = future.result()
+                answer = future.result()
             except CancelledError:
                 continue
-            except ScorerError as error:
-                first = first or error
-                answer = error.scores or [None] * len(chunk)
-                failures += not isinstance(error, RefusedError)
-                if failures == REQUESTS:
-                    for later in futures:
-                        later.cancel()
-            for index, score in zip(chunk, answer, strict=True):
-                scores[index] = score
-    return scores, first
+            for index, outcome in zip(chunk, answer, strict=True):
+                outcomes[index] = outcome
+            failed += all(isinstance(outcome, Failure) and outcome.kind.is_outage for outcome in answer)
+            if failed == REQUESTS:
+                for later in futures:
+                    later.cancel()
+    return outcomes
+
+
+def scores_of(items: Sequence[tuple[str, str]], outcomes: Sequence[Outcome]) -> list[float | None]:
+    """The scores in the outcomes of (problem, code) pairs; None where the model has none.
+
+    Raises:
+        ScorerError: some failed; it names the first, and holds the scores and the failures of all.
+    """
+    scores = [None if isinstance(outcome, Failure) else outcome for outcome in outcomes]
+    failures = {index: outcome for index, outcome in enumerate(outcomes) if isinstance(outcome, Failure)}
+    if failures:
+        first = min(failures, key=lambda index: (failures[index] is _NOT_SENT, index))
+        reason = failures[first].reason
+        name = "" if failures[first].kind.is_outage else f"item {first} (problem {items[first][0][:60]!r}): "
+        raise ScorerError(name + reason, scores, failures)
+    return scores

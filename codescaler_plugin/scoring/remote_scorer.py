@@ -1,17 +1,18 @@
-"""A reward model behind another codescaler server (`codescaler serve`, `POST /v1/score`)."""
+"""A reward model behind another codescaler server (`codescaler serve`, `POST /v1/score`). Its only client."""
 
 import logging
-import re
 from collections.abc import Sequence
 from typing import Any
 
 from codescaler_plugin.ahead import grouped_chunks
-from codescaler_plugin.errors import ScorerError
-from codescaler_plugin.http_client import HttpClient
-from codescaler_plugin.scoring.fan_out import fan_out
+from codescaler_plugin.errors import DataError, Failure, FailureKind, HttpError, ScorerError
+from codescaler_plugin.http_client import HttpClient, RetryPolicy
+from codescaler_plugin.records import Judgement
+from codescaler_plugin.scoring.fan_out import Outcome, fan_out, scores_of
 
 logger = logging.getLogger(__name__)
 
+_PATH = "/v1/score"
 _LARGEST = 1e38  # a logit is a float32
 _ADDRESS = "expected a codescaler server: http://host:port without a path, started by `codescaler serve`"
 _ITEMS = 64  # of a request; groups stay together
@@ -20,77 +21,111 @@ _ITEMS = 64  # of a request; groups stay together
 class RemoteScorer:
     """Raw logits from codescaler servers with the same model.
 
-    The server renders, shares prefixes and caches. Pickles as its addresses.
+    The server renders, shares prefixes and caches. Pickles as its settings.
 
     Args:
         urls: `http://host:port`, several divided by commas; a problem's samples go to one of them.
         api_key: sent as a bearer token; None: none.
+        policy: of requests, and of samples that a server fails on in passing.
 
     Raises:
         ConfigError: a URL without scheme or host.
+
+    Example:
+        >>> scorer = RemoteScorer("http://rm:9000", api_key="secret")
     """
 
-    def __init__(self, urls: str, *, api_key: str | None = None) -> None:
-        self._settings = {"urls": urls, "api_key": api_key}
-        self._pool = HttpClient(urls, api_key=api_key)
+    def __init__(self, urls: str, *, api_key: str | None = None, policy: RetryPolicy | None = None) -> None:
+        self._settings = {"urls": urls, "api_key": api_key, "policy": policy}
+        self._client = HttpClient(urls, api_key=api_key, policy=policy)
 
-    def __reduce__(self) -> tuple[Any, ...]:
-        return _remade, (self._settings["urls"], self._settings["api_key"])
+    def __getstate__(self) -> dict[str, Any]:
+        return self._settings
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        RemoteScorer.__init__(self, **state)
 
     def ensure_loaded(self) -> None:
-        """Ask for the scores of no program.
+        """Reach every server, by asking each for the scores of no program.
 
         Raises:
-            ScorerError: no server gave a good answer; it names each.
+            ScorerError: one does not answer well; it is named. The cause is an `HttpError`.
         """
-        self._asked([], affinity=0)
+        for url in self._client.urls:
+            try:
+                _outcomes(self._client.post(_PATH, {"items": []}, urls=[url]), 0, url)
+            except HttpError as error:
+                raise ScorerError(_told(error)) from error
 
     def score(self, items: Sequence[tuple[str, str]]) -> list[float | None]:
-        """Raw logits of (problem, code) pairs; same length, same order; None where the server has none.
+        """Raw logits of (problem, code) pairs; same length, same order; None where the model has none.
 
         Raises:
-            ScorerError: a server could not be reached, answered something else, or refuses an item; it names the
-                server and the item. `scores` holds what was answered.
+            ScorerError: a server could not be reached, answered something else, refuses an item or failed on it; it
+                names the server and the item, and holds the scores and the failures of all.
         """
         unique = list(dict.fromkeys(items))
         chunks = list(grouped_chunks([problem for problem, _ in unique], _ITEMS))
 
-        def send(chunk: list[int]) -> list[float | None]:
+        def send(chunk: list[int]) -> list[Outcome]:
             return self._asked([unique[index] for index in chunk], affinity=chunk[0])
 
-        def name(index: int) -> str:
-            return f"item {items.index(unique[index])} (problem {unique[index][0][:60]!r})"
+        outcomes = fan_out(send, chunks, len(unique))
+        if missing := outcomes.count(None):
+            urls = ", ".join(self._client.urls)
+            logger.warning("%s: no score for %d of %d programs; the log there says why", urls, missing, len(outcomes))
+        by_item = dict(zip(unique, outcomes, strict=True))
+        return scores_of(items, [by_item[item] for item in items])
 
-        scores, error = fan_out(send, chunks, len(unique), name)
-        if error is None and (missing := scores.count(None)):
-            urls = ", ".join(self._pool.urls)
-            logger.warning("%s: no score for %d of %d programs; the log there says why", urls, missing, len(scores))
-        by_item = dict(zip(unique, scores, strict=True))
-        in_order = [by_item[item] for item in items]
-        if error is not None:
-            raise type(error)(str(error), in_order) from error
-        return in_order
-
-    def _asked(self, items: Sequence[tuple[str, str]], *, affinity: int) -> list[float | None]:
-        body = {"items": [{"problem": problem, "code": code} for problem, code in items]}
-        try:
-            answer = self._pool.post("/v1/score", body, affinity=affinity)
-        except ScorerError as error:
-            hint = f"; {_ADDRESS}" if re.search(" answered 40[45]:", str(error)) else ""
-            raise type(error)(f"{error}{hint}") from error
-        return _scores(answer, len(items), self._pool.urls)
-
-
-def _remade(urls: str, api_key: str | None) -> RemoteScorer:
-    return RemoteScorer(urls, api_key=api_key)
+    def _asked(self, items: Sequence[tuple[str, str]], *, affinity: int) -> list[Outcome]:
+        """Outcomes of one chunk. What a server fails on in passing is asked for again."""
+        outcomes: dict[int, Outcome] = {}
+        left = list(range(len(items)))
+        attempts = self._client.policy.start()
+        while True:
+            body = {"items": [{"problem": items[index][0], "code": items[index][1]} for index in left]}
+            try:
+                answer = self._client.post(_PATH, body, affinity=affinity, attempts=attempts)
+                found = _outcomes(answer, len(left), ", ".join(self._client.urls))
+            except HttpError as error:
+                if not outcomes:
+                    raise HttpError(_told(error), error.status) from error
+                break
+            outcomes.update(zip(left, found, strict=True))
+            left = [index for index in left if _may_pass(outcomes[index])]
+            if not left or not attempts.again():
+                break
+        return [outcomes[index] for index in range(len(items))]
 
 
-def _scores(answer: Any, count: int, urls: list[str]) -> list[float | None]:
-    scores = answer.get("scores") if isinstance(answer, dict) else None
-    if not isinstance(scores, list) or len(scores) != count:
-        came = f"{len(scores)} scores" if isinstance(scores, list) else f"{str(answer)[:100]!r}"
-        raise ScorerError(f"{', '.join(urls)}: expected {count} scores, got {came}; is it a codescaler server?")
-    for score in scores:
-        if score is not None and not (type(score) in (int, float) and abs(score) < _LARGEST):
-            raise ScorerError(f"{', '.join(urls)}: {score!r} is no score")
-    return scores
+def _may_pass(outcome: Outcome) -> bool:
+    return isinstance(outcome, Failure) and outcome.kind.is_transient
+
+
+def _told(error: HttpError) -> str:
+    return f"{error}; {_ADDRESS}" if error.status in (404, 405) else str(error)
+
+
+def _outcomes(answer: Any, count: int, urls: str) -> list[Outcome]:
+    """What a server says of each item.
+
+    Raises:
+        HttpError: it is no answer of a codescaler server.
+    """
+    judgements = answer.get("judgements") if isinstance(answer, dict) else None
+    if not isinstance(judgements, list) or len(judgements) != count:
+        came = f"{len(judgements)} judgements" if isinstance(judgements, list) else f"{str(answer)[:100]!r}"
+        raise HttpError(f"{urls}: expected {count} judgements, got {came}; is it a codescaler server?", 200)
+    return [_outcome(judgement, urls) for judgement in judgements]
+
+
+def _outcome(values: Any, urls: str) -> Outcome:
+    try:
+        judgement = Judgement.from_json(values)
+    except DataError as error:
+        raise HttpError(f"{urls}: {error}; is it a codescaler server of this release?", 200) from error
+    if judgement.failure is not None:
+        return None if judgement.failure.kind is FailureKind.NO_SCORE else judgement.failure
+    if judgement.score is None or not abs(judgement.score) < _LARGEST:
+        raise HttpError(f"{urls}: {judgement.score!r} is no score", 200)
+    return judgement.score

@@ -13,10 +13,10 @@ from threading import Lock
 from typing import Any
 
 from codescaler_plugin.ahead import grouped_chunks
-from codescaler_plugin.errors import ConfigError, RefusedError, ScorerError
-from codescaler_plugin.http_client import HttpClient
+from codescaler_plugin.errors import ConfigError, HttpError, ScorerError
+from codescaler_plugin.http_client import HttpClient, RetryPolicy
 from codescaler_plugin.scoring.cache import CACHE_SIZE, ScoreCache, content_key
-from codescaler_plugin.scoring.fan_out import fan_out
+from codescaler_plugin.scoring.fan_out import Outcome, fan_out, scores_of
 from codescaler_plugin.scoring.loading import pretrained
 from codescaler_plugin.scoring.rendering import Renderer, Unscorable
 
@@ -36,6 +36,7 @@ class VllmScorer:
         max_length: tokens of the longest sample, see `Renderer.encode`; None: the server's limit.
         cache_size: scores remembered across calls; 0: none.
         api_key: sent as a bearer token (`vllm serve --api-key`); None: none.
+        policy: of requests that fail in passing.
 
     Raises:
         ConfigError: a URL without scheme or host; on first use, if the tokenizer cannot be had.
@@ -50,6 +51,7 @@ class VllmScorer:
         max_length: int | None = None,
         cache_size: int = CACHE_SIZE,
         api_key: str | None = None,
+        policy: RetryPolicy | None = None,
     ) -> None:
         self.urls = urls
         self.model = model
@@ -57,7 +59,8 @@ class VllmScorer:
         self.max_length = max_length
         self.cache_size = cache_size
         self.api_key = api_key
-        self._pool = HttpClient(urls, api_key=api_key)
+        self.policy = policy
+        self._client = HttpClient(urls, api_key=api_key, policy=policy)
         self._cache = ScoreCache(cache_size)
         self._ready: tuple[str, Renderer] | None = None
         self._lock = Lock()
@@ -83,7 +86,7 @@ class VllmScorer:
         Raises:
             ConfigError: see the class.
             ScorerError: a server is down, slow, serves another model or another kind of answer, or refuses an item;
-                it names the server and the next step. `scores` holds what was answered, which is not asked again.
+                it names the server and the next step, and holds the scores and the failures of all.
         """
         if not items:
             return []
@@ -92,45 +95,41 @@ class VllmScorer:
         rows = renderer.encode(unique)
         for reason, count in Counter(row for row in rows if isinstance(row, Unscorable)).items():
             logger.warning("%d of %d samples get no score: %s", count, len(rows), reason.value)
-        scores: dict[tuple[str, str], float | None] = dict.fromkeys(unique)
+        outcomes: dict[tuple[str, str], Outcome] = dict.fromkeys(unique)
         wanted: list[tuple[tuple[str, str], list[int], bytes]] = []
         for item, row in zip(unique, rows, strict=True):
             if isinstance(row, Unscorable):
                 continue
             key = content_key(model.encode(), row)
             with self._lock:
-                scores[item] = self._cache.get(key)
-            if scores[item] is None:
+                outcomes[item] = self._cache.get(key)
+            if outcomes[item] is None:
                 wanted.append((item, row, key))
 
-        def send(chunk: list[int]) -> list[float | None]:
-            return list(self._logits(model, [wanted[index][1] for index in chunk], affinity=chunk[0]))
-
-        def name(index: int) -> str:
-            item = wanted[index][0]
-            return f"item {items.index(item)} (problem {item[0][:60]!r})"
+        def send(chunk: list[int]) -> list[float]:
+            return self._logits(model, [wanted[index][1] for index in chunk], affinity=chunk[0])
 
         chunks = list(grouped_chunks([item[0] for item, _, _ in wanted], _ITEMS))
-        found, error = fan_out(send, chunks, len(wanted), name)
+        found = fan_out(send, chunks, len(wanted))
         with self._lock:
             self._cache.put(
-                {key: logit for (_, _, key), logit in zip(wanted, found, strict=True) if logit is not None}
+                {key: logit for (_, _, key), logit in zip(wanted, found, strict=True) if isinstance(logit, float)}
             )
-        scores.update({item: logit for (item, _, _), logit in zip(wanted, found, strict=True)})
-        in_order = [scores[item] for item in items]
-        if error is not None:
-            raise type(error)(str(error), in_order) from error
-        return in_order
+        outcomes.update({item: outcome for (item, _, _), outcome in zip(wanted, found, strict=True)})
+        return scores_of(items, [outcomes[item] for item in items])
 
     def _model_and_renderer(self) -> tuple[str, Renderer]:
         with self._lock:
             if self._ready is None:
-                self._ready = self._connected()
+                try:
+                    self._ready = self._connected()
+                except HttpError as error:
+                    raise ScorerError(str(error)) from error
             return self._ready
 
     def _connected(self) -> tuple[str, Renderer]:
         """The model's id and its renderer, after a look at every server."""
-        served = [self._served(url) for url in self._pool.urls]
+        served = [self._served(url) for url in self._client.urls]
         names = sorted({str(card.get("id")) for card in served})
         if len(names) > 1:
             raise ScorerError(f"{self.urls} serve different models: {', '.join(names)}; expected one and the same")
@@ -142,7 +141,7 @@ class VllmScorer:
 
     def _served(self, url: str) -> dict[str, Any]:
         """What a server says of the model that is asked for."""
-        answer = self._pool.get("/v1/models", url)
+        answer = self._client.get("/v1/models", url)
         cards = answer.get("data") if isinstance(answer, dict) else None
         if not isinstance(cards, list) or not all(isinstance(card, dict) for card in cards):
             raise ScorerError(f"{url}/v1/models is not vLLM's: {str(answer)[:100]!r}")
@@ -160,7 +159,7 @@ class VllmScorer:
         (row,) = renderer.encode([("Return n.", "def solve(n):\n    return n\n")])
         if isinstance(row, Unscorable):
             raise ScorerError(f"{self.urls} with {renderer.limit} tokens has no room for the shortest sample")
-        for place, url in enumerate(self._pool.urls):
+        for place, url in enumerate(self._client.urls):
             (raw,), (activated,) = (
                 self._logits(model, [row], affinity=place, activation=activation) for activation in (False, True)
             )
@@ -173,28 +172,27 @@ class VllmScorer:
     def _logits(self, model: str, rows: list[list[int]], *, affinity: int, activation: bool = False) -> list[float]:
         body = {"model": model, "input": rows, "use_activation": activation}
         try:
-            answer = self._pool.post("/classify", body, affinity=affinity)
-        except RefusedError:
+            answer = self._client.post("/classify", body, affinity=affinity)
+        except HttpError as error:
+            if error.status == 404:
+                raise HttpError(f"{error}; {_START}", error.status) from error
             raise
-        except ScorerError as error:
-            hint = f"; {_START}" if " 404" in str(error) else ""
-            raise ScorerError(f"{error}{hint}") from error
-        where = ", ".join(self._pool.urls)
+        where = ", ".join(self._client.urls)
         data = answer.get("data") if isinstance(answer, dict) else None
         if not isinstance(data, list) or len(data) != len(rows):
             came = f"{len(data)} rows" if isinstance(data, list) else repr(str(answer)[:100])
-            raise ScorerError(f"{where}: expected {len(rows)} rows from /classify, got {came}; {_START}")
+            raise HttpError(f"{where}: expected {len(rows)} rows from /classify, got {came}; {_START}", 200)
         logits = [math.nan] * len(rows)
         for row in data:
             fields: dict[str, Any] = row if isinstance(row, dict) else {}
             probs, index = fields.get("probs"), fields.get("index", -1)
             if not isinstance(probs, list) or len(probs) != 1 or index not in range(len(rows)):
-                raise ScorerError(f"{where}: {str(row)[:100]!r} is no row of a reward model with one label")
+                raise HttpError(f"{where}: {str(row)[:100]!r} is no row of a reward model with one label", 200)
             if type(probs[0]) not in (int, float) or not math.isfinite(probs[0]):
-                raise ScorerError(f"{where}: item {index} got {probs[0]!r}, which is no finite logit")
+                raise HttpError(f"{where}: item {index} got {probs[0]!r}, which is no finite logit", 200)
             logits[index] = float(probs[0])
         if any(map(math.isnan, logits)):
-            raise ScorerError(f"{where}: item {logits.index(next(filter(math.isnan, logits)))} got no row")
+            raise HttpError(f"{where}: item {logits.index(next(filter(math.isnan, logits)))} got no row", 200)
         return logits
 
 

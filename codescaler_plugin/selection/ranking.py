@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from codescaler_plugin.errors import ConfigError, DataError
 from codescaler_plugin.evaluation.calibration import Calibration
-from codescaler_plugin.pipeline import CodeScaler
+from codescaler_plugin.pipeline import CodeScaler, raise_for_failures
 from codescaler_plugin.preference.normal_form import distinct_forms
 from codescaler_plugin.records import Judgement, Outcome, Ranked, Selection, Status
 from codescaler_plugin.text.messages import Text, completion_text
@@ -52,7 +52,8 @@ def best_of_n(
     Raises:
         ConfigError: `abstain_below` without a calibration or outside of [0, 1]; an unknown policy; an agreement
             that is no finite number of at least 0.
-        DataError, ScorerError: see `CodeScaler.judge`.
+        DataError: see `CodeScaler.judge`; or the problem cannot be read.
+        ScorerError: the reward model failed.
     """
     (selection,) = rank_groups(
         scaler,
@@ -84,14 +85,14 @@ def rank_groups(
 ) -> Iterator[Selection]:
     """`best_of_n` of many problems, one at a time, in their order; some hundred candidates are judged at once."""
     _check(calibration, abstain_below)
-    judge = CodeScaler(scaler.scorer, config=replace(scaler.config, policy=policy))
+    judge = scaler.with_config(policy=policy)
     for chunk in _chunks(groups):
-        judgements = iter(
-            judge.judge(
-                [problem for problem, completions in chunk for _ in completions],
-                [completion for _, completions in chunk for completion in completions],
-            )
+        found = judge.judge(
+            [problem for problem, completions in chunk for _ in completions],
+            [completion for _, completions in chunk for completion in completions],
         )
+        raise_for_failures(found)
+        judgements = iter(found)
         for _, completions in chunk:
             texts = [completion_text(completion) for completion in completions]
             ranked = rank(

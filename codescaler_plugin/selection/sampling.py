@@ -3,12 +3,12 @@
 import asyncio
 import math
 from collections.abc import AsyncIterable, AsyncIterator, Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import count
 
-from codescaler_plugin.errors import ConfigError, DataError, GenerationError, ScorerError
+from codescaler_plugin.errors import ConfigError, DataError, GenerationError, HttpError
 from codescaler_plugin.http_client import HttpClient
-from codescaler_plugin.pipeline import CodeScaler
+from codescaler_plugin.pipeline import CodeScaler, raise_for_failures
 from codescaler_plugin.records import Judgement, Selection
 from codescaler_plugin.selection.ranking import chosen, rank
 from codescaler_plugin.text.messages import Text, completion_text, problem_text
@@ -118,7 +118,7 @@ async def sample_adaptively(
         )
     rule = stopping or Stopping()
     source = aiter(candidates)
-    judge = CodeScaler(scaler.scorer, config=replace(scaler.config, policy=policy))
+    judge = scaler.with_config(policy=policy)
     texts: list[str] = []
     judgements: list[Judgement] = []
     stopped, gain, selection = "most", None, chosen(())
@@ -127,6 +127,7 @@ async def sample_adaptively(
             wanted = max(min(rule.batch, rule.most - len(texts)), rule.least - len(texts))
             batch = await _take(source, wanted, len(texts))
             judgements += await asyncio.to_thread(judge.judge, [problem] * len(batch), batch)
+            raise_for_failures(judgements)
             texts += batch
             selection = chosen(rank(texts, judgements, language=judge.config.language, agreement=agreement))
             gain = expected_gain([one.score for one in judgements], selection.margin or 0.0)
@@ -206,8 +207,7 @@ async def server_candidates(
 def server_pool(urls: str, api_key: str | None) -> HttpClient:
     """A client of OpenAI-compatible servers."""
     bare = ",".join(url.strip().rstrip("/").removesuffix("/v1") for url in urls.split(","))
-    headers = {} if api_key is None else {"Authorization": f"Bearer {api_key}"}
-    return HttpClient(bare, read_seconds=READ_SECONDS, headers=headers)
+    return HttpClient(bare, read_seconds=READ_SECONDS, api_key=api_key)
 
 
 def served_model(pool: HttpClient) -> str:
@@ -219,7 +219,7 @@ def served_model(pool: HttpClient) -> str:
     url = pool.urls[0]
     try:
         answer = pool.get("/v1/models", url)
-    except ScorerError as error:
+    except HttpError as error:
         raise GenerationError(str(error)) from error
     try:
         names = [str(one["id"]) for one in answer["data"]]
@@ -240,7 +240,7 @@ def completions_of(pool: HttpClient, body: dict[str, object], request: int) -> l
     """
     try:
         answer = pool.post("/v1/chat/completions", body, affinity=request)
-    except ScorerError as error:
+    except HttpError as error:
         raise GenerationError(str(error)) from error
     try:
         texts = [choice["message"].get("content") or "" for choice in answer["choices"]]

@@ -22,7 +22,7 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from codescaler_plugin import __version__
 from codescaler_plugin.config import CodeScalerConfig
 from codescaler_plugin.errors import ConfigError, DataError
-from codescaler_plugin.records import Status
+from codescaler_plugin.records import Judgement
 from codescaler_plugin.serving.backend import Backend
 from codescaler_plugin.serving.batching import OverloadedError
 from codescaler_plugin.serving.bodies import (
@@ -30,7 +30,6 @@ from codescaler_plugin.serving.bodies import (
     Classify,
     ClassifyRow,
     GetReward,
-    JudgementBody,
     Problem,
     Rewards,
     ScoreItem,
@@ -40,7 +39,7 @@ from codescaler_plugin.serving.bodies import (
     assistant_said,
     user_said,
 )
-from codescaler_plugin.serving.judging import Answer, Item, item_of, probability
+from codescaler_plugin.serving.judging import Item, item_of
 from codescaler_plugin.serving.metrics import Metrics
 from codescaler_plugin.text.messages import USER, stated_problem
 
@@ -53,7 +52,7 @@ _REASONS = {
     400: "The body is no JSON.",
     401: "The API key is missing or wrong.",
     413: "The body is too large.",
-    422: "The body has another form, or exceeds a limit.",
+    422: "The body has another form or exceeds a limit, or with `--on-failure error` no try gives a sample a reward.",
     503: "The queue is full, or with `--on-failure error` a sample has no reward; Retry-After says when to ask again.",
 }
 _RESPONSES: dict[int | str, dict[str, Any]] = {
@@ -71,7 +70,8 @@ class ServingConfig:
     Attributes:
         api_key: ASCII; asked of every caller (`Authorization: Bearer KEY`, or `http://any:KEY@host` in a URL), before
             the body is read, but not for `/health` and the documentation; None: no key.
-        fallback: reward of a sample that should have one and has not. Default: that of invalid code. None: answer 503.
+        fallback: reward of a sample that should have one and has not. Default: that of invalid code. None: answer 503,
+            or 422 where another try would fail as well.
         extra_logs: send `extra_logs` to OpenRLHF; 0.8.5 to 0.9.0 crash on them.
         log_bodies: write bodies to the log.
         max_body: bytes of a body.
@@ -111,14 +111,10 @@ def create_app(
         fatal: called if the model cannot be had at all.
 
     Raises:
-        ConfigError: a shape that compares the completions of a group: callers send them one by one.
+        ConfigError: see `CodeScalerConfig.check_host`.
     """
     settings = serving or ServingConfig()
-    if config.shaping in ("group_center", "rank"):
-        raise ConfigError(
-            f"shaping {config.shaping!r} compares the completions of a group, and rollouts are sent one by one: "
-            "serve softplus, sigmoid or raw, and let the trainer compare"
-        )
+    config.check_host("server")
 
     def _report(error: ConfigError) -> None:
         logger.error("%s", error)
@@ -141,7 +137,7 @@ def create_app(
     app.add_middleware(_Door, settings=settings, metrics=backend.metrics)
     app.add_exception_handler(RequestValidationError, _unprocessable)
     app.add_exception_handler(DataError, _unreadable)
-    desk = _Desk(backend, config, settings)
+    desk = _Desk(backend, settings)
     numbers = count()
 
     @app.post("/get_reward", response_model_exclude_none=True)
@@ -150,15 +146,12 @@ def create_app(
         prompts = body.prompts or [""] * len(body.query)
         labels = body.labels or [None] * len(body.query)
         items = [item_of(*sample) for sample in zip(body.query, prompts, labels, strict=True)]
-        judged = await desk.judged(items, request)
-        logs = {
-            "codescaler_valid": [float(one.status == Status.OK) for one in judged],
-            "codescaler_fallback": [float(bool(one.failure)) for one in judged],
-        }
+        rewarded = await desk.rewarded(items, request)
+        logs = [judgement.logs() for _, judgement in rewarded] if settings.extra_logs else []
         return Rewards(
-            rewards=[one.reward for one in judged],
-            scores=[one.probability for one in judged],
-            extra_logs=logs if settings.extra_logs else None,
+            rewards=[reward for reward, _ in rewarded],
+            scores=[judgement.probability for _, judgement in rewarded],
+            extra_logs={name: [log[name] for log in logs] for name in logs[0]} if logs else None,
         )
 
     @app.post("/v1/score")
@@ -171,20 +164,11 @@ def create_app(
             else Item("code", user_said(one.problem), one.code or "")
             for one in sent
         ]
-        answers = await desk.answers(items, request)
-        rewards = desk.rewards(answers, items)
-        if items and all(answer.failure for answer in answers) and any(map(_is_outage, answers)):
-            raise _unavailable(answers[0].failure)
-        return Scores(
-            scores=[answer.score for answer in answers],
-            judgements=[
-                JudgementBody(reward=reward, score=answer.score, status=answer.status, code=answer.code)
-                if item.kind == "completion" and answer.status
-                else None
-                for item, answer, reward in zip(items, answers, rewards, strict=True)
-            ],
-            failures=[answer.failure or None for answer in answers],
-        )
+        judgements = await desk.judgements(items, request)
+        failures = [judgement.failure for judgement in judgements if judgement.failure is not None]
+        if items and len(failures) == len(items) and any(failure.kind.is_transient for failure in failures):
+            raise _unavailable(str(failures[0]))
+        return Scores(scores=[judgement.score for judgement in judgements], judgements=judgements)
 
     @app.post("/classify")
     async def classify(body: Classify, request: Request) -> Classified:
@@ -194,8 +178,8 @@ def create_app(
         else:
             texts = [body.input] if isinstance(body.input, str) else body.input or []
             items = [Item("query", "", text) for text in texts]
-        judged = await desk.judged(items, request)
-        values = [one.probability if body.use_activation else one.reward for one in judged]
+        rewarded = await desk.rewarded(items, request)
+        values = [judgement.probability if body.use_activation else reward for reward, judgement in rewarded]
         return Classified(
             id=f"classify-{next(numbers)}",
             created=int(time.time()),
@@ -213,8 +197,8 @@ def create_app(
             if not problem and not any(turn.role in USER for turn in body.prompt):
                 raise HTTPException(422, "prompt has no user turn")
             item = Item("completion", problem, assistant_said(body.response, body.prompt))
-        [judged] = await desk.judged([item], request)
-        return judged.reward
+        [(reward, _)] = await desk.rewarded([item], request)
+        return reward
 
     @app.get("/", include_in_schema=False)
     async def start() -> Response:
@@ -236,26 +220,15 @@ def create_app(
     return app
 
 
-@dataclass(frozen=True)
-class _Judged:
-    """A sample as hosts that need a number see it."""
-
-    reward: float
-    probability: float
-    status: str
-    failure: str
-
-
 class _Desk:
-    """What all routes share: samples to the backend, counts, logs, rewards."""
+    """What all routes share: samples to the backend, counts, logs, the fallback."""
 
-    def __init__(self, backend: Backend, config: CodeScalerConfig, settings: ServingConfig) -> None:
+    def __init__(self, backend: Backend, settings: ServingConfig) -> None:
         self.backend = backend
-        self.shape = config.shape()
         self.settings = settings
 
-    async def answers(self, items: list[Item], request: Request) -> list[Answer]:
-        """The backend's answers.
+    async def judgements(self, items: list[Item], request: Request) -> list[Judgement]:
+        """The backend's judgements.
 
         Raises:
             HTTPException: 503, there is no room.
@@ -263,46 +236,35 @@ class _Desk:
         if self.settings.log_bodies:
             logger.info("%s: %s", request.url.path, items)
         try:
-            answers = await _while_connected(self.backend.submit(items), request)
+            judgements = await _while_connected(self.backend.submit(items), request)
         except OverloadedError as error:
             self.backend.metrics.failures.labels("overloaded").inc(len(items))
             raise _unavailable(str(error)) from error
-        for answer in answers:
-            if answer.status:
-                self.backend.metrics.statuses.labels(answer.status).inc()
-            if answer.failure:
-                self.backend.metrics.failures.labels(answer.failure.partition(":")[0]).inc()
-        if failures := [answer.failure for answer in answers if answer.failure]:
-            fate = "are answered 503" if self.settings.fallback is None else "get the fallback reward"
+        self.backend.metrics.count(judgements)
+        if failures := [judgement.failure for judgement in judgements if judgement.failure is not None]:
+            fate = "are answered with an error" if self.settings.fallback is None else "get the fallback reward"
             fate = "get no score" if request.url.path == "/v1/score" else fate
             logger.error("%d of %d samples %s: %s", len(failures), len(items), fate, failures[0])
-        return answers
+        return judgements
 
-    def rewards(self, answers: list[Answer], items: list[Item]) -> list[float | None]:
-        """Shaped rewards; None for failures. The samples of a call with one prompt are a group."""
-        statuses = [Status(answer.status) if answer.status else Status.OK for answer in answers]
-        return self.shape.rewards([answer.score for answer in answers], statuses, [item.problem for item in items])
-
-    async def judged(self, items: list[Item], request: Request) -> list[_Judged]:
-        """A number for each sample, the fallback for failures.
+    async def rewarded(self, items: list[Item], request: Request) -> list[tuple[float, Judgement]]:
+        """A reward for each sample, the fallback for failures, with its judgement.
 
         Raises:
-            HTTPException: 503, there is no room, or a sample failed and there is no fallback.
+            HTTPException: 503, there is no room; or a sample failed and there is no fallback: 503 if another try may
+                succeed, else 422.
         """
-        answers = await self.answers(items, request)
-        fallback = self.settings.fallback
-        judged = []
-        for answer, reward in zip(answers, self.rewards(answers, items), strict=True):
-            if reward is not None and not answer.failure:
-                judged.append(_Judged(reward, probability(answer.score), answer.status, ""))
-            elif fallback is not None:
-                judged.append(_Judged(fallback, 0.0, answer.status, answer.failure))
-            else:
-                raise _unavailable(answer.failure)
-        return judged
+        found = []
+        for judgement in await self.judgements(items, request):
+            if judgement.failure is not None and self.settings.fallback is None:
+                if judgement.failure.kind.is_transient:
+                    raise _unavailable(str(judgement.failure))
+                raise HTTPException(422, str(judgement.failure))
+            found.append((judgement.reward_or(self.settings.fallback), judgement))
+        return found
 
 
-async def _while_connected(work: Coroutine[Any, Any, list[Answer]], request: Request) -> list[Answer]:
+async def _while_connected(work: Coroutine[Any, Any, list[Judgement]], request: Request) -> list[Judgement]:
     """The result of `work`, which is cancelled when the caller goes away.
 
     Raises:
@@ -323,10 +285,6 @@ async def _while_connected(work: Coroutine[Any, Any, list[Answer]], request: Req
         watching.cancel()
         if not working.done():
             working.cancel()
-
-
-def _is_outage(answer: Answer) -> bool:
-    return answer.failure.startswith(("scorer:", "error:", "worker:", "timeout:"))
 
 
 def _unavailable(reason: str) -> HTTPException:

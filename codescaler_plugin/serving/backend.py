@@ -7,13 +7,12 @@ from typing import Any, Protocol
 
 from codescaler_plugin.config import CodeScalerConfig
 from codescaler_plugin.errors import ConfigError
+from codescaler_plugin.records import Judgement
 from codescaler_plugin.scoring.forward import MAX_TOKENS
-from codescaler_plugin.serving.batching import DynamicBatcher
-from codescaler_plugin.serving.judging import Answer, Item
+from codescaler_plugin.serving.batching import MAX_QUEUE, MAX_WAIT, TIMEOUT, DynamicBatcher
+from codescaler_plugin.serving.judging import Item
 from codescaler_plugin.serving.metrics import Metrics
 from codescaler_plugin.serving.supervisor import WORKER, Worker
-
-_SLOTS, _SLOTS_OF_SERVERS = 2, 8  # a model here works on one batch while the next is read; servers take several
 
 
 class Backend(Protocol):
@@ -38,8 +37,8 @@ class Backend(Protocol):
         """Answer what was accepted, then end."""
         ...
 
-    def submit(self, items: Sequence[Item]) -> Coroutine[Any, Any, list[Answer]]:
-        """One answer per item, same order.
+    def submit(self, items: Sequence[Item]) -> Coroutine[Any, Any, list[Judgement]]:
+        """One judgement per item, same order.
 
         Raises:
             OverloadedError: there is no room; ask again later.
@@ -52,9 +51,9 @@ class LocalBackend:
 
     Args:
         config: settings of the scorer.
-        max_wait: see `DynamicBatcher`, as the next two.
+        max_wait: see `DynamicBatcher`.
         max_queue: samples that wait at most.
-        timeout: seconds.
+        timeout: seconds within which a sample is answered.
         command: starts the worker.
     """
 
@@ -62,9 +61,9 @@ class LocalBackend:
         self,
         config: CodeScalerConfig,
         *,
-        max_wait: float = 0.005,
-        max_queue: int = 10_000,
-        timeout: float = 110.0,
+        max_wait: float = MAX_WAIT,
+        max_queue: int = MAX_QUEUE,
+        timeout: float = TIMEOUT,
         command: Sequence[str] = WORKER,
     ) -> None:
         self.metrics = Metrics()
@@ -76,7 +75,7 @@ class LocalBackend:
             max_tokens=config.max_tokens or MAX_TOKENS,
             max_queue=max_queue,
             timeout=timeout,
-            slots=_SLOTS_OF_SERVERS if "://" in config.model else _SLOTS,
+            slots=config.spec().batches,
         )
         self._task: asyncio.Task[None] | None = None
 
@@ -107,6 +106,6 @@ class LocalBackend:
             with suppress(asyncio.CancelledError, ConfigError, OSError):
                 await self._task
 
-    async def submit(self, items: Sequence[Item]) -> list[Answer]:
+    async def submit(self, items: Sequence[Item]) -> list[Judgement]:
         """See `Backend`."""
         return await self._batcher.submit(items)

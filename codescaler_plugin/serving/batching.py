@@ -1,4 +1,4 @@
-"""Samples that callers send one by one -> batches in which a problem's samples stand together.
+"""Dynamic batching: samples that callers send one by one -> batches in which a problem's samples stand together.
 
 Runs on one event loop, does nothing that takes long, and keeps what it has accepted: each sample gets an answer within
 the time limit, whatever becomes of the engine.
@@ -7,15 +7,19 @@ the time limit, whatever becomes of the engine.
 import asyncio
 import logging
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Protocol
 
-from codescaler_plugin.errors import CodeScalerError
+from codescaler_plugin.errors import CodeScalerError, Failure, FailureKind
+from codescaler_plugin.records import Judgement
 from codescaler_plugin.scoring.forward import MAX_TOKENS
-from codescaler_plugin.serving.judging import Answer, Item
-from codescaler_plugin.serving.metrics import Metrics
+from codescaler_plugin.serving.judging import Item
 
 logger = logging.getLogger(__name__)
 
+MAX_WAIT = 0.005
+MAX_QUEUE = 10_000
+TIMEOUT = 110.0  # below the 180 s after which OpenRLHF gives a request up
 CHARS_PER_TOKEN = 3  # of code; a batch is bounded before it is tokenised
 _KEY_CHARS = 256
 _DEATHS = 3  # ten random kills among a hundred samples meet one of them twice with probability 0.37, thrice with 0.01
@@ -42,8 +46,8 @@ class Engine(Protocol):
         """Return once a batch can be sent."""
         ...
 
-    def send(self, items: Sequence[Item]) -> "asyncio.Future[list[Answer]]":
-        """Send a batch. The result has one answer per item in order; an `EngineDiedError` if it ended before."""
+    def send(self, items: Sequence[Item]) -> "asyncio.Future[list[Judgement]]":
+        """Send a batch. The result has one judgement per item in order; an `EngineDiedError` if it ended before."""
         ...
 
     def kill(self, reason: str) -> None:
@@ -51,12 +55,53 @@ class Engine(Protocol):
         ...
 
 
+class Observer(Protocol):
+    """What becomes of samples and batches, for metrics; see `serving.metrics`."""
+
+    def waiting(self, samples: int) -> None:
+        """So many samples are not under way now."""
+        ...
+
+    def sent(self, waits: Sequence[float]) -> None:
+        """A batch is under way; its samples waited so many seconds."""
+        ...
+
+    def answered(self, samples: int, seconds: float) -> None:
+        """A batch of so many samples is no longer under way, after so many seconds."""
+        ...
+
+
+class InProcess:
+    """An engine in this process, which lasts as long as it.
+
+    Args:
+        judge: gives one judgement per item; called in a thread.
+        batches: batches under way at a time.
+    """
+
+    is_ready = True
+
+    def __init__(self, judge: Callable[[Sequence[Item]], list[Judgement]], batches: int) -> None:
+        self._judge = judge
+        self._threads = ThreadPoolExecutor(batches, thread_name_prefix="codescaler")
+
+    async def ready(self) -> None:
+        """See `Engine`."""
+
+    def send(self, items: Sequence[Item]) -> "asyncio.Future[list[Judgement]]":
+        """See `Engine`."""
+        return asyncio.get_running_loop().run_in_executor(self._threads, self._judge, items)
+
+    def kill(self, reason: str) -> None:
+        """Nothing: a thread cannot be ended. Its batch is answered when it ends."""
+
+
 class _Waiting:
     """A sample between its arrival and its answer."""
 
     __slots__ = ("answer", "arrived", "deaths", "item", "key")
 
-    def __init__(self, item: Item, now: float, answer: "asyncio.Future[Answer]") -> None:
+    def __init__(self, item: Item, now: float, answer: "asyncio.Future[Judgement]") -> None:
         self.item = item
         self.arrived = now
         self.answer = answer
@@ -75,27 +120,28 @@ class DynamicBatcher:
 
     Args:
         engine: judges batches.
-        metrics: counts.
+        observer: is told of samples and batches.
         max_wait: seconds.
         max_tokens: of a batch, a problem counted once; estimated from characters. One longer sample goes alone.
-        max_queue: samples that wait at most; a call that finds the queue empty may be longer.
+        max_queue: samples that wait at most; a call that finds the queue empty may be longer. None: no limit.
         slots: batches under way at a time.
         timeout: seconds within which a sample is answered; an engine that takes half of it for a batch is killed.
+            None: no limit.
     """
 
     def __init__(
         self,
         engine: Engine,
-        metrics: Metrics,
+        observer: Observer | None = None,
         *,
-        max_wait: float = 0.005,
+        max_wait: float = MAX_WAIT,
         max_tokens: int = MAX_TOKENS,
-        max_queue: int = 10_000,
+        max_queue: int | None = MAX_QUEUE,
         slots: int = 2,
-        timeout: float = 110.0,
+        timeout: float | None = TIMEOUT,
     ) -> None:
         self.engine = engine
-        self.metrics = metrics
+        self.observer = observer
         self.max_wait = max_wait
         self.max_chars = max_tokens * CHARS_PER_TOKEN
         self.max_queue = max_queue
@@ -125,15 +171,15 @@ class DynamicBatcher:
             self._loop_task.cancel()
             await asyncio.gather(self._loop_task, return_exceptions=True)
 
-    async def submit(self, items: Sequence[Item]) -> list[Answer]:
-        """One answer per item, same order, within `timeout`. Cancelling gives their places free.
+    async def submit(self, items: Sequence[Item]) -> list[Judgement]:
+        """One judgement per item, same order, within `timeout`. Cancelling gives their places free.
 
         Raises:
             OverloadedError: there is no room; ask again later.
         """
         if not items:
             return []
-        if self._count and self._count + len(items) > self.max_queue:
+        if self.max_queue is not None and self._count and self._count + len(items) > self.max_queue:
             raise OverloadedError(f"{self._count} samples wait already, at most {self.max_queue} may: ask again later")
         loop = asyncio.get_running_loop()
         now = loop.time()
@@ -147,7 +193,7 @@ class DynamicBatcher:
         finally:
             for sample in waiting:
                 self._forget(sample)
-        late = Answer(failure=f"timeout: no answer within {self.timeout:g} s")
+        late = _failed(FailureKind.TIMEOUT, f"no answer within {self.timeout:g} s" if self.timeout else "")
         return [sample.answer.result() if not sample.answer.cancelled() else late for sample in waiting]
 
     def _forget(self, sample: _Waiting) -> None:
@@ -163,7 +209,8 @@ class DynamicBatcher:
 
     def _counted(self, change: int) -> None:
         self._count += change
-        self.metrics.queue.set(self._count)
+        if self.observer is not None:
+            self.observer.waiting(self._count)
 
     async def _run(self) -> None:
         while True:
@@ -186,10 +233,8 @@ class DynamicBatcher:
     def _send(self, batch: list[_Waiting], *, alone: bool = False) -> None:
         self._counted(-len(batch))
         now = asyncio.get_running_loop().time()
-        for sample in batch:
-            self.metrics.wait_seconds.observe(now - sample.arrived)
-        self.metrics.batch_items.observe(len(batch))
-        self.metrics.under_way.inc(len(batch))
+        if self.observer is not None:
+            self.observer.sent([now - sample.arrived for sample in batch])
         answers = self.engine.send([sample.item for sample in batch])
         task = asyncio.create_task(self._receive(batch, answers, alone=alone))
         self._under_way.add(task)
@@ -236,35 +281,49 @@ class DynamicBatcher:
             del self._groups[key]
         return batch
 
-    async def _receive(self, batch: list[_Waiting], answers: "asyncio.Future[list[Answer]]", *, alone: bool) -> None:
+    async def _receive(
+        self, batch: list[_Waiting], answers: "asyncio.Future[list[Judgement]]", *, alone: bool
+    ) -> None:
+        loop = asyncio.get_running_loop()
+        started, limit = loop.time(), None if self.timeout is None else self.timeout / 2
         try:
-            with self.metrics.batch_seconds.time():
-                found = await asyncio.wait_for(answers, self.timeout / 2)
+            found = await asyncio.wait_for(answers, limit)
         except TimeoutError:
-            self.engine.kill(f"no answer to {len(batch)} samples within {self.timeout / 2:g} s; see --timeout")
+            self.engine.kill(f"no answer to {len(batch)} samples within {limit:g} s; see --timeout")
             self._again(batch, alone=alone)
         except EngineDiedError as error:
             logger.warning("%s; %d samples are sent again", error, len(batch))
             self._again(batch, alone=alone)
+        except Exception as error:
+            logger.exception("%d samples cannot be judged", len(batch))
+            for sample in batch:
+                _give(sample, _failed(FailureKind.SCORER, f"{type(error).__name__}: {error}"))
         else:
             for sample, answer in zip(batch, found, strict=True):
                 _give(sample, answer)
         finally:
-            self.metrics.under_way.dec(len(batch))
+            if self.observer is not None:
+                self.observer.answered(len(batch), loop.time() - started)
 
     def _again(self, batch: list[_Waiting], *, alone: bool) -> None:
         for sample in batch:
             sample.deaths += alone
             if sample.deaths == _DEATHS:
-                failure = f"worker: the scoring worker died {_DEATHS} times with this sample alone"
-                _give(sample, Answer(failure=failure))
+                _give(
+                    sample,
+                    _failed(FailureKind.WORKER, f"the scoring worker died {_DEATHS} times with this sample alone"),
+                )
             elif not sample.answer.done():
                 self._suspects[id(sample)] = sample
                 self._counted(1)
         self._changed.set()
 
 
-def _give(sample: _Waiting, answer: Answer) -> None:
+def _failed(kind: FailureKind, reason: str) -> Judgement:
+    return Judgement(None, None, None, "", Failure(kind, reason))
+
+
+def _give(sample: _Waiting, answer: Judgement) -> None:
     if not sample.answer.done():
         sample.answer.set_result(answer)
 

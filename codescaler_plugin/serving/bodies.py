@@ -5,6 +5,7 @@ from typing import Annotated, Any
 from pydantic import AliasChoices, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from codescaler_plugin.extraction import begun, prompt_opening
+from codescaler_plugin.records import Judgement
 from codescaler_plugin.text.messages import ASSISTANT, USER, begun_text, completion_text, user_text
 
 MAX_ITEMS = 16_384
@@ -110,21 +111,14 @@ class ScoreItems(BaseModel):
     items: Annotated[list[ScoreItem], Field(max_length=MAX_ITEMS)]
 
 
-class JudgementBody(BaseModel):
-    """See `records.Judgement`."""
-
-    reward: float | None
-    score: float | None
-    status: str
-    code: str
-
-
 class Scores(BaseModel):
     """One entry per item, same order."""
 
-    scores: list[float | None] = Field(description="Raw logits; null for unusable code and for what failed.")
-    judgements: list[JudgementBody | None] = Field(description="Of completions; null for a program.")
-    failures: list[str | None] = Field(description="Why an item has no score although its code is usable.")
+    scores: list[float | None] = Field(description="Raw logits; null for invalid code and for what failed.")
+    judgements: list[Judgement] = Field(
+        description="What the pipeline says of each. `failure` says why an item has no reward, and is null if it has "
+        "one; `code` is empty for an item that came as a program."
+    )
 
 
 class Classify(BaseModel):

@@ -1,8 +1,10 @@
 """What `/metrics` tells."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, PlatformCollector, ProcessCollector
+
+from codescaler_plugin.records import Judgement
 
 _SECONDS = (0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30, 60, 120)
 _SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512)
@@ -45,6 +47,30 @@ class Metrics:
         self.scorer = Counter(
             "codescaler_scorer", "What the scorer has done; see ScorerStats.", ["what"], registry=registry
         )
+
+    def waiting(self, samples: int) -> None:
+        """See `batching.Observer`."""
+        self.queue.set(samples)
+
+    def sent(self, waits: Sequence[float]) -> None:
+        """See `batching.Observer`."""
+        for wait in waits:
+            self.wait_seconds.observe(wait)
+        self.batch_items.observe(len(waits))
+        self.under_way.inc(len(waits))
+
+    def answered(self, samples: int, seconds: float) -> None:
+        """See `batching.Observer`."""
+        self.batch_seconds.observe(seconds)
+        self.under_way.dec(samples)
+
+    def count(self, judgements: Sequence[Judgement]) -> None:
+        """Count samples by status and by kind of failure."""
+        for judgement in judgements:
+            if judgement.status is not None:
+                self.statuses.labels(judgement.status).inc()
+            if judgement.failure is not None:
+                self.failures.labels(judgement.failure.kind).inc()
 
     def add_stats(self, before: Mapping[str, float], after: Mapping[str, float]) -> None:
         """Count what a scorer did between two of its running sums."""

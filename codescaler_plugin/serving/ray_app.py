@@ -23,17 +23,18 @@ from ray.serve.exceptions import (  # type: ignore[import-not-found, unused-igno
 )
 
 from codescaler_plugin.config import CodeScalerConfig
-from codescaler_plugin.errors import ConfigError
+from codescaler_plugin.errors import ConfigError, Failure, FailureKind
+from codescaler_plugin.pipeline import CodeScaler
+from codescaler_plugin.records import Judgement
 from codescaler_plugin.serving.app import ServingConfig, create_app
-from codescaler_plugin.serving.batching import OverloadedError
-from codescaler_plugin.serving.judging import Answer, Item, Judge
+from codescaler_plugin.serving.batching import MAX_QUEUE, MAX_WAIT, TIMEOUT, OverloadedError
+from codescaler_plugin.serving.judging import Item, judge_items
 from codescaler_plugin.serving.metrics import Metrics
 
 logger = logging.getLogger(__name__)
 
 _SCORER = "Scorer"
 _ONGOING = 128  # samples at a replica: those of the batch that is scored and of the next
-_QUEUE = 10_000  # samples that wait for a replica
 _TRIES = 2  # of a sample whose replica died with it
 
 
@@ -49,9 +50,9 @@ class RaySettings(BaseModel):
         max_batch: samples of a forward call.
         max_wait: milliseconds a batch waits for more samples.
         timeout: seconds until a sample is answered.
-        fallback: see `ServingConfig`, as the next two.
-        api_key: of the routes.
-        extra_logs: for OpenRLHF.
+        fallback: see `ServingConfig`.
+        api_key: see `ServingConfig`.
+        extra_logs: see `ServingConfig`.
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -62,8 +63,8 @@ class RaySettings(BaseModel):
     num_gpus: float = Field(0, ge=0)
     num_cpus: float = Field(1, ge=0)
     max_batch: int = Field(64, ge=1)
-    max_wait: float = Field(5.0, ge=0)
-    timeout: float = Field(110.0, gt=0)
+    max_wait: float = Field(MAX_WAIT * 1000, ge=0)
+    timeout: float = Field(TIMEOUT, gt=0)
     fallback: float | None = 0.0
     api_key: str | None = None
     extra_logs: bool = False
@@ -79,18 +80,18 @@ class Scorer:
     """
 
     def __init__(self, config: CodeScalerConfig, max_batch: int, max_wait: float) -> None:
-        self._judge = Judge(config)
-        self._judge.warm_up()
+        self._scaler = CodeScaler(config=config)
+        self._scaler.check()
         self.judge.set_max_batch_size(max_batch)
         self.judge.set_batch_wait_timeout_s(max_wait)
 
     @serve.batch  # type: ignore[untyped-decorator, unused-ignore]
-    async def judge(self, items: list[Item]) -> list[Answer]:
-        """Answers; Ray hands in the samples of concurrent calls."""
+    async def judge(self, items: list[Item]) -> list[Judgement]:
+        """Judgements; Ray hands in the samples of concurrent calls."""
         order = sorted(range(len(items)), key=lambda place: items[place].problem)  # a problem's samples side by side
-        found = await asyncio.to_thread(self._judge.judge, [items[place] for place in order])
-        answers = dict(zip(order, found, strict=True))
-        return [answers[place] for place in range(len(items))]
+        found = await asyncio.to_thread(judge_items, self._scaler, [items[place] for place in order])
+        judgements = dict(zip(order, found, strict=True))
+        return [judgements[place] for place in range(len(items))]
 
 
 class RayBackend:
@@ -117,7 +118,7 @@ class RayBackend:
         if self._task is not None:
             self._task.cancel()
 
-    async def submit(self, items: Sequence[Item]) -> list[Answer]:
+    async def submit(self, items: Sequence[Item]) -> list[Judgement]:
         """See `Backend`."""
         self.metrics.under_way.inc(len(items))
         try:
@@ -128,25 +129,26 @@ class RayBackend:
     async def _watch(self) -> None:
         """Ready once a replica, which has scored its warm-up, answers."""
         while self.state:
-            answer = await self._answer(Item("completion", "a problem", ""))
-            self.state = answer.failure
+            judgement = await self._answer(Item("completion", "a problem", ""))
+            self.state = str(judgement.failure or "")
         logger.info("a replica is ready")
 
-    async def _answer(self, item: Item) -> Answer:
-        failure = ""
+    async def _answer(self, item: Item) -> Judgement:
+        failure = Failure(FailureKind.WORKER, "")
         for _ in range(_TRIES):
             try:
                 async with asyncio.timeout(self._timeout):
-                    answer: Answer = await self._scorer.judge.remote(item)
-                    return answer
+                    judgement: Judgement = await self._scorer.judge.remote(item)
+                    return judgement
             except BackPressureError as error:
                 raise OverloadedError(str(error)) from error
             except TimeoutError:
-                return Answer(failure=f"timeout: no answer within {self._timeout:g} s")
+                failure = Failure(FailureKind.TIMEOUT, f"no answer within {self._timeout:g} s")
+                break
             except (RayError, RayServeException) as error:
-                failure = f"worker: {type(error).__name__}: {str(error)[:300]}"
+                failure = Failure(FailureKind.WORKER, f"{type(error).__name__}: {str(error)[:300]}")
                 logger.warning("a replica failed, the sample is sent once more: %s", failure)
-        return Answer(failure=failure)
+        return Judgement(None, None, None, "", failure)
 
 
 def app(settings: RaySettings) -> serve.Application:
@@ -172,8 +174,8 @@ def app(settings: RaySettings) -> serve.Application:
         },
         ray_actor_options={"num_cpus": settings.num_cpus, "num_gpus": settings.num_gpus},
         max_ongoing_requests=_ONGOING,
-        max_queued_requests=_QUEUE,
+        max_queued_requests=MAX_QUEUE,
     )
-    front = serve.deployment(serve.ingress(routes)(), name="Front", max_ongoing_requests=_QUEUE)
+    front = serve.deployment(serve.ingress(routes)(), name="Front", max_ongoing_requests=MAX_QUEUE)
     application: serve.Application = front.bind(scorers.bind(config, settings.max_batch, settings.max_wait / 1000))
     return application

@@ -11,8 +11,9 @@ from dataclasses import asdict
 
 from codescaler_plugin.config import CodeScalerConfig
 from codescaler_plugin.errors import ConfigError
+from codescaler_plugin.records import Judgement
 from codescaler_plugin.serving.batching import EngineDiedError
-from codescaler_plugin.serving.judging import Answer, Item
+from codescaler_plugin.serving.judging import Item
 from codescaler_plugin.serving.metrics import Metrics
 from codescaler_plugin.serving.worker import LENGTH, frame, packed_items
 
@@ -44,7 +45,7 @@ class Worker:
         self.state = "the model is being loaded"
         self._process: asyncio.subprocess.Process | None = None
         self._ready = asyncio.Event()
-        self._answers: dict[int, asyncio.Future[list[Answer]]] = {}
+        self._answers: dict[int, asyncio.Future[list[Judgement]]] = {}
         self._number = 0
         self._stats: Mapping[str, float] = {}
         self._was_ready = False
@@ -94,11 +95,11 @@ class Worker:
         """See `Engine.ready`."""
         await self._ready.wait()
 
-    def send(self, items: Sequence[Item]) -> "asyncio.Future[list[Answer]]":
+    def send(self, items: Sequence[Item]) -> "asyncio.Future[list[Judgement]]":
         """See `Engine.send`."""
         self._number += 1
         number = self._number
-        answers: asyncio.Future[list[Answer]] = asyncio.get_running_loop().create_future()
+        answers: asyncio.Future[list[Judgement]] = asyncio.get_running_loop().create_future()
         self._answers[number] = answers
         answers.add_done_callback(lambda _: self._answers.pop(number, None))
         assert self._process is not None  # noqa: S101 - `is_ready` was seen
@@ -136,7 +137,7 @@ class Worker:
                 self._stats = message["stats"]
                 answers = self._answers.get(message["id"])
                 if answers is not None and not answers.done():
-                    answers.set_result([Answer(*fields) for fields in message["answers"]])
+                    answers.set_result(list(map(Judgement.from_json, message["judgements"])))
         except (asyncio.IncompleteReadError, ConnectionError):
             return "", False
 

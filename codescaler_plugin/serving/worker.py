@@ -21,7 +21,8 @@ from typing import Any, BinaryIO
 
 from codescaler_plugin.config import CodeScalerConfig
 from codescaler_plugin.errors import ConfigError, ScorerError
-from codescaler_plugin.serving.judging import Answer, Item, Judge
+from codescaler_plugin.pipeline import CodeScaler
+from codescaler_plugin.serving.judging import Item, judge_items
 
 LENGTH = struct.Struct(">I")
 THREADS = 8  # batches at a time; the parent sends as many as the engine takes
@@ -56,12 +57,11 @@ def packed_items(items: list[Item]) -> list[list[str | None]]:
     return [[item.kind, item.problem, item.text, item.stated] for item in items]
 
 
-def packed_answers(answers: list[Answer]) -> list[list[Any]]:
-    """Answers as JSON."""
-    return [[answer.score, answer.status, answer.code, answer.failure] for answer in answers]
+def _scaler(config: CodeScalerConfig) -> CodeScaler:
+    return CodeScaler(config=config)
 
 
-def main(make_judge: Callable[[CodeScalerConfig], Judge] = Judge) -> None:
+def main(make_scaler: Callable[[CodeScalerConfig], CodeScaler] = _scaler) -> None:
     """Serve frames until stdin ends."""
     keep_one_heap()
     if sys.platform == "linux":
@@ -86,8 +86,8 @@ def main(make_judge: Callable[[CodeScalerConfig], Judge] = Judge) -> None:
             sink.flush()
 
     try:
-        judge = make_judge(CodeScalerConfig(**settings))
-        judge.warm_up()
+        scaler = make_scaler(CodeScalerConfig(**settings))
+        scaler.check()
     except (ConfigError, ScorerError) as error:
         send({"fatal": str(error), "lasting": isinstance(error, ConfigError)})
         return
@@ -95,12 +95,12 @@ def main(make_judge: Callable[[CodeScalerConfig], Judge] = Judge) -> None:
 
     def answer(request: dict[str, Any]) -> None:
         nonlocal trimmed
-        answers = judge.judge([Item(*fields) for fields in request["items"]])
-        stats = getattr(judge.scaler.scorer, "stats", None)
+        judgements = judge_items(scaler, [Item(*fields) for fields in request["items"]])
+        stats = getattr(scaler.scorer, "stats", None)
         send(
             {
                 "id": request["id"],
-                "answers": packed_answers(answers),
+                "judgements": [judgement.to_json() for judgement in judgements],
                 "stats": asdict(stats) if is_dataclass(stats) and not isinstance(stats, type) else {},
             }
         )

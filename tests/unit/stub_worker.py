@@ -11,7 +11,6 @@ from pathlib import Path
 from codescaler_plugin.config import CodeScalerConfig
 from codescaler_plugin.errors import ScorerError
 from codescaler_plugin.pipeline import CodeScaler
-from codescaler_plugin.serving.judging import Judge
 from codescaler_plugin.serving.worker import main
 
 
@@ -39,9 +38,9 @@ class ObedientScorer:
         return math.nan if "nan" in code else len(code) / 100 - 1
 
 
-def judge(config: CodeScalerConfig) -> Judge:
-    return Judge(config, CodeScaler(ObedientScorer(), config=config))
+def scaler(config: CodeScalerConfig) -> CodeScaler:
+    return CodeScaler(ObedientScorer(), config=config)
 
 
 if __name__ == "__main__":
-    main(judge)
+    main(scaler)

@@ -9,8 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from codescaler_plugin.records import Judgement, Status
 from codescaler_plugin.serving.batching import CHARS_PER_TOKEN, DynamicBatcher, EngineDiedError, OverloadedError
-from codescaler_plugin.serving.judging import Answer, Item
+from codescaler_plugin.serving.judging import Item
 from codescaler_plugin.serving.metrics import Metrics
 
 
@@ -21,7 +22,7 @@ class Engine:
         self.is_ready = True
         self.seconds = seconds
         self.batches: list[list[Item]] = []
-        self.futures: list[asyncio.Future[list[Answer]]] = []
+        self.futures: list[asyncio.Future[list[Judgement]]] = []
         self.times: list[float] = []
         self.killed: list[str] = []
         self.dies_of: Callable[[Item], bool] = lambda _: False
@@ -30,11 +31,11 @@ class Engine:
         while not self.is_ready:
             await asyncio.sleep(0.001)
 
-    def send(self, items: Sequence[Item]) -> "asyncio.Future[list[Answer]]":
+    def send(self, items: Sequence[Item]) -> "asyncio.Future[list[Judgement]]":
         loop = asyncio.get_running_loop()
         self.batches.append(list(items))
         self.times.append(loop.time())
-        future: asyncio.Future[list[Answer]] = loop.create_future()
+        future: asyncio.Future[list[Judgement]] = loop.create_future()
         self.futures.append(future)
         if any(map(self.dies_of, items)):
             loop.call_soon(future.set_exception, EngineDiedError("killed by SIGKILL"))
@@ -44,7 +45,7 @@ class Engine:
 
     def finish(self, batch: int) -> None:
         if not self.futures[batch].done():
-            self.futures[batch].set_result([Answer(float(len(item.text)), "ok") for item in self.batches[batch]])
+            self.futures[batch].set_result([scored(len(item.text)) for item in self.batches[batch]])
 
     def kill(self, reason: str) -> None:
         self.killed.append(reason)
@@ -67,7 +68,11 @@ def code(problem: str, text: str = "x = 1\n") -> Item:
     return Item("code", problem, text)
 
 
-def scores(answers: list[Answer]) -> list[float | None]:
+def scored(size: int) -> Judgement:
+    return Judgement(float(size), float(size), Status.OK, "")
+
+
+def scores(answers: list[Judgement]) -> list[float | None]:
     return [answer.score for answer in answers]
 
 
@@ -85,7 +90,7 @@ def test_samples_of_one_problem_from_many_callers_stand_together() -> None:
 def test_answers_come_in_the_order_of_the_call() -> None:
     items = [code(f"p{number % 3}", "x" * (number + 1)) for number in range(30)]
 
-    async def work(batcher: DynamicBatcher) -> list[Answer]:
+    async def work(batcher: DynamicBatcher) -> list[Judgement]:
         return await batcher.submit(items)
 
     assert scores(run(Engine(), work)) == [float(number + 1) for number in range(30)]
@@ -104,7 +109,7 @@ def test_every_sample_gets_its_own_answer_once(
     engine = Engine(seconds=0.001)
     engine.dies_of = lambda item: len(item.text) in deaths
 
-    async def work(batcher: DynamicBatcher) -> list[list[Answer]]:
+    async def work(batcher: DynamicBatcher) -> list[list[Judgement]]:
         sent = [[code(f"p{problem}", "x" * size) for problem, size in call] for call in calls]
         return await asyncio.gather(*map(batcher.submit, sent))
 
@@ -112,9 +117,9 @@ def test_every_sample_gets_its_own_answer_once(
     for call, answers in zip(calls, answered, strict=True):
         for (_, size), answer in zip(call, answers, strict=True):
             if size in deaths:
-                assert answer.failure == "worker: the scoring worker died 3 times with this sample alone"
+                assert str(answer.failure) == "worker: the scoring worker died 3 times with this sample alone"
             else:
-                assert answer == Answer(float(size), "ok")
+                assert answer == scored(size)
     lethal = sum(size in deaths for call in calls for _, size in call)
     # At most twice, once in a batch and once alone; a lethal sample once in a batch and three times alone.
     assert sum(len(batch) for batch in engine.batches) <= 2 * sum(map(len, calls)) + 2 * lethal
@@ -235,12 +240,12 @@ def test_samples_of_a_dead_engine_are_sent_again_each_alone() -> None:
     engine = Engine()
     engine.dies_of = lambda item: item.problem == "poison"
 
-    async def work(batcher: DynamicBatcher) -> list[Answer]:
+    async def work(batcher: DynamicBatcher) -> list[Judgement]:
         return await batcher.submit([code("p"), code("p", "xy"), code("poison"), code("q", "xyz")])
 
     answers = run(engine, work)
     assert scores(answers) == [6.0, 2.0, None, 3.0]
-    assert answers[2].failure == "worker: the scoring worker died 3 times with this sample alone"
+    assert str(answers[2].failure) == "worker: the scoring worker died 3 times with this sample alone"
     assert [[item.problem for item in batch] for batch in engine.batches[1:]] == [
         ["p"],
         ["p"],
@@ -256,7 +261,7 @@ def test_an_engine_killed_from_outside_again_and_again_costs_no_sample_its_answe
     kills = iter([True, *[False, False, False, True] * 4])  # the first batch and every fourth, whatever is in it
     engine.dies_of = lambda item: next(kills, False)
 
-    async def work(batcher: DynamicBatcher) -> list[Answer]:
+    async def work(batcher: DynamicBatcher) -> list[Judgement]:
         return await batcher.submit([code("p", "x" * size) for size in range(1, 9)])
 
     assert scores(run(engine, work)) == [float(size) for size in range(1, 9)]
@@ -275,7 +280,7 @@ def test_a_death_beside_another_batch_is_not_held_against_a_sample() -> None:
         while len(engine.batches) < count:
             await asyncio.sleep(0.001)
 
-    async def work(batcher: DynamicBatcher) -> list[Answer]:
+    async def work(batcher: DynamicBatcher) -> list[Judgement]:
         good = asyncio.create_task(batcher.submit([code("p")]))
         await until(1)
         other = asyncio.create_task(batcher.submit([code("poison")]))
@@ -299,7 +304,7 @@ def test_nothing_is_sent_to_an_engine_that_is_not_ready() -> None:
     engine = Engine()
     engine.is_ready = False
 
-    async def work(batcher: DynamicBatcher) -> list[Answer]:
+    async def work(batcher: DynamicBatcher) -> list[Judgement]:
         call = asyncio.create_task(batcher.submit([code("p")]))
         await asyncio.sleep(0.05)
         assert engine.batches == []
@@ -312,12 +317,12 @@ def test_nothing_is_sent_to_an_engine_that_is_not_ready() -> None:
 def test_silent_engine_is_killed_and_its_samples_are_answered_in_time() -> None:
     engine = Engine(seconds=None)
 
-    async def work(batcher: DynamicBatcher) -> list[Answer]:
+    async def work(batcher: DynamicBatcher) -> list[Judgement]:
         return await batcher.submit([code("p")])
 
     start = time.monotonic()
     [answer] = run(engine, work, timeout=0.4)
-    assert answer.failure == "timeout: no answer within 0.4 s"
+    assert str(answer.failure) == "timeout: no answer within 0.4 s"
     assert time.monotonic() - start < 5
     assert engine.killed[0] == "no answer to 1 samples within 0.2 s; see --timeout"
     assert len(engine.batches) == 2
@@ -326,7 +331,7 @@ def test_silent_engine_is_killed_and_its_samples_are_answered_in_time() -> None:
 def test_stop_answers_what_was_accepted() -> None:
     engine = Engine(seconds=0.05)
 
-    async def main() -> list[list[Answer]]:
+    async def main() -> list[list[Judgement]]:
         batcher = DynamicBatcher(engine, Metrics(), slots=1, max_tokens=1)
         batcher.start()
         calls = [asyncio.create_task(batcher.submit([code(f"p{number}")])) for number in range(6)]

@@ -5,7 +5,6 @@ from typing import Any
 import pytest
 
 from codescaler_plugin import CodeScalerConfig, ConfigError
-from codescaler_plugin.config import HookConfig
 
 
 def test_defaults_are_the_papers() -> None:
@@ -57,10 +56,70 @@ def test_unknown_variable_names_the_near_miss() -> None:
         CodeScalerConfig.from_env({"CODESCALER_MAXTOKENS": "2"})
 
 
-@pytest.mark.parametrize("variable", ["CODESCALER_URL", "CODESCALER_FALLBACK", "CODESCALER_PATIENCE"])
-def test_variable_of_the_hooks_is_named_as_theirs(variable: str) -> None:
-    with pytest.raises(ConfigError, match=rf"^{variable} is a setting of .*`codescaler where`.*unset it"):
-        CodeScalerConfig.from_env({variable: "1"})
+@pytest.mark.parametrize(
+    ("host", "name", "value"),
+    [
+        ("trl", "fallback", "1"),
+        ("server", "fallback", "error"),
+        ("server", "problem_column", "p"),
+        ("files", "max_unscored", "1"),
+    ],
+)
+def test_setting_of_another_host_is_named_as_its(host: str, name: str, value: str) -> None:
+    config = CodeScalerConfig.from_env({f"CODESCALER_{name.upper()}": value})
+    with pytest.raises(ConfigError, match=rf"^{name} \(CODESCALER_{name.upper()}\) is a setting of .*leave it out"):
+        config.check_host(host)
+
+
+@pytest.mark.parametrize("host", ["server", "files"])
+@pytest.mark.parametrize("shaping", ["rank", "group_center"])
+def test_shape_of_a_group_is_refused_where_completions_come_one_by_one(host: str, shaping: str) -> None:
+    config = CodeScalerConfig(shaping=shaping)
+    config.check_host("trl")
+    with pytest.raises(ConfigError, match="compares the completions of a group"):
+        config.check_host(host)
+
+
+def test_a_server_is_named_as_a_model_and_its_older_variable_warns(caplog: pytest.LogCaptureFixture) -> None:
+    assert CodeScalerConfig.from_env({"CODESCALER_MODEL": "http://a:9"}).model == "http://a:9"
+    assert not caplog.records
+    assert CodeScalerConfig.from_env({"CODESCALER_URL": "http://a:9"}).model == "http://a:9"
+    assert "give the server as CODESCALER_MODEL" in caplog.text
+    with pytest.raises(ConfigError, match="leave CODESCALER_URL out"):
+        CodeScalerConfig.from_env({"CODESCALER_URL": "http://a:9", "CODESCALER_MODEL": "builtin"})
+
+
+@pytest.mark.parametrize(
+    ("model", "name", "value"),
+    [
+        ("http://a:9", "max_length", 4096),
+        ("http://a:9", "max_tokens", 4096),
+        ("http://a:9", "cache_size", 0),
+        ("http://a:9", "cache_dir", "scores"),
+        ("http://a:9", "device", "cuda:1"),
+        ("http://a:9", "offload", True),
+        ("http://a:9", "tokenizer", "x"),
+        ("http://a:9", "trust_remote_code", True),
+        ("vllm+http://a:9", "max_tokens", 4096),
+        ("vllm+http://a:9", "device", "cuda:1"),
+        ("builtin", "tokenizer", "x"),
+        ("org/model", "api_key", "secret"),
+        ("org/model", "patience", 5.0),
+    ],
+)
+def test_setting_without_effect_on_the_model_is_refused_and_named(model: str, name: str, value: Any) -> None:
+    with pytest.raises(ConfigError, match=f"^{name} has no effect on '{re.escape(model)}'"):
+        CodeScalerConfig(model=model, **{name: value})
+    text = str(int(value)) if isinstance(value, bool) else str(value)
+    with pytest.raises(ConfigError, match=f"^CODESCALER_{name.upper()}: {name} has no effect"):
+        CodeScalerConfig.from_env({"CODESCALER_MODEL": model, f"CODESCALER_{name.upper()}": text})
+    with pytest.raises(ConfigError, match="has no effect"):
+        CodeScalerConfig.from_env({f"CODESCALER_{name.upper()}": text}, model=model)
+
+
+@pytest.mark.parametrize(("text", "value"), [("0.5", 0.5), ("-1", -1.0), ("error", None)])
+def test_fallback_is_a_number_or_an_error(text: str, value: float | None) -> None:
+    assert CodeScalerConfig.from_env({"CODESCALER_FALLBACK": text}).fallback == value
 
 
 def test_unknown_keyword_names_the_near_miss() -> None:
@@ -73,7 +132,7 @@ def test_unknown_setting_without_a_near_miss_lists_what_is_known() -> None:
         CodeScalerConfig.from_env({}, zzz=1)
 
 
-@pytest.mark.parametrize("text", ["", "eight", "1.5", "0", "-3"])
+@pytest.mark.parametrize("text", ["eight", "1.5", "0", "-3"])
 @pytest.mark.parametrize("variable", ["CODESCALER_MAX_TOKENS", "CODESCALER_MAX_LENGTH"])
 def test_number_that_does_not_fit_is_named_with_its_setting(variable: str, text: str) -> None:
     name = variable.removeprefix("CODESCALER_")
@@ -108,7 +167,7 @@ def test_choice_that_does_not_exist_is_named(name: str) -> None:
 
 def test_empty_model_is_refused() -> None:
     with pytest.raises(ConfigError, match="builtin"):
-        CodeScalerConfig.from_env({"CODESCALER_MODEL": ""})
+        CodeScalerConfig(model="")
 
 
 def test_config_cannot_be_changed() -> None:
@@ -119,15 +178,8 @@ def test_config_cannot_be_changed() -> None:
 @pytest.mark.parametrize(
     "variable", [f"CODESCALER_{field.name.upper()}" for field in dataclasses.fields(CodeScalerConfig)]
 )
-def test_an_empty_variable_is_named(variable: str) -> None:
-    with pytest.raises(ConfigError, match=variable):
-        CodeScalerConfig.from_env({variable: ""})
-
-
-@pytest.mark.parametrize("name", ["URL", "FALLBACK", "PATIENCE", "API_KEY"])
-def test_an_empty_variable_of_a_reward_file_is_named(name: str) -> None:
-    with pytest.raises(ConfigError, match=f"CODESCALER_{name} is empty"):
-        HookConfig.from_env({f"CODESCALER_{name}": " "})
+def test_an_empty_variable_counts_as_unset(variable: str) -> None:
+    assert CodeScalerConfig.from_env({variable: "", "CODESCALER_URL": " "}) == CodeScalerConfig()
 
 
 @pytest.mark.parametrize(

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from codescaler_plugin import CodeScaler, CodeScalerConfig, ConfigError, ScorerError, http_client, load_scorer
-from codescaler_plugin.errors import RefusedError
-from codescaler_plugin.http_client import _message
+from codescaler_plugin.errors import FailureKind, HttpError
+from codescaler_plugin.http_client import HttpClient, RetryPolicy, _message
 from codescaler_plugin.scoring.remote_scorer import RemoteScorer
 from codescaler_plugin.scoring.vllm_scorer import VllmScorer
 from tests import tiny
@@ -19,8 +19,21 @@ from tests.doubles import Answer
 ITEMS = [("p", "x = 1\n"), ("q", "y = 22\n"), ("p", "z = 333\n"), ("p", "x = 1\n")]
 
 
+def scores(*values: Any) -> dict[str, Any]:
+    """What a codescaler server answers; a text stands for a failure of that kind."""
+    return {
+        "scores": [None if isinstance(value, str) else value for value in values],
+        "judgements": [
+            {"reward": None, "score": None, "status": None, "code": "", "failure": {"kind": value, "reason": "so"}}
+            if isinstance(value, str)
+            else {"reward": value, "score": value, "status": "ok", "code": "", "failure": None}
+            for value in values
+        ],
+    }
+
+
 def codescaler(path: str, body: dict[str, Any]) -> tuple[int, Any]:
-    return 200, {"scores": [float(len(item["code"])) for item in body["items"]]}
+    return 200, scores(*(float(len(item["code"])) for item in body["items"]))
 
 
 def vllm_of(folder: Path, *, name: str = "rm", limit: int = 4096) -> Answer:
@@ -68,7 +81,7 @@ def test_api_key_is_sent_and_not_shown(serve) -> None:
     double = serve(codescaler)
     load_scorer(double.url, api_key="secret").score(ITEMS)
     assert double.headers[0]["Authorization"] == "Bearer secret"
-    assert "secret" not in repr(CodeScalerConfig(api_key="secret"))
+    assert "secret" not in repr(CodeScalerConfig(model="http://rm:9", api_key="secret"))
 
 
 def test_api_key_is_sent_to_vllm_and_survives_pickling(serve, tiny_rm_dir: Path) -> None:
@@ -85,7 +98,7 @@ def test_answer_that_may_pass_is_asked_again(serve, status: int) -> None:
 
 
 def test_server_that_asks_to_come_back_in_an_hour_is_asked_sooner(serve, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(http_client, "_LONGEST_WAIT", 0.05)
+    monkeypatch.setattr(http_client, "_LONGEST_PAUSE", 0.05)
     double = serve(first_then((503, {"detail": "busy"}), then=codescaler))
     double.retry_after = "3600"
     started = time.monotonic()
@@ -93,8 +106,7 @@ def test_server_that_asks_to_come_back_in_an_hour_is_asked_sooner(serve, monkeyp
     assert 0.05 <= time.monotonic() - started < 5
 
 
-def test_server_that_fails_again_and_again_is_not_asked_for_every_item(serve, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(http_client, "RETRIES", 0)
+def test_server_that_fails_again_and_again_is_not_asked_for_every_item(serve) -> None:
     double = serve(lambda path, body: (404, {"detail": "Not Found"}))
     with pytest.raises(ScorerError, match="404: Not Found") as caught:
         load_scorer(double.url).score([(f"problem {number}", "x = 1\n") for number in range(64 * 60)])
@@ -125,7 +137,7 @@ def test_server_that_stays_broken_is_an_error_that_names_it_and_what_it_said(ser
     double = serve(lambda path, body: (500, {"error": {"message": "engine died"}}))
     with pytest.raises(ScorerError, match=rf"{double.url}/v1/score answered 500: engine died"):
         load_scorer(double.url).score(ITEMS)
-    assert len(double.asked) == 1 + http_client.RETRIES
+    assert len(double.asked) == http_client.ATTEMPTS
 
 
 def test_other_server_takes_over(serve) -> None:
@@ -135,14 +147,14 @@ def test_other_server_takes_over(serve) -> None:
 
 def test_server_that_is_down_is_an_error_that_names_it() -> None:
     with pytest.raises(ScorerError, match=r"http://127\.0\.0\.1:9/v1/score cannot be reached"):
-        load_scorer("http://127.0.0.1:9").score(ITEMS)
+        load_scorer("http://127.0.0.1:9", patience=0.0).score(ITEMS)
 
 
 def test_server_that_never_answers_is_given_up(serve, monkeypatch: pytest.MonkeyPatch) -> None:
     double = serve(lambda path, body: (time.sleep(1), (200, {}))[1])
-    pool = http_client.HttpClient(double.url, read_seconds=0.05, retries=1)
+    pool = http_client.HttpClient(double.url, read_seconds=0.05, policy=RetryPolicy(attempts=2))
     started = time.monotonic()
-    with pytest.raises(ScorerError, match="Read timed out"):
+    with pytest.raises(HttpError, match="Read timed out"):
         pool.post("/v1/score", {"items": []})
     assert time.monotonic() - started < 1
 
@@ -150,13 +162,16 @@ def test_server_that_never_answers_is_given_up(serve, monkeypatch: pytest.Monkey
 @pytest.mark.parametrize(
     "answer",
     [
-        {"scores": [1.0]},
-        {"scores": "many"},
+        scores(1.0),
+        {"judgements": "many"},
         {},
         [],
-        {"scores": [1.0, "a", 2.0]},
+        {"judgements": [1.0, "a", 2.0]},
         "no json",
-        {"scores": [1.0, True, 2.0]},
+        scores(1.0, None, 2.0),
+        scores(1.0, [1.0], 2.0),
+        scores(1.0, float("nan"), 2.0),
+        scores(1.0, "no_such_kind", 2.0),
     ],
 )
 def test_answer_of_another_form_is_an_error(serve, answer: Any) -> None:
@@ -180,21 +195,112 @@ def test_what_was_scored_before_a_failure_is_kept(serve) -> None:
     assert sum(score is None for score in caught.value.scores) == 64  # one request's
 
 
-def test_pipeline_asks_again_only_for_what_was_not_scored(serve) -> None:
+def test_client_asks_again_only_for_what_was_not_scored(serve) -> None:
     problems = [f"problem {number}" for number in range(130)]
     failed: list[int] = []
 
     def answer(path: str, body: dict[str, Any]) -> tuple[int, Any]:
-        if any(item["problem"] == "problem 70" for item in body["items"]) and len(failed) < 1 + http_client.RETRIES:
+        if any(item["problem"] == "problem 70" for item in body["items"]) and len(failed) < http_client.ATTEMPTS - 1:
             failed.append(len(body["items"]))
             return 500, {}
         return codescaler(path, body)
 
     double = serve(answer)
     scaler = CodeScaler(config=CodeScalerConfig(model=double.url))
-    judgements = scaler.judge(problems, [tiny.fenced("x = 1")] * 130, on_scorer_error="none")
+    judgements = scaler.judge(problems, [tiny.fenced("x = 1")] * 130)
     assert all(judgement.score == 6.0 for judgement in judgements)
     assert len(double.asked[-1][1]["items"]) == 64
+
+
+@pytest.mark.parametrize("kind", ["timeout", "scorer"])
+def test_samples_that_a_server_fails_on_in_passing_are_asked_for_again_alone(serve, kind: str) -> None:
+    double = serve(first_then((200, scores(6.0, kind, 7.0)), (200, scores(kind)), then=codescaler))
+    assert load_scorer(double.url).score(ITEMS) == [6.0, 7.0, 8.0, 6.0]
+    assert [[item["code"] for item in body["items"]] for _, body in double.asked[1:]] == [["z = 333\n"]] * 2
+
+
+@pytest.mark.parametrize("kind", ["data", "worker", "config"])
+def test_what_a_server_says_of_a_sample_is_final(serve, kind: str) -> None:
+    double = serve(lambda path, body: (200, scores(6.0, kind, 7.0)))
+    with pytest.raises(ScorerError, match=r"so$") as caught:
+        load_scorer(double.url).score(ITEMS)
+    assert caught.value.scores == (6.0, 7.0, None, 6.0)
+    assert {index: failure.kind for index, failure in caught.value.failures.items()} == {2: kind}
+    assert len(double.asked) == 1
+
+
+def test_program_without_a_score_at_the_server_has_none_here(serve) -> None:
+    double = serve(lambda path, body: (200, scores(6.0, "no_score", 7.0)))
+    assert load_scorer(double.url).score(ITEMS) == [6.0, 7.0, None, 6.0]
+    assert len(double.asked) == 1
+
+
+# What it costs at worst
+
+
+@pytest.mark.parametrize("status", [408, 425, 429, 500, 502, 503, 504, 599, None])
+def test_passing_failures_end_after_the_attempts_of_the_policy(serve, status: int | None) -> None:
+    double = serve(lambda path, body: (status or 200, {} if status else scores("timeout", "timeout", "scorer")))
+    with pytest.raises(ScorerError) as caught:
+        load_scorer(double.url).score(ITEMS)
+    assert {failure.kind.is_transient for failure in caught.value.failures.values()} == {True}
+    assert len(double.asked) == http_client.ATTEMPTS
+
+
+@pytest.mark.parametrize("status", [401, 403, 404, 405, 409, 410, 418, 451])
+def test_other_answers_of_the_400s_are_never_asked_for_again(serve, status: int) -> None:
+    double = serve(lambda path, body: (status, {}))
+    with pytest.raises(ScorerError) as caught:
+        load_scorer(double.url).score(ITEMS)
+    assert {failure.kind for failure in caught.value.failures.values()} == {FailureKind.CONFIG}
+    assert len(double.asked) == 1
+
+
+@pytest.mark.parametrize("status", [400, 413, 422])
+def test_one_refused_sample_of_a_full_request_costs_two_requests_a_halving(serve, status: int) -> None:
+    items = [("p", f"x = {number}\n") for number in range(64)]
+
+    def answer(path: str, body: dict[str, Any]) -> tuple[int, Any]:
+        bad = any(item["code"] == "x = 41\n" for item in body["items"])
+        return (status, {"detail": "no"}) if bad else codescaler(path, body)
+
+    double = serve(answer)
+    with pytest.raises(ScorerError, match=r"^item 41 \(problem 'p'\)") as caught:
+        load_scorer(double.url).score(items)
+    assert {index: failure.kind for index, failure in caught.value.failures.items()} == {41: FailureKind.DATA}
+    assert len(double.asked) == 1 + 2 * 6
+
+
+def test_alternating_failures_share_the_attempts(serve) -> None:
+    numbers = iter(range(10**6))
+    double = serve(
+        lambda path, body: (200, scores(*["timeout"] * len(body["items"]))) if next(numbers) % 2 else (503, {})
+    )
+    with pytest.raises(ScorerError):
+        load_scorer(double.url).score(ITEMS)
+    assert len(double.asked) == http_client.ATTEMPTS
+
+
+@pytest.mark.parametrize("patience", [0.0, 0.3])
+def test_a_request_ends_within_the_patience_and_one_answer_of_each_server(serve, patience: float) -> None:
+    def slow(path: str, body: dict[str, Any]) -> tuple[int, Any]:
+        time.sleep(0.2)
+        return 503, {}
+
+    doubles = [serve(slow), serve(slow)]
+    client = HttpClient(",".join(double.url for double in doubles), policy=RetryPolicy(10**6, patience))
+    started = time.monotonic()
+    with pytest.raises(HttpError):
+        client.post("/v1/score", {"items": [1]})
+    assert 0.4 <= time.monotonic() - started < patience + 0.4 + 0.5
+    assert all(double.asked for double in doubles)
+
+
+def test_a_server_that_will_not_serve_is_left_out_while_the_other_recovers(serve) -> None:
+    closed = serve(lambda path, body: (401, {}))
+    busy = serve(first_then((503, {}), (503, {}), then=codescaler))
+    assert load_scorer(f"{closed.url},{busy.url}", api_key="k").score(ITEMS)[:2] == [6.0, 7.0]
+    assert (len(closed.asked), len(busy.asked)) == (1, 3)
 
 
 def test_remote_scorer_pickles_as_its_addresses(serve) -> None:
@@ -205,9 +311,9 @@ def test_remote_scorer_pickles_as_its_addresses(serve) -> None:
 
 
 def test_servers_are_asked_without_a_program(serve, tiny_rm_dir: Path) -> None:
-    double = serve(codescaler)
-    RemoteScorer(double.url).ensure_loaded()
-    assert double.asked == [("/v1/score", {"items": []})]
+    double, other = serve(codescaler), serve(codescaler)
+    RemoteScorer(f"{double.url},{other.url}").ensure_loaded()
+    assert double.asked == other.asked == [("/v1/score", {"items": []})]
     double = serve(vllm_of(tiny_rm_dir))
     scorer = VllmScorer(double.url)
     scorer.ensure_loaded()
@@ -217,13 +323,10 @@ def test_servers_are_asked_without_a_program(serve, tiny_rm_dir: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", ["", "vllm+"])
-def test_server_that_is_down_or_another_is_found_without_a_program(
-    serve, kind: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(http_client, "RETRIES", 0)
+def test_server_that_is_down_or_another_is_found_without_a_program(serve, kind: str) -> None:
     for url in ("http://127.0.0.1:9", serve(lambda *_: (404, {"detail": "Not Found"})).url):
         with pytest.raises(ScorerError, match=url):
-            load_scorer(kind + url).ensure_loaded()  # type: ignore[attr-defined]
+            load_scorer(kind + url, patience=0.01).ensure_loaded()  # type: ignore[attr-defined]
 
 
 @pytest.mark.parametrize("model", ["ftp://host", "http://", "vllm+ftp://host", "vllm+http://"])
@@ -377,8 +480,9 @@ def test_a_wrong_key_and_a_wrong_path_name_the_next_step(serve, status: int, sai
 
 def test_what_a_server_refuses_is_told_from_an_outage(serve) -> None:
     double = serve(lambda path, body: (422, {"detail": "too long"}))
-    with pytest.raises(RefusedError, match="too long"):
+    with pytest.raises(ScorerError, match="too long") as caught:
         load_scorer(double.url).score(ITEMS)
+    assert {failure.kind for failure in caught.value.failures.values()} == {FailureKind.DATA}
 
 
 @pytest.mark.parametrize("body", ["down\nerror: fake", json.dumps({"error": {"message": "down\nerror: fake"}})])

@@ -3,6 +3,7 @@
 import importlib.util
 import logging
 import math
+import os
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -13,12 +14,12 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-from codescaler_plugin import CodeScaler, CodeScalerConfig, ConfigError
+from codescaler_plugin import CodeScaler, CodeScalerConfig, ConfigError, http_client
 from codescaler_plugin.cli import app
-from codescaler_plugin.config import HookConfig
+from codescaler_plugin.errors import DataError, ScorerError
 from codescaler_plugin.integrations import reward_hook
-from codescaler_plugin.integrations.reward_hook import LocalEngine, RemoteEngine, RewardHook
-from codescaler_plugin.serving.judging import Item, Judge, item_of
+from codescaler_plugin.integrations.reward_hook import RewardHook
+from codescaler_plugin.serving.judging import Item, item_of
 from codescaler_plugin.text.messages import stated_problem
 from tests.tiny import FailingScorer, LengthScorer, fenced
 
@@ -27,8 +28,32 @@ PROMPT = "<|im_start|>user\nWrite one.<|im_end|>\n<|im_start|>assistant\n"
 
 
 def local(scorer, **settings) -> RewardHook:
-    config = CodeScalerConfig(shaping="raw")
-    return RewardHook(LocalEngine(config, Judge(config, CodeScaler(scorer, config=config))), HookConfig(**settings))
+    return RewardHook(CodeScaler(scorer, config=CodeScalerConfig(shaping="raw", **settings)))
+
+
+def remote(url: str, **settings) -> RewardHook:
+    return RewardHook(CodeScaler(config=CodeScalerConfig(model=url, shaping="raw", **settings)))
+
+
+def rewards(hook: RewardHook, items) -> list[float]:
+    return [judgement.reward_or(hook.fallback) for judgement in hook.judge(items)]
+
+
+class Afterwards(LengthScorer):
+    """Scores its first program, so that what fails later is no outage from the start."""
+
+    def __init__(self, act) -> None:
+        super().__init__()
+        self.act = act
+
+    def score(self, items):
+        scores = super().score(items)
+        return scores if len(self.calls) == 1 else self.act(items)
+
+
+def scored_once(hook: RewardHook) -> RewardHook:
+    hook.judge([completion(fenced("first = 1"))])
+    return hook
 
 
 def completion(text: str, problem: str = "p") -> Item:
@@ -36,13 +61,17 @@ def completion(text: str, problem: str = "p") -> Item:
 
 
 def judged(body):
-    """As a server answers: the number of characters of each completion is its reward."""
-    sizes = [float(len(item["completion"])) for item in body["items"]]
+    """As a server answers: the number of characters of each program is its score."""
+    sizes = [float(len(item["code"])) for item in body["items"]]
     return {
         "scores": sizes,
-        "judgements": [{"reward": size, "score": 0.0, "status": "ok", "code": "x"} for size in sizes],
-        "failures": [None] * len(sizes),
+        "judgements": [{"reward": size, "score": size, "status": "ok", "code": "", "failure": None} for size in sizes],
     }
+
+
+def sized(size: int) -> Item:
+    """A completion with a program of so many characters."""
+    return completion(fenced("x = " + "1" * (size - 5)))
 
 
 def loaded(name: str):
@@ -95,8 +124,7 @@ def test_stated_problem(label, problem):
 def test_problem_comes_from_the_label_before_the_prompt():
     scorer = LengthScorer()
     samples = [(PROMPT + CODE, PROMPT, ""), (PROMPT + CODE, PROMPT, '{"problem": "Stated."}')]
-    rewards = local(scorer).rewards([item_of(*sample) for sample in samples])
-    assert [one.reward for one in rewards] == [6.0, 6.0]
+    assert rewards(local(scorer), [item_of(*sample) for sample in samples]) == [6.0, 6.0]
     assert scorer.calls == [[("Write one.", "x = 1\n"), ("Stated.", "x = 1\n")]]
 
 
@@ -105,19 +133,20 @@ def test_problem_comes_from_the_label_before_the_prompt():
 
 def test_invalid_code_is_a_judgement_and_no_fallback(caplog):
     hook = local(LengthScorer(), fallback=-1.0)
-    [one] = hook.rewards([completion("I cannot.")])
-    assert (one.reward, one.probability, one.is_valid, one.is_fallback) == (0.0, 0.0, False, False)
+    [one] = hook.judge([completion("I cannot.")])
+    assert (one.reward_or(hook.fallback), one.probability, one.is_valid, one.failure) == (0.0, 0.0, False, None)
     assert not hook.fallbacks
     assert not caplog.records
 
 
 def test_a_scorer_that_fails_costs_a_second_try_a_count_and_an_error(caplog):
-    scorer = FailingScorer()
-    hook = local(scorer, fallback=-0.5)
+    scorer = FailingScorer(after=1)
+    hook = scored_once(local(scorer, fallback=-0.5))
     with caplog.at_level(logging.ERROR):
-        [one] = hook.rewards([completion(CODE)])
-    assert (one.reward, one.probability, one.is_fallback) == (-0.5, 0.0, True)
-    assert scorer.calls == 2
+        [one] = hook.judge([completion(CODE)])
+    assert (one.reward_or(hook.fallback), one.probability, one.failure.kind) == (-0.5, 0.0, "scorer")
+    assert one.logs() == {"codescaler_valid": 1.0, "codescaler_fallback": 1.0}
+    assert scorer.calls == 3
     assert hook.fallbacks == {"scorer": 1}
     assert "fallback reward -0.5, 1 so far" in caplog.text
     assert "out of memory" in caplog.text
@@ -126,24 +155,55 @@ def test_a_scorer_that_fails_costs_a_second_try_a_count_and_an_error(caplog):
 def test_a_prompt_cut_down_to_nothing_gets_the_fallback_and_its_neighbour_a_reward():
     cut = Item("query", "<|im_start|>assistant\n", f"<|im_start|>assistant\n{CODE}")
     hook = local(LengthScorer())
-    first, second = hook.rewards([cut, completion(CODE)])
-    assert first.is_fallback
+    first, second = hook.judge([cut, completion(CODE)])
+    assert first.failure is not None
     assert second.reward == 6.0
     assert hook.fallbacks == {"data": 1}
 
 
-def test_an_engine_that_breaks_its_promise_leaves_nobody_waiting():
-    class Broken:
-        slots = 1
+def test_a_pipeline_that_breaks_its_promise_leaves_nobody_waiting(monkeypatch):
+    hook = scored_once(local(LengthScorer()))
 
-        def check(self):
-            pass
+    def broken(*_):
+        raise ZeroDivisionError("bug")
 
-        def judge(self, items):
-            raise ZeroDivisionError("bug")
+    monkeypatch.setattr(reward_hook, "judge_items", broken)
+    [one] = hook.judge([completion(CODE)])
+    assert str(one.failure) == "scorer: ZeroDivisionError: bug"
 
-    [one] = RewardHook(Broken(), HookConfig()).rewards([completion(CODE)])
-    assert one.is_fallback
+
+@pytest.mark.parametrize("kind", ["scorer", "unreachable", "key"])
+def test_an_outage_before_any_program_has_a_score_is_an_error(serve, kind):
+    url = {"unreachable": "http://127.0.0.1:9", "key": serve(lambda path, body: (401, {})).url}.get(kind)
+    hook = local(FailingScorer()) if url is None else remote(url, patience=0.0)
+    for _ in range(2):
+        with pytest.raises(ScorerError, match="no program has a score yet, and the reward model fails"):
+            hook.judge([completion(CODE)])
+    assert not hook.fallbacks
+    assert rewards(hook, [completion("I cannot.")]) == [0.0]
+
+
+def test_a_failure_without_a_fallback_is_raised():
+    hook = scored_once(local(FailingScorer(after=1), fallback=None))
+    with pytest.raises(ScorerError, match="out of memory"):
+        hook.judge([completion(CODE)])
+    with pytest.raises(DataError, match="prompt"):
+        hook.judge([Item("query", "<|im_start|>assistant\n", f"<|im_start|>assistant\n{CODE}")])
+
+
+def test_a_forked_process_has_a_hook_of_its_own(monkeypatch):
+    monkeypatch.setenv("CODESCALER_MODEL", "builtin")
+    assert reward_hook.hook().judge([completion("no")])[0].reward == 0.0
+    child = os.fork()
+    if not child:
+        os._exit(int(reward_hook.hook().judge([completion("no")])[0].reward != 0.0))
+    deadline = time.monotonic() + 20
+    while (ended := os.waitpid(child, os.WNOHANG)) == (0, 0) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    if ended == (0, 0):
+        os.kill(child, 9)
+        os.waitpid(child, 0)
+    assert ended == (child, 0)
 
 
 @pytest.mark.parametrize("score", [math.nan, math.inf, None])
@@ -152,12 +212,13 @@ def test_a_score_that_is_no_number_is_a_fallback(score):
         def score(self, items):
             return [score] * len(items)
 
-    [one] = local(Odd()).rewards([completion(CODE)])
-    assert (one.reward, one.is_fallback) == (0.0, True)
+    hook = local(Odd())
+    [one] = hook.judge([completion(CODE)])
+    assert (one.reward_or(hook.fallback), one.failure.kind) == (0.0, "no_score")
 
 
 def test_no_samples_no_rewards():
-    assert local(LengthScorer()).rewards([]) == []
+    assert local(LengthScorer()).judge([]) == []
 
 
 # Many threads
@@ -173,8 +234,8 @@ def test_concurrent_calls_share_batches_and_get_their_own_rewards():
     hook = local(scorer)
     codes = [f"x = {'1' * (number + 1)}" for number in range(64)]
     with ThreadPoolExecutor(64) as threads:
-        rewards = list(threads.map(lambda code: hook.rewards([completion(fenced(code))])[0].reward, codes))
-    assert rewards == [float(len(code) + 1) for code in codes]
+        found = list(threads.map(lambda code: hook.judge([completion(fenced(code))])[0].reward, codes))
+    assert found == [float(len(code) + 1) for code in codes]
     assert sum(map(len, scorer.calls)) == 64
     assert len(scorer.calls) < 32
 
@@ -191,10 +252,10 @@ def test_calls_to_servers_go_on_side_by_side(serve):
             busy[0] -= 1
         return 200, judged(body)
 
-    hook = RewardHook(RemoteEngine(serve(answer).url), HookConfig(url="-"))
+    hook = remote(serve(answer).url)
     with ThreadPoolExecutor(16) as threads:
-        rewards = list(threads.map(lambda size: hook.rewards([completion("x" * size)])[0].reward, range(1, 17)))
-    assert rewards == [float(size) for size in range(1, 17)]
+        sent = [threads.submit(hook.judge, [sized(size)]) for size in range(6, 22) if not time.sleep(0.01)]
+    assert [future.result()[0].reward for future in sent] == [float(size) for size in range(6, 22)]
     assert most[0] > 1
 
 
@@ -203,51 +264,60 @@ def test_calls_to_servers_go_on_side_by_side(serve):
 
 def test_the_prompt_is_taken_apart_before_it_is_sent(serve):
     double = serve(lambda path, body: (200, judged(body)))
-    RemoteEngine(double.url, "key").judge([item_of(PROMPT + CODE, PROMPT)])
-    assert double.asked == [("/v1/score", {"items": [{"problem": "Write one.", "completion": CODE}]})]
+    remote(double.url, api_key="key").judge([item_of(PROMPT + CODE, PROMPT), item_of(PROMPT + "No.", PROMPT)])
+    assert double.asked == [("/v1/score", {"items": [{"problem": "Write one.", "code": "x = 1\n"}]})]
     assert double.headers[0]["Authorization"] == "Bearer key"
 
 
-def test_a_server_that_comes_back_in_time_costs_no_sample(serve, monkeypatch):
-    monkeypatch.setattr(reward_hook, "_FIRST_PAUSE", 0.01)
-    answers = iter([(503, {}), (500, {}), (200, None), (200, judged)])
+def test_a_server_that_comes_back_in_time_costs_no_sample(serve):
+    late = {
+        "reward": None,
+        "score": None,
+        "status": None,
+        "code": "",
+        "failure": {"kind": "timeout", "reason": "late"},
+    }
+    answers = iter([(503, {}), (500, {}), (200, {"judgements": [late]}), (200, None)])
 
     def answer(path, body):
-        status, made = next(answers)
-        return status, made(body) if made else {}
+        status, said = next(answers)
+        return status, judged(body) if said is None else said
 
-    hook = RewardHook(RemoteEngine(serve(answer).url), HookConfig(url="-", patience=5.0))
-    [one] = hook.rewards([completion(CODE)])
-    assert (one.reward, one.is_fallback) == (float(len(CODE)), False)
+    hook = remote(serve(answer).url, patience=5.0)
+    [one] = hook.judge([completion(CODE)])
+    assert (one.reward, one.failure) == (6.0, None)
 
 
-def test_patience_ends(serve):
-    double = serve(lambda path, body: (503, {"detail": "no room"}))
-    hook = RewardHook(RemoteEngine(double.url), HookConfig(url="-", patience=0.6))
+def test_patience_ends(serve, monkeypatch):
+    monkeypatch.setattr(http_client, "_FIRST_PAUSE", 0.2)
+    monkeypatch.setattr(http_client, "_LONGEST_PAUSE", 0.2)
+    double = serve(lambda path, body: (200, judged(body)))
+    hook = scored_once(remote(double.url, patience=0.5))
+    double.answer = lambda path, body: (503, {"detail": "no room"})
     started = time.monotonic()
-    [one] = hook.rewards([completion(CODE)])
-    assert one.is_fallback
-    assert 0.5 < time.monotonic() - started < 3
-    assert len(double.asked) == 3
+    [one] = hook.judge([completion(CODE)])
+    assert one.failure.kind == "scorer"
+    assert 0.3 < time.monotonic() - started < 3
+    assert len(double.asked) in (3, 4)
 
 
 def test_a_refused_sample_costs_no_other_its_reward(serve):
     def answer(path, body):
-        bad = any("bad" in item["completion"] for item in body["items"])
+        bad = any("bad" in item["code"] for item in body["items"])
         return (422, {"detail": "too long"}) if bad else (200, judged(body))
 
-    hook = RewardHook(RemoteEngine(serve(answer).url), HookConfig(url="-"))
-    rewards = hook.rewards([completion(text) for text in ("a", "bb", "bad", "dddd")])
-    assert [one.reward for one in rewards] == [1.0, 2.0, 0.0, 4.0]
+    hook = remote(serve(answer).url)
+    items = [completion(fenced(code)) for code in ("a = 1", "bb = 1", "bad = 1", "dddd = 1")]
+    assert rewards(hook, items) == [6.0, 7.0, 0.0, 9.0]
     assert hook.fallbacks == {"data": 1}
 
 
 def test_what_a_server_says_of_a_sample_is_final(serve):
-    double = serve(
-        lambda path, body: (200, {"scores": [None], "judgements": [None], "failures": ["no_score: too long"]})
-    )
-    hook = RewardHook(RemoteEngine(double.url), HookConfig(url="-"))
-    assert hook.rewards([completion(CODE)])[0].is_fallback
+    too_long = {"kind": "no_score", "reason": "too long"}
+    said = {"reward": None, "score": None, "status": "ok", "code": "", "failure": too_long}
+    double = serve(lambda path, body: (200, {"scores": [None], "judgements": [said]}))
+    hook = remote(double.url)
+    assert hook.judge([completion(CODE)])[0].failure is not None
     assert hook.fallbacks == {"no_score": 1}
     assert len(double.asked) == 1
 
@@ -258,11 +328,15 @@ def test_what_a_server_says_of_a_sample_is_final(serve):
 @pytest.mark.parametrize(
     ("variables", "message"),
     [
-        ({"CODESCALER_FALLBACK": "low"}, "CODESCALER_FALLBACK is 'low': expected a number"),
+        ({"CODESCALER_FALLBACK": "low"}, "CODESCALER_FALLBACK is 'low': expected a reward or 'error'"),
         ({"CODESCALER_FALLBACK": "nan"}, "fallback is nan"),
-        ({"CODESCALER_PATIENCE": "-1"}, "patience is -1"),
-        ({"CODESCALER_URL": "localhost:9"}, "'localhost:9' is no server's address"),
-        ({"CODESCALER_URL": "http://a", "CODESCALER_SHAPING": "raw"}, "CODESCALER_SHAPING would have no effect"),
+        ({"CODESCALER_URL": "http://a", "CODESCALER_PATIENCE": "-1"}, "patience is -1"),
+        ({"CODESCALER_URL": "http://"}, "'http:' is no server's address"),
+        (
+            {"CODESCALER_URL": "http://a", "CODESCALER_MAX_LENGTH": "9"},
+            "CODESCALER_MAX_LENGTH: max_length has no effect",
+        ),
+        ({"CODESCALER_PROBLEM_COLUMN": "problem"}, "a setting of TRL's trainers alone"),
         ({"CODESCALER_SHAPPING": "raw"}, "did you mean CODESCALER_SHAPING"),
         ({"CODESCALER_SHAPING": "rank"}, "compares the completions of a group"),
     ],
@@ -274,17 +348,18 @@ def test_wrong_settings(variables, message):
 
 @pytest.mark.parametrize("name", ["openrlhf", "verl"])
 @pytest.mark.parametrize(
-    ("status", "message"), [(401, "wants a key"), (404, "answered 404 to /v1/score"), (None, "cannot be reached")]
+    ("status", "message"), [(401, "wants a key"), (404, "/v1/score answered 404"), (None, "cannot be reached")]
 )
 def test_loading_the_file_reaches_the_server(serve, monkeypatch, name, status, message):
     url = serve(lambda path, body: (status, {})).url if status else "http://127.0.0.1:9"
-    monkeypatch.setenv("CODESCALER_URL", url)
+    monkeypatch.setenv("CODESCALER_MODEL", url)
+    monkeypatch.setenv("CODESCALER_PATIENCE", "0.01")
     with pytest.raises(ConfigError, match=message):
         loaded(name)
 
 
 def test_a_server_that_loads_its_model_is_accepted(serve, monkeypatch):
-    monkeypatch.setenv("CODESCALER_URL", serve(lambda path, body: (503, {"detail": "loading"})).url)
+    monkeypatch.setenv("CODESCALER_MODEL", serve(lambda path, body: (503, {"detail": "loading"})).url)
     loaded("openrlhf")
 
 
@@ -313,13 +388,13 @@ def test_reward_func_with_a_model_of_this_process(tiny_rm_dir: Path, monkeypatch
     ("release", "is_tensor"), [("0.5.9", True), ("0.7.5", True), ("0.8.0", False), ("0.11.2", False)]
 )
 def test_form_of_the_answer_follows_the_release(serve, monkeypatch, release, is_tensor):
-    monkeypatch.setenv("CODESCALER_URL", serve(lambda path, body: (200, judged(body))).url)
+    monkeypatch.setenv("CODESCALER_MODEL", serve(lambda path, body: (200, judged(body))).url)
     module = loaded("openrlhf")
     monkeypatch.setattr(module, "version", lambda name: release)
-    answer = module.reward_func([PROMPT + "abc"], [PROMPT], future_argument=1)
+    answer = module.reward_func([PROMPT + CODE], [PROMPT], future_argument=1)
     rewards = answer if is_tensor else answer["rewards"]
     assert isinstance(answer, torch.Tensor) == is_tensor
-    assert rewards.tolist() == [3.0]
+    assert rewards.tolist() == [pytest.approx(6.00247568513773)]  # softplus of 6
 
 
 def test_where_names_files_that_exist():

@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 
 from codescaler_plugin import CodeScaler, CodeScalerConfig, ConfigError, DataError, Judgement, ScorerError, Status
+from codescaler_plugin.errors import Failure, FailureKind
+from codescaler_plugin.pipeline import raise_for_failures
 from tests.tiny import FailingScorer, LengthScorer, fenced
 
 VALID = fenced("x = 1")
@@ -148,7 +150,7 @@ def test_completion_is_the_last_assistant_turn_with_content(completion: Any, sta
 )
 def test_bad_row_is_a_data_error_naming_it(problem: Any, completion: Any, message: str) -> None:
     with pytest.raises(DataError, match=message):
-        scaler().judge(["good", problem], [VALID, completion])
+        raise_for_failures(scaler().judge(["good", problem], [VALID, completion]))
 
 
 def test_bad_row_is_found_before_anything_is_scored() -> None:
@@ -163,20 +165,21 @@ def test_unequal_lengths_are_a_data_error_with_both_numbers() -> None:
         scaler().judge(["p", "q"], [VALID])
 
 
-def test_failure_of_the_scorer_is_raised_by_default_without_a_retry() -> None:
-    scorer = FailingScorer()
+def test_failure_of_the_scorer_can_be_raised() -> None:
+    [judgement] = scaler(FailingScorer()).judge(["p"], [VALID])
     with pytest.raises(ScorerError, match="out of memory"):
-        scaler(scorer).judge(["p"], [VALID])
-    assert scorer.calls == 1
+        judgement.raise_for_failure()
 
 
-def test_failure_of_the_scorer_can_be_none_after_exactly_one_retry(caplog: pytest.LogCaptureFixture) -> None:
+def test_failure_of_the_scorer_is_one_of_its_sample_after_exactly_one_retry(caplog: pytest.LogCaptureFixture) -> None:
     scorer = FailingScorer()
     with caplog.at_level(logging.ERROR, logger="codescaler_plugin"):
-        judgements = scaler(scorer).judge(["p", "p"], [VALID, "No."], on_scorer_error="none")
+        judgements = scaler(scorer).judge(["p", "p"], [VALID, "No."])
     assert scorer.calls == 2
     assert [(judgement.reward, judgement.status) for judgement in judgements] == [(None, "ok"), (0.0, "no_block")]
-    assert "scoring 1 samples failed, attempt 2 of 2" in caplog.text
+    assert judgements[0].failure == Failure(FailureKind.SCORER, "out of memory; try a smaller max_tokens")
+    assert judgements[1].failure is None
+    assert "scoring 1 programs failed" in caplog.text
 
 
 def test_retry_that_succeeds_gives_the_scores() -> None:
@@ -187,7 +190,7 @@ def test_retry_that_succeeds_gives_the_scores() -> None:
                 raise ScorerError("once")
             return scores
 
-    (judgement,) = scaler(Flaky(), shaping="raw").judge(["p"], [VALID], on_scorer_error="none")
+    (judgement,) = scaler(Flaky(), shaping="raw").judge(["p"], [VALID])
     assert judgement.reward == 6.0
 
 
@@ -198,6 +201,10 @@ def test_missing_and_infinite_scores_give_no_reward() -> None:
 
     judgements = scaler(Odd()).judge(["p"] * 3, [VALID] * 3)
     assert [judgement.reward for judgement in judgements] == [None, None, None]
+    assert {judgement.failure.kind for judgement in judgements if judgement.failure} == {FailureKind.NO_SCORE}
+    raise_for_failures(judgements)  # that a program has no score is known of it
+    with pytest.raises(ScorerError, match="too long for the model"):
+        judgements[0].raise_for_failure()
 
 
 def test_scorer_that_loses_a_sample_is_not_believed() -> None:
@@ -205,8 +212,9 @@ def test_scorer_that_loses_a_sample_is_not_believed() -> None:
         def score(self, items: Any) -> list[float | None]:
             return super().score(items)[1:]
 
-    with pytest.raises((ScorerError, ValueError)):
-        scaler(Short()).judge(["p", "p"], [VALID, VALID])
+    for judgement in scaler(Short()).judge(["p", "p"], [VALID, VALID]):
+        with pytest.raises(ScorerError, match="gave 0 scores for 1 programs"):
+            judgement.raise_for_failure()
 
 
 def test_without_a_config_the_environment_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -215,15 +223,17 @@ def test_without_a_config_the_environment_is_read(monkeypatch: pytest.MonkeyPatc
     assert judgement.reward == 6.0
 
 
-@pytest.mark.parametrize("given", ["builtin", 3, object()])
+@pytest.mark.parametrize("given", [3, object()])
 def test_what_cannot_score_is_refused_when_it_is_given(given: Any) -> None:
     with pytest.raises(ConfigError, match=r"without a method score: give"):
         CodeScaler(given)
 
 
-def test_a_model_name_is_told_how_to_be_loaded() -> None:
-    with pytest.raises(ConfigError, match=r"CodeScaler\(load_scorer\('builtin'\)\)"):
-        CodeScaler("builtin")  # type: ignore[arg-type]
+def test_a_model_name_is_loaded() -> None:
+    config = CodeScalerConfig(model="other", shaping="raw")
+    assert CodeScaler("builtin").config.model == CodeScaler("builtin", config=config).config.model == "builtin"
+    [judgement] = CodeScaler("builtin", config=config).judge(["Write solve(n)."], [VALID])
+    assert judgement.reward == judgement.score
 
 
 @pytest.mark.parametrize(
@@ -234,35 +244,59 @@ def test_one_string_is_not_a_list_of_letters(problems: Any, completions: Any, na
         scaler().judge(problems, completions)
 
 
-def test_the_errors_that_are_left_after_a_retry_are_handed_on() -> None:
-    failures: list[ScorerError] = []
-    scaler(FailingScorer()).judge(["p"], [VALID], on_scorer_error="none", failures=failures)
-    assert [str(error) for error in failures] == ["out of memory; try a smaller max_tokens"]
-    failures.clear()
-
+def test_a_failure_that_a_retry_mends_leaves_nothing() -> None:
     class Once(FailingScorer):
         def score(self, items: Any) -> list[float | None]:
             if self.calls:
                 return [1.0] * len(items)
             return super().score(items)
 
-    scaler(Once()).judge(["p"], [VALID], on_scorer_error="none", failures=failures)
-    assert failures == []
+    [judgement] = scaler(Once()).judge(["p"], [VALID])
+    assert judgement.failure is None
+
+
+def test_what_is_known_after_a_failure_is_kept_and_only_the_rest_is_asked_for_again() -> None:
+    class Partial(LengthScorer):
+        def score(self, items: Any) -> list[float | None]:
+            scores = super().score(items)
+            if len(self.calls) == 1:
+                refused = {1: Failure(FailureKind.DATA, "refused")}
+                raise ScorerError("half", [scores[0], None, None, None], refused)
+            return scores
+
+    scorer = Partial()
+    judgements = scaler(scorer).judge(["p"] * 4, [fenced(f"x = {number}") for number in range(4)])
+    assert [judgement.score for judgement in judgements] == [6.0, None, 6.0, 6.0]
+    assert judgements[1].failure == Failure(FailureKind.DATA, "refused")
+    assert [len(call) for call in scorer.calls] == [4, 2]
+
+
+def test_a_model_that_is_down_is_not_asked_for_the_next_chunk() -> None:
+    scorer = FailingScorer()
+    judgements = scaler(scorer).judge(["p"] * 2000, [fenced(f"x = {number}") for number in range(2000)])
+    assert {judgement.failure.kind for judgement in judgements if judgement.failure} == {FailureKind.SCORER}
+    assert scorer.calls < 20
+
+
+def test_a_config_error_of_the_scorer_is_the_callers() -> None:
+    class Absent:
+        def score(self, items: Any) -> list[float | None]:
+            raise ConfigError("no such model")
+
+    with pytest.raises(ConfigError, match="no such model"):
+        scaler(Absent()).judge(["p", "p"], [VALID, VALID])
 
 
 @pytest.mark.parametrize("prompt", [[], [user([{"type": "image"}])], "", "<|nobody|>user<|knows|>P<|these|>assistant"])
 def test_a_prompt_without_a_problem_is_no_end_of_the_run(prompt: Any, caplog: pytest.LogCaptureFixture) -> None:
-    failures: list[Any] = []
     scorer = LengthScorer()
-    judgements = scaler(scorer).judge(
-        ["p", prompt, prompt], [VALID, VALID, "no"], on_scorer_error="none", failures=failures
-    )
+    judgements = scaler(scorer).judge(["p", prompt, prompt], [VALID, VALID, "no"])
     assert [judgement.status for judgement in judgements] == [Status.OK, Status.OK, Status.NO_BLOCK]
     assert [judgement.score for judgement in judgements] == [len("x = 1\n"), None, None]
     assert [judgement.reward for judgement in judgements][1:] == [None, 0.0]
     assert scorer.calls == [[("p", "x = 1\n")]]
     assert "2 of 3 samples have no problem that can be read: problem 1" in caplog.text
-    assert isinstance(failures[0], DataError)
+    assert [judgement.failure and judgement.failure.kind for judgement in judgements] == [None, FailureKind.DATA, None]
 
 
 @pytest.mark.parametrize(
@@ -379,4 +413,4 @@ def test_a_template_of_a_file_reads_the_prompts_of_its_policy(tmp_path: Path) ->
     scaler(scorer, prompt_template=str(template)).judge([prompt], [VALID])
     assert scorer.calls == [[("Write it.", "x = 1\n")]]
     with pytest.raises(DataError, match="prompt_template"):
-        scaler().judge([prompt], [VALID])
+        raise_for_failures(scaler().judge([prompt], [VALID]))

@@ -13,7 +13,6 @@ import pytest
 
 from codescaler_plugin import SandboxError, http_client
 from codescaler_plugin.errors import ConfigError
-from codescaler_plugin.preference import remote_sandbox
 from codescaler_plugin.preference.remote_sandbox import RemoteSandbox
 from codescaler_plugin.preference.sandbox import Sandbox
 from codescaler_plugin.records import Problem
@@ -72,7 +71,7 @@ def remote(service: Double) -> RemoteSandbox:
 @pytest.fixture(autouse=True)
 def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """No test waits before it asks again."""
-    monkeypatch.setattr(remote_sandbox, "_BACK_OFF", 0.01)
+    monkeypatch.setattr(http_client, "_FIRST_PAUSE", 0.01)
 
 
 JOBS: dict[str, tuple[str, Problem]] = {
@@ -225,7 +224,7 @@ def test_every_failure_of_the_service_is_named_at_the_start(serve: Serve, answer
 
 
 def test_a_server_that_is_not_there_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(http_client, "_BACK_OFF", 0.01)
+    monkeypatch.setattr(http_client, "_FIRST_PAUSE", 0.01)
     with pytest.raises(SandboxError, match=r"http://127\.0\.0\.1:9/run_code cannot be reached"):
         RemoteSandbox("http://127.0.0.1:9")
 

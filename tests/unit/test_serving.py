@@ -170,32 +170,36 @@ def test_extra_logs_only_on_request() -> None:
 
 
 def test_score_route_takes_one_and_many_programs_and_answers(server: Running) -> None:
-    judgement = {"reward": pytest.approx(reward_of(CODE)), "score": pytest.approx(score_of(CODE)), "status": "ok"}
+    judgement = {
+        "reward": pytest.approx(reward_of(CODE)),
+        "score": pytest.approx(score_of(CODE)),
+        "status": "ok",
+        "code": "",
+        "failure": None,
+    }
     program = {"problem": "p", "code": CODE}
     answer = {"problem": "p", "completion": f"```python\n{CODE}```"}
     unusable = {"problem": "p", "completion": "no code"}
     assert server.json("/v1/score", program) == {
         "scores": [pytest.approx(score_of(CODE))],
-        "judgements": [None],
-        "failures": [None],
+        "judgements": [judgement],
     }
     assert server.json("/v1/score", {"items": [program, answer, unusable]}) == {
         "scores": [pytest.approx(score_of(CODE)), pytest.approx(score_of(CODE)), None],
         "judgements": [
-            None,
+            judgement,
             {**judgement, "code": CODE},
-            {"reward": 0.0, "score": None, "status": "no_block", "code": ""},
+            {"reward": 0.0, "score": None, "status": "no_block", "code": "", "failure": None},
         ],
-        "failures": [None, None, None],
     }
-    assert server.json("/v1/score", {"items": []}) == {"scores": [], "judgements": [], "failures": []}
+    assert server.json("/v1/score", {"items": []}) == {"scores": [], "judgements": []}
 
 
 def test_score_route_puts_nothing_in_the_place_of_a_failure(server: Running) -> None:
     items = [{"problem": "p", "code": CODE}, {"problem": "p", "code": "nan = 1\n"}]
     answer = server.json("/v1/score", {"items": items})
     assert answer["scores"] == [pytest.approx(score_of(CODE)), None]
-    assert answer["failures"][1].startswith("no_score: ")
+    assert answer["judgements"][1]["failure"]["kind"] == "no_score"
     refused = server.request("/v1/score", {"problem": "p", "code": "raise_ = 1\n"})
     assert (refused.status, refused.headers["retry-after"]) == (503, "1")
 
@@ -260,7 +264,7 @@ def test_a_prompt_without_text_is_a_sample_without_a_problem(server: Running) ->
     assert server.json("/slime", {"prompt": [image], "response": answer}) == 0.0
     items = [{"problem": [image], "completion": answer}, {"problem": "p", "completion": answer}]
     scored = server.json("/v1/score", {"items": items})
-    assert "is empty" in scored["failures"][0]
+    assert "is empty" in scored["judgements"][0]["failure"]["reason"]
     assert scored["scores"] == [None, pytest.approx(score_of(CODE))]
     refused = server.json("/slime", {"prompt": [{"role": "bot", "content": "p"}], "response": answer}, status=422)
     assert "role 'bot'" in refused["detail"]
@@ -354,7 +358,7 @@ def test_metrics_tell_queue_batches_latency_statuses_and_requests(server: Runnin
 
 
 @pytest.mark.parametrize(
-    ("code", "cause"), [("nan = 1\n", "no_score"), ("raise_ = 1\n", "scorer"), ("out_of_memory = 1\n", "error")]
+    ("code", "cause"), [("nan = 1\n", "no_score"), ("raise_ = 1\n", "scorer"), ("out_of_memory = 1\n", "scorer")]
 )
 def test_bad_sample_gets_the_fallback_a_counter_and_an_error(
     server: Running, caplog: pytest.LogCaptureFixture, code: str, cause: str
@@ -375,8 +379,11 @@ def test_fallback_is_what_was_asked_for_or_503() -> None:
         assert running.json("/get_reward", one("nan = 1\n")) == {"rewards": [-1.5], "scores": [0.0]}
     with served(ServingConfig(fallback=None)) as running:
         refused = running.request("/get_reward", one("nan = 1\n"))
-        assert (refused.status, refused.headers["retry-after"]) == (503, "1")
+        assert (refused.status, refused.headers.get("retry-after")) == (422, None)  # it would have no score again
         assert refused.json()["detail"].startswith("no_score: ")
+        refused = running.request("/get_reward", one("raise_ = 1\n"))
+        assert (refused.status, refused.headers["retry-after"]) == (503, "1")
+        assert refused.json()["detail"].startswith("scorer: ")
         assert running.json("/get_reward", one())["rewards"] == pytest.approx([reward_of(CODE)])
 
 
@@ -497,7 +504,7 @@ def test_address_in_use_is_an_error_that_names_it() -> None:
 @pytest.mark.parametrize("shaping", ["rank", "group_center"])
 def test_shape_that_compares_a_group_cannot_be_served(shaping: str) -> None:
     config = replace(CONFIG, shaping=shaping)
-    with pytest.raises(ConfigError, match="rollouts are sent one by one"):
+    with pytest.raises(ConfigError, match="here they come one by one"):
         create_app(LocalBackend(config, command=STUB), config)
 
 

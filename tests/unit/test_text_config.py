@@ -24,14 +24,13 @@ from transformers import (
 )
 from typer.testing import CliRunner
 
-from codescaler_plugin import CodeScalerConfig, load_scorer
+from codescaler_plugin import CodeScaler, load_scorer
 from codescaler_plugin.cli import app
 from codescaler_plugin.doctor import examine
 from codescaler_plugin.integrations.trl_trainer import CodeScalerRewardConfig, CodeScalerRewardTrainer
 from codescaler_plugin.scoring.forward import reason_not_to_share
 from codescaler_plugin.scoring.loading import load_classifier
 from codescaler_plugin.scoring.transformers_scorer import TransformersScorer
-from codescaler_plugin.serving.judging import Judge
 from tests import tiny
 from tests.unit.test_scorer import ITEMS, plain_logits
 
@@ -109,7 +108,7 @@ def test_longest_sample_is_the_text_configs(folder: Path) -> None:
 
 
 def test_server_warms_up_and_doctor_finds_no_failure_but_the_order(folder: Path) -> None:
-    Judge(CodeScalerConfig(model=str(folder))).warm_up()
+    CodeScaler(str(folder)).check()
     checks = {check.name: check for check in examine(str(folder))}
     assert {name for name, check in checks.items() if check.state == "failed"} <= {"example"}  # weights are random
     assert checks["pad token"].found.startswith("config 0, tokenizer 0")

@@ -10,7 +10,7 @@ import pytest
 from codescaler_plugin import CodeScaler, CodeScalerConfig, DataError
 from codescaler_plugin.integrations import reward_hook
 from tests.tiny import fenced
-from tests.unit.test_openrlhf_reward import judged, loaded
+from tests.unit.test_openrlhf_reward import judged, loaded, sized
 
 CODE = fenced("x = 1")
 KEYS = {"score", "probability", "codescaler_valid", "codescaler_fallback"}
@@ -46,21 +46,22 @@ def test_score_equals_direct_scoring_and_keys_never_change(tiny_rm_dir, monkeypa
 
 
 def test_coroutine_is_recognised_and_many_run_at_once(serve, monkeypatch):
-    monkeypatch.setenv("CODESCALER_URL", serve(lambda path, body: (200, judged(body))).url)
+    monkeypatch.setenv("CODESCALER_MODEL", serve(lambda path, body: (200, judged(body))).url)
+    monkeypatch.setenv("CODESCALER_SHAPING", "raw")
     module = loaded("verl")
     assert inspect.iscoroutinefunction(module.compute_score_async)
     assert not inspect.iscoroutinefunction(module.compute_score)
 
     async def run():
-        samples = [arguments("x" * size, {"problem": "p"}) for size in range(1, 33)]
+        samples = [arguments(sized(size).text, {"problem": "p"}) for size in range(6, 38)]
         return await asyncio.gather(*(module.compute_score_async(**sample) for sample in samples))
 
-    assert [one["score"] for one in asyncio.run(run())] == [float(size) for size in range(1, 33)]
+    assert [one["score"] for one in asyncio.run(run())] == [float(size) for size in range(6, 38)]
 
 
 @pytest.mark.parametrize("extra_info", [None, {}, {"index": 3, "prompt": "x"}])
 def test_a_row_without_a_problem_is_named(serve, monkeypatch, extra_info):
-    monkeypatch.setenv("CODESCALER_URL", serve(lambda path, body: (200, judged(body))).url)
+    monkeypatch.setenv("CODESCALER_MODEL", serve(lambda path, body: (200, judged(body))).url)
     module = loaded("verl")
     with pytest.raises(DataError, match=r"'deepcoder' has no problem.*extra_info"):
         module.compute_score(**arguments(CODE, extra_info))
@@ -69,7 +70,7 @@ def test_a_row_without_a_problem_is_named(serve, monkeypatch, extra_info):
 def test_messages_of_parquet_files_are_a_problem(serve, monkeypatch):
     asked = []
     server = serve(lambda path, body: (asked.append(body), (200, judged(body)))[1])
-    monkeypatch.setenv("CODESCALER_URL", server.url)
+    monkeypatch.setenv("CODESCALER_MODEL", server.url)
     module = loaded("verl")
     parts = np.array([{"type": "text", "text": "Write "}, {"type": "text", "text": "it."}])
     module.compute_score(**arguments(CODE, {"problem": np.array([{"role": "user", "content": parts}])}))
@@ -84,11 +85,12 @@ def test_a_problem_without_text_is_no_end_of_the_run(monkeypatch):
 
 
 def test_a_server_that_fails_is_a_fallback_with_the_same_keys(serve, monkeypatch):
-    answers = iter([200])  # the check
-    monkeypatch.setenv("CODESCALER_URL", serve(lambda path, body: (next(answers, 503), {})).url)
+    answers = iter([200, 200])  # the check, and a first score
+    monkeypatch.setenv("CODESCALER_MODEL", serve(lambda path, body: (next(answers, 503), judged(body))).url)
     monkeypatch.setenv("CODESCALER_PATIENCE", "0")
     monkeypatch.setenv("CODESCALER_FALLBACK", "-1")
     module = loaded("verl")
+    module.compute_score(**arguments(CODE, {"problem": "p"}))
     made = module.compute_score(**arguments(CODE, {"problem": "p"}))
     assert made.keys() == KEYS
     assert (made["score"], made["codescaler_fallback"]) == (-1.0, 1.0)

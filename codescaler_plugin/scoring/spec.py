@@ -1,0 +1,159 @@
+"""A model's name -> what it is: a classifier in this process, an engine's server, or another codescaler server.
+
+The fields of a spec are its settings, and their defaults are written here alone. A setting that is given and that the
+spec does not have would have no effect, and is refused.
+"""
+
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any, ClassVar
+
+from codescaler_plugin.builtin import BUILTIN
+from codescaler_plugin.errors import ConfigError
+from codescaler_plugin.http_client import PATIENCE, RetryPolicy
+from codescaler_plugin.scoring import Scorer
+from codescaler_plugin.scoring.cache import CACHE_SIZE
+
+
+@dataclass(frozen=True)
+class Classifier:
+    """A classifier of transformers, loaded into this process (`TransformersScorer`).
+
+    Attributes:
+        path: directory or hub id; `builtin` for the embedded model.
+        max_length: tokens per sample; None: the model's own limit.
+        max_tokens: tokens per forward pass; None: what fits the free memory.
+        device: torch device; None: that of this process.
+        cache_size: scores remembered across calls; 0: none.
+        cache_dir: folder of a score file shared by processes; None: none.
+        offload: move the model to CPU memory after each call.
+        trust_remote_code: run code that the model's folder brings.
+    """
+
+    kind: ClassVar[str] = "a model in this process"
+    batches: ClassVar[int] = 2
+    """Batches that it takes at a time: it works on one while the next is read."""
+
+    path: str
+    max_length: int | None = None
+    max_tokens: int | None = None
+    device: str | None = None
+    cache_size: int = CACHE_SIZE
+    cache_dir: str | None = None
+    offload: bool = False
+    trust_remote_code: bool = False
+
+    def scorer(self) -> Scorer:
+        """Its scorer, which loads it on the first call."""
+        from codescaler_plugin.scoring.builtin_scorer import BuiltinScorer
+        from codescaler_plugin.scoring.transformers_scorer import TransformersScorer
+
+        settings = asdict(self)
+        path = settings.pop("path")
+        return BuiltinScorer(**settings) if path == BUILTIN else TransformersScorer(path, **settings)
+
+
+@dataclass(frozen=True)
+class EngineServer:
+    """vLLM servers with the same model (`VllmScorer`).
+
+    Attributes:
+        urls: `http://host:port`, divided by commas.
+        model: the id that each must serve; None: the one that they serve.
+        tokenizer: directory or hub id; None: where the server has the model from.
+        max_length: tokens per sample; None: the server's limit.
+        cache_size: scores remembered across calls; 0: none.
+        api_key: sent as a bearer token.
+        patience: seconds in which a request that fails is sent again.
+    """
+
+    kind: ClassVar[str] = "a vLLM server"
+    batches: ClassVar[int] = 8
+
+    urls: str
+    model: str | None = None
+    tokenizer: str | None = None
+    max_length: int | None = None
+    cache_size: int = CACHE_SIZE
+    api_key: str | None = field(default=None, repr=False)
+    patience: float = PATIENCE
+
+    def scorer(self) -> Scorer:
+        """Its scorer, which connects on the first call."""
+        from codescaler_plugin.scoring.vllm_scorer import VllmScorer
+
+        settings = asdict(self)
+        policy = RetryPolicy(seconds=settings.pop("patience"))
+        return VllmScorer(settings.pop("urls"), **settings, policy=policy)
+
+
+@dataclass(frozen=True)
+class CodescalerServer:
+    """Other codescaler servers with the same model (`RemoteScorer`). How they score is set where they are started.
+
+    Attributes:
+        urls: `http://host:port`, divided by commas.
+        api_key: sent as a bearer token.
+        patience: seconds in which a request or a sample that fails is sent again.
+    """
+
+    kind: ClassVar[str] = "another codescaler server"
+    batches: ClassVar[int] = 8
+
+    urls: str
+    api_key: str | None = field(default=None, repr=False)
+    patience: float = PATIENCE
+
+    def scorer(self) -> Scorer:
+        """Its scorer, which connects on the first call."""
+        from codescaler_plugin.scoring.remote_scorer import RemoteScorer
+
+        return RemoteScorer(self.urls, api_key=self.api_key, policy=RetryPolicy(seconds=self.patience))
+
+
+ModelSpec = Classifier | EngineServer | CodescalerServer
+
+MODEL_SETTINGS = tuple(
+    sorted(
+        {setting.name for spec in (Classifier, EngineServer, CodescalerServer) for setting in fields(spec)}
+        - {"path", "urls", "model"}
+    )
+)
+"""The settings of all specs."""
+
+
+def model_spec(model: str, **settings: Any) -> ModelSpec:
+    """What a model's name stands for.
+
+    Args:
+        model: a directory or a hub id, `builtin`, `vllm+http://host:8000` (`#id` at the end holds the servers to a
+            model), or `http://host:9000`. Several servers are divided by commas.
+        **settings: of the spec; None and False count as not given.
+
+    Raises:
+        ConfigError: an empty name, or a setting that the spec does not have.
+
+    Example:
+        >>> model_spec("http://rm:9000", api_key="secret")
+        CodescalerServer(urls='http://rm:9000', patience=60.0)
+    """
+    if not model:
+        raise ConfigError("model is empty: give a hub id, a directory, a server, or 'builtin'")
+    kind: type[ModelSpec]
+    name: dict[str, Any]
+    if "://" not in model:
+        kind, name = Classifier, {"path": model}
+    elif model.startswith("vllm+"):
+        urls, _, served = model.replace("vllm+", "").partition("#")
+        kind, name = EngineServer, {"urls": urls, "model": served or None}
+    else:
+        kind, name = CodescalerServer, {"urls": model}
+    given = {setting: value for setting, value in settings.items() if value is not None and value is not False}
+    known = [setting.name for setting in fields(kind) if setting.name not in name]
+    for setting in given:
+        if setting not in known:
+            where = ": set it where that server is started, and leave it out here" if "://" in model else ""
+            raise ConfigError(
+                f"{setting} has no effect on {model!r}, which is {kind.kind}{where}; it has the settings "
+                f"{', '.join(known)}"
+            )
+    return kind(**name, **given)
