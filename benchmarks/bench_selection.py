@@ -36,8 +36,9 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from codescaler_plugin import load_scorer
 from codescaler_plugin.builtin import HELD_OUT_PROBLEMS, POLICY
 from codescaler_plugin.evaluation.calibration import cross_fitted
-from codescaler_plugin.evaluation.candidates import any_of, best_of
+from codescaler_plugin.evaluation.candidates import best_of
 from codescaler_plugin.evaluation.generation import sample_completions, verify_completions
+from codescaler_plugin.evaluation.intervals import pass_at_k
 from codescaler_plugin.evaluation.scored import Row, score_rows
 from codescaler_plugin.extraction import extract_all
 from codescaler_plugin.preference.normal_form import distinct_forms
@@ -126,7 +127,7 @@ def curves(groups: Sequence[Group], most: int) -> dict[str, list[float]]:
         counts = range(1, most + 1)
         for name, worth in worths.items():
             found.setdefault(name, []).append([best_of(worth, passed, count) for count in counts])
-        found.setdefault("oracle", []).append([any_of(passed, count) for count in counts])
+        found.setdefault("oracle", []).append([pass_at_k(passed, count) for count in counts])
         forms = distinct_forms(one.code for one in judgements if one.code)
         places = [forms.get(one.code, -1) for one in judgements]
         orders = [rng.sample(range(len(scores)), most) for _ in range(ORDERS)]

@@ -10,7 +10,7 @@ from statistics import median_low
 from typing import Any
 
 from codescaler_plugin.errors import ConfigError, DataError
-from codescaler_plugin.evaluation.intervals import area, mean_of
+from codescaler_plugin.evaluation.intervals import area, mean_of, pass_at_k
 from codescaler_plugin.evaluation.scored import Row, Scores, score_rows
 from codescaler_plugin.extraction import extract_code
 from codescaler_plugin.preference.rollouts import fault_of, problem_id_of, rows_of
@@ -116,18 +116,6 @@ def best_of(worth: Sequence[float], passed: Sequence[bool], count: int) -> float
 @cache
 def _weights(candidates: int, count: int) -> tuple[float, ...]:
     return tuple(comb(candidates - rank, count - 1) / comb(candidates, count) for rank in range(1, candidates + 1))
-
-
-def any_of(passed: Sequence[bool], count: int) -> float:
-    """Expected share of draws of `count` candidates in which at least one passes (pass@k, Chen et al. 2021).
-
-    Raises:
-        DataError: more drawn than there are.
-    """
-    if not 1 <= count <= len(passed):
-        raise DataError(f"any of {count} among {len(passed)} candidates: expected 1 to {len(passed)}")
-    failing = len(passed) - sum(passed)
-    return 1 - comb(failing, count) / comb(len(passed), count)
 
 
 def score_candidates(
@@ -237,7 +225,7 @@ def evaluate_candidates(
         }
         for choice, worth in worths.items():
             curves[choice].append([best_of(worth, group.passed, count) for count in range(1, most + 1)])
-        curves["oracle"].append([any_of(group.passed, count) for count in range(1, most + 1)])
+        curves["oracle"].append([pass_at_k(group.passed, count) for count in range(1, most + 1)])
         sides = [
             [
                 score

@@ -19,7 +19,7 @@ from typing import Any, BinaryIO
 
 from codescaler_plugin.data.outputs import check_folder, open_resumable, whole_lines, write_text
 from codescaler_plugin.errors import ConfigError, DataError
-from codescaler_plugin.evaluation.intervals import Mean, mean_of
+from codescaler_plugin.evaluation.intervals import Mean, mean_of, pass_at_k
 from codescaler_plugin.extraction import extract_code
 from codescaler_plugin.pipeline import CodeScaler, raise_for_failures
 from codescaler_plugin.preference.grading import named_faults
@@ -402,20 +402,6 @@ def _there(file: BinaryIO, path: Path) -> Counter[str]:
     file.truncate(whole)
     file.seek(0, os.SEEK_END)
     return found
-
-
-def pass_at_k(passed: Sequence[bool], k: int) -> float:
-    """The chance that one of k of the n completions passes: 1 - C(n - right, k) / C(n, k), unbiased.
-
-    Source: Chen et al. 2021, arXiv 2107.03374, section 2.1.
-
-    Raises:
-        DataError: fewer than k completions.
-    """
-    n, right = len(passed), sum(passed)
-    if not 1 <= k <= n:
-        raise DataError(f"pass@{k} of {n} completions: expected k from 1 to as many as there are")
-    return 1 - math.comb(n - right, k) / math.comb(n, k)
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
+from math import comb
 
 from codescaler_plugin.errors import DataError
 from codescaler_plugin.extras import require
@@ -81,6 +82,28 @@ def mean_of(
 def win(ahead: float, behind: float) -> float:
     """1 if the first number is larger, 0 if it is smaller, one half for a tie."""
     return 0.5 if ahead == behind else float(ahead > behind)
+
+
+def pass_at_k(passed: Sequence[bool], k: int) -> float:
+    """The chance that one of k of the n completions passes: 1 - C(n - right, k) / C(n, k), unbiased.
+
+    Source: Chen et al. 2021, arXiv 2107.03374, section 2.1.
+
+    Args:
+        passed: n verdicts.
+        k: completions drawn without replacement, 1 to n.
+
+    Raises:
+        DataError: k is out of range.
+
+    Example:
+        >>> pass_at_k([True, False, False, False], 2)
+        0.5
+    """
+    n, right = len(passed), sum(passed)
+    if not 1 <= k <= n:
+        raise DataError(f"pass@{k} of {n} completions: expected 1 to {n}")
+    return 1 - comb(n - right, k) / comb(n, k)
 
 
 def area(positive: Sequence[float], negative: Sequence[float]) -> float | None:

@@ -17,6 +17,7 @@ import numpy as np
 from transformers import TrainerCallback  # noqa: TID253 - it subclasses the host; only its users import it
 
 from codescaler_plugin.errors import ConfigError, DataError, SandboxError
+from codescaler_plugin.evaluation.intervals import win
 from codescaler_plugin.integrations.ranks import gathered
 from codescaler_plugin.integrations.trl_reward import CodeScalerReward
 from codescaler_plugin.preference.grading import MEMORY_MB, TIMEOUT, named_faults
@@ -356,12 +357,7 @@ def _wins(keys: Sequence[str], rewards: Sequence[float | None], passed: Sequence
     for key, reward, right in zip(keys, rewards, passed, strict=True):
         if reward is not None:
             sides[key][right].append(reward)
-    return [
-        0.5 if right == wrong else float(right > wrong)
-        for wrongs, rights in sides.values()
-        for right in rights
-        for wrong in wrongs
-    ]
+    return [win(right, wrong) for wrongs, rights in sides.values() for right in rights for wrong in wrongs]
 
 
 class _Window:

@@ -14,6 +14,7 @@ from typing import Any
 from zlib import crc32
 
 from codescaler_plugin.errors import ConfigError
+from codescaler_plugin.evaluation.intervals import win
 from codescaler_plugin.records import PreferencePair
 from codescaler_plugin.scoring.loading import pretrained
 from codescaler_plugin.text.lines import lines_of
@@ -221,5 +222,5 @@ def log_probability_wins(pairs: Sequence[PreferencePair], model: str, *, max_len
             with torch.inference_mode():
                 logits = policy(input_ids=ids).logits[0, len(before) - 1 : -1].float()
             means.append(float(logits.log_softmax(-1).gather(1, ids[0, len(before) :, None]).mean()))
-        wins.append(0.5 if means[0] == means[1] else float(means[0] > means[1]))
+        wins.append(win(*means))
     return wins

@@ -21,7 +21,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from codescaler_plugin.builtin import POLICY, REWARD_MODEL
 from codescaler_plugin.evaluation.generation import measure_policy
-from codescaler_plugin.evaluation.intervals import area
+from codescaler_plugin.evaluation.intervals import area, win
 from codescaler_plugin.pipeline import CodeScaler
 from codescaler_plugin.preference.mining import mine_pairs
 from codescaler_plugin.records import PreferencePair
@@ -35,7 +35,7 @@ def pair_accuracy(pairs: list[PreferencePair], score: Callable[[list[tuple[str, 
     """Share of pairs in which the right program scores higher; a tie counts one half."""
     scores = score([(pair.problem, code) for pair in pairs for code in (pair.chosen, pair.rejected)])
     wins = zip(scores[::2], scores[1::2], strict=True)
-    return fmean(0.5 if right == wrong else float(right > wrong) for right, wrong in wins)
+    return fmean(win(right, wrong) for right, wrong in wins)
 
 
 def accuracies(pairs: list[PreferencePair], scorer: Scorer) -> dict[str, float]:

@@ -11,12 +11,12 @@ import pytest
 from codescaler_plugin.errors import ConfigError, DataError
 from codescaler_plugin.evaluation.candidates import (
     Candidates,
-    any_of,
     best_of,
     evaluate_candidates,
     leading_margins,
     read_candidates,
 )
+from codescaler_plugin.evaluation.intervals import pass_at_k
 from tests.stubs import Known, hashed
 
 pytest.importorskip("scipy")
@@ -39,14 +39,14 @@ def test_the_estimator_is_the_mean_over_all_draws(seed: int) -> None:
     for count in range(1, 10):
         assert best_of(worth, passed, count) == pytest.approx(enumerated(worth, passed, count))
         drawn = fmean(any(passed[place] for place in subset) for subset in combinations(range(9), count))
-        assert any_of(passed, count) == pytest.approx(drawn)
+        assert pass_at_k(passed, count) == pytest.approx(drawn)
     with pytest.raises(DataError):
         best_of(worth, passed, 10)
     with pytest.raises(DataError):
         best_of(worth, passed, 0)
     for count in (0, 10):
         with pytest.raises(DataError, match="expected 1 to 9"):
-            any_of(passed, count)
+            pass_at_k(passed, count)
 
 
 def groups(count: int, size: int, seed: int = 0) -> list[Candidates]:
