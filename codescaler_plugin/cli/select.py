@@ -31,6 +31,7 @@ from codescaler_plugin.data.rows import chunked, dumps
 from codescaler_plugin.errors import ConfigError, DataError, GenerationError, HttpError
 from codescaler_plugin.extras import require
 from codescaler_plugin.records import Outcome, Problem, Ranked, Selection
+from codescaler_plugin.text.lines import folded
 from codescaler_plugin.text.safety import printable
 
 if TYPE_CHECKING:
@@ -464,7 +465,7 @@ def _once(problems: Iterable[Problem]) -> list[Problem]:
 
 def _start(problem: Any) -> str:
     """A problem in a message."""
-    return " ".join(str(problem).split())[:60]
+    return folded(str(problem))[:60]
 
 
 def _as_json(selection: Selection) -> Row:

@@ -13,6 +13,7 @@ from codescaler_plugin.errors import ConfigError, DataError
 from codescaler_plugin.evaluation.intervals import area, mean_of, pass_at_k
 from codescaler_plugin.evaluation.scored import Row, Scores, score_rows
 from codescaler_plugin.extraction import extract_code
+from codescaler_plugin.preference.matching import problem_key
 from codescaler_plugin.preference.rollouts import fault_of, problem_id_of, rows_of
 from codescaler_plugin.scoring import Scorer
 from codescaler_plugin.text.messages import completion_text, problem_text
@@ -38,7 +39,7 @@ class Candidates:
 
 
 def read_candidates(path: str | Path, *, policy: str = "last") -> list[Candidates]:
-    """Candidates with verdicts, as `codescaler verify` writes them, gathered by problem.
+    """Candidates with verdicts, as `codescaler verify` writes them, gathered by problem (`problem_key`).
 
     Columns: `problem`, `passed`, and `code` or `completion`; `problem_id` and `fault` if there. A completion's code is
     extracted. A row with a `fault` has no verdict: it is left out and counted.
@@ -51,8 +52,9 @@ def read_candidates(path: str | Path, *, policy: str = "last") -> list[Candidate
         ConfigError: nothing is there.
         DataError: a row without these columns; it is named.
     """
-    groups: dict[tuple[str, str], list[tuple[str, bool]]] = {}
-    unjudged: Counter[tuple[str, str]] = Counter()
+    named: dict[str, tuple[str, str]] = {}
+    groups: dict[str, list[tuple[str, bool]]] = {}
+    unjudged: Counter[str] = Counter()
     for _, place, row in rows_of(path):
         if (
             not isinstance(row.get("passed"), bool)
@@ -72,7 +74,8 @@ def read_candidates(path: str | Path, *, policy: str = "last") -> list[Candidate
             fault = fault_of(row)
         except DataError as error:
             raise DataError(f"{place}: {error}") from error
-        key = problem_id_of(row), problem
+        key = problem_key(problem_id_of(row), problem)
+        named.setdefault(key, (problem_id_of(row), problem))
         group = groups.setdefault(key, [])
         if fault is not None:
             unjudged[key] += 1
@@ -84,7 +87,7 @@ def read_candidates(path: str | Path, *, policy: str = "last") -> list[Candidate
             f"{path} holds no candidates" + (f" with a verdict: {count:,} rows have a fault instead" if count else "")
         )
     return [
-        Candidates(key[0], key[1], tuple(code for code, _ in rows), tuple(passed for _, passed in rows), unjudged[key])
+        Candidates(*named[key], tuple(code for code, _ in rows), tuple(passed for _, passed in rows), unjudged[key])
         for key, rows in groups.items()
     ]
 
@@ -165,7 +168,7 @@ def leading_margins(
             (first, passed), (second, _) = sorted(best.values(), key=lambda one: -one[0])[:2]
             margins.append(first - second)
             right.append(float(passed))
-            problems.append(f"{group.problem_id}\0{group.problem}")
+            problems.append(problem_key(group.problem_id, group.problem))
     return margins, right, problems
 
 

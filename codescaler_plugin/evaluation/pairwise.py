@@ -16,6 +16,7 @@ from typing import Any
 from codescaler_plugin.errors import DataError
 from codescaler_plugin.evaluation.intervals import mean_of, win
 from codescaler_plugin.evaluation.scored import Row, score_rows
+from codescaler_plugin.preference.matching import problem_key
 from codescaler_plugin.preference.rewrites import normal
 from codescaler_plugin.preference.rollouts import rows_of
 from codescaler_plugin.preference.surface import check_causal_model, log_probability_wins, surface_wins
@@ -42,7 +43,7 @@ class ScoredPair:
     @property
     def problem(self) -> str:
         """What tells its problem from others."""
-        return f"{self.pair.problem_id}\0{self.pair.problem}"
+        return problem_key(self.pair.problem_id, self.pair.problem)
 
 
 def score_pairs(

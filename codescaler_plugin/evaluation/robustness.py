@@ -17,6 +17,7 @@ from typing import Any
 from codescaler_plugin.errors import DataError
 from codescaler_plugin.evaluation.intervals import area, mean_of, win
 from codescaler_plugin.evaluation.scored import Row, score_rows
+from codescaler_plugin.preference.matching import problem_key
 from codescaler_plugin.preference.rewrites import KEEPING
 from codescaler_plugin.records import PreferencePair
 from codescaler_plugin.scoring import Scorer
@@ -74,7 +75,7 @@ def evaluate_robustness(
         chosen, rejected, *rest = scores
         if chosen is None or rejected is None:
             continue
-        name = f"{pair.problem_id}\0{pair.problem}"
+        name = problem_key(pair.problem_id, pair.problem)
         names.append(name)
         if row.facts[UNALIGNED]:
             other = rest.pop()

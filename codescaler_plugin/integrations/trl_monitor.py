@@ -21,10 +21,11 @@ from codescaler_plugin.evaluation.intervals import win
 from codescaler_plugin.integrations.ranks import gathered
 from codescaler_plugin.integrations.trl_reward import CodeScalerReward
 from codescaler_plugin.preference.grading import MEMORY_MB, TIMEOUT, named_faults
+from codescaler_plugin.preference.matching import ProblemIndex, problem_key
 from codescaler_plugin.preference.normal_form import distinct_forms
 from codescaler_plugin.preference.sandbox import run_tests
 from codescaler_plugin.preference.surface import FEATURES
-from codescaler_plugin.records import Judgement, Problem, Status
+from codescaler_plugin.records import Judgement, Problem, Status, Verdict
 from codescaler_plugin.text.messages import Text, problem_text
 
 logger = logging.getLogger(__name__)
@@ -164,9 +165,10 @@ class RewardHackingMonitor(TrainerCallback):  # type: ignore[misc]
         }
         self.audits: list[Audit] = []
         self.warnings: list[Warned] = []
-        self._problems = {problem.text: problem for problem in audit}
-        if len(self._problems) != len(audit):
-            raise DataError(f"{len(audit)} problems of the audit have {len(self._problems)} texts: expected one each")
+        texts = {problem_key("", problem.text) for problem in audit}
+        if len(texts) != len(audit):
+            raise DataError(f"{len(audit)} problems of the audit have {len(texts)} texts: expected one each")
+        self._audit = ProblemIndex(audit, unique_ids=False)
         self._audited: list[tuple[str, float | None, bool]] = []  # problem id, reward, passed
         self._windows: dict[str, _Window] = defaultdict(_Window)
         self._scores = _Scores()
@@ -174,11 +176,11 @@ class RewardHackingMonitor(TrainerCallback):  # type: ignore[misc]
 
     def rows(self) -> list[dict[str, Any]]:
         """The audit's problems as rows for `eval_dataset`: each a `prompt` of one user turn."""
-        return [{"prompt": [{"role": "user", "content": text}]} for text in self._problems]
+        return [{"prompt": [{"role": "user", "content": problem.text}]} for problem in self._audit.problems]
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:  # noqa: ARG002
         """Refuse a run in which the audit would never take place."""
-        if self._problems and args.eval_strategy == "no":
+        if self._audit.problems and args.eval_strategy == "no":
             raise ConfigError(
                 "the monitor has an audit, but eval_strategy is 'no': set eval_strategy='steps', eval_steps and "
                 "eval_on_start=True, and give the trainer eval_dataset=Dataset.from_list(monitor.rows())"
@@ -226,41 +228,35 @@ class RewardHackingMonitor(TrainerCallback):  # type: ignore[misc]
         """What the reward calls after each of its calls."""
         texts = [_problem(prompt) for prompt in prompts]
         metrics = measures(texts, judgements)
-        audited = [row for row, text in enumerate(texts) if text in self._problems]
+        found = [(self._audit.find("", text), judgement) for text, judgement in zip(texts, judgements, strict=True)]
+        audited = [(problem, judgement) for problem, judgement in found if problem is not None]
         if audited:
-            metrics |= self._run_audit([texts[row] for row in audited], [judgements[row] for row in audited])
+            metrics |= self._run_audit(audited)
         else:
             metrics |= self._scores.drift(judgements)
             for name, value in metrics.items():
                 self._windows[name].add(value)
         metrics["warnings"] = float(len(self.warnings))
         if log_metric is not None:
-            found: dict[str, list[float]] = defaultdict(list)
-            for part in gathered(metrics):
-                for name, value in part.items():
-                    found[name].append(value)
-            for name, values in found.items():
-                log_metric(f"hacking/{name}", fmean(values))
+            for name, value in _pooled(gathered(metrics)).items():
+                log_metric(f"hacking/{name}", value)
 
-    def _run_audit(self, texts: Sequence[str], judgements: Sequence[Judgement]) -> dict[str, float]:
-        programs = [(one.code, text) for one, text in zip(judgements, texts, strict=True)]
-        jobs = list(dict.fromkeys(program for program in programs if program[0]))
+    def _run_audit(self, audited: Sequence[tuple[Problem, Judgement]]) -> dict[str, float]:
         try:
-            verdicts = run_tests([(code, self._problems[text]) for code, text in jobs], **self._sandbox)
+            verdicts = run_tests([(one.code, problem) for problem, one in audited if one.code], **self._sandbox)
         except SandboxError:
             logger.exception("the audit could not be run; the training goes on without it")
             return {"audit_unrun": 1.0}
-        found = dict(zip(jobs, verdicts, strict=True))
         if named := named_faults(verdicts):
             count = sum(one.fault is not None for one in verdicts)
             logger.warning("the audit's tests gave no verdict on %d programs: %s", count, named)
-        rows = [
-            (self._problems[text].id, judgement.reward, program in found and found[program].passed)
-            for text, judgement, program in zip(texts, judgements, programs, strict=True)
-            if program not in found or found[program].fault is None
-        ]
+        run, rows = iter(verdicts), []
+        for problem, judgement in audited:
+            verdict = next(run) if judgement.code else Verdict(passed=False)
+            if verdict.fault is None:
+                rows.append((problem.id, judgement.reward, verdict.passed))
         self._audited += rows
-        metrics = {"audit_unjudged": 1 - len(rows) / len(programs)}
+        metrics = {"audit_unjudged": 1 - len(rows) / len(audited)}
         if rows:
             metrics["audit_pass_rate"] = fmean(passed for _, _, passed in rows)
         wins = _wins(*zip(*rows, strict=True)) if rows else []
@@ -292,7 +288,7 @@ def judge_audits(audits: Sequence[Audit], *, sigmas: float, patience: int) -> st
 
 
 def _pooled(parts: Sequence[dict[str, float]]) -> dict[str, float]:
-    """The mean of each problem over several audits."""
+    """The mean of each key over the parts that have it."""
     found: dict[str, list[float]] = defaultdict(list)
     for part in parts:
         for key, value in part.items():

@@ -8,6 +8,20 @@ from codescaler_plugin.records import Problem
 from codescaler_plugin.text.lines import folded
 
 
+def problem_key(problem_id: str, text: str) -> str:
+    """A key that is equal for two mentions of one problem: the same id, and the same text but for white space.
+
+    Args:
+        problem_id: id as given; empty if there is none.
+        text: problem text.
+
+    Example:
+        >>> problem_key("p1", "Add  one. ") == problem_key("p1", "Add one.")
+        True
+    """
+    return f"{problem_id}\0{folded(text)}"
+
+
 class ProblemIndex:
     """Problems by id and by text; of texts, white space folded.
 
@@ -59,7 +73,7 @@ class ProblemIndex:
         if len(found) > 1:
             ids = " and ".join(repr(problem.id) for problem in found[:4])
             raise DataError(
-                f"{problem_id or text.strip()[:60]!r} may be any of {len(found)} problems, {ids}: give the whole "
+                f"{problem_id or folded(text)[:60]!r} may be any of {len(found)} problems, {ids}: give the whole "
                 "problem_id of one, or leave the others out"
             )
         return found[0] if found else None

@@ -13,6 +13,7 @@ from random import Random
 from typing import Any, TypeVar
 
 from codescaler_plugin.errors import ConfigError, DataError
+from codescaler_plugin.preference.matching import problem_key
 from codescaler_plugin.preference.normal_form import distinct_forms
 from codescaler_plugin.preference.overlap import Contamination, clusters, contaminated
 from codescaler_plugin.preference.pairs import checked_margin
@@ -213,7 +214,7 @@ def refine_pairs(
     report.settings |= {"hard": hard, "max_pairs": max_pairs, "held_out": held_out}
     report.settings["evaluation"] = {name: len(texts) for name, texts in (evaluation or {}).items()}
     dropped: Counter[str] = Counter()
-    groups: dict[tuple[str, str], list[PreferencePair]] = defaultdict(list)
+    groups: dict[str, list[PreferencePair]] = defaultdict(list)
     rollouts: dict[str, Counter[str]] = defaultdict(Counter)
     for number, pair in enumerate(listed):
         if pair.margin is not None:
@@ -221,7 +222,7 @@ def refine_pairs(
                 checked_margin(pair.margin)
             except DataError as error:
                 raise DataError(f"pair {number}: {error}") from None
-        groups[(pair.problem_id, folded(pair.problem))].append(pair)
+        groups[problem_key(pair.problem_id, pair.problem)].append(pair)
         rollouts[pair.source][str(pair.step)] += 1
     report.rollouts = {source: dict(steps) for source, steps in rollouts.items()}
     forms = distinct_forms(code for pair in listed for code in (pair.chosen, pair.rejected))
@@ -269,10 +270,10 @@ def _checked(cap: int, hard: float | None, max_pairs: int | None, held_out: floa
 
 def _groups(verdicts: Iterable[Mapping[str, Any]], report: MiningReport, dropped: Counter[str]) -> list[_Group]:
     """The usable programs by problem and side; of a text that comes again the earliest step stays."""
-    groups: dict[tuple[str, str], _Group] = {}
+    groups: dict[str, _Group] = {}
     unusable: Counter[str] = Counter()
     rollouts: dict[str, Counter[str]] = defaultdict(Counter)
-    plain: dict[str, str] = {}
+    keys: dict[tuple[str, str], str] = {}
     for number, row in enumerate(verdicts):
         try:
             text, code, status, passed = row["problem"], row["code"], row["status"], row["passed"]
@@ -316,11 +317,12 @@ def _groups(verdicts: Iterable[Mapping[str, Any]], report: MiningReport, dropped
                 dropped["no passing rate"] += 1
                 continue
             report.pass_rates[int(rate * 10)] += 1
-        if text not in plain:
-            plain[text] = folded(text)
-        key = problem_id_of(row), plain[text]
+        given = problem_id_of(row), text
+        if given not in keys:
+            keys[given] = problem_key(*given)
+        key = keys[given]
         if key not in groups:
-            groups[key] = _Group(text, key[0])
+            groups[key] = _Group(text, given[0])
         side = groups[key].passing if passed else groups[key].failing
         known = side.get(code)
         if known is None:

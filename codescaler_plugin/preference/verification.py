@@ -23,6 +23,7 @@ from codescaler_plugin.preference.matching import ProblemIndex
 from codescaler_plugin.preference.remote_sandbox import WORKERS, RemoteSandbox
 from codescaler_plugin.preference.sandbox import Executor, Sandbox
 from codescaler_plugin.records import Extraction, Fault, Problem, Rollout, Status, Verdict
+from codescaler_plugin.text.lines import folded
 
 POLICIES = (*_BLOCK_POLICIES, "continue")
 CHUNK = 256  # rollouts between two writes: what a kill can cost
@@ -249,7 +250,7 @@ def _matched(
             report.unknown += 1
             tick(1)
         else:
-            shown = rollout.problem_id or rollout.problem.strip()[:60]
+            shown = rollout.problem_id or folded(rollout.problem)[:60]
             raise DataError(
                 f"rollout {number}: no problem with tests is called or reads {shown!r}. Rollouts without a problem_id "
                 "are found by their whole problem text, what a prompt puts around it included; give its problems as "

@@ -14,9 +14,10 @@ import json
 import sys
 from collections import Counter
 
+from codescaler_plugin.preference.matching import ProblemIndex
 from codescaler_plugin.preference.pairs import read_pairs
 from codescaler_plugin.preference.problems import read_problems
-from codescaler_plugin.preference.sandbox import Sandbox
+from codescaler_plugin.preference.sandbox import run_tests
 
 
 def main() -> None:
@@ -28,17 +29,19 @@ def main() -> None:
     parser.add_argument("--timeout", type=float, default=6.0)
     parser.add_argument("--workers", type=int)
     arguments = parser.parse_args()
-    problems = {problem.id: problem for path in arguments.problems for problem in read_problems(path)}
-    every = list(read_pairs(arguments.pairs))
-    pairs = [pair for pair in every if pair.problem_id in problems]
-    jobs = list(dict.fromkeys((code, pair.problem_id) for pair in pairs for code in (pair.chosen, pair.rejected)))
-    run = [(code, problems[name]) for code, name in jobs]
-    with Sandbox(timeout=arguments.timeout, workers=arguments.workers, packages=arguments.package) as sandbox:
-        verdicts = sandbox.run(run)
-    passed = {job: verdict.passed for job, verdict in zip(jobs, verdicts, strict=True)}
+    given = (problem for path in arguments.problems for problem in read_problems(path))
+    problems = ProblemIndex(given, unique_ids=False)
+    every = [(pair, problems.find(pair.problem_id, pair.problem)) for pair in read_pairs(arguments.pairs)]
+    pairs = [(pair, problem) for pair, problem in every if problem is not None]
+    verdicts = run_tests(
+        [(code, problem) for pair, problem in pairs for code in (pair.chosen, pair.rejected)],
+        timeout=arguments.timeout,
+        workers=arguments.workers,
+        packages=arguments.package,
+    )
     kinds: dict[str, Counter[str]] = {}
-    for pair in pairs:
-        right, wrong = passed[pair.chosen, pair.problem_id], passed[pair.rejected, pair.problem_id]
+    for (pair, _), chosen, rejected in zip(pairs, verdicts[::2], verdicts[1::2], strict=True):
+        right, wrong = chosen.passed, rejected.passed
         kinds.setdefault(pair.kind, Counter())["confirmed" if right and not wrong else "refuted"] += 1
         if not right or wrong:
             print(json.dumps({"problem_id": pair.problem_id, "kind": pair.kind, "right": right, "wrong": not wrong}))

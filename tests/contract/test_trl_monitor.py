@@ -231,6 +231,20 @@ def test_a_broken_sandbox_is_counted_and_stops_nothing(monkeypatch, caplog):
     assert monitor.audits == []
 
 
+def test_an_audited_problem_is_found_whatever_white_space_its_prompt_has(monkeypatch):
+    asked = []
+
+    def failing(jobs, **settings):
+        asked.extend(problem.id for _, problem in jobs)
+        return [Verdict(False)] * len(jobs)
+
+    monkeypatch.setattr(trl_monitor, "run_tests", failing)
+    reward = CodeScalerReward(scorer=LengthScorer())
+    RewardHackingMonitor(reward, AUDIT)
+    reward([AUDIT[3].text + "\n"], [fenced("def solve(n):\n    return n")])
+    assert asked == [AUDIT[3].id]
+
+
 def test_a_watched_reward_is_pickled_without_its_watcher():
     reward = CodeScalerReward(model="builtin")
     RewardHackingMonitor(reward, AUDIT)

@@ -17,6 +17,8 @@ from codescaler_plugin.evaluation.candidates import (
     read_candidates,
 )
 from codescaler_plugin.evaluation.intervals import pass_at_k
+from codescaler_plugin.evaluation.pairwise import ScoredPair
+from codescaler_plugin.records import PreferencePair
 from tests.stubs import Known, hashed
 
 pytest.importorskip("scipy")
@@ -157,6 +159,23 @@ def test_candidates_without_a_verdict_are_left_out_and_counted(tmp_path: Path) -
     file.write_text("".join(json.dumps(row) + "\n" for row in made[2:]))
     with pytest.raises(DataError, match="no candidates with a verdict: 2 rows have a fault"):
         read_candidates(file)
+
+
+def test_a_problem_is_one_whatever_white_space_its_rows_have(tmp_path: Path) -> None:
+    file = tmp_path / "verdicts.jsonl"
+    made = [("Add one.", "1"), ("Add\n  one. ", "1"), ("Add one.", "2"), ("Add two.", "1")]
+    file.write_text(
+        "".join(
+            json.dumps({"problem": text, "problem_id": name, "code": f"x = {n}", "passed": True}) + "\n"
+            for n, (text, name) in enumerate(made)
+        )
+    )
+    found = read_candidates(file)
+    assert [(one.problem, one.problem_id, len(one.codes)) for one in found] == [
+        ("Add one.", "1", 2), ("Add one.", "2", 1), ("Add two.", "1", 1)
+    ]  # fmt: skip
+    pairs = [PreferencePair(text, "x = 1", "x = 2", "rollout", name) for text, name in made]
+    assert len({ScoredPair(pair, 1.0, 0.0).problem for pair in pairs}) == 3
 
 
 def test_a_fault_that_is_none_is_named(tmp_path: Path) -> None:
