@@ -2,12 +2,13 @@
 
 import errno
 import fcntl
+import json
 import os
 import secrets
 import shutil
 import stat
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any, BinaryIO
@@ -19,6 +20,12 @@ Input = str | Path | IO[Any]
 
 MAX_LINE = 256 << 20
 """Bytes of a line of a file that a run goes on with."""
+
+CUT = "take it out with all behind it, and the run goes on from there"
+"""What to do about a row that is damaged."""
+
+Claim = Callable[[Any], str]
+"""Takes in a row of an earlier run; returns why the row is not of this run, as the end of a sentence, or nothing."""
 
 NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 """Errors of a full disk."""
@@ -159,14 +166,32 @@ def locked_folder(folder: Path) -> Iterator[None]:
 
 
 @contextmanager
-def open_resumable(path: Path) -> Iterator[BinaryIO]:
-    """A file that a run appends to and reads what an earlier one left, locked against other runs.
+def open_resumable(
+    path: Path,
+    claim: Claim | None = None,
+    *,
+    companion: Path | None = None,
+    made_with: Mapping[str, Any] | None = None,
+) -> Iterator[BinaryIO]:
+    r"""A file of JSON lines that a run appends to, locked against other runs.
+
+    The rows of an earlier run are read back first. A last line without an end, which a kill has torn, is cut off. A
+    file that is not of the same run is left as it is.
 
     Args:
-        path: file to be made or to be gone on with.
+        path: file to append to. It is made if it does not exist.
+        claim: called with each row of an earlier run. None: no row is read back.
+        companion: JSON file that says what `path` was made with. It is written if `path` is new. None: the rows alone
+            say whether they are of the same run.
+        made_with: what this run is made with, as JSON's types.
 
     Raises:
-        ConfigError: it is no regular file, cannot be written, or another process writes it; or the disk is full.
+        ConfigError: `path` is no regular file, cannot be written, or another process writes it; it was made with
+            something else, has no companion, or holds a row that is not claimed; or the disk is full.
+
+    Example:
+        >>> with open_resumable(Path("rows.jsonl"), lambda row: "" if "id" in row else "has no id") as file:
+        ...     file.write(b'{"id": 1}\n')
     """
     try:  # not blocking: a pipe that nobody reads would hold the open
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_NONBLOCK | os.O_CLOEXEC, 0o666)
@@ -178,6 +203,10 @@ def open_resumable(path: Path) -> Iterator[BinaryIO]:
     file: BinaryIO = os.fdopen(descriptor, "ab+")
     try:
         _lock(file.fileno(), path, "output")
+        if companion is not None:
+            _check_companion(path, companion, made_with or {})
+        if claim is not None:
+            _read_back(file, path, claim, is_own=companion is not None)
         yield file
         file.close()
     except OSError as error:
@@ -187,6 +216,48 @@ def open_resumable(path: Path) -> Iterator[BinaryIO]:
     finally:
         with suppress(OSError):  # what the buffer held may not fit either
             file.close()
+
+
+def _check_companion(path: Path, companion: Path, made_with: Mapping[str, Any]) -> None:
+    """Raise where another run has made `path`; of a new one, note what it is made with."""
+    if not companion.exists():
+        if path.stat().st_size:
+            raise ConfigError(f"{path} exists, and no {companion.name} beside it: give another output")
+        write_text(companion, json.dumps(made_with, indent=2) + "\n")
+        return
+    before = None
+    with suppress(ValueError, RecursionError):
+        before = json.loads(companion.read_text(encoding="utf-8")) if companion.is_file() else None
+    if not isinstance(before, dict):
+        raise ConfigError(f"{companion} cannot be read: delete it and {path}")
+    for name in {**made_with, **before}:
+        if before.get(name) != made_with.get(name):
+            version = " (by another version of this package)" if name == "form" else ""
+            raise ConfigError(
+                f"{path} was made with other {name}: {_shown(before.get(name))} then, "
+                f"{_shown(made_with.get(name))} now{version}. Give another output, or delete it to start anew"
+            )
+
+
+def _shown(value: Any) -> str:
+    return repr(value[:12] + "...") if isinstance(value, str) and len(value) > 40 else repr(value)
+
+
+def _read_back(file: BinaryIO, path: Path, claim: Claim, *, is_own: bool) -> None:
+    """Give the rows of an earlier run to `claim`, cut off a torn line, and leave the file at its end."""
+    whole = 0
+    for number, line in enumerate(whole_lines(file, path)):
+        try:
+            row = json.loads(line)
+        except (ValueError, RecursionError) as error:
+            raise ConfigError(f"row {number} of {path} is no JSON: {CUT}") from error
+        if refused := claim(row):
+            raise ConfigError(f"row {number} of {path} {refused}")
+        whole += len(line)
+    if not whole and not is_own and file.seek(0, os.SEEK_END):
+        raise ConfigError(f"{path} holds no whole line of an earlier run: give another output, or delete it")
+    file.truncate(whole)
+    file.seek(0, os.SEEK_END)
 
 
 def _lock(descriptor: int, path: Path, what: str) -> None:

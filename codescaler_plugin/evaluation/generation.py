@@ -7,17 +7,15 @@ server.
 import json
 import logging
 import math
-import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from statistics import fmean
-from typing import Any, BinaryIO
+from typing import Any
 
-from codescaler_plugin.data.outputs import check_folder, open_resumable, whole_lines, write_text
+from codescaler_plugin.data.outputs import check_folder, open_resumable
 from codescaler_plugin.errors import ConfigError, DataError
 from codescaler_plugin.evaluation.intervals import Mean, mean_of, pass_at_k
 from codescaler_plugin.extraction import extract_code
@@ -328,8 +326,8 @@ def generate(
         progress: called with the number of completions that are there.
 
     Raises:
-        ConfigError: the folder holds completions of another model or other settings.
-        DataError: two problems with one id; or a line of the file that is none.
+        ConfigError: the folder holds completions of another model or other settings, or a row that is none.
+        DataError: two problems with one id.
         GenerationError: the server failed. What has been written stays.
     """
     check_folder(folder)
@@ -339,11 +337,17 @@ def generate(
         twice = next(key for key, times in Counter(problem.id for _, problem in jobs).items() if times > 1)
         raise DataError(f"problem id {twice!r} stands for more than one problem: evaluate the files one by one")
     tick = progress or (lambda _: None)
-    with open_resumable(path) as file:
-        if path.stat().st_size and not (folder / "sampling.json").exists():
-            raise ConfigError(f"{path} exists, and no sampling.json beside it: give another output")
-        _check_settings(folder / "sampling.json", {"model": model, **asdict(sampling)})
-        there = _there(file, path)
+    there: Counter[str] = Counter()
+
+    def claim(row: Any) -> str:
+        key = row.get("problem_id") if isinstance(row, dict) else None
+        if not isinstance(key, str):
+            return "is no completion of a run: give another output"
+        there[key] += 1
+        return ""
+
+    made_with = {"model": model, **asdict(sampling)}
+    with open_resumable(path, claim, companion=folder / "sampling.json", made_with=made_with) as file:
         tick(sum(min(n, there[problem.id]) for _, problem in jobs))
         pool = ThreadPoolExecutor(threads, thread_name_prefix="generation")
         try:
@@ -365,43 +369,6 @@ def generate(
         finally:
             pool.shutdown(cancel_futures=True)
     return path
-
-
-def _check_settings(path: Path, settings: dict[str, Any]) -> None:
-    if path.exists():
-        before = None
-        with suppress(ValueError, RecursionError):
-            before = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
-        if not isinstance(before, dict):
-            raise ConfigError(f"{path} cannot be read: give another output, or delete the folder")
-        changed = [name for name in settings if settings[name] != before.get(name)]
-        if changed:
-            name = changed[0]
-            raise ConfigError(
-                f"{path.parent} holds completions with {name} {before.get(name)!r}, not {settings[name]!r}: "
-                "give another output"
-            )
-    write_text(path, json.dumps(settings, indent=2) + "\n")
-
-
-def _there(file: BinaryIO, path: Path) -> Counter[str]:
-    """The completions of an earlier run by problem; a last line that a kill has torn is taken off the file."""
-    found: Counter[str] = Counter()
-    whole = 0
-    for number, line in enumerate(whole_lines(file, path), start=1):
-        try:
-            key = json.loads(line)["problem_id"]
-        except (ValueError, RecursionError, KeyError, TypeError) as error:
-            raise DataError(f"line {number} of {path} is no completion of a run: give another output") from error
-        if not isinstance(key, str):
-            raise DataError(f"line {number} of {path} is no completion of a run: give another output")
-        found[key] += 1
-        whole += len(line)
-    if not whole and path.stat().st_size:
-        raise DataError(f"{path} holds no whole line of an earlier run: give another output, or delete it")
-    file.truncate(whole)
-    file.seek(0, os.SEEK_END)
-    return found
 
 
 @dataclass(frozen=True)

@@ -2,14 +2,12 @@
 
 import hashlib
 import json
-import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
-from codescaler_plugin.data.outputs import check_folder, open_resumable, whole_lines
-from codescaler_plugin.errors import ConfigError
+from codescaler_plugin.data.outputs import check_folder, open_resumable
 from codescaler_plugin.scoring import Scorer
 
 Item = tuple[str, str]
@@ -60,8 +58,19 @@ def score_rows(
     if output is None:
         return [scores for chunk in _chunks(rows) for scores in _scored(chunk, scorer, progress)]
     check_folder(output.parent)
-    with open_resumable(output) as file:
-        found = _resumed(file, rows, output, model)
+    found: list[Scores] = []
+
+    def claim(kept: Any) -> str:
+        key = _key(model, rows[len(found)]) if len(found) < len(rows) else None
+        if not isinstance(kept, dict) or key is None or kept.get("key") != key or "scores" not in kept:
+            return (
+                "is of another model, other data or other options than are given now. Give another --output or "
+                "--name, or delete it to start anew"
+            )
+        found.append(kept["scores"])
+        return ""
+
+    with open_resumable(output, claim) as file:
         if progress is not None:
             progress(len(found))
         for chunk in _chunks(rows[len(found) :]):
@@ -95,28 +104,3 @@ def _scored(chunk: Sequence[Row], scorer: Scorer, progress: Callable[[int], None
 def _key(model: str, row: Row) -> str:
     text = json.dumps([model, *row.items])
     return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
-
-
-def _resumed(file: BinaryIO, rows: Sequence[Row], output: Path, model: str) -> list[Scores]:
-    """The scores that are there, after a torn last line has been taken off."""
-    found: list[Scores] = []
-    whole = 0
-    for line in whole_lines(file, output):
-        try:
-            kept = json.loads(line)
-            same = len(found) < len(rows) and kept["key"] == _key(model, rows[len(found)])
-            scores = kept["scores"]
-        except (ValueError, TypeError, KeyError, RecursionError):
-            same, scores = False, []
-        if not same:
-            raise ConfigError(
-                f"line {len(found) + 1} of {output} is of another model, other data or other options than are given "
-                "now. Give another --output or --name, or delete it to start anew"
-            )
-        found.append(scores)
-        whole += len(line)
-    if not whole and file.seek(0, os.SEEK_END):
-        raise ConfigError(f"{output} holds no whole line of an earlier run: give another --output, or delete it")
-    file.truncate(whole)
-    file.seek(0, os.SEEK_END)
-    return found

@@ -5,14 +5,14 @@ import json
 import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 from cachetools import LRUCache
 
-from codescaler_plugin.data.outputs import open_resumable, whole_lines, write_text
+from codescaler_plugin.data.outputs import CUT, open_resumable
 from codescaler_plugin.data.rows import SUFFIXES, chunked
 from codescaler_plugin.data.rows import count_rows as _count
 from codescaler_plugin.errors import ConfigError, DataError
@@ -31,7 +31,6 @@ CHUNK = 256  # rollouts between two writes: what a kill can cost
 _REMEMBERED = 200_000  # verdicts of (problem, code) in memory, about 100 MB
 _DETAIL = 500  # characters of a verdict's detail, which a program may have written
 _FORM = 2  # of the output; a later one is another run
-_CUT = "take it out with all behind it, and the run goes on from there"
 _STATUSES = frozenset(map(str, Status))
 
 
@@ -142,12 +141,11 @@ def verify_rollouts(
     report = VerificationReport()
     tick = progress or (lambda _: None)
     stream = _matched(rollouts, known, report, skip_unknown=skip_unknown, tick=tick)
-    with open_resumable(output) as file:
-        _check_companion(output, made_with)
-        run = _Run(executor, second, policy, report)
-        _resume(file, stream, run, output, tick)
+    run = _Run(executor, second, policy, report, stream, tick)
+    companion = output.with_name(output.name + ".run.json")
+    with open_resumable(output, run.claim, companion=companion, made_with=made_with) as file:
         for part in chunked(stream, chunk):
-            lines = [json.dumps(row) + "\n" for row in run.rows(part, tick)]
+            lines = [json.dumps(row) + "\n" for row in run.rows(part)]
             file.write("".join(lines).encode("ascii"))
             file.flush()
             os.fsync(file.fileno())
@@ -261,11 +259,39 @@ def _matched(
 class _Run:
     """Verdicts for rows, each program once."""
 
-    def __init__(self, executor: Executor, second: Executor | None, policy: str, report: VerificationReport) -> None:
+    def __init__(
+        self,
+        executor: Executor,
+        second: Executor | None,
+        policy: str,
+        report: VerificationReport,
+        stream: Iterator[Matched],
+        tick: Callable[[int], None],
+    ) -> None:
         self.executor, self.second, self.policy, self.report = executor, second, policy, report
+        self.stream, self.tick = stream, tick
         self.verdicts: LRUCache[bytes, Verdict] = LRUCache(_REMEMBERED)
 
-    def rows(self, part: Sequence[Matched], tick: Callable[[int], None]) -> list[dict[str, Any]]:
+    def claim(self, row: Any) -> str:
+        """Take in a row of an earlier run if it is that of the next rollout; see `outputs.Claim`."""
+        rollout, problem = next(self.stream, (None, None))
+        if rollout is None or problem is None or not _same(row, rollout, problem):
+            return (
+                "belongs to another rollout than is given now: the rollouts have changed. Give another output, or "
+                "delete it to start anew"
+            )
+        verdict = _verdict_of(row)
+        if verdict is None:
+            return f"is no verdict: {CUT}"
+        if row["status"] == Status.OK:
+            self.verdicts[_key(problem, row["code"])] = verdict
+        self.report.count(row)
+        self.report.resumed += 1
+        self.tick(1)
+        return ""
+
+    def rows(self, part: Sequence[Matched]) -> list[dict[str, Any]]:
+        """The rows of the next rollouts."""
         extractions = self._extractions(part)
         keys = [_key(problem, one.code) for (_, problem), one in zip(part, extractions, strict=True)]
         jobs = {
@@ -273,8 +299,8 @@ class _Run:
             for key, (_, problem), one in zip(keys, part, extractions, strict=True)
             if one.status is Status.OK and key not in self.verdicts
         }
-        tick(len(part) - len(jobs))
-        made = dict(zip(jobs, self._judged(list(jobs.values()), tick), strict=True))
+        self.tick(len(part) - len(jobs))
+        made = dict(zip(jobs, self._judged(list(jobs.values())), strict=True))
         self.report.executed += len(jobs)
         rows = []
         for key, (rollout, problem), one in zip(keys, part, extractions, strict=True):
@@ -286,14 +312,8 @@ class _Run:
         self.verdicts.update(made)
         return rows
 
-    def remember(self, problem: Problem, row: Mapping[str, Any], verdict: Verdict) -> None:
-        if row["status"] == Status.OK:
-            self.verdicts[_key(problem, row["code"])] = verdict
-        self.report.count(row)
-        self.report.resumed += 1
-
-    def _judged(self, jobs: list[tuple[str, Problem]], tick: Callable[[int], None]) -> list[Verdict]:
-        verdicts = self.executor.run(jobs, progress=tick)
+    def _judged(self, jobs: list[tuple[str, Problem]]) -> list[Verdict]:
+        verdicts = self.executor.run(jobs, progress=self.tick)
         if self.second is not None:
             places = [place for place, verdict in enumerate(verdicts) if verdict.passed]
             for place, again in zip(places, self.second.run([jobs[place] for place in places]), strict=True):
@@ -319,56 +339,6 @@ def _row(rollout: Rollout, problem: Problem, extraction: Extraction, verdict: Ve
         "status": str(extraction.status),
         **asdict(replace(verdict, detail=verdict.detail[:_DETAIL])),
     }
-
-
-def _check_companion(output: Path, made_with: Mapping[str, Any]) -> None:
-    """Raise where another run has made the output; of a new one, note what it is made with."""
-    companion = output.with_name(output.name + ".run.json")
-    if not companion.exists():
-        if output.stat().st_size:
-            raise ConfigError(f"{output} exists, and no {companion.name} beside it: give another output")
-        write_text(companion, json.dumps(made_with, indent=2))
-        return
-    before = None
-    with suppress(ValueError, RecursionError):
-        before = json.loads(companion.read_text(encoding="utf-8")) if companion.is_file() else None
-    if not isinstance(before, dict):
-        raise ConfigError(f"{companion} cannot be read: delete it and {output}")
-    for name in {**made_with, **before}:
-        if before.get(name) != made_with.get(name):
-            version = " (by another version of this package)" if name == "form" else ""
-            raise ConfigError(
-                f"{output} was made with other {name}: {_shown(before.get(name))} then, "
-                f"{_shown(made_with.get(name))} now{version}. Give another output, or delete it to start anew"
-            )
-
-
-def _shown(value: Any) -> str:
-    return repr(value[:12] + "...") if isinstance(value, str) and len(value) > 40 else repr(value)
-
-
-def _resume(file: BinaryIO, stream: Iterator[Matched], run: _Run, output: Path, tick: Callable[[int], None]) -> None:
-    """Take off a torn last line, and read over what has been done, comparing it with the rollouts."""
-    whole = 0
-    for number, line in enumerate(whole_lines(file, output)):
-        try:
-            row = json.loads(line)
-        except (ValueError, RecursionError) as error:
-            raise ConfigError(f"row {number} of {output} is no JSON: {_CUT}") from error
-        rollout, problem = next(stream, (None, None))
-        if rollout is None or problem is None or not _same(row, rollout, problem):
-            raise ConfigError(
-                f"row {number} of {output} belongs to another rollout than is given now: the rollouts have changed. "
-                "Give another output, or delete it to start anew"
-            )
-        verdict = _verdict_of(row)
-        if verdict is None:
-            raise ConfigError(f"row {number} of {output} is no verdict: {_CUT}")
-        run.remember(problem, row, verdict)
-        whole += len(line)
-        tick(1)
-    file.truncate(whole)
-    file.seek(0, os.SEEK_END)
 
 
 def _same(row: Any, rollout: Rollout, problem: Problem) -> bool:

@@ -104,9 +104,9 @@ def test_a_stopped_run_asks_only_for_what_is_missing(tmp_path):
 
 def test_completions_of_other_settings_are_not_mixed(tmp_path):
     generate({"one": [ADD]}, Writer(), tmp_path, n=1, sampling=Sampling(), model="m")
-    with pytest.raises(ConfigError, match=r"temperature 0\.6, not 1\.0"):
+    with pytest.raises(ConfigError, match=r"other temperature: 0\.6 then, 1\.0 now"):
         generate({"one": [ADD]}, Writer(), tmp_path, n=1, sampling=Sampling(temperature=1.0), model="m")
-    with pytest.raises(ConfigError, match="model 'm', not 'other'"):
+    with pytest.raises(ConfigError, match="other model: 'm' then, 'other' now"):
         generate({"one": [ADD]}, Writer(), tmp_path, n=1, sampling=Sampling(), model="other")
     with pytest.raises(DataError, match="problem id 'add' stands for more than one"):
         generate({"one": [ADD], "two": [ADD]}, Writer(), tmp_path / "x", n=1, sampling=Sampling(), model="m")

@@ -347,6 +347,54 @@ def test_a_file_to_go_on_with_is_regular_locked_and_bounded(tmp_path: Path, monk
         pass
 
 
+def test_rows_of_an_earlier_run_are_claimed_and_a_torn_one_is_cut_off(tmp_path: Path) -> None:
+    path, rows = tmp_path / "rows", []
+    path.write_bytes(b'{"n": 1}\n{"n": 2}\n{"n": 3')
+
+    def claim(row: Any) -> str:
+        rows.append(row["n"])
+        return "" if row["n"] < 9 else "is another's"
+
+    with open_resumable(path, claim) as file:
+        assert (rows, file.tell()) == ([1, 2], 18)
+        file.write(b'{"n": 9}\n')
+    assert path.read_bytes() == b'{"n": 1}\n{"n": 2}\n{"n": 9}\n'
+    with path.open("ab") as file:
+        file.write(b"torn")
+    with pytest.raises(ConfigError, match=r"row 2 of .*rows is another's"), open_resumable(path, claim):
+        pass
+    assert path.read_bytes().endswith(b'{"n": 9}\ntorn')
+    path.write_bytes(b'{"n": 1}\n{"n"\n')
+    with pytest.raises(ConfigError, match=r"row 1 of .*rows is no JSON: take it out"), open_resumable(path, claim):
+        pass
+
+
+def test_a_companion_says_whose_a_file_is(tmp_path: Path) -> None:
+    path, companion = tmp_path / "rows", tmp_path / "made.json"
+
+    def go_on(**made_with: Any) -> None:
+        with open_resumable(path, lambda row: "", companion=companion, made_with=made_with):
+            pass
+
+    path.write_bytes(b"torn")
+    with pytest.raises(ConfigError, match="rows holds no whole line of an earlier run"), open_resumable(path, str):
+        pass
+    with pytest.raises(ConfigError, match=r"rows exists, and no made\.json beside it"):
+        go_on(n=1)
+    assert path.read_bytes() == b"torn"
+    path.unlink()
+    go_on(n=1, model="m")
+    assert json.loads(companion.read_text()) == {"n": 1, "model": "m"}
+    path.write_bytes(b"torn in the first line")
+    go_on(n=1, model="m")
+    assert path.read_bytes() == b""
+    with pytest.raises(ConfigError, match=r"rows was made with other n: 1 then, 2 now. Give another output"):
+        go_on(n=2, model="m")
+    companion.write_text("[]")
+    with pytest.raises(ConfigError, match=r"made.json cannot be read: delete it and"):
+        go_on(n=1, model="m")
+
+
 def test_a_full_disk_is_one_line(tmp_path: Path) -> None:
     def fill() -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
