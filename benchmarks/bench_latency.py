@@ -43,8 +43,10 @@ from codescaler_plugin import CodeScaler, CodeScalerConfig
 from codescaler_plugin.builtin import HELD_OUT_PROBLEMS, POLICY
 from codescaler_plugin.evaluation.candidates import read_candidates
 from codescaler_plugin.evaluation.report import Summary, write_summary
+from codescaler_plugin.preference.executing import Executor, Job
+from codescaler_plugin.preference.grading import TIMEOUT
 from codescaler_plugin.preference.problems import read_problems
-from codescaler_plugin.preference.sandbox import TIMEOUT, Executor, Job, Sandbox
+from codescaler_plugin.preference.sandbox import Sandbox
 from codescaler_plugin.records import CallTest, Problem, ScriptTest, Selection, Verdict
 from codescaler_plugin.scoring.loading import pretrained
 from codescaler_plugin.selection.planning import Labelled, as_given, fit_margins, is_right

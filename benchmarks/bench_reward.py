@@ -22,7 +22,7 @@ from codescaler_plugin.builtin import HELD_OUT_PROBLEMS, POLICY
 from codescaler_plugin.evaluation.generation import sample_completions
 from codescaler_plugin.extraction import extract_code
 from codescaler_plugin.preference.problems import read_problems
-from codescaler_plugin.preference.sandbox import run_tests
+from codescaler_plugin.preference.sandbox import Sandbox
 from codescaler_plugin.scoring.loading import pretrained
 
 PROBLEMS, GROUP, REPETITIONS = 32, 8, 5
@@ -47,7 +47,8 @@ def main() -> None:
         start = perf_counter()
         scaler.judge(problems, completions)
         middle = perf_counter()
-        run_tests([(extract_code(text).code, one) for text, one in zip(completions, hidden, strict=True)], workers=1)
+        with Sandbox(workers=1) as sandbox:
+            sandbox.run([(extract_code(text).code, one) for text, one in zip(completions, hidden, strict=True)])
         end = perf_counter()
         reward_ms.append((middle - start) * 1e3 / len(completions))
         tests_ms.append((end - middle) * 1e3 / len(completions))

@@ -172,18 +172,17 @@ def sample_completions(
 def verify_completions(completions: Sequence[Sequence[str]], problems: Sequence[Problem]) -> Sampled:
     """Run the extracted code of every completion against its problem's tests; invalid code fails unrun."""
     codes = [[extract_code(text).code for text in row] for row in completions]
-    jobs = {(row, code): None for row, texts in enumerate(codes) for code in texts if code}
-    verdicts = run_tests([(code, problems[row]) for row, code in jobs])
-    found = dict(zip(jobs, verdicts, strict=True))
-    passed = {job for job, verdict in found.items() if verdict.passed}
-    open_ = {job for job, verdict in found.items() if verdict.fault is not None}
-    unjudged = sum((row, code) in open_ for row, texts in enumerate(codes) for code in texts)
+    verdicts = run_tests(
+        [(code, problem) for row, problem in zip(codes, problems, strict=True) for code in row if code]
+    )
+    unjudged = sum(verdict.fault is not None for verdict in verdicts)
     if unjudged:
         named = named_faults(verdicts)
         logger.warning("the tests gave no verdict on %d completions, which count as not passed: %s", unjudged, named)
+    run = iter(verdicts)
     return Sampled(
         completions=[list(row) for row in completions],
-        passed=[[(row, code) in passed for code in texts] for row, texts in enumerate(codes)],
+        passed=[[next(run).passed if code else False for code in row] for row in codes],
         unjudged=unjudged,
     )
 

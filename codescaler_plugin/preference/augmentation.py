@@ -18,11 +18,12 @@ from typing import Any
 
 from codescaler_plugin.errors import ConfigError
 from codescaler_plugin.extraction.validity import Budget, check
+from codescaler_plugin.preference.executing import CachingExecutor, Executor
 from codescaler_plugin.preference.matching import ProblemIndex
 from codescaler_plugin.preference.normal_form import parse
 from codescaler_plugin.preference.overlap import clusters
 from codescaler_plugin.preference.rewrites import BREAKING, KEEPING, normal, rewrite_both
-from codescaler_plugin.preference.sandbox import Executor, Sandbox
+from codescaler_plugin.preference.sandbox import Sandbox
 from codescaler_plugin.records import PreferencePair, Problem, Status, Verdict
 
 UNALIGNED_SHARE = 0.3
@@ -120,6 +121,7 @@ def augment_pairs(
         report.no_tests += problem is None
         if python and (problem is not None or trust_unaligned):
             usable.append((pair, problem))
+    caching = CachingExecutor(executor)
     made: list[PreferencePair] = []
     total = sum(round(share * len(pairs)) for share in kinds.values())
     known = {(pair.problem, pair.chosen, pair.rejected) for pair in pairs}
@@ -134,9 +136,8 @@ def augment_pairs(
             chunk = [candidate for candidate, _ in zip(stream, range(size), strict=False)]
             if not chunk:
                 break
-            verdicts = _run(executor, chunk, report)
-            for candidate in chunk:
-                confirmed = _confirmed(candidate, verdicts, counts)
+            for candidate, right, wrong in _run(caching, chunk):
+                confirmed = _confirmed(candidate, right, wrong, counts)
                 if confirmed is not None and counts["made"] < wanted:
                     made.append(confirmed)
                     counts["made"] += 1
@@ -144,6 +145,7 @@ def augment_pairs(
             if progress is not None:
                 progress(len(made), total)
         report.kinds[kind] = {name: count for name, count in counts.items() if count or name in ("wanted", "made")}
+    report.executed = caching.executed
     return sorted([*pairs, *made], key=lambda pair: -1 if pair.step is None else pair.step), report
 
 
@@ -220,26 +222,25 @@ def _changed(pair: PreferencePair, kind: str, rng: Random) -> PreferencePair | N
     return replace(pair, chosen=chosen, rejected=rejected)
 
 
-_Verdicts = Mapping[tuple[str, int], Verdict]
+def _run(executor: Executor, chunk: list[_Candidate]) -> Iterator[tuple[_Candidate, Verdict | None, Verdict | None]]:
+    """Each candidate with the verdicts of its right and its wrong side, None where its problem has no tests."""
+    jobs = [
+        (code, one.problem)
+        for one in chunk
+        if one.problem is not None
+        for code in (one.pair.chosen, one.pair.rejected)
+    ]
+    verdicts = iter(executor.run(jobs))
+    for one in chunk:
+        yield (one, None, None) if one.problem is None else (one, next(verdicts), next(verdicts))
 
 
-def _run(executor: Executor, chunk: list[_Candidate], report: AugmentationReport) -> _Verdicts:
-    """Verdicts by code and problem; a program that several candidates share runs once."""
-    jobs: dict[tuple[str, int], tuple[str, Problem]] = {}
-    for candidate in chunk:
-        if candidate.problem is not None:
-            for code in (candidate.pair.chosen, candidate.pair.rejected):
-                jobs[code, id(candidate.problem)] = code, candidate.problem
-    report.executed += len(jobs)
-    return dict(zip(jobs, executor.run(list(jobs.values())), strict=True)) if jobs else {}
-
-
-def _confirmed(candidate: _Candidate, verdicts: _Verdicts, counts: Counter[str]) -> PreferencePair | None:
+def _confirmed(
+    candidate: _Candidate, right: Verdict | None, wrong: Verdict | None, counts: Counter[str]
+) -> PreferencePair | None:
     """The pair with the gap of its verdicts, if they are as claimed."""
-    if candidate.problem is None:
+    if right is None or wrong is None:
         return replace(candidate.pair, margin=None)
-    right = verdicts[candidate.pair.chosen, id(candidate.problem)]
-    wrong = verdicts[candidate.pair.rejected, id(candidate.problem)]
     reason = ""
     if fault := right.fault or wrong.fault:
         reason = f"no verdict: {fault}"

@@ -36,7 +36,7 @@ from importlib import metadata
 from pathlib import Path
 from queue import Empty, SimpleQueue
 from types import TracebackType
-from typing import Any, Protocol, Self
+from typing import Any, Self, TypedDict, Unpack
 
 import psutil
 
@@ -45,6 +45,9 @@ from codescaler_plugin.preference.cage import call_tests, wire
 from codescaler_plugin.preference.cage.call_tests import Frame
 from codescaler_plugin.preference.cage.counting import Count, error_of
 from codescaler_plugin.preference.cage.namespaces import DEVICES, FOLDERS, LINKS, PROCESSES, WORK
+from codescaler_plugin.preference.executing import CachingExecutor
+from codescaler_plugin.preference.executing import Job as Job
+from codescaler_plugin.preference.executing import Ticker as Ticker
 from codescaler_plugin.preference.grading import (
     AGAIN,
     GRADER_GONE,
@@ -99,41 +102,40 @@ _MISSING = {
     "library": "standard library hidden from the code's user: only modules loaded beforehand can be imported",
 }
 
-Job = tuple[str, Problem]
-"""A candidate's code, and the problem whose tests decide."""
-Ticker = Callable[[int], None]
 
+class SandboxSettings(TypedDict, total=False):
+    """Arguments of `Sandbox` that are passed on to it by whoever starts one."""
 
-class Executor(Protocol):
-    """Whatever gives verdicts: this machine's sandbox, or a service."""
-
-    def run(self, jobs: Sequence[Job], *, progress: Ticker | None = None) -> list[Verdict]:
-        """A verdict per job in the jobs' order; `progress` is called with the number of jobs just judged."""
-        ...
+    timeout: float
+    memory_mb: int
+    workers: int | None
+    require_isolation: bool
+    packages: Sequence[str]
 
 
 def run_tests(
-    jobs: Sequence[Job],
-    *,
-    timeout: float = TIMEOUT,
-    memory_mb: int = MEMORY_MB,
-    workers: int | None = None,
-    require_isolation: bool = False,
-    packages: Sequence[str] = (),
-    progress: Ticker | None = None,
+    jobs: Sequence[Job], *, progress: Ticker | None = None, **settings: Unpack[SandboxSettings]
 ) -> list[Verdict]:
-    """Run each candidate's code against its problem's tests; same length, same order. See `Sandbox`."""
+    """Run each candidate's code against its problem's tests; same length, same order.
+
+    The same code for the same problem is run once.
+
+    Args:
+        jobs: (code, problem) each.
+        progress: called with the number of candidates that have just been judged.
+        settings: see `Sandbox`.
+
+    Raises:
+        ConfigError, SandboxError: see `Sandbox`.
+
+    Example:
+        >>> [verdict] = run_tests([("def add(a, b): return a + b", problem)], timeout=5.0)
+    """
     if not jobs:
         return []
-    workers = min(workers or usable_cores(), len(jobs))
-    with Sandbox(
-        timeout=timeout,
-        memory_mb=memory_mb,
-        workers=workers,
-        require_isolation=require_isolation,
-        packages=packages,
-    ) as sandbox:
-        return sandbox.run(jobs, progress=progress)
+    settings["workers"] = min(settings.get("workers") or usable_cores(), len(jobs))
+    with Sandbox(**settings) as sandbox:
+        return CachingExecutor(sandbox).run(jobs, progress=progress)
 
 
 def missing_isolation() -> list[str]:

@@ -5,12 +5,10 @@ import json
 import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any
-
-from cachetools import LRUCache
+from typing import Any, Unpack
 
 from codescaler_plugin.data.outputs import CUT, open_resumable
 from codescaler_plugin.data.rows import SUFFIXES, chunked
@@ -18,17 +16,16 @@ from codescaler_plugin.data.rows import count_rows as _count
 from codescaler_plugin.errors import ConfigError, DataError
 from codescaler_plugin.extraction import POLICIES as _BLOCK_POLICIES
 from codescaler_plugin.extraction import extract_all
-from codescaler_plugin.preference.grading import MEMORY_MB, TIMEOUT
+from codescaler_plugin.preference.executing import CachingExecutor, Executor, Job, Ticker
 from codescaler_plugin.preference.matching import ProblemIndex
 from codescaler_plugin.preference.remote_sandbox import WORKERS, RemoteSandbox
-from codescaler_plugin.preference.sandbox import Executor, Sandbox
+from codescaler_plugin.preference.sandbox import Sandbox, SandboxSettings
 from codescaler_plugin.records import Extraction, Fault, Problem, Rollout, Status, Verdict
 from codescaler_plugin.text.lines import folded
 
 POLICIES = (*_BLOCK_POLICIES, "continue")
 CHUNK = 256  # rollouts between two writes: what a kill can cost
 
-_REMEMBERED = 200_000  # verdicts of (problem, code) in memory, about 100 MB
 _DETAIL = 500  # characters of a verdict's detail, which a program may have written
 _FORM = 2  # of the output; a later one is another run
 _STATUSES = frozenset(map(str, Status))
@@ -141,7 +138,8 @@ def verify_rollouts(
     report = VerificationReport()
     tick = progress or (lambda _: None)
     stream = _matched(rollouts, known, report, skip_unknown=skip_unknown, tick=tick)
-    run = _Run(executor, second, policy, report, stream, tick)
+    caching = CachingExecutor(executor if second is None else _Confirming(executor, second))
+    run = _Run(caching, policy, report, stream, tick)
     companion = output.with_name(output.name + ".run.json")
     with open_resumable(output, run.claim, companion=companion, made_with=made_with) as file:
         for part in chunked(stream, chunk):
@@ -149,61 +147,46 @@ def verify_rollouts(
             file.write("".join(lines).encode("ascii"))
             file.flush()
             os.fsync(file.fileno())
+    report.executed = caching.executed
     return report
 
 
 @contextmanager
 def executors(
-    *,
-    second_run: bool = True,
-    workers: int | None = None,
-    require_isolation: bool = False,
-    timeout: float = TIMEOUT,
-    memory_mb: int = MEMORY_MB,
-    packages: Sequence[str] = (),
-    service: str | None = None,
+    *, second_run: bool = True, service: str | None = None, **settings: Unpack[SandboxSettings]
 ) -> Iterator[tuple[Executor, Executor | None]]:
     """An executor, and for second runs one of another seed, so that luck and the order of sets show.
 
     Args:
         second_run: whether there are second runs.
-        workers: programs at a time; None: one per core, or what suits a service.
-        require_isolation: see `Sandbox`; of a service it cannot be known.
-        timeout: see `Sandbox`.
-        memory_mb: see `Sandbox`.
-        packages: see `Sandbox`; a service has its own.
         service: addresses of a SandboxFusion service; None: this machine's sandbox.
+        settings: see `Sandbox`. Of a service, `workers` is the number of requests at a time (None: what suits it); it
+            has isolation and packages of its own.
 
     Raises:
         ConfigError: a setting that makes no sense, or that a service cannot take.
         SandboxError: no program can be run.
+
+    Example:
+        >>> with executors(timeout=5.0) as (executor, second):
+        ...     verify_rollouts(rollouts, problems, Path("v.jsonl"), executor=executor, second=second)
     """
-    if service is not None:
-        if require_isolation or packages:
-            named = "require-isolation" if require_isolation else f"package {packages[0]}"
-            raise ConfigError(
-                f"--{named} is about this machine's sandbox: what a service isolates and has installed is set there"
-            )
-        yield (
-            RemoteSandbox(service, timeout=timeout, memory_mb=memory_mb, workers=workers or WORKERS),
-            RemoteSandbox(service, timeout=timeout, memory_mb=memory_mb, workers=workers or WORKERS, seed=1)
-            if second_run
-            else None,
-        )
-        return
-
-    def started(seed: int) -> Sandbox:
-        return Sandbox(
-            timeout=timeout,
-            memory_mb=memory_mb,
-            workers=workers,
-            require_isolation=require_isolation,
-            packages=packages,
-            seed=seed,
-        )
-
-    with started(0) as first, started(1) if second_run else nullcontext() as second:
-        yield first, second
+    seeds = (0, 1) if second_run else (0,)
+    with ExitStack() as stack:
+        made: list[Executor] = []
+        if service is None:
+            made += [stack.enter_context(Sandbox(**settings, seed=seed)) for seed in seeds]
+        else:
+            remote: dict[str, Any] = {**settings, "workers": settings.get("workers") or WORKERS}
+            isolation, packages = remote.pop("require_isolation", False), remote.pop("packages", ())
+            if isolation or packages:
+                named = "require-isolation" if isolation else f"package {packages[0]}"
+                raise ConfigError(
+                    f"--{named} is about this machine's sandbox: what a service isolates and has installed is set "
+                    "there"
+                )
+            made += [RemoteSandbox(service, **remote, seed=seed) for seed in seeds]
+        yield made[0], made[1] if second_run else None
 
 
 def count_rows(path: str | Path) -> int | None:
@@ -256,21 +239,34 @@ def _matched(
             )
 
 
+class _Confirming:
+    """An executor that runs what passed once more by a second one; what then fails is flaky and has not passed."""
+
+    def __init__(self, first: Executor, second: Executor) -> None:
+        self.first, self.second = first, second
+
+    def run(self, jobs: Sequence[Job], *, progress: Ticker | None = None) -> list[Verdict]:
+        verdicts = self.first.run(jobs, progress=progress)
+        places = [place for place, verdict in enumerate(verdicts) if verdict.passed]
+        for place, again in zip(places, self.second.run([jobs[place] for place in places]), strict=True):
+            if again.is_failure:
+                verdicts[place] = replace(verdicts[place], passed=False, flaky=True, detail=again.detail)
+        return verdicts
+
+
 class _Run:
-    """Verdicts for rows, each program once."""
+    """Rows of an earlier run, and those of this one."""
 
     def __init__(
         self,
-        executor: Executor,
-        second: Executor | None,
+        executor: CachingExecutor,
         policy: str,
         report: VerificationReport,
         stream: Iterator[Matched],
-        tick: Callable[[int], None],
+        tick: Ticker,
     ) -> None:
-        self.executor, self.second, self.policy, self.report = executor, second, policy, report
+        self.executor, self.policy, self.report = executor, policy, report
         self.stream, self.tick = stream, tick
-        self.verdicts: LRUCache[bytes, Verdict] = LRUCache(_REMEMBERED)
 
     def claim(self, row: Any) -> str:
         """Take in a row of an earlier run if it is that of the next rollout; see `outputs.Claim`."""
@@ -284,7 +280,7 @@ class _Run:
         if verdict is None:
             return f"is no verdict: {CUT}"
         if row["status"] == Status.OK:
-            self.verdicts[_key(problem, row["code"])] = verdict
+            self.executor.remember((row["code"], problem), verdict)
         self.report.count(row)
         self.report.resumed += 1
         self.tick(1)
@@ -293,42 +289,22 @@ class _Run:
     def rows(self, part: Sequence[Matched]) -> list[dict[str, Any]]:
         """The rows of the next rollouts."""
         extractions = self._extractions(part)
-        keys = [_key(problem, one.code) for (_, problem), one in zip(part, extractions, strict=True)]
-        jobs = {
-            key: (one.code, problem)
-            for key, (_, problem), one in zip(keys, part, extractions, strict=True)
-            if one.status is Status.OK and key not in self.verdicts
-        }
+        jobs = [
+            (one.code, problem) for (_, problem), one in zip(part, extractions, strict=True) if one.status is Status.OK
+        ]
         self.tick(len(part) - len(jobs))
-        made = dict(zip(jobs, self._judged(list(jobs.values())), strict=True))
-        self.report.executed += len(jobs)
+        verdicts = iter(self.executor.run(jobs, progress=self.tick))
         rows = []
-        for key, (rollout, problem), one in zip(keys, part, extractions, strict=True):
-            verdict = Verdict(passed=False)
-            if one.status is Status.OK:
-                verdict = made.get(key) or self.verdicts[key]
+        for (rollout, problem), one in zip(part, extractions, strict=True):
+            verdict = next(verdicts) if one.status is Status.OK else Verdict(passed=False)
             rows.append(_row(rollout, problem, one, verdict))
             self.report.count(rows[-1])
-        self.verdicts.update(made)
         return rows
-
-    def _judged(self, jobs: list[tuple[str, Problem]]) -> list[Verdict]:
-        verdicts = self.executor.run(jobs, progress=self.tick)
-        if self.second is not None:
-            places = [place for place, verdict in enumerate(verdicts) if verdict.passed]
-            for place, again in zip(places, self.second.run([jobs[place] for place in places]), strict=True):
-                if again.is_failure:
-                    verdicts[place] = replace(verdicts[place], passed=False, flaky=True, detail=again.detail)
-        return verdicts
 
     def _extractions(self, part: Sequence[Matched]) -> list[Extraction]:
         if self.policy != "continue":
             return extract_all([rollout.completion for rollout, _ in part], policy=self.policy)
         return extract_all([problem.text + rollout.completion for rollout, problem in part], policy="bare")
-
-
-def _key(problem: Problem, code: str) -> bytes:
-    return hashlib.blake2b(f"{problem.id}\0{code}".encode("utf-8", "surrogatepass"), digest_size=16).digest()
 
 
 def _row(rollout: Rollout, problem: Problem, extraction: Extraction, verdict: Verdict) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from statistics import fmean
 
 from codescaler_plugin.errors import ConfigError, DataError
 from codescaler_plugin.evaluation.calibration import Calibration, fit_calibration
-from codescaler_plugin.preference.sandbox import Job
+from codescaler_plugin.preference.executing import Job
 from codescaler_plugin.records import Outcome, Problem, Ranked, ScriptTest, Selection, Verdict
 from codescaler_plugin.selection.testing import CascadeConfig, decide_by_tests
 

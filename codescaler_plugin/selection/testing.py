@@ -6,8 +6,9 @@ from dataclasses import dataclass, field, replace
 from codescaler_plugin.errors import ConfigError, DataError
 from codescaler_plugin.evaluation.calibration import Calibration
 from codescaler_plugin.pipeline import CodeScaler
+from codescaler_plugin.preference.executing import Executor
 from codescaler_plugin.preference.grading import named_faults
-from codescaler_plugin.preference.sandbox import Executor, Sandbox
+from codescaler_plugin.preference.sandbox import Sandbox
 from codescaler_plugin.records import Outcome, Problem, Ranked, Selection, Verdict
 from codescaler_plugin.selection.ranking import best_of_n, margin_of, probability_of
 from codescaler_plugin.text.messages import Text

@@ -17,7 +17,8 @@ from click.testing import Result
 from typer.testing import CliRunner
 
 from codescaler_plugin.cli import app
-from codescaler_plugin.preference.sandbox import Job, Sandbox
+from codescaler_plugin.preference.executing import Job
+from codescaler_plugin.preference.sandbox import Sandbox
 from codescaler_plugin.records import Fault, Verdict
 from tests.doubles import Double
 from tests.unit.test_remote_sandbox import run_code

@@ -636,7 +636,7 @@ def test_values_that_cross(returned: str, expected: Any) -> None:
 
 def test_progress_adds_up_to_all_candidates() -> None:
     counts: list[int] = []
-    run_tests([(HONEST, calls())] * 30, progress=counts.append)
+    run_tests([(f"{HONEST}# {n}\n", calls()) for n in range(30)], progress=counts.append)
     assert sum(counts) == 30
     assert len(counts) > 1
 

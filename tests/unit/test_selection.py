@@ -22,7 +22,8 @@ from codescaler_plugin import (
     load_scorer,
 )
 from codescaler_plugin.evaluation.calibration import Calibration, read_calibration
-from codescaler_plugin.preference.sandbox import Job, Sandbox
+from codescaler_plugin.preference.executing import Job
+from codescaler_plugin.preference.sandbox import Sandbox
 from codescaler_plugin.records import (
     CallTest,
     Fault,

@@ -13,8 +13,9 @@ import pytest
 
 from codescaler_plugin import SandboxError
 from codescaler_plugin.errors import ConfigError, DataError
+from codescaler_plugin.preference.executing import Job
 from codescaler_plugin.preference.matching import ProblemIndex
-from codescaler_plugin.preference.sandbox import Job, Sandbox
+from codescaler_plugin.preference.sandbox import Sandbox
 from codescaler_plugin.preference.verification import POLICIES, count_rows, executors, verify_rollouts
 from codescaler_plugin.records import CallTest, Fault, Problem, Rollout, Verdict
 
