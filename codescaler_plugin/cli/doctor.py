@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from codescaler_plugin.cli.options import Device
 from codescaler_plugin.cli.terminal import Terminal, reported
 
 
@@ -16,7 +17,7 @@ def doctor(
     max_length: Annotated[
         int | None, typer.Option(min=1, help="Tokens per sample; else the model's own limit.")
     ] = None,
-    device: Annotated[str | None, typer.Option(help="Torch device; else that of this process.")] = None,
+    device: Device = None,
 ) -> None:
     """Check that a model is fit to be a reward, and say what to do if not.
 

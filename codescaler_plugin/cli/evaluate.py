@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from codescaler_plugin.cli.options import MaxTokens, Model
 from codescaler_plugin.cli.terminal import Terminal, errors, rate_bar, reported
 from codescaler_plugin.data.outputs import check_folder, check_output, write_text
 from codescaler_plugin.data.rows import stem
@@ -28,14 +29,11 @@ if TYPE_CHECKING:
 evaluate = typer.Typer(no_args_is_help=True, help="Measure a reward model; codescaler report makes a page of it.")
 
 _Data = Annotated[str, typer.Argument(metavar="DATA", help="File, folder or hub id.")]
-_Model = Annotated[
-    str | None, typer.Option(help="Hub id, directory or 'builtin'; else CODESCALER_MODEL, else the 8B model.")
-]
 _Output = Annotated[
     Path | None, typer.Option(help="Folder for scores and numbers; else evaluation/ and the model's name.")
 ]
 _Name = Annotated[str | None, typer.Option(help="What the data is called in the report; else as its file.")]
-_Tokens = Annotated[int | None, typer.Option(min=1, help="Tokens per forward pass; else what fits.")]
+_Policy = Annotated[str, typer.Option(help="Which block of a completion is its code, where no code is given.")]
 _Seed = Annotated[int, typer.Option(help="Of draws and intervals.")]
 _Split = Annotated[str | None, typer.Option(help="Only pairs of this split, such as held_out.")]
 
@@ -121,7 +119,7 @@ class _Run:
 @evaluate.command()
 def pairs(
     data: _Data,
-    model: _Model = None,
+    model: Model = None,
     human_bugs: Annotated[
         str | None, typer.Option(metavar="FILE", help="Rows of HumanEvalPack, for the control by bugs people made.")
     ] = None,
@@ -132,7 +130,7 @@ def pairs(
     split: _Split = None,
     output: _Output = None,
     name: _Name = None,
-    max_tokens: _Tokens = None,
+    max_tokens: MaxTokens = None,
     seed: _Seed = 0,
 ) -> None:
     """Accuracy on pairs: overall, per kind, by margin, and beside its controls.
@@ -164,14 +162,14 @@ def pairs(
 @evaluate.command("rm-bench")
 def rm_bench(
     data: _Data,
-    model: _Model = None,
+    model: Model = None,
     answers: Annotated[str, typer.Option(help="raw, as the benchmark; or extracted: the last code block.")] = "raw",
     published: Annotated[
         str | None, typer.Option(metavar="MODEL", help="DATA holds this model's scores; nothing is scored.")
     ] = None,
     output: _Output = None,
     name: _Name = None,
-    max_tokens: _Tokens = None,
+    max_tokens: MaxTokens = None,
 ) -> None:
     """RM-Bench: the matrix of styles, Easy, Normal, Hard, domains, languages.
 
@@ -200,14 +198,12 @@ def rm_bench(
 @evaluate.command()
 def candidates(
     data: _Data,
-    model: _Model = None,
+    model: Model = None,
     most: Annotated[int | None, typer.Option(min=1, help="Largest N; else 64 or what most problems have.")] = None,
-    policy: Annotated[
-        str, typer.Option(help="Which block of a completion is its code, where no code is given.")
-    ] = "last",
+    policy: _Policy = "last",
     output: _Output = None,
     name: _Name = None,
-    max_tokens: _Tokens = None,
+    max_tokens: MaxTokens = None,
     seed: _Seed = 0,
 ) -> None:
     """Best of N against random choice, length and the oracle.
@@ -236,14 +232,12 @@ def candidates(
 @evaluate.command()
 def calibration(
     data: _Data,
-    model: _Model = None,
-    policy: Annotated[
-        str, typer.Option(help="Which block of a completion is its code, where no code is given.")
-    ] = "last",
+    model: Model = None,
+    policy: _Policy = "last",
     split: _Split = None,
     output: _Output = None,
     name: _Name = None,
-    max_tokens: _Tokens = None,
+    max_tokens: MaxTokens = None,
 ) -> None:
     """From a margin to the probability of being right: isotonic and Platt.
 
@@ -292,12 +286,12 @@ def calibration(
 @evaluate.command()
 def robustness(
     data: _Data,
-    model: _Model = None,
+    model: Model = None,
     limit: Annotated[int, typer.Option(min=1, help="Pairs drawn.")] = 500,
     split: _Split = None,
     output: _Output = None,
     name: _Name = None,
-    max_tokens: _Tokens = None,
+    max_tokens: MaxTokens = None,
     seed: _Seed = 0,
 ) -> None:
     """Accuracy and scores under edits that change nothing of what a program does.

@@ -8,23 +8,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from codescaler_plugin.cli.sandbox_options import (
-    MEMORY_MB,
-    TIMEOUT,
-    Comparison,
-    Memory,
-    Packages,
-    ProblemFormat,
-    RequireIsolation,
-    Timeout,
-    Workers,
-    print_faults,
-    problems_of,
-)
+from codescaler_plugin.cli.options import grouped
+from codescaler_plugin.cli.sandbox_options import ProblemFormat, SandboxOptions, print_faults
 from codescaler_plugin.cli.terminal import Skipped, Terminal, errors, rate_bar, reported
 from codescaler_plugin.data.outputs import check_output, locked_folder, write_text
 from codescaler_plugin.data.rows import stem
 from codescaler_plugin.errors import ConfigError, DataError
+from codescaler_plugin.evaluation.sampling import Sampling
 from codescaler_plugin.extras import require
 
 if TYPE_CHECKING:
@@ -33,6 +23,7 @@ if TYPE_CHECKING:
 _SAMPLING = "Sampling"
 
 
+@grouped
 def generation(
     problems: Annotated[
         list[str], typer.Argument(metavar="FILE...", help="Problems with tests: files, folders, hub ids.")
@@ -52,13 +43,15 @@ def generation(
         list[int] | None,
         typer.Option("-k", min=1, help="pass@k; repeatable; else 1 and n.", rich_help_panel=_SAMPLING),
     ] = None,
-    temperature: Annotated[float, typer.Option(min=0, rich_help_panel=_SAMPLING)] = 0.6,
-    top_p: Annotated[float, typer.Option(min=0.01, max=1, rich_help_panel=_SAMPLING)] = 0.95,
-    top_k: Annotated[int, typer.Option(min=0, help="0: all tokens.", rich_help_panel=_SAMPLING)] = 0,
-    max_tokens: Annotated[int, typer.Option(min=1, help="Of a completion.", rich_help_panel=_SAMPLING)] = 16_384,
+    temperature: Annotated[float, typer.Option(min=0, rich_help_panel=_SAMPLING)] = Sampling.temperature,
+    top_p: Annotated[float, typer.Option(min=0.01, max=1, rich_help_panel=_SAMPLING)] = Sampling.top_p,
+    top_k: Annotated[int, typer.Option(min=0, help="0: all tokens.", rich_help_panel=_SAMPLING)] = Sampling.top_k,
+    max_tokens: Annotated[
+        int, typer.Option(min=1, help="Of a completion.", rich_help_panel=_SAMPLING)
+    ] = Sampling.max_tokens,
     instruct: Annotated[
         bool, typer.Option(help="Ask for one program in a block; else the problem alone.", rich_help_panel=_SAMPLING)
-    ] = True,
+    ] = Sampling.instruct,
     requests: Annotated[int, typer.Option(min=1, help="To a server at a time.", rich_help_panel=_SAMPLING)] = 32,
     seed: Annotated[int, typer.Option(help="Of --policy's sampling.", rich_help_panel=_SAMPLING)] = 0,
     api_key: Annotated[
@@ -71,12 +64,8 @@ def generation(
     ] = "last",
     strict: Annotated[bool, typer.Option("--strict", help="Stop at the first bad row of the problems.")] = False,
     problem_format: ProblemFormat = "auto",
-    comparison: Comparison = None,
-    timeout: Timeout = TIMEOUT,
-    memory: Memory = MEMORY_MB,
-    workers: Workers = None,
-    package: Packages = None,
-    require_isolation: RequireIsolation = False,
+    *,
+    tests: SandboxOptions,
 ) -> None:
     """Measure a policy: sample, run the tests, print Avg@n and pass@k.
 
@@ -89,10 +78,10 @@ def generation(
 
     Exit code: 0 done; 1 an error; 3 some rows of the problems were skipped.
     """
-    from codescaler_plugin.evaluation.generation import Sampling, generate, server_completer, summarise
+    from codescaler_plugin.evaluation.generation import generate, server_completer, summarise
     from codescaler_plugin.extraction import extract_code
     from codescaler_plugin.preference.rollouts import read_rollouts, rows_of
-    from codescaler_plugin.preference.verification import executors, verify_rollouts
+    from codescaler_plugin.preference.verification import verify_rollouts
 
     skipped = Skipped()
     with reported(), locked_folder(output):
@@ -112,7 +101,7 @@ def generation(
             name = _name(path)
             if name in benchmarks:
                 raise DataError(f"two files are called {name}: evaluate them one by one")
-            benchmarks[name] = problems_of([path], problem_format, comparison, None if strict else skipped)[:limit]
+            benchmarks[name] = tests.problems([path], problem_format, None if strict else skipped)[:limit]
         total = sum(map(len, benchmarks.values()))
         sampling = Sampling(temperature, top_p, top_k, max_tokens, instruct)
         if server is not None:
@@ -131,26 +120,15 @@ def generation(
                 threads=threads,
                 progress=advance,
             )
-        limits = {"timeout": timeout, "memory_mb": memory, "packages": sorted(package or ())}
         known = [problem for given in benchmarks.values() for problem in given]
-        with (
-            executors(
-                second_run=False,
-                workers=workers,
-                require_isolation=require_isolation,
-                timeout=timeout,
-                memory_mb=memory,
-                packages=package or (),
-            ) as (executor, _),
-            rate_bar("running tests", None) as advance,
-        ):
+        with tests.executors() as (executor, _), rate_bar("running tests", None) as advance:
             verified = verify_rollouts(
                 read_rollouts(written, "jsonl"),
                 known,
                 verdicts,
                 executor=executor,
                 policy=extraction,
-                settings=limits,
+                settings=tests.settings,
                 progress=advance,
             )
         measured = summarise((row for _, _, row in rows_of(verdicts)), n=n, ks=ks)

@@ -8,7 +8,8 @@ from typing import Annotated, Any, TextIO
 
 import typer
 
-from codescaler_plugin.cli.rows import Model, Output, Source, Strict, chunks, write
+from codescaler_plugin.cli.options import MaxTokens, Model
+from codescaler_plugin.cli.rows import Output, Source, Strict, chunks, write
 from codescaler_plugin.cli.terminal import errors, open_output, reported
 from codescaler_plugin.errors import DataError
 from codescaler_plugin.text.safety import printable
@@ -18,7 +19,7 @@ def score(
     source: Source = "-",  # type: ignore[assignment]
     model: Model = None,
     output: Output = None,
-    max_tokens: Annotated[int | None, typer.Option(min=1, help="Tokens per forward pass; else what fits.")] = None,
+    max_tokens: MaxTokens = None,
     strict: Strict = False,
 ) -> None:
     """Judge completions: JSONL with `problem` and `completion` in, JSONL with the judgement added out.

@@ -8,20 +8,19 @@ from typing import Annotated
 
 import typer
 
+from codescaler_plugin.cli.options import Device, Model
 from codescaler_plugin.cli.terminal import Terminal, reported, step_bar
 
 
 def bench(
-    model: Annotated[
-        str | None, typer.Option(help="Hub id, directory or 'builtin'; else CODESCALER_MODEL, else the 8B model.")
-    ] = None,
+    model: Model = None,
     group: Annotated[int, typer.Option(min=1, help="Completions per problem.")] = 16,
     groups: Annotated[int, typer.Option(min=1, help="Problems.")] = 1,
     prompt: Annotated[int, typer.Option(min=0, help="Tokens that a group shares.")] = 512,
     completion: Annotated[int, typer.Option(min=1, help="Mean tokens of the rest.")] = 128,
     repetitions: Annotated[int, typer.Option(min=1)] = 5,
     threads: Annotated[int | None, typer.Option(min=1, help="CPU threads; else as torch chooses.")] = None,
-    device: Annotated[str | None, typer.Option(help="Torch device; else that of this process.")] = None,
+    device: Device = None,
 ) -> None:
     """Measure what shared prefixes are worth with your model on your machine; random token ids.
 

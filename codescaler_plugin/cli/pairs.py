@@ -11,20 +11,8 @@ from typing import Annotated, Any
 
 import typer
 
-from codescaler_plugin.cli.sandbox_options import (
-    MEMORY_MB,
-    TIMEOUT,
-    Comparison,
-    Memory,
-    Packages,
-    ProblemFormat,
-    RequireIsolation,
-    Service,
-    Timeout,
-    Workers,
-    print_faults,
-    problems_of,
-)
+from codescaler_plugin.cli.options import grouped
+from codescaler_plugin.cli.sandbox_options import ProblemFormat, SandboxOptions, Service, print_faults
 from codescaler_plugin.cli.terminal import Skipped, errors, print_counts, progress_bar, rate_bar, reported
 from codescaler_plugin.data.outputs import check_output, write_text
 from codescaler_plugin.data.rows import stem
@@ -38,6 +26,7 @@ _Strict = Annotated[bool, typer.Option("--strict", help="Stop at the first bad l
 _Pairs = Annotated[Path, typer.Option(help="File of pairs: .jsonl, .jsonl.gz or .parquet.")]
 
 
+@grouped
 def verify(
     source: Annotated[str, typer.Argument(metavar="ROLLOUTS", help="File, folder or hub id.")],
     problems: Annotated[list[str], typer.Option(metavar="FILE", help="Problems with tests; repeatable.")],
@@ -59,12 +48,8 @@ def verify(
     ] = False,
     strict: _Strict = False,
     problem_format: ProblemFormat = "auto",
-    comparison: Comparison = None,
-    timeout: Timeout = TIMEOUT,
-    memory: Memory = MEMORY_MB,
-    workers: Workers = None,
-    package: Packages = None,
-    require_isolation: RequireIsolation = False,
+    *,
+    tests: SandboxOptions,
     executor: Service = None,
 ) -> None:
     """Run each rollout's code against its problem's tests.
@@ -82,27 +67,19 @@ def verify(
     skipped.
     """
     from codescaler_plugin.preference.rollouts import read_rollouts
-    from codescaler_plugin.preference.verification import count_rows, executors, verify_rollouts
+    from codescaler_plugin.preference.verification import count_rows, verify_rollouts
     from codescaler_plugin.text.derivation import template_of
 
     skipped = Skipped()
-    settings: dict[str, Any] = {"timeout": timeout, "memory_mb": memory, "packages": sorted(package or ())}
+    settings = tests.settings
     if executor is not None:
         settings["executor"] = "service"  # not its address, which may be another one tomorrow
     with reported():
         check_output(output, [source, *problems])
         template = template_of(prompt_template) if prompt_template is not None else None
-        given = problems_of(problems, problem_format, comparison, None if strict else skipped)
+        given = tests.problems(problems, problem_format, None if strict else skipped)
         with (
-            executors(
-                second_run=not once,
-                workers=workers,
-                require_isolation=require_isolation,
-                timeout=timeout,
-                memory_mb=memory,
-                packages=package or (),
-                service=executor,
-            ) as (first, second),
+            tests.executors(second_run=not once, service=executor) as (first, second),
             rate_bar("verifying", count_rows(source)) as advance,
         ):
             report = verify_rollouts(
@@ -224,6 +201,7 @@ def mine(
         raise typer.Exit(3)
 
 
+@grouped
 def augment(
     source: Annotated[str, typer.Argument(metavar="PAIRS", help="Pairs, in any format; file, folder or hub id.")],
     output: _Pairs = Path("augmented.jsonl"),
@@ -242,12 +220,8 @@ def augment(
     card: _Card = None,
     model: _Predictor = None,
     problem_format: ProblemFormat = "auto",
-    comparison: Comparison = None,
-    timeout: Timeout = TIMEOUT,
-    memory: Memory = MEMORY_MB,
-    workers: Workers = None,
-    package: Packages = None,
-    require_isolation: RequireIsolation = False,
+    *,
+    tests: SandboxOptions,
     executor: Service = None,
 ) -> None:
     """Add pairs of other kinds, each confirmed by running both of its programs.
@@ -268,25 +242,16 @@ def augment(
     """
     from codescaler_plugin.preference.augmentation import DEFAULT_KINDS, augment_pairs, checked_kinds
     from codescaler_plugin.preference.pairs import read_pairs, write_pairs
-    from codescaler_plugin.preference.verification import executors
 
     skipped = Skipped()
     with reported():
         kinds = checked_kinds(dict(map(_share, kind)) if kind else DEFAULT_KINDS)
         _check_outputs(output, columns, [source, *(problems or ())], card, model)
         pairs = list(read_pairs(source))
-        tested = problems_of(problems or (), problem_format, comparison, None if strict else skipped)
+        tested = tests.problems(problems or (), problem_format, None if strict else skipped)
         with (
             progress_bar("making pairs") as advance,
-            executors(
-                second_run=False,
-                workers=workers,
-                require_isolation=require_isolation,
-                timeout=timeout,
-                memory_mb=memory,
-                packages=package or (),
-                service=executor,
-            ) as (runner, _),
+            tests.executors(service=executor) as (runner, _),
         ):
             made, report = augment_pairs(
                 pairs,

@@ -20,9 +20,6 @@ Source = Annotated[
 ]
 Output = Annotated[Path | None, typer.Option(help="Write here, not to stdout.")]
 Strict = Annotated[bool, typer.Option(help="Stop at the first bad line.")]
-Model = Annotated[
-    str | None, typer.Option(help="Hub id, directory or 'builtin'; else CODESCALER_MODEL, else the 8B model.")
-]
 
 
 def chunks(

@@ -1,72 +1,32 @@
 """The options of every command that runs programs against tests, and what it says of programs without a verdict."""
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Annotated
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from codescaler_plugin.cli.terminal import Skipped, errors
 from codescaler_plugin.errors import DataError
 from codescaler_plugin.preference.grading import MEMORY_MB, TIMEOUT
-from codescaler_plugin.records import Comparison as _Comparison
-from codescaler_plugin.records import Fault
+from codescaler_plugin.records import Comparison, Fault
 from codescaler_plugin.text.safety import one_line
 
 if TYPE_CHECKING:
+    from codescaler_plugin.preference.executing import Executor
     from codescaler_plugin.records import Problem
 
-__all__ = [
-    "MEMORY_MB",
-    "TIMEOUT",
-    "Comparison",
-    "Memory",
-    "Packages",
-    "ProblemFormat",
-    "RequireIsolation",
-    "Service",
-    "Timeout",
-    "Workers",
-    "print_faults",
-    "problems_of",
-]
+PANEL = "Tests"
 
-_PANEL = "Tests"
-
-Timeout = Annotated[
-    float, typer.Option(min=0.1, help="Seconds per program; with stdin tests, per test.", rich_help_panel=_PANEL)
-]
-Memory = Annotated[int, typer.Option(min=64, help="MiB per process of a program.", rich_help_panel=_PANEL)]
-Workers = Annotated[
-    int | None, typer.Option(min=1, help="Programs at a time; else one per core.", rich_help_panel=_PANEL)
-]
-Packages = Annotated[
-    list[str] | None,
-    typer.Option(
-        metavar="NAME", help="Package that programs may import, as numpy; repeatable.", rich_help_panel=_PANEL
-    ),
-]
-RequireIsolation = Annotated[
-    bool,
-    typer.Option(
-        "--require-isolation", help="Refuse to run code that is not fully held back.", rich_help_panel=_PANEL
-    ),
-]
 Service = Annotated[
     str | None,
     typer.Option(
-        metavar="URL", help="SandboxFusion service to run the programs; else this machine.", rich_help_panel=_PANEL
-    ),
-]
-Comparison = Annotated[
-    str | None,
-    typer.Option(
-        metavar="NAME",
-        help=f"Of results, for all problems: {', '.join(_Comparison)}; else as each data set's own grader does.",
-        rich_help_panel=_PANEL,
+        metavar="URL", help="SandboxFusion service to run the programs; else this machine.", rich_help_panel=PANEL
     ),
 ]
 ProblemFormat = Annotated[
-    str, typer.Option(help="Form of the problems, such as mbpp; else told by their columns.", rich_help_panel=_PANEL)
+    str, typer.Option(help="Form of the problems, such as mbpp; else told by their columns.", rich_help_panel=PANEL)
 ]
 
 _NEXT = {  # what to do about each fault
@@ -78,24 +38,76 @@ _NEXT = {  # what to do about each fault
 }
 
 
-def problems_of(
-    paths: Sequence[str], format_: str, comparison: str | None, skipped: Skipped | None
-) -> "list[Problem]":
-    """The problems of all files; a bad row is named and skipped, or an error where `skipped` is None.
+@dataclass(frozen=True, kw_only=True)
+class SandboxOptions:
+    """How programs are run and their results compared; a group of options, see `options.grouped`."""
 
-    Raises:
-        ConfigError, DataError: see `read_problems`; or a file of bad rows alone.
-    """
-    from codescaler_plugin.preference.problems import read_problems
+    comparison: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help=f"Of results, for all problems: {', '.join(Comparison)}; else as each data set's own grader does.",
+            rich_help_panel=PANEL,
+        ),
+    ] = None
+    timeout: Annotated[
+        float, typer.Option(min=0.1, help="Seconds per program; with stdin tests, per test.", rich_help_panel=PANEL)
+    ] = TIMEOUT
+    memory: Annotated[int, typer.Option(min=64, help="MiB per process of a program.", rich_help_panel=PANEL)] = (
+        MEMORY_MB
+    )
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="Programs at a time; else one per core.", rich_help_panel=PANEL)
+    ] = None
+    package: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME", help="Package that programs may import, as numpy; repeatable.", rich_help_panel=PANEL
+        ),
+    ] = None
+    require_isolation: Annotated[
+        bool,
+        typer.Option(
+            "--require-isolation", help="Refuse to run code that is not fully held back.", rich_help_panel=PANEL
+        ),
+    ] = False
 
-    found: list[Problem] = []
-    for path in paths:
-        before = 0 if skipped is None else skipped.count
-        here = list(read_problems(path, format_, comparison=comparison, on_bad=skipped))
-        if skipped is not None and not here and skipped.count > before:
-            raise DataError(f"{path}: none of its {skipped.count - before:,} rows is a problem with tests, see above")
-        found += here
-    return found
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What verdicts depend on."""
+        return {"timeout": self.timeout, "memory_mb": self.memory, "packages": sorted(self.package or ())}
+
+    def executors(
+        self, *, second_run: bool = False, service: str | None = None
+    ) -> "AbstractContextManager[tuple[Executor, Executor | None]]":
+        """See `verification.executors`."""
+        from codescaler_plugin.preference.verification import executors
+
+        return executors(
+            second_run=second_run,
+            service=service,
+            workers=self.workers,
+            require_isolation=self.require_isolation,
+            **self.settings,
+        )
+
+    def problems(self, paths: Sequence[str], format_: str, skipped: Skipped | None) -> "list[Problem]":
+        """The problems of all files; a bad row is named and skipped, or an error where `skipped` is None.
+
+        Raises:
+            ConfigError, DataError: see `read_problems`; or a file of bad rows alone.
+        """
+        from codescaler_plugin.preference.problems import read_problems
+
+        found: list[Problem] = []
+        for path in paths:
+            before = 0 if skipped is None else skipped.count
+            here = list(read_problems(path, format_, comparison=self.comparison, on_bad=skipped))
+            if skipped is not None and not here and skipped.count > before:
+                count = skipped.count - before
+                raise DataError(f"{path}: none of its {count:,} rows is a problem with tests, see above")
+            found += here
+        return found
 
 
 def print_faults(faults: Mapping[str, int], examples: Mapping[str, str], again: str) -> None:

@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
+from dataclasses import fields
 from itertools import groupby
 from math import ceil
 from pathlib import Path
@@ -12,19 +13,9 @@ from typing import TYPE_CHECKING, Annotated, Any, TextIO
 
 import typer
 
-from codescaler_plugin.cli.rows import Model, Output, Source, Strict, chunks, skipped, write
-from codescaler_plugin.cli.sandbox_options import (
-    MEMORY_MB,
-    TIMEOUT,
-    Comparison,
-    Memory,
-    Packages,
-    RequireIsolation,
-    Timeout,
-    Workers,
-    print_faults,
-    problems_of,
-)
+from codescaler_plugin.cli.options import Model, grouped
+from codescaler_plugin.cli.rows import Output, Source, Strict, chunks, skipped, write
+from codescaler_plugin.cli.sandbox_options import PANEL, SandboxOptions, print_faults
 from codescaler_plugin.cli.terminal import Skipped, Terminal, errors, open_output, reported
 from codescaler_plugin.data.outputs import check_output, write_text
 from codescaler_plugin.data.rows import chunked, dumps
@@ -41,12 +32,13 @@ if TYPE_CHECKING:
 
 _GROUPS = 32  # problems at a time: tests of all of them run together
 _ASKED = 64  # candidates in one request to a server, at most
-_OF_TESTS = ("comparison", "timeout", "memory", "workers", "package", "require_isolation")
-_TESTS, _SAMPLING, _CALIBRATION = "Tests", "With a server that writes candidates", "Confidence"
+_OF_TESTS = tuple(one.name for one in fields(SandboxOptions))
+_SAMPLING, _CALIBRATION = "With a server that writes candidates", "Confidence"
 
 Row = dict[str, Any]
 
 
+@grouped
 def select(
     context: typer.Context,
     source: Source = "-",  # type: ignore[assignment]
@@ -87,28 +79,22 @@ def select(
     ] = None,
     tests: Annotated[
         list[str] | None,
-        typer.Option(metavar="FILE", help="Problems with tests; repeatable.", rich_help_panel=_TESTS),
+        typer.Option(metavar="FILE", help="Problems with tests; repeatable.", rich_help_panel=PANEL),
     ] = None,
     target: Annotated[
         float,
-        typer.Option(min=0.01, help="Untested at this probability (--calibration).", rich_help_panel=_TESTS),
+        typer.Option(min=0.01, help="Untested at this probability (--calibration).", rich_help_panel=PANEL),
     ] = 0.95,
     tests_alone: Annotated[
-        bool, typer.Option("--as-given", help="In the order given; no reward model.", rich_help_panel=_TESTS)
+        bool, typer.Option("--as-given", help="In the order given; no reward model.", rich_help_panel=PANEL)
     ] = False,
     budget: Annotated[
-        int | None, typer.Option(min=0, help="Programs run for a problem at most.", rich_help_panel=_TESTS)
+        int | None, typer.Option(min=0, help="Programs run for a problem at most.", rich_help_panel=PANEL)
     ] = None,
     generated_tests: Annotated[
         bool,
-        typer.Option("--generated-tests", help="Tests may be wrong: take what passes most.", rich_help_panel=_TESTS),
+        typer.Option("--generated-tests", help="Tests may be wrong: take what passes most.", rich_help_panel=PANEL),
     ] = False,
-    comparison: Comparison = None,
-    timeout: Timeout = TIMEOUT,
-    memory: Memory = MEMORY_MB,
-    workers: Workers = None,
-    package: Packages = None,
-    require_isolation: RequireIsolation = False,
     generate: Annotated[
         str | None,
         typer.Option(metavar="URL", help="OpenAI-compatible; lines need only `problem`.", rich_help_panel=_SAMPLING),
@@ -130,6 +116,8 @@ def select(
     api_key: Annotated[
         str | None, typer.Option(envvar="OPENAI_API_KEY", help="Of the server.", rich_help_panel=_SAMPLING)
     ] = None,
+    *,
+    sandbox: SandboxOptions,
 ) -> None:
     """Rank the candidates of each problem by their scores; the best is first.
 
@@ -155,7 +143,6 @@ def select(
     from codescaler_plugin.evaluation.calibration import read_calibration
     from codescaler_plugin.pipeline import CodeScaler
     from codescaler_plugin.preference.matching import ProblemIndex
-    from codescaler_plugin.preference.sandbox import Sandbox
     from codescaler_plugin.selection.planning import as_given
     from codescaler_plugin.selection.ranking import Unscored, chosen, rank_groups
     from codescaler_plugin.selection.sampling import Stopping, server_candidates
@@ -204,7 +191,7 @@ def select(
         skipped_problems = Skipped()
         tested = None
         if tests:
-            tested = ProblemIndex(_once(problems_of(tests, "auto", comparison, None if strict else skipped_problems)))
+            tested = ProblemIndex(_once(sandbox.problems(tests, "auto", None if strict else skipped_problems)))
         reader = _Reader(
             source,
             tested,
@@ -216,11 +203,9 @@ def select(
         )
         labelled: list[tuple[Selection, list[bool]]] = []
         complete = True
-        limits: dict[str, Any] = {"timeout": timeout, "memory_mb": memory, "workers": workers}
-        limits |= {"packages": package or (), "require_isolation": require_isolation}
         faults: Counter[str] = Counter()
         examples: dict[str, str] = {}
-        with Sandbox(**limits) if tests and way != "rm" else nullcontext() as sandbox:
+        with sandbox.executors() if tests and way != "rm" else nullcontext((None, None)) as (executor, _):
             for chunk in chunked(reader, _GROUPS):
                 rows = [row for row, _ in chunk]
                 if generate is None:
@@ -255,9 +240,9 @@ def select(
                     selections = [chosen(one.ranked, fitted, abstain_below) for one in found if one is not None]
                 if way == "tests":
                     selections = [as_given(one) for one in selections]
-                if sandbox is not None:
+                if executor is not None:
                     problems = [problem for _, problem in chunk if problem is not None]
-                    selections = decide_by_tests(selections, problems, executor=sandbox, config=config)
+                    selections = decide_by_tests(selections, problems, executor=executor, config=config)
                 for row, selection in zip(rows, selections, strict=True):
                     complete &= selection.outcome is Outcome.CHOSEN
                     for one in selection.programs:

@@ -16,13 +16,13 @@ from codescaler_plugin.builtin import HELD_OUT_PROBLEMS
 from codescaler_plugin.cli import app
 from codescaler_plugin.errors import ConfigError, DataError, GenerationError
 from codescaler_plugin.evaluation.generation import (
-    Sampling,
     generate,
     prompt_for,
     server_completer,
     summarise,
 )
 from codescaler_plugin.evaluation.intervals import pass_at_k
+from codescaler_plugin.evaluation.sampling import Sampling
 from codescaler_plugin.preference.problems import read_problems
 from codescaler_plugin.preference.sandbox import run_tests
 from codescaler_plugin.records import CallTest, Problem, StdioTest
