@@ -6,13 +6,14 @@ import shlex
 import sys
 from collections import Counter
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from codescaler_plugin.cli.options import MaxTokens, Model
+from codescaler_plugin.cli.options import MaxTokens, Model, grouped
 from codescaler_plugin.cli.terminal import Terminal, errors, rate_bar, reported
 from codescaler_plugin.data.outputs import check_folder, check_output, write_text
 from codescaler_plugin.data.rows import stem
@@ -29,10 +30,6 @@ if TYPE_CHECKING:
 evaluate = typer.Typer(no_args_is_help=True, help="Measure a reward model; codescaler report makes a page of it.")
 
 _Data = Annotated[str, typer.Argument(metavar="DATA", help="File, folder or hub id.")]
-_Output = Annotated[
-    Path | None, typer.Option(help="Folder for scores and numbers; else evaluation/ and the model's name.")
-]
-_Name = Annotated[str | None, typer.Option(help="What the data is called in the report; else as its file.")]
 _Policy = Annotated[str, typer.Option(help="Which block of a completion is its code, where no code is given.")]
 _Seed = Annotated[int, typer.Option(help="Of draws and intervals.")]
 _Split = Annotated[str | None, typer.Option(help="Only pairs of this split, such as held_out.")]
@@ -56,6 +53,17 @@ _SCORES = {  # the files of scores that each writes or goes on with
 Tick = Callable[[int], None]
 
 
+@dataclass(frozen=True)
+class _RunOptions:
+    """What every evaluation asks; a group of options, see `options.grouped`."""
+
+    output: Annotated[
+        Path | None, typer.Option(help="Folder for scores and numbers; else evaluation/ and the model's name.")
+    ] = None
+    name: Annotated[str | None, typer.Option(help="What the data is called in the report; else as its file.")] = None
+    max_tokens: MaxTokens = None
+
+
 class _Run:
     """One evaluation: where its files go, the scorer, and its name for the report."""
 
@@ -64,20 +72,18 @@ class _Run:
         evaluation: str,
         data: str,
         model: str | None,
-        output: Path | None,
-        name: str | None,
-        tokens: int | None,
+        options: _RunOptions,
         more: str | None = None,
     ) -> None:
         from codescaler_plugin.config import CodeScalerConfig
         from codescaler_plugin.evaluation.report import check_summary, summary_file
 
         self.evaluation, self.data = evaluation, data
-        self.config = CodeScalerConfig.from_env(model=model, max_tokens=tokens)
+        self.config = CodeScalerConfig.from_env(model=model, max_tokens=options.max_tokens)
         self.model = self.config.model
         self.identity = _identity(self.model, self.config.max_length)
-        self.folder = output or Path("evaluation") / _slug(Path(self.model).name or self.model)
-        self.name = _slug(name or stem(Path(data).name))
+        self.folder = options.output or Path("evaluation") / _slug(Path(self.model).name or self.model)
+        self.name = _slug(options.name or stem(Path(data).name))
         self.started = perf_counter()
         require(f"evaluate {evaluation}", "report", *_MODULES[evaluation])
         check_folder(self.folder)
@@ -117,6 +123,7 @@ class _Run:
 
 
 @evaluate.command()
+@grouped
 def pairs(
     data: _Data,
     model: Model = None,
@@ -128,9 +135,8 @@ def pairs(
     ] = None,
     base_pairs: Annotated[int, typer.Option(min=1, help="Pairs drawn for that control.")] = 256,
     split: _Split = None,
-    output: _Output = None,
-    name: _Name = None,
-    max_tokens: MaxTokens = None,
+    *,
+    options: _RunOptions,
     seed: _Seed = 0,
 ) -> None:
     """Accuracy on pairs: overall, per kind, by margin, and beside its controls.
@@ -141,7 +147,7 @@ def pairs(
     with reported():
         from codescaler_plugin.evaluation.pairwise import evaluate_pairs, read_human_bugs
 
-        run = _Run("pairs", data, model, output, name, max_tokens, human_bugs)
+        run = _Run("pairs", data, model, options, human_bugs)
         found = _pairs(data, split)
         bugs = list(read_human_bugs(human_bugs)) if human_bugs else []
         with rate_bar("scoring pairs", None) as advance:
@@ -160,6 +166,7 @@ def pairs(
 
 
 @evaluate.command("rm-bench")
+@grouped
 def rm_bench(
     data: _Data,
     model: Model = None,
@@ -167,9 +174,8 @@ def rm_bench(
     published: Annotated[
         str | None, typer.Option(metavar="MODEL", help="DATA holds this model's scores; nothing is scored.")
     ] = None,
-    output: _Output = None,
-    name: _Name = None,
-    max_tokens: MaxTokens = None,
+    *,
+    options: _RunOptions,
 ) -> None:
     """RM-Bench: the matrix of styles, Easy, Normal, Hard, domains, languages.
 
@@ -181,7 +187,7 @@ def rm_bench(
 
         if published and answers != "raw":
             raise ConfigError(f"--answers {answers} with --published: nothing is scored, the scores are as published")
-        run = _Run("rm-bench", data, published or model, output, name, max_tokens)
+        run = _Run("rm-bench", data, published or model, options)
         rows = read_rm_bench(data)
         with rate_bar("scoring rows", len(rows)) as advance:
             result = evaluate_rm_bench(
@@ -196,14 +202,14 @@ def rm_bench(
 
 
 @evaluate.command()
+@grouped
 def candidates(
     data: _Data,
     model: Model = None,
     most: Annotated[int | None, typer.Option(min=1, help="Largest N; else 64 or what most problems have.")] = None,
     policy: _Policy = "last",
-    output: _Output = None,
-    name: _Name = None,
-    max_tokens: MaxTokens = None,
+    *,
+    options: _RunOptions,
     seed: _Seed = 0,
 ) -> None:
     """Best of N against random choice, length and the oracle.
@@ -214,7 +220,7 @@ def candidates(
     with reported():
         from codescaler_plugin.evaluation.candidates import evaluate_candidates, read_candidates
 
-        run = _Run("candidates", data, model, output, name, max_tokens)
+        run = _Run("candidates", data, model, options)
         groups = _judged(read_candidates(data, policy=policy))
         with rate_bar("scoring problems", len(groups)) as advance:
             result = evaluate_candidates(
@@ -230,14 +236,14 @@ def candidates(
 
 
 @evaluate.command()
+@grouped
 def calibration(
     data: _Data,
     model: Model = None,
     policy: _Policy = "last",
     split: _Split = None,
-    output: _Output = None,
-    name: _Name = None,
-    max_tokens: MaxTokens = None,
+    *,
+    options: _RunOptions,
 ) -> None:
     """From a margin to the probability of being right: isotonic and Platt.
 
@@ -255,7 +261,7 @@ def calibration(
         from codescaler_plugin.preference.pairs import is_pair
         from codescaler_plugin.preference.rollouts import rows_of
 
-        run = _Run("calibration", data, model, output, name, max_tokens)
+        run = _Run("calibration", data, model, options)
         _, _, first = next(rows_of(data), ("", "", {}))
         across: dict[str, Any] = {}
         with rate_bar("scoring", None) as advance:
@@ -284,14 +290,14 @@ def calibration(
 
 
 @evaluate.command()
+@grouped
 def robustness(
     data: _Data,
     model: Model = None,
     limit: Annotated[int, typer.Option(min=1, help="Pairs drawn.")] = 500,
     split: _Split = None,
-    output: _Output = None,
-    name: _Name = None,
-    max_tokens: MaxTokens = None,
+    *,
+    options: _RunOptions,
     seed: _Seed = 0,
 ) -> None:
     """Accuracy and scores under edits that change nothing of what a program does.
@@ -302,7 +308,7 @@ def robustness(
     with reported():
         from codescaler_plugin.evaluation.robustness import evaluate_robustness
 
-        run = _Run("robustness", data, model, output, name, max_tokens)
+        run = _Run("robustness", data, model, options)
         found = _pairs(data, split)
         with rate_bar("scoring pairs", min(limit, len(found))) as advance:
             result = evaluate_robustness(
