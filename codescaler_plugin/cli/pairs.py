@@ -161,26 +161,12 @@ def mine(
         first = next(rows, None)
         if first is None:
             raise DataError(f"{', '.join(sources)}: no rows")
+        settings: dict[str, Any] = {"pairs_per_problem": pairs_per_problem, "hard": hard, "max_pairs": max_pairs}
+        settings |= {"held_out": held_out, "evaluation": evaluation, "seed": seed}
         if is_pair(first[1]):
-            made, report = refine_pairs(
-                _as_pairs(chain([first], rows), skipped),
-                pairs_per_problem=pairs_per_problem,
-                hard=hard,
-                max_pairs=max_pairs,
-                held_out=held_out,
-                evaluation=evaluation,
-                seed=seed,
-            )
+            made, report = refine_pairs(_as_pairs(chain([first], rows), skipped), **settings)
         else:
-            made, report = mine_pairs(
-                (row for _, row in chain([first], rows)),
-                pairs_per_problem=pairs_per_problem,
-                hard=hard,
-                max_pairs=max_pairs,
-                held_out=held_out,
-                evaluation=evaluation,
-                seed=seed,
-            )
+            made, report = mine_pairs((row for _, row in chain([first], rows)), **settings)
         summary: dict[str, Any] = {f"problems: {name}": count for name, count in report.problems.items()}
         summary |= {f"unusable rows: {status}": count for status, count in report.unusable.items()}
         summary |= {f"dropped: {reason}": count for reason, count in report.dropped.items()}

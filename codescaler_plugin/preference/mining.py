@@ -153,17 +153,7 @@ def mine_pairs(
         ConfigError: a setting out of its range.
         DataError: a row without the columns above; it is named by its number.
     """
-    _checked(pairs_per_problem, hard, max_pairs, held_out)
-    report = MiningReport(
-        settings={
-            "pairs_per_problem": pairs_per_problem,
-            "hard": hard,
-            "max_pairs": max_pairs,
-            "held_out": held_out,
-            "seed": seed,
-            "evaluation": {name: len(texts) for name, texts in (evaluation or {}).items()},
-        }
-    )
+    report = _report(pairs_per_problem, hard, max_pairs, held_out, seed, evaluation)
     dropped: Counter[str] = Counter()
     groups = _groups(verdicts, report, dropped)
     mixed = _mixed(groups, dropped)
@@ -208,11 +198,9 @@ def refine_pairs(
     Raises:
         DataError: a margin that is NaN or outside of (0, 1]; its pair is named by its number.
     """
-    _checked(pairs_per_problem or 1, hard, max_pairs, held_out)
+    report = _report(pairs_per_problem, hard, max_pairs, held_out, seed, evaluation)
     listed = list(pairs)
-    report = MiningReport(rows=len(listed), settings={"pairs_per_problem": pairs_per_problem, "seed": seed})
-    report.settings |= {"hard": hard, "max_pairs": max_pairs, "held_out": held_out}
-    report.settings["evaluation"] = {name: len(texts) for name, texts in (evaluation or {}).items()}
+    report.rows = len(listed)
     dropped: Counter[str] = Counter()
     groups: dict[str, list[PreferencePair]] = defaultdict(list)
     rollouts: dict[str, Counter[str]] = defaultdict(Counter)
@@ -259,13 +247,25 @@ def near_miss(pair: PreferencePair) -> bool | None:
     return None if pair.margin is None else pair.margin <= 1 - NEAR_MISS
 
 
-def _checked(cap: int, hard: float | None, max_pairs: int | None, held_out: float) -> None:
-    if cap < 1 or (max_pairs is not None and max_pairs < 1):
+def _report(
+    cap: int | None,
+    hard: float | None,
+    max_pairs: int | None,
+    held_out: float,
+    seed: int,
+    evaluation: Mapping[str, Sequence[str]] | None,
+) -> MiningReport:
+    """An empty report with the settings, which are in their ranges."""
+    if any(one is not None and one < 1 for one in (cap, max_pairs)):
         raise ConfigError(f"pairs_per_problem is {cap}, max_pairs {max_pairs}: expected whole numbers of at least 1")
     if hard is not None and not 0 <= hard <= 1:
         raise ConfigError(f"hard is {hard}: expected a share in [0, 1]")
     if not 0 <= held_out < 1:
         raise ConfigError(f"held_out is {held_out}: expected a share in [0, 1)")
+    settings = {"pairs_per_problem": cap, "hard": hard, "max_pairs": max_pairs, "held_out": held_out, "seed": seed}
+    return MiningReport(
+        settings={**settings, "evaluation": {name: len(texts) for name, texts in (evaluation or {}).items()}}
+    )
 
 
 def _groups(verdicts: Iterable[Mapping[str, Any]], report: MiningReport, dropped: Counter[str]) -> list[_Group]:

@@ -239,11 +239,12 @@ def _matched(
             )
 
 
+@dataclass
 class _Confirming:
     """An executor that runs what passed once more by a second one; what then fails is flaky and has not passed."""
 
-    def __init__(self, first: Executor, second: Executor) -> None:
-        self.first, self.second = first, second
+    first: Executor
+    second: Executor
 
     def run(self, jobs: Sequence[Job], *, progress: Ticker | None = None) -> list[Verdict]:
         verdicts = self.first.run(jobs, progress=progress)
@@ -254,19 +255,15 @@ class _Confirming:
         return verdicts
 
 
+@dataclass
 class _Run:
     """Rows of an earlier run, and those of this one."""
 
-    def __init__(
-        self,
-        executor: CachingExecutor,
-        policy: str,
-        report: VerificationReport,
-        stream: Iterator[Matched],
-        tick: Ticker,
-    ) -> None:
-        self.executor, self.policy, self.report = executor, policy, report
-        self.stream, self.tick = stream, tick
+    executor: CachingExecutor
+    policy: str
+    report: VerificationReport
+    stream: Iterator[Matched]
+    tick: Ticker
 
     def claim(self, row: Any) -> str:
         """Take in a row of an earlier run if it is that of the next rollout; see `outputs.Claim`."""
