@@ -348,9 +348,9 @@ def _judged(groups: "list[Candidates]") -> "list[Candidates]":
 
 def _identity(model: str, max_length: int | None) -> str:
     """What kept scores belong to: a model in a folder may have been trained anew since."""
-    from codescaler_plugin.builtin import REWARD_MODEL
+    from codescaler_plugin.builtin import reward_model
 
-    folder = REWARD_MODEL if model == "builtin" else Path(model).expanduser()
+    folder = Path(reward_model(model)).expanduser()
     files = sorted(folder.iterdir()) if folder.is_dir() else []
     found = [
         f"{file.name} {file.stat().st_size} {file.stat().st_mtime_ns}"

@@ -151,11 +151,11 @@ def generation(
 def _local(policy: str, sampling: Any, seed: int) -> tuple[Any, str]:
     from transformers.utils.logging import disable_progress_bar
 
-    from codescaler_plugin.builtin import POLICY
+    from codescaler_plugin.builtin import policy_model
     from codescaler_plugin.evaluation.generation import transformers_completer
 
     disable_progress_bar()  # of loading weights: ours is of sampling
-    return transformers_completer(str(POLICY) if policy == "builtin" else policy, sampling, seed=seed), policy
+    return transformers_completer(policy_model(policy), sampling, seed=seed), policy
 
 
 def _name(path: str) -> str:

@@ -30,14 +30,14 @@ def bench(
 
     disable_progress_bar()  # of loading weights: ours is of measuring
     with reported():
-        from codescaler_plugin.builtin import REWARD_MODEL
+        from codescaler_plugin.builtin import reward_model
         from codescaler_plugin.config import CodeScalerConfig
         from codescaler_plugin.scoring.bench import WAYS, bench_table, conditions, run_bench, synthetic_items
         from codescaler_plugin.scoring.forward import fitting_tokens
         from codescaler_plugin.scoring.loading import load_classifier, text_config
 
         config = CodeScalerConfig.from_env(model=model, device=device)
-        name = str(REWARD_MODEL) if config.model == "builtin" else config.model
+        name = reward_model(config.model)
         measured, tokenizer = load_classifier(name, config.device, trust_remote_code=config.trust_remote_code)
         if text_config(measured).pad_token_id is None:
             text_config(measured).pad_token_id = tokenizer.eos_token_id  # as TRL does; the ways of others need one
