@@ -33,6 +33,9 @@ class Double:
                 double.asked.append((self.path, body))
                 double.headers.append(dict(self.headers))
                 status, answer = double.answer(self.path, body)
+                if not status:  # hang up
+                    self.close_connection = True
+                    return
                 data = (answer if isinstance(answer, str) else json.dumps(answer)).encode()
                 try:
                     self.send_response(status)

@@ -88,6 +88,8 @@ class RemoteScorer:
                 answer = self._client.post(_PATH, body, affinity=affinity, attempts=attempts)
                 found = _outcomes(answer, len(left), ", ".join(self._client.urls))
             except HttpError as error:
+                if error.is_transient and attempts.again():  # it broke off: `post` has tried all else again
+                    continue
                 if not outcomes:
                     raise HttpError(_told(error), error.status) from error
                 break
@@ -113,9 +115,10 @@ def _outcomes(answer: Any, count: int, urls: str) -> list[Outcome]:
         HttpError: it is no answer of a codescaler server.
     """
     judgements = answer.get("judgements") if isinstance(answer, dict) else None
-    if not isinstance(judgements, list) or len(judgements) != count:
-        came = f"{len(judgements)} judgements" if isinstance(judgements, list) else f"{str(answer)[:100]!r}"
-        raise HttpError(f"{urls}: expected {count} judgements, got {came}; is it a codescaler server?", 200)
+    if not isinstance(judgements, list):
+        raise HttpError(f"{urls}: expected judgements, got {str(answer)[:100]!r}; is it a codescaler server?", 200)
+    if len(judgements) != count:
+        raise HttpError(f"{urls}: expected {count} judgements, got {len(judgements)}")
     return [_outcome(judgement, urls) for judgement in judgements]
 
 
@@ -127,5 +130,5 @@ def _outcome(values: Any, urls: str) -> Outcome:
     if judgement.failure is not None:
         return None if judgement.failure.kind is FailureKind.NO_SCORE else judgement.failure
     if judgement.score is None or not abs(judgement.score) < _LARGEST:
-        raise HttpError(f"{urls}: {judgement.score!r} is no score", 200)
+        return Failure(FailureKind.NO_SCORE, f"{urls}: {judgement.score!r} is no score")
     return judgement.score

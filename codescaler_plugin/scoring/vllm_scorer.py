@@ -13,7 +13,7 @@ from threading import Lock
 from typing import Any
 
 from codescaler_plugin.ahead import grouped_chunks
-from codescaler_plugin.errors import ConfigError, HttpError, ScorerError
+from codescaler_plugin.errors import ConfigError, Failure, FailureKind, HttpError, ScorerError
 from codescaler_plugin.http_client import HttpClient, RetryPolicy
 from codescaler_plugin.scoring.cache import CACHE_SIZE, ScoreCache, content_key
 from codescaler_plugin.scoring.fan_out import Outcome, fan_out, scores_of
@@ -106,7 +106,7 @@ class VllmScorer:
             if outcomes[item] is None:
                 wanted.append((item, row, key))
 
-        def send(chunk: list[int]) -> list[float]:
+        def send(chunk: list[int]) -> list[Outcome]:
             return self._logits(model, [wanted[index][1] for index in chunk], affinity=chunk[0])
 
         chunks = list(grouped_chunks([item[0] for item, _, _ in wanted], _ITEMS))
@@ -169,7 +169,7 @@ class VllmScorer:
                     "0.11 or newer, and start it without a pooler configuration that sets an activation"
                 )
 
-    def _logits(self, model: str, rows: list[list[int]], *, affinity: int, activation: bool = False) -> list[float]:
+    def _logits(self, model: str, rows: list[list[int]], *, affinity: int, activation: bool = False) -> list[Outcome]:
         body = {"model": model, "input": rows, "use_activation": activation}
         try:
             answer = self._client.post("/classify", body, affinity=affinity)
@@ -182,17 +182,18 @@ class VllmScorer:
         if not isinstance(data, list) or len(data) != len(rows):
             came = f"{len(data)} rows" if isinstance(data, list) else repr(str(answer)[:100])
             raise HttpError(f"{where}: expected {len(rows)} rows from /classify, got {came}; {_START}", 200)
-        logits = [math.nan] * len(rows)
+        logits: list[Outcome] = [None] * len(rows)
         for row in data:
             fields: dict[str, Any] = row if isinstance(row, dict) else {}
             probs, index = fields.get("probs"), fields.get("index", -1)
             if not isinstance(probs, list) or len(probs) != 1 or index not in range(len(rows)):
                 raise HttpError(f"{where}: {str(row)[:100]!r} is no row of a reward model with one label", 200)
             if type(probs[0]) not in (int, float) or not math.isfinite(probs[0]):
-                raise HttpError(f"{where}: item {index} got {probs[0]!r}, which is no finite logit", 200)
-            logits[index] = float(probs[0])
-        if any(map(math.isnan, logits)):
-            raise HttpError(f"{where}: item {logits.index(next(filter(math.isnan, logits)))} got no row", 200)
+                logits[index] = Failure(FailureKind.NO_SCORE, f"{where} gave {probs[0]!r}, which is no finite logit")
+            else:
+                logits[index] = float(probs[0])
+        if None in logits:
+            raise HttpError(f"{where}: item {logits.index(None)} got no row", 200)
         return logits
 
 

@@ -168,9 +168,7 @@ def test_server_that_never_answers_is_given_up(serve, monkeypatch: pytest.Monkey
         [],
         {"judgements": [1.0, "a", 2.0]},
         "no json",
-        scores(1.0, None, 2.0),
         scores(1.0, [1.0], 2.0),
-        scores(1.0, float("nan"), 2.0),
         scores(1.0, "no_such_kind", 2.0),
     ],
 )
@@ -227,6 +225,21 @@ def test_what_a_server_says_of_a_sample_is_final(serve, kind: str) -> None:
     assert caught.value.scores == (6.0, 7.0, None, 6.0)
     assert {index: failure.kind for index, failure in caught.value.failures.items()} == {2: kind}
     assert len(double.asked) == 1
+
+
+@pytest.mark.parametrize("value", [None, float("nan"), float("inf"), 1e39])
+def test_score_that_is_none_costs_no_other_its_score(serve, value: float | None) -> None:
+    double = serve(lambda path, body: (200, scores(6.0, value, 7.0)))
+    with pytest.raises(ScorerError, match="is no score") as caught:
+        load_scorer(double.url).score(ITEMS)
+    assert caught.value.scores == (6.0, 7.0, None, 6.0)
+    assert caught.value.failures[2].kind is FailureKind.NO_SCORE
+
+
+def test_answer_that_breaks_off_is_asked_for_again(serve) -> None:
+    double = serve(first_then((200, scores(6.0)), (200, scores()), then=codescaler))
+    assert load_scorer(double.url).score(ITEMS) == [6.0, 7.0, 8.0, 6.0]
+    assert len(double.asked) == 3
 
 
 def test_program_without_a_score_at_the_server_has_none_here(serve) -> None:

@@ -33,7 +33,7 @@ from codescaler_plugin import CodeScaler, CodeScalerConfig, ConfigError, __versi
 from codescaler_plugin.records import Status
 from codescaler_plugin.serving import supervisor
 from codescaler_plugin.serving.app import ServingConfig, create_app
-from codescaler_plugin.serving.backend import LocalBackend
+from codescaler_plugin.serving.backend import Backend, LocalBackend
 from codescaler_plugin.serving.bodies import MAX_CHARS, MAX_ITEMS
 from codescaler_plugin.serving.metrics import Metrics
 from codescaler_plugin.serving.server import run_server
@@ -103,10 +103,17 @@ class Running:
 
 
 @contextmanager
-def served(serving: ServingConfig | None = None, *, command: Any = STUB, **options: Any) -> Iterator[Running]:
+def served(
+    serving: ServingConfig | None = None,
+    *,
+    command: Any = STUB,
+    config: CodeScalerConfig = CONFIG,
+    backend: Backend | None = None,
+    **options: Any,
+) -> Iterator[Running]:
     """Routes, queue and worker; the loop runs in a thread."""
-    backend = LocalBackend(CONFIG, command=command, **{"timeout": 30.0, **options})
-    server = uvicorn.Server(uvicorn.Config(create_app(backend, CONFIG, serving), log_config=None, access_log=False))
+    backend = backend or LocalBackend(config, command=command, **{"timeout": 30.0, **options})
+    server = uvicorn.Server(uvicorn.Config(create_app(backend, config, serving), log_config=None, access_log=False))
     with socket.socket() as listening:
         listening.bind(("127.0.0.1", 0))
         listening.listen(128)
