@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from codescaler_plugin.extraction import extract_code
     from codescaler_plugin.integrations.trl_monitor import RewardHackingMonitor
     from codescaler_plugin.integrations.trl_reward import CodeScalerReward, codescaler_reward
+    from codescaler_plugin.integrations.trl_tests_reward import CodeScalerTestsReward
     from codescaler_plugin.integrations.trl_trainer import CodeScalerRewardConfig, CodeScalerRewardTrainer
     from codescaler_plugin.pipeline import CodeScaler
     from codescaler_plugin.preference.preparation import prepare_preference_dataset
@@ -38,6 +39,7 @@ _HOMES = {
     "CodeScalerReward": "integrations.trl_reward",
     "CodeScalerRewardConfig": "integrations.trl_trainer",
     "CodeScalerRewardTrainer": "integrations.trl_trainer",
+    "CodeScalerTestsReward": "integrations.trl_tests_reward",
     "ConfigError": "errors",
     "DataError": "errors",
     "Extraction": "records",
@@ -66,6 +68,7 @@ __all__ = [
     "CodeScalerReward",
     "CodeScalerRewardConfig",
     "CodeScalerRewardTrainer",
+    "CodeScalerTestsReward",
     "ConfigError",
     "DataError",
     "Extraction",

@@ -5,6 +5,7 @@ than the others, as it does if it has no valid program, the training hangs. So w
 gathered first, and each logs the same.
 """
 
+import os
 import sys
 from typing import TypeVar
 
@@ -25,3 +26,8 @@ def gathered(value: T) -> list[T]:
         return [value]
     values: list[T] = gather_object([value])
     return values
+
+
+def processes_here() -> int:
+    """The processes of the training on this machine, which share its cores; 1 where no launcher says how many."""
+    return max(1, int(os.environ.get("LOCAL_WORLD_SIZE", "1")))

@@ -39,10 +39,17 @@ from reward_model import UNALIGNED_RATIO, train_reward_model
 from rollouts import COMPLETIONS_PER_PROBLEM, distinct_problems, roll_out, verdict_rows
 from transformers import AutoModelForCausalLM, AutoTokenizer, set_seed
 
-from codescaler_plugin import CodeScaler, CodeScalerReward, load_scorer, quickstart, shape_reward
+from codescaler_plugin import (
+    CodeScaler,
+    CodeScalerReward,
+    CodeScalerTestsReward,
+    load_scorer,
+    quickstart,
+    shape_reward,
+)
 from codescaler_plugin.builtin import POLICY
 from codescaler_plugin.data.outputs import write_text
-from codescaler_plugin.evaluation.generation import Measurement, measure_policy, verify_completions
+from codescaler_plugin.evaluation.generation import Measurement, measure_policy
 from codescaler_plugin.evaluation.intervals import Mean, mean_of
 from codescaler_plugin.evaluation.report import Section, Table, write_page
 from codescaler_plugin.evaluation.robustness import evaluate_robustness
@@ -85,21 +92,6 @@ ARMS = {
     "no_unaligned": Arm("the smaller one without unaligned negatives", own_reward_model=True),
     "off_policy": Arm("the smaller one on mutants of reference programs, no rollouts", own_reward_model=True),
 }
-
-
-class TestsReward:
-    """1 if the answer's program passes all tests of its problem, else 0: what most code RL trains on."""
-
-    __name__ = "tests"
-
-    def __init__(self, problems: Sequence[Problem]) -> None:
-        self.problems = {problem.text: problem for problem in problems}
-
-    def __call__(self, prompts: Sequence[Any], completions: Sequence[Any], **_: Any) -> list[float | None]:
-        """Rewards of n completions."""
-        problems = [self.problems[prompt[-1]["content"]] for prompt in prompts]
-        ran = verify_completions([[completion_text(one)] for one in completions], problems)
-        return [float(passed) for [passed] in ran.passed]
 
 
 class WholeAnswerReward:
@@ -155,7 +147,7 @@ def own_reward_model(arm: str, folder: Path, seed: int) -> Path:
 def reward_of(arm: str, folder: Path, seed: int, problems: Sequence[Problem]) -> Callable[..., list[float | None]]:
     """What the arm trains on."""
     if arm == "tests":
-        return TestsReward(problems)
+        return CodeScalerTestsReward(problems)  # 0 or 1: what most code RL trains on
     if arm == "no_extraction":
         return WholeAnswerReward()
     if arm == "no_shaping":

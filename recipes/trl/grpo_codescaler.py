@@ -8,12 +8,13 @@ Versions: TRL 1.9 or newer; tested with TRL 1.16, transformers 5.23, torch 2.13.
     accelerate launch --config_file recipes/trl/accelerate/zero3.yaml \
         recipes/trl/grpo_codescaler.py --config recipes/trl/grpo_8gpu.yaml
 
-`--problems` are sets with tests (every format of `codescaler verify`): a completion is worth 1 if all tests pass, else
-0; with `--tests false` their tests are not run and the reward model judges them as well. `--synthetic` are sets
-without tests (KodCode and the like: any rows with a problem, question or prompt). `--audit` problems are held out:
-every `eval_steps` the policy answers them, their tests are run, and RewardHackingMonitor compares. Every field of
-`GRPOConfig` can stand in the configuration or follow it on the command line, which wins. `--estimate` prints the
-memory per GPU and stops; `--prepare FOLDER` writes the rows for TRL's own command line (`grpo_cli.yaml`) and stops.
+`--problems` are sets with tests (every format of `codescaler verify`), which CodeScalerTestsReward runs: a completion
+is worth 1 if all pass, else 0. With `--tests false` they are not run, and the reward model judges these problems, too.
+`--synthetic` are sets without tests (KodCode and the like: any rows with a problem, question or prompt). `--audit`
+problems are held out: every `eval_steps` the policy answers them, their tests are run, and RewardHackingMonitor
+compares. Every field of `GRPOConfig` can stand in the configuration or follow it on the command line, which wins.
+`--estimate` prints the memory per GPU and stops; `--prepare FOLDER` writes the rows for TRL's own command line
+(`grpo_cli.yaml`) and stops.
 
 Expect: `hacking/unusable_share` falls within the first tens of steps; `reward` rises slowly; the audit's pass rate
 rises with it, and if it does not, the monitor says so.
@@ -21,7 +22,7 @@ rises with it, and if it does not, the monitor says so.
 
 import json
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from glob import glob
 from pathlib import Path
@@ -34,17 +35,14 @@ from rich.console import Console
 from transformers import AutoTokenizer
 from trl import GRPOConfig, GRPOTrainer, ModelConfig, TrlParser, get_peft_config
 
-from codescaler_plugin import CodeScalerConfig, CodeScalerReward, RewardHackingMonitor
+from codescaler_plugin import CodeScalerConfig, CodeScalerReward, CodeScalerTestsReward, RewardHackingMonitor
 from codescaler_plugin.data.outputs import write_text
 from codescaler_plugin.errors import CodeScalerError, ConfigError, DataError
 from codescaler_plugin.evaluation.generation import prompt_for, prompt_of
-from codescaler_plugin.extraction import extract_code
 from codescaler_plugin.preference.problems import read_problems
 from codescaler_plugin.preference.rollouts import read_problem_texts
-from codescaler_plugin.preference.sandbox import run_tests
 from codescaler_plugin.records import Problem
 from codescaler_plugin.scoring.loading import pretrained
-from codescaler_plugin.text.messages import Text, completion_text
 
 
 @dataclass
@@ -69,59 +67,6 @@ class Arguments:
     gpu_gb: float = field(default=80.0, metadata={"help": "Memory of a GPU in GB, for the estimate."})
     estimate: bool = field(default=False, metadata={"help": "Print the memory per GPU, train nothing."})
     prepare: str | None = field(default=None, metadata={"help": "Write the rows to this folder, train nothing."})
-
-
-class TestsReward:
-    """1 if a completion's program passes all tests of its problem, else 0; None for problems without tests."""
-
-    __name__ = "tests"
-
-    def __init__(self, problems: Sequence[Problem], policy: str) -> None:
-        self.problems = {problem.id: problem for problem in problems}
-        self.policy = policy
-
-    def __call__(self, completions: Sequence[Text], problem_id: Sequence[str], **_: Any) -> list[float | None]:
-        """Rewards of n completions; the problem's id comes as a column."""
-        codes = [extract_code(completion_text(text), policy=self.policy).code for text in completions]
-        wanted = [(code, key) for code, key in zip(codes, problem_id, strict=True) if code and key in self.problems]
-        jobs = list(dict.fromkeys(wanted))
-        verdicts = run_tests([(code, self.problems[key]) for code, key in jobs])
-        right = {job for job, verdict in zip(jobs, verdicts, strict=True) if verdict.passed}
-        return [
-            float((code, key) in right) if key in self.problems else None
-            for code, key in zip(codes, problem_id, strict=True)
-        ]
-
-
-class ElsewhereReward(CodeScalerReward):
-    """CodeScaler for the problems whose tests are not run; None for the others, which cost it nothing."""
-
-    def __init__(self, tested: frozenset[str]) -> None:
-        super().__init__(problem_column="problem")
-        self.tested = tested
-
-    def __call__(
-        self,
-        prompts: Sequence[Text],
-        completions: Sequence[Text],
-        *,
-        problem_id: Sequence[str],
-        problem: Sequence[str],
-        log_metric: Callable[[str, float], None] | None = None,
-        **_: Any,  # log_extra too: TRL wants a value for each completion of the batch
-    ) -> list[float | None]:
-        """Rewards of n completions."""
-        rows = [row for row, key in enumerate(problem_id) if key not in self.tested]
-        rewards: list[float | None] = [None] * len(prompts)
-        judged = super().__call__(
-            [prompts[row] for row in rows],
-            [completions[row] for row in rows],
-            problem=[problem[row] for row in rows],
-            log_metric=log_metric if rows else None,
-        )
-        for row, reward in zip(rows, judged, strict=True):
-            rewards[row] = reward
-        return rewards
 
 
 def row_of(text: str, key: str, prompt: str) -> dict[str, Any]:
@@ -231,11 +176,11 @@ def main() -> None:
     rows = fitting(rows, model.model_name_or_path, arguments.max_prompt_length)
     if model.dtype not in (None, "auto"):
         config.model_init_kwargs = {"dtype": model.dtype, **(config.model_init_kwargs or {})}
-    executed = tested if arguments.tests else []
-    judge = ElsewhereReward(frozenset(problem.id for problem in executed))
+    judge = CodeScalerReward(problem_column="problem")
     rewards: list[Any] = [judge]
-    if executed:
-        rewards.append(TestsReward(executed, judge.scaler.config.policy))
+    if arguments.tests and tested:
+        tests = CodeScalerTestsReward(tested, problem_column="problem")
+        rewards = [tests.elsewhere(judge), tests]
     trainer = GRPOTrainer(
         model=model.model_name_or_path,
         reward_funcs=rewards,

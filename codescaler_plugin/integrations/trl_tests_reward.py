@@ -1,0 +1,408 @@
+"""Unit tests as a TRL reward function, for the problems that have tests; alone, or beside `CodeScalerReward`.
+
+Written against trl 1.16 (`trl/trainer/grpo_trainer.py`, `_calculate_rewards`): called with keywords only, once per
+generation batch and process, and free to return None for a sample that is to be left out. It imports no trl.
+"""
+
+import logging
+import weakref
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from statistics import fmean
+from time import perf_counter
+from typing import Any
+
+from codescaler_plugin.config import CodeScalerConfig
+from codescaler_plugin.errors import ConfigError, DataError, SandboxError
+from codescaler_plugin.extraction.languages import checked_language
+from codescaler_plugin.integrations.columns import by_row, problems_in
+from codescaler_plugin.integrations.ranks import gathered, processes_here
+from codescaler_plugin.integrations.trl_reward import POOR_CALLS
+from codescaler_plugin.pipeline import CodeScaler
+from codescaler_plugin.preference.grading import MEMORY_MB, TIMEOUT, named_faults
+from codescaler_plugin.preference.matching import ProblemIndex
+from codescaler_plugin.preference.rollouts import problem_id_of
+from codescaler_plugin.preference.sandbox import Executor, Job, Sandbox, usable_cores
+from codescaler_plugin.records import Judgement, Problem, Status, Verdict
+from codescaler_plugin.scoring.rendering import unwrapped
+from codescaler_plugin.text.messages import Text, problem_text
+from codescaler_plugin.text.safety import one_line
+
+logger = logging.getLogger(__name__)
+
+_EXTRACTION = (
+    "language",
+    "policy",
+    "reasoning_marks",
+    "thinking_prefilled",
+    "fence_prefilled",
+    "prompt_template",
+)
+_SETTINGS = (*_EXTRACTION, "problem_wrapper", "problem_column", "max_unscored")
+_PYTHON = "python"  # what the sandbox runs
+_UNTESTED_CALLS = 20  # without any problem with tests, after which that is said; an evaluation may take several
+
+LogMetric = Callable[[str, float], None]
+LogExtra = Callable[[str, list[Any]], None]
+Rewards = list[float | None]
+
+
+class CodeScalerTestsReward:  # a class, not a closure: async trainers pickle the reward into a spawned process
+    """Reward for `GRPOTrainer(reward_funcs=[CodeScalerTestsReward(problems)])`: the problem's own tests decide.
+
+    1.0 for a program that passes all tests of its problem, 0.0 for one that fails any and for a completion without
+    exactly one valid program (the rules are those of `CodeScalerReward`). None where the tests say nothing of the
+    program: its problem has no tests, its prompt cannot be read, or the run ended in a `Fault` (the machine was busy,
+    a package is missing, the tests are broken ...). GRPO and RLOO leave a sample with None out, or take the other
+    rewards of the list for it; OnlineDPO reads None as 0, so that a fault counts as a failure there.
+
+    A completion's problem is the one that its row names (`problem_id`, `task_id`, `question_id`, also inside
+    `extra_info` or `metadata`), else the one with the same text, white space aside. The text is that of
+    `problem_column`, else the last user turn. So a prompt that puts instructions around its problem needs one of the
+    two columns.
+
+    The sandbox starts on the first call, even if there is nothing to run, so that a machine that cannot run programs
+    ends a training before it has run for hours. Its processes live until `close` or until the reward is gone. Each
+    distinct program of a call is run once.
+
+    It does not let a trainer go on without rewards: it raises where the sandbox fails on the first call, and where
+    more than `max_unscored` of the programs get no verdict in three calls in a row. It gives no partial credit, runs
+    Python only, and does not score what passes.
+
+    Args:
+        problems: with tests, as `read_problems` gives them; those without are left out. All are held in memory.
+        name: name in the logs (`rewards/<name>/mean` is the pass rate).
+        executor: runs the programs in place of a sandbox of this machine, such as a `RemoteSandbox`; the reward then
+            pickles if it does, and `close` does not end it.
+        timeout: CPU seconds of a program over all its calls; of a program that reads stdin, per run.
+        memory_mb: MiB of address space of a program.
+        workers: programs at a time in this process. Default: the cores, divided among the processes of the training
+            on this machine.
+        packages: installed packages that programs and tests may import, as `numpy`.
+        require_isolation: fail where the machine cannot enforce something, see `Sandbox`.
+        **config: of `CodeScalerConfig`: `language`, `policy`, `reasoning_marks`, `thinking_prefilled`,
+            `fence_prefilled`, `prompt_template`, `problem_wrapper`, `problem_column`, `max_unscored`. Default: the
+            `CODESCALER_*` variables.
+
+    Raises:
+        ConfigError: an unknown setting, or one without effect on tests; a language other than Python; a file in the
+            place of problems.
+        DataError: no problem has tests, or two have both the same id and the same text.
+
+    Example:
+        >>> from codescaler_plugin.builtin import HELD_OUT_PROBLEMS
+        >>> from codescaler_plugin.preference.problems import read_problems
+        >>> problems = list(read_problems(HELD_OUT_PROBLEMS))
+        >>> reward = CodeScalerTestsReward(problems)
+        >>> reward(prompts=[problems[0].text, "Write a poem."], completions=["I cannot.", "Roses are red."])
+        [0.0, None]
+    """
+
+    def __init__(
+        self,
+        problems: Iterable[Problem],
+        *,
+        name: str | None = None,
+        executor: Executor | None = None,
+        timeout: float = TIMEOUT,
+        memory_mb: int = MEMORY_MB,
+        workers: int | None = None,
+        packages: Sequence[str] = (),
+        require_isolation: bool = False,
+        **config: Any,
+    ) -> None:
+        if isinstance(problems, str):
+            raise ConfigError(f"problems is {problems!r}: expected problems; give read_problems({problems!r})")
+        settings = CodeScalerConfig.from_env(**config)
+        if idle := [given for given in config if given not in _SETTINGS]:
+            raise ConfigError(f"{', '.join(idle)} would have no effect on tests: expected {', '.join(_SETTINGS)}")
+        if checked_language(settings.language) != _PYTHON:
+            raise ConfigError(
+                f"language is {settings.language!r}, and tests run in Python: give this reward language={_PYTHON!r}"
+            )
+        self.__name__ = name or "tests"
+        self.config = settings
+        self._index = ProblemIndex((one for one in problems if one.tests), unique_ids=False)
+        if not self._index.problems:
+            raise DataError("no problem has tests, so every reward would be None: give problems with tests")
+        for problem in self._index.problems:
+            self._index.find(problem.id, problem.text)  # one that cannot be told from another is found before training
+        read = CodeScalerConfig(**{setting: getattr(settings, setting) for setting in _EXTRACTION})
+        self._reader = CodeScaler(_NoModel(), config=read)
+        self._executor = executor
+        self._options: dict[str, Any] = {
+            "timeout": timeout,
+            "memory_mb": memory_mb,
+            "workers": workers,
+            "packages": tuple(packages),
+            "require_isolation": require_isolation,
+        }
+        self._sandbox: Sandbox | None = None
+        self._end: weakref.finalize[..., Any] | None = None
+        self._has_run = False
+        self._poor_calls = 0  # in a row, with too many programs without a verdict
+        self._calls_untested: int | None = 0  # before the first one with tests; None after it
+        self._said: set[str] = set()
+
+    def __getstate__(self) -> dict[str, Any]:  # processes and counts belong to this process
+        fresh: dict[str, Any] = {"_sandbox": None, "_end": None, "_has_run": False, "_poor_calls": 0}
+        return {**self.__dict__, **fresh, "_calls_untested": 0, "_said": set()}
+
+    def __call__(
+        self,
+        prompts: Sequence[Text],
+        completions: Sequence[Text],
+        *,
+        log_metric: LogMetric | None = None,
+        log_extra: LogExtra | None = None,
+        **columns: Any,  # TRL passes every dataset column, completion_ids, trainer_state ...
+    ) -> Rewards:
+        """Rewards of n completions; same order. Of the extra arguments only the columns named above are read.
+
+        With `log_metric`: the share of each status among the completions that have tests, `untested` (share of the
+        completions without tests), `pass_rate` (of the programs with a verdict, over all processes), `unjudged`
+        (programs without a verdict), `seconds`. With `log_extra`: columns `<name>/status` and `<name>/verdict`
+        (`passed`, `failed` or the fault) of the completions table.
+
+        Raises:
+            DataError: a completion of the wrong form, lengths that differ, the problem column is missing, or a row's
+                id and text name different problems.
+            SandboxError: the sandbox cannot run programs on the first call, or too few get a verdict, see the class.
+        """
+        start = perf_counter()
+        if len(prompts) != len(completions):
+            raise DataError(f"{len(prompts)} prompts for {len(completions)} completions: expected one each")
+        self._running()
+        found = self.problems(prompts, columns)
+        self._say_what_has_no_tests(found)
+        judgements = self._read(prompts, completions, found)
+        verdicts = self._verdicts(found, judgements)
+        seconds = perf_counter() - start
+        if log_metric is not None:
+            for metric, value in _metrics(found, judgements, verdicts, seconds).items():
+                log_metric(f"{self.__name__}/{metric}", value)
+        if log_extra is not None:
+            statuses = [None if one is None else str(one.status) for one in judgements]
+            log_extra(f"{self.__name__}/status", statuses)
+            log_extra(f"{self.__name__}/verdict", [None if one is None else _said_of(one) for one in verdicts])
+        return [
+            None if judgement is None else _reward(judgement, verdict)
+            for judgement, verdict in zip(judgements, verdicts, strict=True)
+        ]
+
+    def elsewhere(self, reward: Callable[..., Rewards]) -> "Elsewhere":
+        """`reward` for the problems that have no tests here, and None for the others, which it is not asked for.
+
+        In a list with this reward each completion has one of the two: the tests where there are any, `reward`
+        elsewhere. Set `multi_objective_aggregation="normalize_then_sum"`, so that each counts on its own scale.
+
+        Args:
+            reward: synchronous, such as a `CodeScalerReward`.
+
+        Example:
+            >>> from codescaler_plugin import CodeScalerReward
+            >>> from codescaler_plugin.records import CallTest
+            >>> tests = CodeScalerTestsReward([Problem("one", "Add one.", (CallTest((1,), 2),), "solve")])
+            >>> both = [tests, tests.elsewhere(CodeScalerReward(model="builtin"))]
+            >>> [one(prompts=["Add one.", "Add two."], completions=["No.", "No."]) for one in both]
+            [[0.0, None], [None, 0.0]]
+        """
+        return Elsewhere(self, reward)
+
+    def problems(self, prompts: Sequence[Text], columns: dict[str, Any]) -> list[Problem | None]:
+        """The problem of each of n prompts; None where it has no tests, or the prompt cannot be read.
+
+        Raises:
+            DataError: the problem column is missing, or a row's id and text name different problems.
+        """
+        texts = problems_in(prompts, columns, self.config.problem_column)
+        values = by_row(columns, len(prompts))
+        found: list[Problem | None] = []
+        for row, problem in enumerate(texts):
+            try:
+                text = self._text(problem, f"problem {row}")
+            except DataError as error:
+                self._warn("unread", f"a prompt holds no problem that can be read, and gets None: {error}")
+                found.append(None)
+                continue
+            named = problem_id_of({name: column[row] for name, column in values.items()})
+            found.append(self._index.find(named, text))
+        return found
+
+    def close(self) -> None:
+        """End the processes of the sandbox. The next call starts them again."""
+        if self._end is not None:
+            self._end()
+        self._sandbox = self._end = None
+
+    def _running(self) -> Executor:
+        """What runs programs, started on the first call."""
+        if self._executor is not None:
+            return self._executor
+        if self._sandbox is None:
+            workers = self._options["workers"] or max(1, usable_cores() // processes_here())
+            self._sandbox = Sandbox(**{**self._options, "workers": workers})
+            self._end = weakref.finalize(self, self._sandbox.close)
+        return self._sandbox
+
+    def _text(self, problem: Text, offender: str) -> str:
+        is_stated = self.config.problem_column is not None
+        text = problem_text(problem, offender, self._reader.template, is_stated=is_stated)
+        wrapper = self.config.problem_wrapper
+        return text if wrapper is None else unwrapped(text, wrapper, offender)
+
+    def _read(
+        self, prompts: Sequence[Text], completions: Sequence[Text], found: Sequence[Problem | None]
+    ) -> list[Judgement | None]:
+        """What is in each completion, by the pipeline; None where there are no tests."""
+        judgements = self._reader.judge(
+            ["graded by tests"] * len(prompts),  # the problem is for a reward model
+            [one if problem is not None else None for one, problem in zip(completions, found, strict=True)],
+            prompts=[one if problem is not None else "" for one, problem in zip(prompts, found, strict=True)],
+        )
+        return [None if problem is None else judgement for judgement, problem in zip(judgements, found, strict=True)]
+
+    def _verdicts(
+        self, found: Sequence[Problem | None], judgements: Sequence[Judgement | None]
+    ) -> list[Verdict | None]:
+        """The verdict on each completion; None where no program was run, or the sandbox broke."""
+        programs: list[tuple[str, int] | None] = []
+        jobs: dict[tuple[str, int], Job] = {}
+        for problem, judgement in zip(found, judgements, strict=True):
+            if problem is None or judgement is None or judgement.status is not Status.OK:
+                programs.append(None)
+                continue
+            programs.append((judgement.code, id(problem)))
+            jobs[judgement.code, id(problem)] = (judgement.code, problem)
+        ran = dict(zip(jobs, self._run(list(jobs.values())), strict=True))
+        return [None if program is None else ran[program] for program in programs]
+
+    def _run(self, jobs: list[Job]) -> list[Verdict | None]:
+        """A verdict on each program; None for all where the sandbox breaks after it has worked."""
+        if not jobs:
+            return []
+        try:
+            verdicts: list[Verdict | None] = list(self._running().run(jobs))
+        except SandboxError as error:
+            if not self._has_run:
+                raise
+            logger.exception("%s: %d programs could not be run, and get None", self.__name__, len(jobs))
+            self._check_judged(len(jobs), len(jobs), str(error))
+            return [None] * len(jobs)
+        self._has_run = True
+        open_ = [one for one in verdicts if one is not None and one.fault is not None]
+        reason = f"{named_faults(open_)}, such as {one_line(open_[0].detail)!r}" if open_ else ""
+        for one in open_:
+            self._warn(str(one.fault), f"the tests gave no verdict on {len(open_)} of {len(jobs)} programs: {reason}")
+        self._check_judged(len(open_), len(jobs), reason)
+        return verdicts
+
+    def _check_judged(self, unjudged: int, programs: int, reason: str) -> None:
+        """Raise where going on would train on nothing."""
+        limit = self.config.max_unscored
+        self._poor_calls = self._poor_calls + 1 if unjudged > limit * programs else 0
+        if self._poor_calls == POOR_CALLS:
+            self._poor_calls = 0
+            raise SandboxError(
+                f"{self.__name__}: {unjudged} of {programs} programs got no verdict, more than max_unscored={limit:g} "
+                f"for {POOR_CALLS} calls in a row. The last cause: {reason}. Mend that (packages, timeout, memory_mb "
+                "and workers are settings of this reward), or set max_unscored=1 to go on without these samples"
+            )
+
+    def _say_what_has_no_tests(self, found: Sequence[Problem | None]) -> None:
+        if self._calls_untested is None:
+            return
+        self._calls_untested = None if any(found) else self._calls_untested + 1
+        if self._calls_untested == _UNTESTED_CALLS:
+            self._warn(
+                "untested",
+                f"no completion of {_UNTESTED_CALLS} calls belongs to one of the {len(self._index.problems)} problems "
+                "with tests, so all got None. If that is not meant, give the dataset a column problem_id, or name the "
+                "column that holds the problem alone as problem_column",
+            )
+
+    def _warn(self, kind: str, message: str) -> None:
+        if kind not in self._said:
+            self._said.add(kind)
+            logger.warning("%s: %s. Said once", self.__name__, message)
+
+
+class Elsewhere:
+    """See `CodeScalerTestsReward.elsewhere`, which makes it. Its name in the logs is that of the reward.
+
+    Args:
+        tests: the reward whose problems are left to it.
+        reward: for all other problems.
+    """
+
+    def __init__(self, tests: CodeScalerTestsReward, reward: Callable[..., Rewards]) -> None:
+        self.tests, self.reward = tests, reward
+        self.__name__ = getattr(reward, "__name__", type(reward).__name__)
+
+    def __call__(
+        self,
+        prompts: Sequence[Text],
+        completions: Sequence[Text],
+        *,
+        log_extra: LogExtra | None = None,
+        **columns: Any,
+    ) -> Rewards:
+        """Rewards of n completions; same order.
+
+        The reward is called even if no row is left to it, as all processes must log the same metrics.
+        """
+        found = self.tests.problems(prompts, columns)
+        rows = [row for row, problem in enumerate(found) if problem is None]
+
+        def spread(values: Sequence[Any]) -> list[Any]:
+            given = dict(zip(rows, values, strict=True))
+            return [given.get(row) for row in range(len(found))]
+
+        of_rows = {name: [values[row] for row in rows] for name, values in by_row(columns, len(prompts)).items()}
+        log = None if log_extra is None else lambda column, values: log_extra(column, spread(values))
+        return spread(
+            self.reward(
+                prompts=[prompts[row] for row in rows],
+                completions=[completions[row] for row in rows],
+                log_extra=log,
+                **{**columns, **of_rows},
+            )
+        )
+
+
+class _NoModel:
+    """Stands where the reward model would: the pipeline extracts, and the tests decide."""
+
+    def score(self, items: Sequence[tuple[str, str]]) -> list[float | None]:
+        """0 for each program."""
+        return [0.0] * len(items)
+
+
+def _reward(judgement: Judgement, verdict: Verdict | None) -> float | None:
+    if judgement.status is not Status.OK:
+        return 0.0
+    return None if verdict is None or verdict.fault is not None else float(verdict.passed)
+
+
+def _said_of(verdict: Verdict) -> str:
+    """A word: the detail of a verdict may be text of the program, and the host draws the table at a terminal."""
+    return str(verdict.fault) if verdict.fault is not None else "passed" if verdict.passed else "failed"
+
+
+def _metrics(
+    found: Sequence[Problem | None],
+    judgements: Sequence[Judgement | None],
+    verdicts: Sequence[Verdict | None],
+    seconds: float,
+) -> dict[str, float]:
+    """One number per metric, the same names in every process; `pass_rate` is missing where no process has any."""
+    counts = Counter(one.status for one in judgements if one is not None)
+    tested = sum(counts.values())
+    judged = [float(one.passed) for one in verdicts if one is not None and one.fault is None]
+    metrics = {f"status/{status}": counts[status] / max(tested, 1) for status in Status}
+    metrics["untested"] = (len(found) - tested) / max(len(found), 1)
+    metrics["unjudged"] = float(counts[Status.OK] - len(judged))
+    metrics["seconds"] = seconds
+    if together := [passed for part in gathered(judged) for passed in part]:
+        metrics["pass_rate"] = fmean(together)
+    return metrics
