@@ -20,8 +20,6 @@ from trl.scripts.grpo import GRPOScriptArguments  # noqa: E402
 from codescaler_plugin import CodeScalerRewardConfig  # noqa: E402
 from codescaler_plugin.builtin import HELD_OUT_PROBLEMS, POLICY, REWARD_MODEL, TRAIN_PROBLEMS  # noqa: E402
 from codescaler_plugin.config import CodeScalerConfig  # noqa: E402
-from codescaler_plugin.records import CallTest, Problem  # noqa: E402
-from tests.tiny import LengthScorer, fenced  # noqa: E402
 
 ROOT = Path(__file__).parents[2]
 RECIPES = ROOT / "recipes" / "trl"
@@ -92,6 +90,20 @@ def test_every_key_is_known_to_the_parser_and_arrives(file, environment):
         )
 
 
+OF_A_LOADED_MODEL = {
+    "max_length", "max_tokens", "device", "cache_size", "cache_dir", "offload", "tokenizer", "trust_remote_code",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("file", CONFIGURATIONS, ids=lambda file: file.name)
+def test_the_settings_of_a_recipe_have_an_effect(file):
+    """A model behind an address has its own; they are given where it is served."""
+    env = yaml.safe_load(file.read_text(encoding="utf-8")).get("env") or {}
+    settings = CodeScalerConfig.from_env(env)
+    if "://" in settings.model:
+        assert [name for name in env if name.removeprefix("CODESCALER_").lower() in OF_A_LOADED_MODEL] == []
+
+
 def test_a_key_that_nobody_knows_is_refused(tmp_path, environment):
     file = tmp_path / "grpo_wrong.yaml"
     file.write_text((RECIPES / "grpo_8gpu.yaml").read_text() + "max_prompt_len: 4096\n")
@@ -110,7 +122,11 @@ def test_the_true_sizes_are_the_papers_and_fit(name, grpo, environment):
     assert (config.epsilon, config.epsilon_high, config.beta) == (0.2, 0.28, 0.0)
     assert (config.temperature, config.top_p, config.top_k) == (0.6, 0.95, 20)
     assert (config.learning_rate, config.max_steps, config.loss_type) == (1e-6, 500, "dapo")
-    assert CodeScalerConfig.from_env().max_length == 4096
+    settings = CodeScalerConfig.from_env()
+    if "://" in settings.model:  # the limit is the server's
+        assert "CODESCALER_MAX_LENGTH=4096 codescaler serve " in (RECIPES / f"{name}.yaml").read_text(encoding="utf-8")
+    else:
+        assert settings.max_length == 4096
     step = grpo.Step(
         gpus=arguments.gpus,
         zero_stage=arguments.zero_stage,
@@ -220,28 +236,6 @@ def test_bad_pairs_end_in_one_line(script, arguments, tmp_path, monkeypatch, env
         runpy.run_path(str(RECIPES.parent / script), run_name="__main__")
     assert str(ended.value).startswith("error: ")
     assert "pairs.jsonl" in str(ended.value)
-
-
-def test_each_problem_has_one_of_the_two_rewards(grpo):
-    problem = Problem("problem/0", "Add one.", (CallTest((1,), 2),), "solve")
-    tests = grpo.TestsReward([problem], "single")
-    judge = grpo.ElsewhereReward(frozenset([problem.id]))
-    judge.scaler.scorer = LengthScorer()
-    answers = [fenced("def solve(n):\n    return n + 1"), fenced("def solve(n):\n    return n"), "no code"]
-    batch = {
-        "prompts": ["p"] * 6,
-        "completions": answers * 2,
-        "problem_id": ["problem/0"] * 3 + ["synthetic/0"] * 3,
-        "problem": ["Add one."] * 3 + ["Another."] * 3,
-        "log_extra": None,
-    }
-    assert tests(**batch) == [1.0, 0.0, 0.0, None, None, None]
-    judged = judge(**batch)
-    assert judged[:3] == [None] * 3
-    assert judged[3] > judged[4] > judged[5] == 0
-    assert judge.scaler.scorer.calls == [
-        [("Another.", "def solve(n):\n    return n + 1\n"), ("Another.", "def solve(n):\n    return n\n")]
-    ]
 
 
 def test_nothing_of_the_audit_is_trained_on_and_equal_files_are_told_apart(grpo, monkeypatch, tmp_path):
