@@ -3,18 +3,23 @@
 # Hardware: one machine with 8 GPUs of 80 GB for a policy of 8B, and a GPU for the reward server, here or elsewhere.
 # Versions: verl 0.9.1. In verl before 0.7 the keys `reward.custom_reward_function.*` begin at `custom_reward_function`.
 #
-#     codescaler serve --port 8000                               # with CODESCALER_MODEL; on its own GPU
+#     codescaler serve --model LARK-Lab/CodeScaler-8B --port 8000   # on its own GPU
 #     python recipes/verl/data.py problems.jsonl runs/verl/train.parquet
-#     CODESCALER_URL=http://127.0.0.1:8000 TRAIN=runs/verl/train.parquet bash recipes/verl/grpo.sh
+#     CODESCALER_MODEL=http://127.0.0.1:8000 TRAIN=runs/verl/train.parquet bash recipes/verl/grpo.sh
 #
-# To override: the variables below, and any key of verl as an argument. CODESCALER_URL may name several servers,
-# CODESCALER_FALLBACK is the reward of what cannot be scored. The rows must have the problem in `extra_info.problem`,
-# for verl hands no prompt to a reward (data.py puts it there).
+# To override: the variables below, and any key of verl as an argument. CODESCALER_MODEL may name several servers; what
+# concerns the model itself, such as its length, is set where it is served. CODESCALER_FALLBACK is the reward of what
+# cannot be scored. The rows must have the problem in `extra_info.problem`, for verl hands no prompt to a reward (data.py
+# puts it there).
 # What to expect: `critic/score/mean` rises from near 0 as answers begin to hold one valid program, then slowly;
 # `codescaler_fallback` stays 0 in the validation metrics. Not run by this project, which has no GPU: every key is
 # checked against verl's own configuration, the reward through its manager's code.
 set -euo pipefail
-: "${CODESCALER_URL:?http://host:port of codescaler serve; without it each of verl\'s reward workers would load the model}"
+if [[ ${CODESCALER_MODEL:-} != *://* ]]; then
+  echo "CODESCALER_MODEL is '${CODESCALER_MODEL:-}': expected http://host:port of codescaler serve, since each of" \
+    "verl's reward workers would load a model" >&2
+  exit 2
+fi
 policy=${POLICY:-Qwen/Qwen3-8B-Base}
 train=${TRAIN:?a parquet file as data.py writes it}
 validation=${VALIDATION:-$train}

@@ -4,6 +4,7 @@ python openrlhf_host.py parse MODULE FLAG...       the release's own parser and 
 python openrlhf_host.py reward RELEASE JOB         rewards through the client and the experience maker of the
                                                    release; JOB is a JSON file, its `ways` are URLs, a .py file, or
                                                    `agent FILE`
+python openrlhf_host.py prompts TOKENIZER FLAG...  [prompt, label] of each row that FLAGs name, by the release's dataset
 python openrlhf_host.py ray JOB                    one rollout of 0.11.2 on a real Ray, with the engines and the dataset
                                                    that JOB's flags describe; vLLM is what PYTHONPATH has
 """
@@ -253,6 +254,25 @@ def by_ray(job: dict[str, Any]) -> list[dict[str, Any]]:
     return made
 
 
+def prompts(tokenizer: str, flags: list[str]) -> list[list[str]]:
+    """Prompts and labels as the release hands them to its engines."""
+    from transformers import AutoTokenizer
+
+    args = parse("openrlhf.cli.train_ppo_ray", flags)
+    from openrlhf.datasets import PromptDataset
+    from openrlhf.datasets.utils import blending_datasets
+
+    is_dotted = hasattr(args, "data")
+    strategy = SimpleNamespace(args=args, print=print, is_rank_0=lambda: True)
+    rows = blending_datasets(
+        args.data.prompt_dataset if is_dotted else args.prompt_data, None, strategy, 42, max_count=1000,
+        dataset_split=args.data.prompt_split if is_dotted else args.prompt_split,
+    )  # fmt: skip
+    template = args.data.input_template if is_dotted else args.input_template
+    read = PromptDataset(rows, AutoTokenizer.from_pretrained(tokenizer), strategy, input_template=template)
+    return [list(read[place][1:3]) for place in range(len(read))]
+
+
 def dataset(file: str, model: str, flags: list[str]) -> list[list[int]]:
     """Token ids of the chosen sides as train_rm reads them."""
     from datasets import load_dataset
@@ -309,6 +329,9 @@ def main() -> None:
     if sys.argv[1] == "ray":
         batches = by_ray(json.loads(Path(sys.argv[2]).read_text()))
         sys.stdout.write(f"\n{json.dumps(batches)}\n")
+        return
+    if sys.argv[1] == "prompts":
+        sys.stdout.write(f"\n{json.dumps(prompts(sys.argv[2], sys.argv[3:]))}\n")
         return
     if sys.argv[1] == "dataset":
         made = dataset(sys.argv[2], sys.argv[3], sys.argv[4:])

@@ -15,6 +15,7 @@ import time
 import urllib.request
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -72,13 +73,15 @@ def releases(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[Path]]:
     return {release: [folder / release, folder / "clients"] for release in (*RELEASES, LAST_OF_OLD_FLAGS)}
 
 
-@pytest.fixture(scope="session")
-def server() -> Iterator[str]:
+@contextmanager
+def serving(*options: str) -> Iterator[str]:
+    """The address of a server with the embedded model."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     code = "from codescaler_plugin.cli import app; app()"
-    process = subprocess.Popen([sys.executable, "-c", code, "serve", "--model", "builtin", "--port", str(port)])
+    command = [sys.executable, "-c", code, "serve", "--model", "builtin", "--port", str(port), *options]
+    process = subprocess.Popen(command)
     url = f"http://127.0.0.1:{port}"
     try:
         for _ in range(600):
@@ -92,6 +95,19 @@ def server() -> Iterator[str]:
     finally:
         process.terminate()
         process.wait(60)
+
+
+@pytest.fixture(scope="session")
+def server() -> Iterator[str]:
+    with serving() as url:
+        yield url
+
+
+@pytest.fixture(scope="session")
+def logging_server() -> Iterator[str]:
+    """As the recipes for 0.9.1 and later start it."""
+    with serving("--extra-logs") as url:
+        yield url
 
 
 @pytest.fixture(scope="session")
@@ -134,8 +150,8 @@ def run(paths: list[Path], *arguments: str, python: str = sys.executable, **vari
     return done.stdout
 
 
-def flags_of(script: str, tmp_path: Path, *arguments: str, **variables: str) -> list[str]:
-    """What a recipe hands to the host: the script runs, with stand-ins for what it starts."""
+def submitted(script: str, tmp_path: Path, *arguments: str, **variables: str) -> list[str]:
+    """The arguments of `ray` or `deepspeed` as a recipe calls it; the script runs, with stand-ins for these two."""
     programs = tmp_path / "programs"
     programs.mkdir(exist_ok=True)
     record = tmp_path / "record.json"
@@ -155,6 +171,12 @@ def flags_of(script: str, tmp_path: Path, *arguments: str, **variables: str) -> 
     )  # fmt: skip
     assert done.returncode == 0 or script == "train_rm.sh", done.stderr[-3000:]
     made: list[str] = json.loads(record.read_text())
+    return made
+
+
+def flags_of(script: str, tmp_path: Path, *arguments: str, **variables: str) -> list[str]:
+    """What a recipe hands to the host. The reward must be there: the recipes check it."""
+    made = submitted(script, tmp_path, *arguments, **{"PROMPTS": "prompts.jsonl", **variables})
     return made[next(place for place, text in enumerate(made) if text.startswith("openrlhf.cli")) + 1 :]
 
 
@@ -171,6 +193,7 @@ FLAGS_7 = (*FLAGS_5, "--micro_rollout_batch_size", "1", "--rollout_batch_size", 
 def test_client_gets_the_rewards_of_direct_scoring(
     releases: dict[str, list[Path]],
     server: str,
+    logging_server: str,
     job: dict[str, Any],
     direct: list[Any],
     tmp_path: Path,
@@ -182,8 +205,9 @@ def test_client_gets_the_rewards_of_direct_scoring(
     ways = [url, str(HOOKS / "openrlhf_reward.py")]
     if minor >= (0, 7):
         ways.append(f"{url},{url}")
+    logged = f"{logging_server}/get_reward"
     if minor >= (0, 9):
-        ways.append(f"agent {HOOKS / 'openrlhf_agent.py'}")
+        ways += [f"agent {HOOKS / 'openrlhf_agent.py'}", logged]
     if minor < (0, 8):
         flags = list(FLAGS_5 if minor < (0, 6) else FLAGS_7)
     elif minor < (0, 10):
@@ -194,7 +218,7 @@ def test_client_gets_the_rewards_of_direct_scoring(
         flags = flags_of("train_ppo.sh", tmp_path, *SMALL_NEW, "--rollout.micro_batch_size", "2", URL=url)
     file = tmp_path / "job.json"
     file.write_text(json.dumps({**job, "flags": flags, "ways": ways}))
-    *_, last = run(releases[release], "reward", release, str(file), CODESCALER_URL=server).strip().splitlines()
+    *_, last = run(releases[release], "reward", release, str(file), CODESCALER_MODEL=server).strip().splitlines()
     results = json.loads(last)
     rewards = [judgement.reward for judgement in direct]
     assert len(results) == len(ways)
@@ -203,7 +227,8 @@ def test_client_gets_the_rewards_of_direct_scoring(
         if minor >= (0, 8):
             scores = [0.0 if one.score is None else torch.tensor(one.score).sigmoid().item() for one in direct]
             assert result["scores"] == pytest.approx(scores, rel=1e-4), way
-            hooked = {"codescaler_valid", "codescaler_fallback"} if way.endswith(".py") else set()
+            is_logged = way.endswith(".py") or way == logged
+            hooked = {"codescaler_valid", "codescaler_fallback"} if is_logged else set()
             assert set(result["logs"]) == hooked, way
         if minor >= (0, 9):
             groups = torch.tensor(rewards).reshape(2, 2)
@@ -215,31 +240,34 @@ NEW_CASES = [{"REWARD": reward, "ASYNC": "1", "FILTER": "1"} for reward in ("ser
 
 
 @pytest.mark.parametrize("release", ["0.11.2", "0.10.4"])
-def test_every_flag_of_the_recipe_is_known(releases: dict[str, list[Path]], tmp_path: Path, release: str) -> None:
+def test_every_flag_of_the_recipe_is_known(
+    releases: dict[str, list[Path]], server: str, tmp_path: Path, release: str
+) -> None:
     for case in NEW_CASES if release == "0.11.2" else NEW_CASES[2:]:
-        flags = flags_of("train_ppo.sh", tmp_path, "--train.seed", "7", URL="http://a/get_reward", **case)
+        settings = {"URL": f"{server}/get_reward", "CODESCALER_MODEL": server, **case}
+        flags = flags_of("train_ppo.sh", tmp_path, "--train.seed", "7", **settings)
         [parsed] = [json.loads(run(releases[release], "parse", "openrlhf.cli.train_ppo_ray", *flags))["args"]]
         assert "async_enable=True" in parsed
         assert "dynamic_filtering_enable=True" in parsed
         assert "seed=7" in parsed
-        assert {"server": "http://a/get_reward", "file": "openrlhf_reward.py", "agent": "openrlhf_agent.py"}[
+        assert {"server": f"{server}/get_reward", "file": "openrlhf_reward.py", "agent": "openrlhf_agent.py"}[
             case["REWARD"]
         ] in parsed
 
 
 @pytest.mark.parametrize("release", [LAST_OF_OLD_FLAGS, "0.8.11"])
 def test_every_flag_of_the_older_recipe_is_known(
-    releases: dict[str, list[Path]], tmp_path: Path, release: str
+    releases: dict[str, list[Path]], server: str, tmp_path: Path, release: str
 ) -> None:
-    variables = {"URL": "http://a/get_reward", "ASYNC": "1", "FILTER": "1", "RELEASE": release.removesuffix(".post2")}
+    variables = {"URL": f"{server}/get_reward", "ASYNC": "1", "FILTER": "1", "RELEASE": release.removesuffix(".post2")}
     flags = flags_of("train_ppo_0.10.1.sh", tmp_path, "--seed", "7", **variables)
     parsed = json.loads(run(releases[release], "parse", "openrlhf.cli.train_ppo_ray", *flags))["args"]
     assert "async_train=True" in parsed
-    assert "http://a/get_reward" in parsed
+    assert f"{server}/get_reward" in parsed
 
 
-def test_a_flag_that_is_not_there_would_be_found(releases: dict[str, list[Path]], tmp_path: Path) -> None:
-    flags = flags_of("train_ppo.sh", tmp_path, "--remote_rm_url", "http://a", URL="http://a")
+def test_a_flag_that_is_not_there_would_be_found(releases: dict[str, list[Path]], server: str, tmp_path: Path) -> None:
+    flags = flags_of("train_ppo.sh", tmp_path, "--remote_rm_url", "http://a", URL=f"{server}/get_reward")
     with pytest.raises(AssertionError, match="unrecognized arguments: --remote_rm_url"):
         run(releases["0.11.2"], "parse", "openrlhf.cli.train_ppo_ray", *flags)
 
@@ -257,7 +285,7 @@ def test_no_training_starts_without_the_reward_server(tmp_path: Path, script: st
         port = free.getsockname()[1]
     done = subprocess.run(
         ["bash", str(RECIPES / script)],
-        env={**os.environ, "PATH": f"{programs}:{os.environ['PATH']}", "PORT": str(port)},
+        env={**os.environ, "PATH": f"{programs}:{os.environ['PATH']}", "PORT": str(port), "PROMPTS": "p.jsonl"},
         cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False,
     )  # fmt: skip
     assert done.returncode != 0

@@ -61,11 +61,22 @@ def overrides(tmp_path: Path) -> list[str]:
     variables = {"PATH": f"{tmp_path}:{os.environ['PATH']}", "PYTHONPATH": str(ROOT), "TRAIN": "t.parquet"}
     subprocess.run(
         ["bash", str(RECIPE), "trainer.nnodes=2"],
-        env={**os.environ, **variables, "CODESCALER_URL": "http://a"}, check=True, timeout=100,
+        env={**os.environ, **variables, "CODESCALER_MODEL": "http://a"}, check=True, timeout=100,
     )  # fmt: skip
     module, *rest = json.loads(record.read_text())[1:]
     assert module == "verl.trainer.main_ppo"
     return rest
+
+
+@pytest.mark.parametrize("model", [{}, {"CODESCALER_MODEL": "LARK-Lab/CodeScaler-8B"}], ids=["none", "loaded"])
+def test_the_recipe_wants_a_server(tmp_path: Path, model: dict[str, str]) -> None:
+    done = subprocess.run(
+        ["bash", str(RECIPE)],
+        env={**os.environ, "TRAIN": "t.parquet", **model}, capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    assert done.returncode == 2
+    named = model.get("CODESCALER_MODEL", "")
+    assert f"CODESCALER_MODEL is '{named}': expected http://host:port of codescaler serve" in done.stderr
 
 
 def known(config: Any, key: str) -> bool:

@@ -71,10 +71,12 @@ def test_rollout_has_the_rewards_of_direct_scoring(server: str, tmp_path: Path, 
     )
     script.write_text(json.dumps({prompt: ANSWERS[problem] for prompt, problem in problems.items()}))
     url = f"{server}/get_reward"
-    flags = flags_of("train_ppo.sh", tmp_path, *FLAGS, URL=url, REWARD=way, POLICY=str(POLICY), PROMPTS=str(rows))
+    settings = {"server": {}, "file": {"CODESCALER_MODEL": "builtin"}, "agent": {"CODESCALER_MODEL": server}}[way]
+    flags = flags_of(
+        "train_ppo.sh", tmp_path, *FLAGS, URL=url, REWARD=way, POLICY=str(POLICY), PROMPTS=str(rows), **settings
+    )
     job = tmp_path / "job.json"
     job.write_text(json.dumps({"flags": flags}))
-    settings = {"server": {}, "file": {"CODESCALER_MODEL": "builtin"}, "agent": {"CODESCALER_URL": server}}[way]
     output = run(
         [SCRIPTED], "ray", str(job), python=os.environ["OPENRLHF_PYTHON"], VLLM_ANSWERS=str(script),
         RAY_USAGE_STATS_ENABLED="0", RAY_worker_niceness="0", **settings,
