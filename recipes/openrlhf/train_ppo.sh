@@ -24,7 +24,7 @@ here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 source "$here/reward.sh"
 columns=(--data.input_key "${PROBLEM:-problem}")
 if [ -z "$prompts" ]; then
-  prompts=$output/prompts.jsonl
+  prompts=$(realpath -m "$output")/prompts.jsonl # Ray runs the job in another folder
   make_prompts "$prompts"
   columns=(--data.input_key prompt --data.label_key label)
 fi

@@ -22,7 +22,7 @@ here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 source "$here/reward.sh"
 columns=(--input_key "${PROBLEM:-problem}")
 if [ -z "$prompts" ]; then
-  prompts=$output/prompts.jsonl
+  prompts=$(realpath -m "$output")/prompts.jsonl # Ray runs the job in another folder
   make_prompts "$prompts"
   columns=(--input_key prompt --label_key label)
 fi

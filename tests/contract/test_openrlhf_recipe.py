@@ -79,7 +79,7 @@ def test_the_default_rows_ask_for_one_program_and_the_label_holds_the_problem(
     assert all("one ```python block" in row["prompt"] for row in rows)
     prefix, old = ("--data.", "--prompt_data") if script == "train_ppo.sh" else ("--", "--prompt_data")
     name = f"{prefix}prompt_dataset" if prefix == "--data." else old
-    assert after(arguments, name) == "runs/openrlhf/prompts.jsonl"
+    assert after(arguments, name) == str(tmp_path / "runs" / "openrlhf" / "prompts.jsonl")
     assert after(arguments, f"{prefix}input_key") == "prompt"
     assert after(arguments, f"{prefix}label_key") == "label"
     assert f"{prefix}apply_chat_template" in arguments
@@ -96,7 +96,7 @@ def test_the_default_rows_are_loaded_by_the_host(
 ) -> None:
     script = PPO[release in ("0.8.11", LAST_OF_OLD_FLAGS)]
     arguments = submitted(
-        script, tmp_path, URL=f"{server}/get_reward", OUTPUT=str(tmp_path / "runs" / "openrlhf"),
+        script, tmp_path, URL=f"{server}/get_reward",
         RELEASE=release.removesuffix(".post2"),
     )  # fmt: skip
     flags = arguments[arguments.index("openrlhf.cli.train_ppo_ray") + 1 :]
@@ -152,8 +152,9 @@ def free_address() -> str:
         return f"http://127.0.0.1:{free.getsockname()[1]}"
 
 
-@pytest.mark.parametrize("script", PPO)
-@pytest.mark.parametrize("way", ["server", "file", "agent"])
+@pytest.mark.parametrize(
+    ("script", "way"), [(PPO[0], "server"), (PPO[0], "file"), (PPO[0], "agent"), (PPO[1], "server"), (PPO[1], "file")]
+)
 def test_no_training_starts_with_a_wrong_address(script: str, way: str, tmp_path: Path) -> None:
     address = free_address()
     settings = {"URL": f"{address}/get_reward"} if way == "server" else {"CODESCALER_MODEL": address}
