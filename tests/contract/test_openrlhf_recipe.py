@@ -88,11 +88,11 @@ def test_the_default_rows_ask_for_one_program_and_the_label_holds_the_problem(
 @pytest.mark.network
 @pytest.mark.parametrize("release", ["0.8.11", LAST_OF_OLD_FLAGS, "0.10.4", "0.11.2"])
 def test_the_default_rows_are_loaded_by_the_host(
-    releases: dict[str, list[Path]],
+    releases: dict[str, list[Path]],  # noqa: F811
     deepcoder: Path,
     tmp_path: Path,
-    server: str,
-    release: str,  # noqa: F811
+    server: str,  # noqa: F811
+    release: str,
 ) -> None:
     script = PPO[release in ("0.8.11", LAST_OF_OLD_FLAGS)]
     arguments = submitted(
