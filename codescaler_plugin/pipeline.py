@@ -192,7 +192,9 @@ class CodeScaler:
         for row, problem in enumerate(problems):
             try:
                 text = known.get(problem) if isinstance(problem, str) else None
-                texts.append(self._problem(problem, f"problem {row}", is_stated) if text is None else text)
+                if text is None:
+                    text = self.problem_of(problem, f"problem {row}", is_stated=is_stated)
+                texts.append(text)
                 if isinstance(problem, str):
                     known[problem] = texts[-1]
             except DataError as error:
@@ -200,7 +202,17 @@ class CodeScaler:
                 unread[row] = Failure(FailureKind.DATA, str(error))
         return texts, unread
 
-    def _problem(self, prompt: Text, offender: str, is_stated: bool) -> str:
+    def problem_of(self, prompt: Text, offender: str = "the prompt", *, is_stated: bool = False) -> str:
+        """The problem in a prompt, as the reward model reads it.
+
+        Args:
+            prompt: see `judge`.
+            offender: its name in errors.
+            is_stated: a string is the problem as it stands, and no prompt.
+
+        Raises:
+            DataError: it holds no problem that can be read.
+        """
         text = problem_text(prompt, offender, self.template, is_stated=is_stated)
         wrapper = self.config.problem_wrapper
         return text if wrapper is None else unwrapped(text, wrapper, offender)

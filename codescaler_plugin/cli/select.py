@@ -143,8 +143,9 @@ def select(
     from codescaler_plugin.evaluation.calibration import read_calibration
     from codescaler_plugin.pipeline import CodeScaler
     from codescaler_plugin.preference.matching import ProblemIndex
+    from codescaler_plugin.scoring import Unscored
     from codescaler_plugin.selection.planning import as_given
-    from codescaler_plugin.selection.ranking import Unscored, chosen, rank_groups
+    from codescaler_plugin.selection.ranking import chosen, rank_groups
     from codescaler_plugin.selection.sampling import Stopping, server_candidates
     from codescaler_plugin.selection.testing import CascadeConfig, decide_by_tests
 

@@ -6,7 +6,7 @@ generation batch and process, and free to return None for a sample that is to be
 
 import logging
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from statistics import fmean, pstdev
 from time import perf_counter
 from typing import Any
@@ -22,11 +22,50 @@ from codescaler_plugin.text.messages import Text, has_text
 
 logger = logging.getLogger(__name__)
 
-POOR_CALLS = 3
-"""Calls in a row with more than `max_unscored` of the programs unscored after which a reward raises."""
+_POOR_CALLS = 3
 
 Observer = Callable[[Sequence[Text], Sequence[Judgement], Callable[[str, float], None] | None], None]
 """Called after each call of a reward with its problems, their judgements, and `log_metric` if the host gave one."""
+
+
+class PoorCalls:
+    """Tells when three calls in a row left more than a share of their programs without a reward.
+
+    Args:
+        limit: the share; 1: never.
+    """
+
+    def __init__(self, limit: float) -> None:
+        self._limit = limit
+        self._count = 0
+
+    def excess(self, missing: int, programs: int) -> str:
+        """What was too much, for an error, with the call that a count of programs belongs to; empty if nothing was."""
+        self._count = self._count + 1 if missing > self._limit * programs else 0
+        if self._count < _POOR_CALLS:
+            return ""
+        self._count = 0
+        return f"more than max_unscored={self._limit:g} for {_POOR_CALLS} calls in a row"
+
+
+def problems_in(prompts: Sequence[Text], columns: Mapping[str, Any], column: str | None) -> Sequence[Text]:
+    """The n problems of a call: those of a dataset column, or the n prompts where `column` is None.
+
+    Raises:
+        DataError: there is no such column; the message lists those that there are.
+
+    Example:
+        >>> problems_in(["Add one. Use a block."], {"problem": ["Add one."]}, "problem")
+        ['Add one.']
+    """
+    if column is None:
+        return prompts
+    if column not in columns:
+        raise DataError(
+            f"problem_column {column!r} is not in the dataset: its columns are {', '.join(sorted(columns))}"
+        )
+    values: Sequence[Text] = columns[column]
+    return values
 
 
 class CodeScalerReward:  # a class, not a closure: async trainers pickle the reward into a spawned process
@@ -81,11 +120,11 @@ class CodeScalerReward:  # a class, not a closure: async trainers pickle the rew
         self._has_loaded = False
         self._has_scored = False
         self._has_warned = False
-        self._poor_calls = 0  # in a row, with too many programs without a score
+        self._poor_calls = PoorCalls(settings.max_unscored)
 
     def __getstate__(self) -> dict[str, Any]:  # observers and counts belong to this process
-        fresh = {"_has_loaded": False, "_has_scored": False, "_has_warned": False, "_poor_calls": 0}
-        return {**self.__dict__, "observers": [], **fresh}
+        fresh = {"_has_loaded": False, "_has_scored": False, "_has_warned": False}
+        return {**self.__dict__, **fresh, "observers": [], "_poor_calls": PoorCalls(self.scaler.config.max_unscored)}
 
     def __call__(
         self,
@@ -107,7 +146,7 @@ class CodeScalerReward:  # a class, not a closure: async trainers pickle the rew
             ScorerError: no server was reached on the first call, no program of the first that has any was scored, or
                 too few in three calls in a row, see the class.
         """
-        problems = self._problems(prompts, columns)
+        problems = problems_in(prompts, columns, self.scaler.config.problem_column)
         start = perf_counter()
         judgements = self.scaler.judge(problems, completions, prompts=None if problems is prompts else prompts)
         with_problem = [one for one, problem in zip(judgements, problems, strict=True) if has_text(problem)]
@@ -149,15 +188,11 @@ class CodeScalerReward:  # a class, not a closure: async trainers pickle the rew
                 f"{outage.reason}"
             )
         self._has_scored |= len(failures) < len(valid)
-        limit = self.scaler.config.max_unscored
-        self._poor_calls = self._poor_calls + 1 if len(failures) > limit * len(valid) else 0
-        if self._poor_calls == POOR_CALLS:
-            self._poor_calls = 0
+        if excess := self._poor_calls.excess(len(failures), len(valid)):
             raise ScorerError(
-                f"{self.__name__}: {len(failures)} of {len(valid)} valid programs got no score, more than "
-                f"max_unscored={limit:g} for {POOR_CALLS} calls in a row. The model is {self.scaler.config.model}. "
-                f"The last error: {failures[-1].reason}. Mend that, or set max_unscored=1 to go on without these "
-                "samples"
+                f"{self.__name__}: {len(failures)} of {len(valid)} valid programs got no score, {excess}. The model "
+                f"is {self.scaler.config.model}. The last error: {failures[-1].reason}. Mend that, or set "
+                "max_unscored=1 to go on without these samples"
             )
 
     def _ensure_loaded(self) -> None:
@@ -166,17 +201,6 @@ class CodeScalerReward:  # a class, not a closure: async trainers pickle the rew
         if not self._has_loaded and ensure_loaded is not None:
             ensure_loaded()
         self._has_loaded = True
-
-    def _problems(self, prompts: Sequence[Text], columns: dict[str, Any]) -> Sequence[Text]:
-        column = self.scaler.config.problem_column
-        if column is None:
-            return prompts
-        if column not in columns:
-            raise DataError(
-                f"problem_column {column!r} is not in the dataset: its columns are {', '.join(sorted(columns))}"
-            )
-        values: Sequence[Text] = columns[column]
-        return values
 
 
 class _LazyReward:

@@ -15,30 +15,25 @@ from typing import Any
 from codescaler_plugin.config import CodeScalerConfig
 from codescaler_plugin.errors import ConfigError, DataError, SandboxError
 from codescaler_plugin.extraction.languages import checked_language
-from codescaler_plugin.integrations.columns import by_row, problems_in
 from codescaler_plugin.integrations.ranks import gathered, processes_here
-from codescaler_plugin.integrations.trl_reward import POOR_CALLS
+from codescaler_plugin.integrations.trl_reward import PoorCalls, problems_in
 from codescaler_plugin.pipeline import CodeScaler
+from codescaler_plugin.preference.executing import CachingExecutor, Executor, Job
 from codescaler_plugin.preference.grading import MEMORY_MB, TIMEOUT, named_faults
 from codescaler_plugin.preference.matching import ProblemIndex
 from codescaler_plugin.preference.rollouts import problem_id_of
-from codescaler_plugin.preference.sandbox import Executor, Job, Sandbox, usable_cores
+from codescaler_plugin.preference.sandbox import Sandbox, usable_cores
 from codescaler_plugin.records import Judgement, Problem, Status, Verdict
-from codescaler_plugin.scoring.rendering import unwrapped
-from codescaler_plugin.text.messages import Text, problem_text
+from codescaler_plugin.scoring import Unscored
+from codescaler_plugin.text.messages import Text
 from codescaler_plugin.text.safety import one_line
 
 logger = logging.getLogger(__name__)
 
-_EXTRACTION = (
-    "language",
-    "policy",
-    "reasoning_marks",
-    "thinking_prefilled",
-    "fence_prefilled",
-    "prompt_template",
+_SETTINGS = (
+    *("language", "policy", "reasoning_marks", "thinking_prefilled", "fence_prefilled", "prompt_template"),
+    *("problem_wrapper", "problem_column", "max_unscored"),
 )
-_SETTINGS = (*_EXTRACTION, "problem_wrapper", "problem_column", "max_unscored")
 _PYTHON = "python"  # what the sandbox runs
 _UNTESTED_CALLS = 20  # without any problem with tests, after which that is said; an evaluation may take several
 
@@ -127,8 +122,7 @@ class CodeScalerTestsReward:  # a class, not a closure: async trainers pickle th
             raise DataError("no problem has tests, so every reward would be None: give problems with tests")
         for problem in self._index.problems:
             self._index.find(problem.id, problem.text)  # one that cannot be told from another is found before training
-        read = CodeScalerConfig(**{setting: getattr(settings, setting) for setting in _EXTRACTION})
-        self._reader = CodeScaler(_NoModel(), config=read)
+        self._reader = CodeScaler(Unscored(), config=settings)
         self._executor = executor
         self._options: dict[str, Any] = {
             "timeout": timeout,
@@ -140,13 +134,19 @@ class CodeScalerTestsReward:  # a class, not a closure: async trainers pickle th
         self._sandbox: Sandbox | None = None
         self._end: weakref.finalize[..., Any] | None = None
         self._has_run = False
-        self._poor_calls = 0  # in a row, with too many programs without a verdict
+        self._poor_calls = PoorCalls(settings.max_unscored)
         self._calls_untested: int | None = 0  # before the first one with tests; None after it
         self._said: set[str] = set()
 
     def __getstate__(self) -> dict[str, Any]:  # processes and counts belong to this process
-        fresh: dict[str, Any] = {"_sandbox": None, "_end": None, "_has_run": False, "_poor_calls": 0}
-        return {**self.__dict__, **fresh, "_calls_untested": 0, "_said": set()}
+        fresh: dict[str, Any] = {
+            "_sandbox": None,
+            "_end": None,
+            "_has_run": False,
+            "_calls_untested": 0,
+            "_said": set(),
+        }
+        return {**self.__dict__, **fresh, "_poor_calls": PoorCalls(self.config.max_unscored)}
 
     def __call__(
         self,
@@ -216,11 +216,12 @@ class CodeScalerTestsReward:  # a class, not a closure: async trainers pickle th
             DataError: the problem column is missing, or a row's id and text name different problems.
         """
         texts = problems_in(prompts, columns, self.config.problem_column)
-        values = by_row(columns, len(prompts))
+        values = _by_row(columns, len(prompts))
         found: list[Problem | None] = []
         for row, problem in enumerate(texts):
             try:
-                text = self._text(problem, f"problem {row}")
+                is_stated = self.config.problem_column is not None
+                text = self._reader.problem_of(problem, f"problem {row}", is_stated=is_stated)
             except DataError as error:
                 self._warn("unread", f"a prompt holds no problem that can be read, and gets None: {error}")
                 found.append(None)
@@ -245,44 +246,34 @@ class CodeScalerTestsReward:  # a class, not a closure: async trainers pickle th
             self._end = weakref.finalize(self, self._sandbox.close)
         return self._sandbox
 
-    def _text(self, problem: Text, offender: str) -> str:
-        is_stated = self.config.problem_column is not None
-        text = problem_text(problem, offender, self._reader.template, is_stated=is_stated)
-        wrapper = self.config.problem_wrapper
-        return text if wrapper is None else unwrapped(text, wrapper, offender)
-
     def _read(
         self, prompts: Sequence[Text], completions: Sequence[Text], found: Sequence[Problem | None]
     ) -> list[Judgement | None]:
         """What is in each completion, by the pipeline; None where there are no tests."""
-        judgements = self._reader.judge(
-            ["graded by tests"] * len(prompts),  # the problem is for a reward model
-            [one if problem is not None else None for one, problem in zip(completions, found, strict=True)],
-            prompts=[one if problem is not None else "" for one, problem in zip(prompts, found, strict=True)],
+        tested = {row: problem.text for row, problem in enumerate(found) if problem is not None}
+        judgements = self._reader.with_config(problem_wrapper=None).judge(
+            list(tested.values()), [completions[row] for row in tested], prompts=[prompts[row] for row in tested]
         )
-        return [None if problem is None else judgement for judgement, problem in zip(judgements, found, strict=True)]
+        by_row = dict(zip(tested, judgements, strict=True))
+        return [by_row.get(row) for row in range(len(found))]
 
     def _verdicts(
         self, found: Sequence[Problem | None], judgements: Sequence[Judgement | None]
     ) -> list[Verdict | None]:
         """The verdict on each completion; None where no program was run, or the sandbox broke."""
-        programs: list[tuple[str, int] | None] = []
-        jobs: dict[tuple[str, int], Job] = {}
-        for problem, judgement in zip(found, judgements, strict=True):
-            if problem is None or judgement is None or judgement.status is not Status.OK:
-                programs.append(None)
-                continue
-            programs.append((judgement.code, id(problem)))
-            jobs[judgement.code, id(problem)] = (judgement.code, problem)
+        jobs: dict[int, Job] = {}
+        for row, (problem, judgement) in enumerate(zip(found, judgements, strict=True)):
+            if problem is not None and judgement is not None and judgement.is_valid:
+                jobs[row] = (judgement.code, problem)
         ran = dict(zip(jobs, self._run(list(jobs.values())), strict=True))
-        return [None if program is None else ran[program] for program in programs]
+        return [ran.get(row) for row in range(len(found))]
 
     def _run(self, jobs: list[Job]) -> list[Verdict | None]:
         """A verdict on each program; None for all where the sandbox breaks after it has worked."""
         if not jobs:
             return []
         try:
-            verdicts: list[Verdict | None] = list(self._running().run(jobs))
+            verdicts: list[Verdict | None] = list(CachingExecutor(self._running()).run(jobs))
         except SandboxError as error:
             if not self._has_run:
                 raise
@@ -299,14 +290,11 @@ class CodeScalerTestsReward:  # a class, not a closure: async trainers pickle th
 
     def _check_judged(self, unjudged: int, programs: int, reason: str) -> None:
         """Raise where going on would train on nothing."""
-        limit = self.config.max_unscored
-        self._poor_calls = self._poor_calls + 1 if unjudged > limit * programs else 0
-        if self._poor_calls == POOR_CALLS:
-            self._poor_calls = 0
+        if excess := self._poor_calls.excess(unjudged, programs):
             raise SandboxError(
-                f"{self.__name__}: {unjudged} of {programs} programs got no verdict, more than max_unscored={limit:g} "
-                f"for {POOR_CALLS} calls in a row. The last cause: {reason}. Mend that (packages, timeout, memory_mb "
-                "and workers are settings of this reward), or set max_unscored=1 to go on without these samples"
+                f"{self.__name__}: {unjudged} of {programs} programs got no verdict, {excess}. The last cause: "
+                f"{reason}. Mend that (packages, timeout, memory_mb and workers are settings of this reward), or set "
+                "max_unscored=1 to go on without these samples"
             )
 
     def _say_what_has_no_tests(self, found: Sequence[Problem | None]) -> None:
@@ -358,7 +346,7 @@ class Elsewhere:
             given = dict(zip(rows, values, strict=True))
             return [given.get(row) for row in range(len(found))]
 
-        of_rows = {name: [values[row] for row in rows] for name, values in by_row(columns, len(prompts)).items()}
+        of_rows = {name: [values[row] for row in rows] for name, values in _by_row(columns, len(prompts)).items()}
         log = None if log_extra is None else lambda column, values: log_extra(column, spread(values))
         return spread(
             self.reward(
@@ -370,12 +358,9 @@ class Elsewhere:
         )
 
 
-class _NoModel:
-    """Stands where the reward model would: the pipeline extracts, and the tests decide."""
-
-    def score(self, items: Sequence[tuple[str, str]]) -> list[float | None]:
-        """0 for each program."""
-        return [0.0] * len(items)
+def _by_row(arguments: dict[str, Any], n: int) -> dict[str, list[Any]]:
+    """The arguments that hold a value per completion: lists of n. Others, such as `trainer_state`, are left out."""
+    return {name: values for name, values in arguments.items() if isinstance(values, list) and len(values) == n}
 
 
 def _reward(judgement: Judgement, verdict: Verdict | None) -> float | None:

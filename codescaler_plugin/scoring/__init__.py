@@ -20,6 +20,14 @@ class Scorer(Protocol):
         ...
 
 
+class Unscored:
+    """A scorer without a model: None for every program. For tests alone, which need the code and no score."""
+
+    def score(self, items: Sequence[tuple[str, str]]) -> list[float | None]:
+        """None for each item."""
+        return [None] * len(items)
+
+
 def load_scorer(model: str, **settings: Any) -> Scorer:
     """The scorer for a model's name. Nothing is loaded or asked over the network before its first call.
 

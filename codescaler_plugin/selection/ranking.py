@@ -66,14 +66,6 @@ def best_of_n(
     return selection
 
 
-class Unscored:
-    """A scorer without a model: None for every program. For tests alone, which need the code and no score."""
-
-    def score(self, items: Sequence[tuple[str, str]]) -> list[float | None]:
-        """None for each item."""
-        return [None] * len(items)
-
-
 def rank_groups(
     scaler: CodeScaler,
     groups: Iterable[Group],

@@ -101,7 +101,7 @@ def decide_by_tests(
     """The testing half of `cascade`, for many ranked problems; same length, same order.
 
     Runs in rounds: one program of each undecided problem, all at the same time as far as the executor has workers.
-    Tests alone, without a reward model: rank with the scorer `ranking.Unscored`, and pass `planning.as_given` of that.
+    Tests alone, without a reward model: rank with the scorer `scoring.Unscored`, and pass `planning.as_given` of that.
 
     Raises:
         DataError: another number of problems than of selections.

@@ -35,6 +35,7 @@ from codescaler_plugin.records import (
     Status,
     Verdict,
 )
+from codescaler_plugin.scoring import Unscored
 from codescaler_plugin.selection.planning import (
     Costs,
     as_given,
@@ -47,7 +48,7 @@ from codescaler_plugin.selection.planning import (
     replay,
     with_plans,
 )
-from codescaler_plugin.selection.ranking import Unscored, chosen, rank, rank_groups
+from codescaler_plugin.selection.ranking import chosen, rank, rank_groups
 from codescaler_plugin.selection.sampling import (
     Stopping,
     expected_gain,
