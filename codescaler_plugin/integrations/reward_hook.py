@@ -58,7 +58,9 @@ class RewardHook:
         return cls(CodeScaler(config=CodeScalerConfig.from_env(environ)))
 
     def check(self) -> None:
-        """Score a program, or reach every codescaler server. One that still loads its model is accepted.
+        """Reach every codescaler server and score a program.
+
+        A server that still loads its model, or is busy, is waited for as `patience` says, and then accepted.
 
         Raises:
             ConfigError: the model cannot be had, gives no score, or a server does not answer well.
@@ -66,10 +68,11 @@ class RewardHook:
         try:
             if isinstance(self.scaler.scorer, RemoteScorer):
                 self.scaler.scorer.ensure_loaded()
-            else:
-                self.scaler.check()
+            self.scaler.check()
         except ScorerError as error:
-            if not (isinstance(error.__cause__, HttpError) and error.__cause__.status == 503):
+            is_reached = isinstance(error.__cause__, HttpError) and error.__cause__.status == 503
+            is_busy = {failure.kind.is_transient for failure in error.failures.values()} == {True}
+            if not (is_reached or is_busy):
                 raise ConfigError(f"{PREFIX}MODEL: {error}") from error
             logger.warning("the reward server is not ready yet: %s", error)
 

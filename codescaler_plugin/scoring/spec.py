@@ -1,7 +1,7 @@
 """A model's name -> what it is: a classifier in this process, an engine's server, or another codescaler server.
 
-The fields of a spec are its settings, and their defaults are written here alone. A setting that is given and that the
-spec does not have would have no effect, and is refused.
+The fields of a spec are its settings; `CodeScalerConfig` says what each means. A setting that is given and that the spec
+does not have would have no effect, and is refused.
 """
 
 from dataclasses import asdict, dataclass, field, fields
@@ -16,18 +16,7 @@ from codescaler_plugin.scoring.cache import CACHE_SIZE
 
 @dataclass(frozen=True)
 class Classifier:
-    """A classifier of transformers, loaded into this process (`TransformersScorer`).
-
-    Attributes:
-        path: directory or hub id; `builtin` for the embedded model.
-        max_length: tokens per sample; None: the model's own limit.
-        max_tokens: tokens per forward pass; None: what fits the free memory.
-        device: torch device; None: that of this process.
-        cache_size: scores remembered across calls; 0: none.
-        cache_dir: folder of a score file shared by processes; None: none.
-        offload: move the model to CPU memory after each call.
-        trust_remote_code: run code that the model's folder brings.
-    """
+    """A classifier of transformers, loaded into this process; its settings are those of `TransformersScorer`."""
 
     kind: ClassVar[str] = "a model in this process"
     batches: ClassVar[int] = 2
@@ -54,17 +43,7 @@ class Classifier:
 
 @dataclass(frozen=True)
 class EngineServer:
-    """vLLM servers with the same model (`VllmScorer`).
-
-    Attributes:
-        urls: `http://host:port`, divided by commas.
-        model: the id that each must serve; None: the one that they serve.
-        tokenizer: directory or hub id; None: where the server has the model from.
-        max_length: tokens per sample; None: the server's limit.
-        cache_size: scores remembered across calls; 0: none.
-        api_key: sent as a bearer token.
-        patience: seconds in which a request that fails is sent again.
-    """
+    """vLLM servers with the same model; the settings are those of `VllmScorer`, and `RetryPolicy.seconds`."""
 
     kind: ClassVar[str] = "a vLLM server"
     batches: ClassVar[int] = 8
@@ -88,13 +67,7 @@ class EngineServer:
 
 @dataclass(frozen=True)
 class CodescalerServer:
-    """Other codescaler servers with the same model (`RemoteScorer`). How they score is set where they are started.
-
-    Attributes:
-        urls: `http://host:port`, divided by commas.
-        api_key: sent as a bearer token.
-        patience: seconds in which a request or a sample that fails is sent again.
-    """
+    """Other codescaler servers (`RemoteScorer`). How they score is set where they are started."""
 
     kind: ClassVar[str] = "another codescaler server"
     batches: ClassVar[int] = 8

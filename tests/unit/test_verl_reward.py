@@ -85,7 +85,7 @@ def test_a_problem_without_text_is_no_end_of_the_run(monkeypatch):
 
 
 def test_a_server_that_fails_is_a_fallback_with_the_same_keys(serve, monkeypatch):
-    answers = iter([200, 200])  # the check, and a first score
+    answers = iter([200] * 3)  # the check, and a first score
     monkeypatch.setenv("CODESCALER_MODEL", serve(lambda path, body: (next(answers, 503), judged(body))).url)
     monkeypatch.setenv("CODESCALER_PATIENCE", "0")
     monkeypatch.setenv("CODESCALER_FALLBACK", "-1")
