@@ -29,10 +29,13 @@ def serve(
         float, typer.Option(min=0, max=1000, help="Milliseconds a sample waits for others of its problem.")
     ] = 5.0,
     max_queue: Annotated[int, typer.Option(min=1, help="Samples that wait; above it the answer is 503.")] = 10_000,
-    max_body: Annotated[int, typer.Option(min=1, help="MiB of one request's body.")] = 64,
+    max_body: Annotated[int, typer.Option(min=1, help="MiB of a body; at most 4 such, or 256 MiB, at a time.")] = 64,
     timeout: Annotated[
         float, typer.Option(min=1, help="Seconds until a sample is answered, if need be by --on-failure.")
     ] = 110.0,
+    load_timeout: Annotated[
+        float, typer.Option(min=1, help="Seconds to load the model, downloads included; then it starts anew.")
+    ] = 1800.0,
     on_failure: Annotated[
         str, typer.Option(metavar="REWARD|error", help="Of a sample that cannot be scored; error: answer 503, or 422.")
     ] = "0",
@@ -48,8 +51,11 @@ def serve(
     dies. All other settings are CODESCALER_* variables. Documentation of the
     routes is at /docs.
 
-    Exit code: 0 stopped by SIGTERM or Ctrl-C, all accepted work answered; 1 an
-    error.
+    SIGTERM, SIGHUP (unless nohup ignores it) and Ctrl-C end the server after it
+    has answered what it accepted. It answers 503 until the model has been ready,
+    and while it holds too many samples, bodies or connections.
+
+    Exit code: 0 stopped by one of these; 1 an error.
     """
     import logging
 
@@ -71,5 +77,7 @@ def serve(
             config = replace(config, api_key=os.environ.get(_KEY))
         fallback = fallback_of(on_failure, "--on-failure")
         serving = ServingConfig(api_key, fallback, extra_logs, log_bodies, max_body << 20)
-        behind = LocalBackend(config, max_wait=max_wait / 1000, max_queue=max_queue, timeout=timeout)
+        behind = LocalBackend(
+            config, max_wait=max_wait / 1000, max_queue=max_queue, timeout=timeout, load_timeout=load_timeout
+        )
         run_server(config, serving, behind, host=host, port=port, insecure=insecure, drain_seconds=timeout)

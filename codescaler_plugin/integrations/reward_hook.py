@@ -100,8 +100,9 @@ class RewardHook:
         started: Future[tuple[asyncio.AbstractEventLoop, DynamicBatcher]] = Future()
 
         async def run() -> None:
-            engine = InProcess(lambda items: judge_items(self.scaler, items), self.scaler.config.spec().batches)
-            batcher = DynamicBatcher(engine, max_queue=None, timeout=None)
+            slots = self.scaler.config.spec().batches
+            engine = InProcess(lambda items: judge_items(self.scaler, items), slots)
+            batcher = DynamicBatcher(engine, slots=slots, max_queue=None, timeout=None)
             batcher.start()
             started.set_result((asyncio.get_running_loop(), batcher))
             await asyncio.Event().wait()  # as long as the process

@@ -10,6 +10,7 @@ import struct
 from array import array
 from functools import cache
 from hashlib import sha256
+from mmap import PAGESIZE
 from pathlib import Path
 from typing import Any
 
@@ -49,9 +50,12 @@ class ScoreCache:
             try:
                 _opened(self._folder, os.getpid())
             except ConfigError as error:
-                if not isinstance(error.__cause__, OSError) or error.__cause__.errno not in NO_ROOM:
+                if not _is_full(error.__cause__):
                     raise
                 logger.warning("no score is kept on disk: %s", error)
+                data = Path(self._folder, "data.mdb")
+                if data.exists() and data.stat().st_size < 2 * PAGESIZE:  # half a header, which no later start reads
+                    data.unlink()
                 self._folder = None
 
     def get(self, key: bytes) -> float | None:
@@ -142,6 +146,13 @@ def _reserve(lock: Path) -> None:
         os.posix_fallocate(descriptor, 0, _LOCK_BYTES)
     finally:
         os.close(descriptor)
+
+
+def _is_full(error: BaseException | None) -> bool:
+    """Whether it says that a disk is full."""
+    import lmdb
+
+    return isinstance(error, lmdb.DiskError) or (isinstance(error, OSError) and error.errno in NO_ROOM)
 
 
 @cache

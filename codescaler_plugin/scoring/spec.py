@@ -1,7 +1,7 @@
 """A model's name -> what it is: a classifier in this process, an engine's server, or another codescaler server.
 
-The fields of a spec are its settings; `CodeScalerConfig` says what each means. A setting that is given and that the spec
-does not have would have no effect, and is refused.
+The fields of a spec are its settings; `CodeScalerConfig` says what each means. A setting that is given and that the
+spec does not have would have no effect, and is refused.
 """
 
 from dataclasses import asdict, dataclass, field, fields

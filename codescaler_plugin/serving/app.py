@@ -24,36 +24,40 @@ from codescaler_plugin.config import CodeScalerConfig
 from codescaler_plugin.errors import ConfigError, DataError
 from codescaler_plugin.records import Judgement
 from codescaler_plugin.serving.backend import Backend
-from codescaler_plugin.serving.batching import OverloadedError
+from codescaler_plugin.serving.batching import UnavailableError
 from codescaler_plugin.serving.bodies import (
     Classified,
     Classify,
     ClassifyRow,
     GetReward,
+    OneOrMany,
     Problem,
     Rewards,
-    ScoreItem,
     ScoreItems,
     Scores,
     SlimeSample,
     assistant_said,
     user_said,
 )
-from codescaler_plugin.serving.judging import Item, item_of
+from codescaler_plugin.serving.judging import Item, item_of, label_problem
 from codescaler_plugin.serving.metrics import Metrics
-from codescaler_plugin.text.messages import USER, stated_problem
+from codescaler_plugin.text.messages import USER
 
 logger = logging.getLogger(__name__)
 
+BODIES_BYTES = 256 << 20
+"""Bytes of bodies that are held at a time, from their arrival to the answer; four of the greatest if that is more."""
 RETRY_AFTER = 1  # seconds; OpenRLHF asks again after one, whatever it is told
 _STATIC = "/static-offline-docs/"  # script and style of /docs, from this machine: many clusters see no other
 _WITHOUT_KEY = frozenset({"/", "/health", "/docs", "/openapi.json"})  # they say nothing of what was sent
 _REASONS = {
     400: "The body is no JSON.",
     401: "The API key is missing or wrong.",
+    408: "The body did not come in time.",
     413: "The body is too large.",
     422: "The body has another form or exceeds a limit, or with `--on-failure error` no try gives a sample a reward.",
-    503: "The queue is full, or with `--on-failure error` a sample has no reward; Retry-After says when to ask again.",
+    503: "The queue is full, the model has never been ready, or with `--on-failure error` a sample has no reward; "
+    "Retry-After says when to ask again.",
 }
 _RESPONSES: dict[int | str, dict[str, Any]] = {
     code: {"model": Problem, "description": text} for code, text in _REASONS.items()
@@ -74,7 +78,8 @@ class ServingConfig:
             or 422 where another try would fail as well.
         extra_logs: send `extra_logs` to OpenRLHF; 0.8.5 to 0.9.0 crash on them.
         log_bodies: write bodies to the log.
-        max_body: bytes of a body.
+        max_body: bytes of a body; see `BODIES_BYTES` for all at a time.
+        receive_seconds: within which a body, and a connection's first request, must have come.
 
     Raises:
         ConfigError: an empty key or one that a header cannot hold, a fallback that is no finite number.
@@ -85,6 +90,7 @@ class ServingConfig:
     extra_logs: bool = False
     log_bodies: bool = False
     max_body: int = 64 << 20
+    receive_seconds: float = 60.0
 
     def __post_init__(self) -> None:
         if self.api_key is not None and not (self.api_key.isascii() and self.api_key.strip() == self.api_key != ""):
@@ -155,7 +161,7 @@ def create_app(
         )
 
     @app.post("/v1/score")
-    async def score(body: ScoreItems | ScoreItem, request: Request) -> Scores:
+    async def score(body: OneOrMany, request: Request) -> Scores:
         """Raw logits of programs, judgements of completions; nothing is put in the place of what fails."""
         sent = body.items if isinstance(body, ScoreItems) else [body]
         items = [
@@ -193,7 +199,7 @@ def create_app(
         if isinstance(body.prompt, str):
             item = item_of(body.prompt + body.response, body.prompt, body.label)
         else:
-            problem = stated_problem(body.label) or user_said(body.prompt)
+            problem = label_problem(body.label) or user_said(body.prompt)
             if not problem and not any(turn.role in USER for turn in body.prompt):
                 raise HTTPException(422, "prompt has no user turn")
             item = Item("completion", problem, assistant_said(body.response, body.prompt))
@@ -231,14 +237,14 @@ class _Desk:
         """The backend's judgements.
 
         Raises:
-            HTTPException: 503, there is no room.
+            HTTPException: 503, there is no room, or the model has never been ready.
         """
         if self.settings.log_bodies:
             logger.info("%s: %s", request.url.path, items)
         try:
             judgements = await _while_connected(self.backend.submit(items), request)
-        except OverloadedError as error:
-            self.backend.metrics.failures.labels("overloaded").inc(len(items))
+        except UnavailableError as error:
+            self.backend.metrics.failures.labels(error.cause).inc(len(items))
             raise _unavailable(str(error)) from error
         self.backend.metrics.count(judgements)
         if failures := [judgement.failure for judgement in judgements if judgement.failure is not None]:
@@ -294,7 +300,7 @@ def _unavailable(reason: str) -> HTTPException:
 async def _unprocessable(_: Request, error: Exception) -> Response:
     """What is wrong with a body, without the body: it may be long, secret, or no valid Unicode."""
     assert isinstance(error, RequestValidationError)  # noqa: S101 - it is registered for nothing else
-    details = [  # pydantic's names of its own functions, such as function-after[...], are no part of a place
+    details = [  # function-after[...] of pydantic and [str] of `bodies` name alternatives and are no part of a place
         {"loc": [part for part in one["loc"] if "[" not in str(part)], "msg": one["msg"]}
         for one in error.errors()[:20]
     ]
@@ -320,7 +326,7 @@ def _given_key(authorization: str) -> str:
 
 
 class _Door:
-    """Before a body is read: asks for the key and bounds the size. Counts and times every request."""
+    """Asks for the key; bounds a body's size and time to arrive, and the size of all. Counts and times requests."""
 
     def __init__(
         self, app: Callable[[_Scope, _Receive, _Send], Awaitable[None]], settings: ServingConfig, metrics: Metrics
@@ -328,20 +334,34 @@ class _Door:
         self.app = app
         self.settings = settings
         self.metrics = metrics
+        self.max_held = max(BODIES_BYTES, 4 * settings.max_body)
+        self._held = 0
 
     async def __call__(self, scope: _Scope, receive: _Receive, send: _Send) -> None:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
         read = 0
+        is_complete = False
         started = time.perf_counter()
+        deadline = asyncio.get_running_loop().time() + self.settings.receive_seconds
 
         async def bounded() -> MutableMapping[str, Any]:
-            nonlocal read
-            message = await receive()
-            read += len(message.get("body", b""))
+            nonlocal read, is_complete
+            try:
+                async with asyncio.timeout_at(None if is_complete else deadline):
+                    message = await receive()
+            except TimeoutError:
+                detail = f"the body did not come within {self.settings.receive_seconds:g} s: {read} bytes came"
+                raise HTTPException(408, detail, headers={"Connection": "close"}) from None
+            is_complete = not message.get("more_body", False)
+            size = len(message.get("body", b""))
+            read += size
+            self._hold(size)
             if read > self.settings.max_body:
                 raise HTTPException(413, f"the body has more than {self.settings.max_body} bytes")
+            if self._held > self.max_held:
+                raise _unavailable(self._full())
             return message
 
         async def counted(message: MutableMapping[str, Any]) -> None:
@@ -354,8 +374,18 @@ class _Door:
         refusal = self._refusal(scope["path"], {name.lower(): value for name, value in scope["headers"]})
         if refusal is not None:
             await refusal(scope, receive, counted)
-        else:
+            return
+        try:
             await self.app(scope, bounded, counted)
+        finally:
+            self._hold(-read)
+
+    def _hold(self, size: int) -> None:
+        self._held += size
+        self.metrics.body_bytes.set(self._held)
+
+    def _full(self) -> str:
+        return f"bodies of {self._held} bytes are read or wait already, at most {self.max_held} may: ask again later"
 
     def _refusal(self, path: str, headers: dict[bytes, bytes]) -> Response | None:
         key = self.settings.api_key
@@ -368,4 +398,6 @@ class _Door:
         if length.isdigit() and int(length) > self.settings.max_body:
             limit = self.settings.max_body
             return JSONResponse({"detail": f"the body has {int(length)} bytes, at most {limit} are read"}, 413)
+        if length.isdigit() and self._held + int(length) > self.max_held:
+            return JSONResponse({"detail": self._full()}, 503, {"Retry-After": str(RETRY_AFTER)})
         return None

@@ -12,7 +12,7 @@ from codescaler_plugin.scoring.forward import MAX_TOKENS
 from codescaler_plugin.serving.batching import MAX_QUEUE, MAX_WAIT, TIMEOUT, DynamicBatcher
 from codescaler_plugin.serving.judging import Item
 from codescaler_plugin.serving.metrics import Metrics
-from codescaler_plugin.serving.supervisor import WORKER, Worker
+from codescaler_plugin.serving.supervisor import LOAD_TIMEOUT, WORKER, Worker
 
 
 class Backend(Protocol):
@@ -41,7 +41,7 @@ class Backend(Protocol):
         """One judgement per item, same order.
 
         Raises:
-            OverloadedError: there is no room; ask again later.
+            UnavailableError: there is no room, or no model yet; ask again later.
         """
         ...
 
@@ -55,6 +55,7 @@ class LocalBackend:
         max_queue: samples that wait at most.
         timeout: seconds within which a sample is answered.
         command: starts the worker.
+        load_timeout: see `Worker`.
     """
 
     def __init__(
@@ -65,9 +66,10 @@ class LocalBackend:
         max_queue: int = MAX_QUEUE,
         timeout: float = TIMEOUT,
         command: Sequence[str] = WORKER,
+        load_timeout: float = LOAD_TIMEOUT,
     ) -> None:
         self.metrics = Metrics()
-        self.worker = Worker(config, self.metrics, command)
+        self.worker = Worker(config, self.metrics, command, load_timeout)
         self._batcher = DynamicBatcher(
             self.worker,
             self.metrics,

@@ -29,8 +29,26 @@ class EngineDiedError(CodeScalerError, RuntimeError):
     """The engine ended with batches under way."""
 
 
-class OverloadedError(CodeScalerError, RuntimeError):
+class UnavailableError(CodeScalerError, RuntimeError):
+    """A call got no answers and may be sent again.
+
+    Attributes:
+        cause: its name in the metrics.
+    """
+
+    cause = "unavailable"
+
+
+class OverloadedError(UnavailableError):
     """The queue is full; nothing of the call was accepted."""
+
+    cause = "overloaded"
+
+
+class NotReadyError(UnavailableError):
+    """The model had never been ready when the call came, and the call's time is up."""
+
+    cause = "not_ready"
 
 
 class Engine(Protocol):
@@ -38,9 +56,13 @@ class Engine(Protocol):
 
     Attributes:
         is_ready: a batch can be sent.
+        has_been_ready: a batch could be sent at some time.
+        state: why no batch can be sent; empty if one can.
     """
 
     is_ready: bool
+    has_been_ready: bool
+    state: str
 
     async def ready(self) -> None:
         """Return once a batch can be sent."""
@@ -79,7 +101,8 @@ class InProcess:
         batches: batches under way at a time.
     """
 
-    is_ready = True
+    is_ready = has_been_ready = True
+    state = ""
 
     def __init__(self, judge: Callable[[Sequence[Item]], list[Judgement]], batches: int) -> None:
         self._judge = judge
@@ -176,6 +199,7 @@ class DynamicBatcher:
 
         Raises:
             OverloadedError: there is no room; ask again later.
+            NotReadyError: the engine had never been ready when the call came, and a sample got no answer in time.
         """
         if not items:
             return []
@@ -183,6 +207,7 @@ class DynamicBatcher:
             raise OverloadedError(f"{self._count} samples wait already, at most {self.max_queue} may: ask again later")
         loop = asyncio.get_running_loop()
         now = loop.time()
+        may_fail = self.engine.has_been_ready  # else a trainer that starts before the model trains on fallbacks
         waiting = [_Waiting(item, now, loop.create_future()) for item in items]
         for sample in waiting:
             self._groups.setdefault(sample.key, {})[id(sample)] = sample
@@ -193,6 +218,8 @@ class DynamicBatcher:
         finally:
             for sample in waiting:
                 self._forget(sample)
+        if not may_fail and any(sample.answer.cancelled() for sample in waiting):
+            raise not_ready(self.engine.state, self.timeout)
         late = _failed(FailureKind.TIMEOUT, f"no answer within {self.timeout:g} s" if self.timeout else "")
         return [sample.answer.result() if not sample.answer.cancelled() else late for sample in waiting]
 
@@ -317,6 +344,11 @@ class DynamicBatcher:
                 self._suspects[id(sample)] = sample
                 self._counted(1)
         self._changed.set()
+
+
+def not_ready(state: str, timeout: float | None) -> NotReadyError:
+    """The error of a call that came before the model was ready, with the state of the model now."""
+    return NotReadyError(f"{state or 'the model has just become ready'}: no answer within {timeout:g} s, ask again")
 
 
 def _failed(kind: FailureKind, reason: str) -> Judgement:

@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any
 
-from pydantic import AliasChoices, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import AliasChoices, BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, Tag, model_validator
 
 from codescaler_plugin.extraction import begun, prompt_opening
 from codescaler_plugin.records import Judgement
@@ -16,11 +16,23 @@ MAX_CHARS = 4_000_000
 
 def _valid_unicode(value: Any) -> Any:
     """A text with what is no character replaced: JSON may hold halves of a surrogate pair, which no model reads."""
-    return value.encode("utf-8", "replace").decode() if isinstance(value, str) else value
+    if not isinstance(value, str) or value.isascii():  # ASCII without a copy: a body may fill much of the memory
+        return value
+    return value.encode("utf-8", "replace").decode()
+
+
+def _by_type(expected: str) -> Discriminator:
+    """Take a value's type for the form that was meant, so that an error tells of that form alone."""
+    return Discriminator(
+        lambda value: f"[{type(value).__name__}]",  # brackets: see `_unprocessable`
+        custom_error_type="form",
+        custom_error_message=f"expected {expected}",
+    )
 
 
 Text = Annotated[str, BeforeValidator(_valid_unicode), Field(max_length=MAX_CHARS)]
 Texts = Annotated[list[Text], Field(max_length=MAX_ITEMS)]
+_TaggedText = Annotated[Text, Tag("[str]")]
 
 
 class Message(BaseModel):
@@ -29,10 +41,17 @@ class Message(BaseModel):
     model_config = ConfigDict(extra="allow")
 
     role: str = Field("", validation_alias=AliasChoices("role", "from"))
-    content: Text | list[Any] | dict[str, Any] | None = Field(None, validation_alias=AliasChoices("content", "value"))
+    content: (
+        Annotated[
+            _TaggedText | Annotated[list[Any], Tag("[list]")] | Annotated[dict[str, Any], Tag("[dict]")],
+            _by_type("text, a list of parts, an object or null"),
+        ]
+        | None
+    ) = Field(None, validation_alias=AliasChoices("content", "value"))
 
 
 Messages = Annotated[list[Message], Field(max_length=MAX_ITEMS)]
+TextOrMessages = Annotated[_TaggedText | Annotated[Messages, Tag("[list]")], _by_type("text, or messages in a list")]
 
 
 def user_said(prompt: str | list[Message]) -> str:
@@ -92,9 +111,9 @@ class ScoreItem(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    problem: Text | Messages
+    problem: TextOrMessages
     code: Text | None = None
-    completion: Text | Messages | None = None
+    completion: TextOrMessages | None = None
 
     @model_validator(mode="after")
     def _one_of_two(self) -> "ScoreItem":
@@ -111,6 +130,12 @@ class ScoreItems(BaseModel):
     items: Annotated[list[ScoreItem], Field(max_length=MAX_ITEMS)]
 
 
+OneOrMany = Annotated[
+    Annotated[ScoreItems, Tag("[items]")] | Annotated[ScoreItem, Tag("[item]")],
+    Discriminator(lambda body: "[items]" if isinstance(body, dict) and "items" in body else "[item]"),
+]
+
+
 class Scores(BaseModel):
     """One entry per item, same order."""
 
@@ -125,7 +150,7 @@ class Classify(BaseModel):
     """vLLM's body. Text must be prompt and answer as a known chat template writes them."""
 
     model: str | None = None
-    input: Text | Texts | None = None
+    input: Annotated[_TaggedText | Annotated[Texts, Tag("[list]")], _by_type("text, or a list of texts")] | None = None
     messages: Messages | None = None
     use_activation: bool = Field(True, description="true: a value in [0, 1]; false: the shaped reward.")
 
@@ -162,7 +187,7 @@ class Classified(BaseModel):
 class SlimeSample(BaseModel):
     """slime's body (`--rm-type remote_rm`)."""
 
-    prompt: Text | Messages
+    prompt: TextOrMessages
     response: Text
     label: Any = None
 

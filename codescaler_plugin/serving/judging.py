@@ -41,12 +41,17 @@ def item_of(query: str, prompt: str | None, label: object = None) -> Item:
         prompt: templated; may be empty.
         label: whatever the dataset has; see `stated_problem`.
     """
+    return Item("query", _valid(prompt or ""), _valid(query), label_problem(label))
+
+
+def label_problem(label: object) -> str | None:
+    """The problem that a label states; None, and a warning if it cannot be read, where the prompt's is to be taken."""
     try:
         stated = stated_problem(label)
     except DataError as error:
         logger.warning("a label's problem cannot be read, that of the prompt is taken: %s", error)
-        stated = None
-    return Item("query", _valid(prompt or ""), _valid(query), _valid(stated) if stated else None)
+        return None
+    return _valid(stated) if stated else None
 
 
 def problem_and_completion(

@@ -33,6 +33,9 @@ class Metrics:
         )
         self.queue = Gauge("codescaler_queue_samples", "Samples that wait.", registry=registry)
         self.under_way = Gauge("codescaler_under_way_samples", "Samples being scored.", registry=registry)
+        self.body_bytes = Gauge(
+            "codescaler_body_bytes", "Bytes of bodies that are read, wait or are under way.", registry=registry
+        )
         self.wait_seconds = Histogram(
             "codescaler_wait_seconds", "From arrival to being sent.", buckets=_SECONDS, registry=registry
         )

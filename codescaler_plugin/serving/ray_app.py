@@ -27,7 +27,7 @@ from codescaler_plugin.errors import ConfigError, Failure, FailureKind
 from codescaler_plugin.pipeline import CodeScaler
 from codescaler_plugin.records import Judgement
 from codescaler_plugin.serving.app import ServingConfig, create_app
-from codescaler_plugin.serving.batching import MAX_QUEUE, MAX_WAIT, TIMEOUT, OverloadedError
+from codescaler_plugin.serving.batching import MAX_QUEUE, MAX_WAIT, TIMEOUT, OverloadedError, not_ready
 from codescaler_plugin.serving.judging import Item, judge_items
 from codescaler_plugin.serving.metrics import Metrics
 
@@ -120,17 +120,23 @@ class RayBackend:
 
     async def submit(self, items: Sequence[Item]) -> list[Judgement]:
         """See `Backend`."""
+        may_fail = not self.state  # as in `DynamicBatcher.submit`
         self.metrics.under_way.inc(len(items))
         try:
-            return await asyncio.gather(*(self._answer(item) for item in items))
+            judgements = await asyncio.gather(*(self._answer(item) for item in items))
         finally:
             self.metrics.under_way.dec(len(items))
+        late = (FailureKind.TIMEOUT, FailureKind.WORKER)
+        if not may_fail and any(one.failure is not None and one.failure.kind in late for one in judgements):
+            raise not_ready(self.state, self._timeout)
+        return judgements
 
     async def _watch(self) -> None:
         """Ready once a replica, which has scored its warm-up, answers."""
         while self.state:
-            judgement = await self._answer(Item("completion", "a problem", ""))
-            self.state = str(judgement.failure or "")
+            failure = (await self._answer(Item("completion", "a problem", ""))).failure
+            if failure is None or failure.kind is not FailureKind.TIMEOUT:  # that says nothing new
+                self.state = str(failure or "")
         logger.info("a replica is ready")
 
     async def _answer(self, item: Item) -> Judgement:

@@ -1,11 +1,17 @@
 """`codescaler serve`: the routes under uvicorn."""
 
+import asyncio
 import ipaddress
 import logging
+import math
+import resource
 import signal
 import socket
+import weakref
+from typing import Any
 
 import uvicorn
+from uvicorn.protocols.http.auto import AutoHTTPProtocol
 
 from codescaler_plugin.config import CodeScalerConfig
 from codescaler_plugin.errors import ConfigError
@@ -13,8 +19,14 @@ from codescaler_plugin.serving.app import ServingConfig, create_app
 from codescaler_plugin.serving.backend import LocalBackend
 from codescaler_plugin.serving.worker import keep_one_heap
 
+logger = logging.getLogger(__name__)
+
 _DRAIN_SECONDS = 5.0  # above the time within which every sample is answered
 _BACKLOG = 2048
+_ACCEPTED_AT_ONCE = 4
+_DESCRIPTORS = 10_240  # wanted: above the samples that may wait
+_OWN_DESCRIPTORS = 32  # of the limit: log, pipes, the worker's next start, connections that are not counted yet
+_QUIET_SECONDS = 60.0  # between two lines on connections that are refused
 
 
 def run_server(
@@ -27,7 +39,7 @@ def run_server(
     insecure: bool = False,
     drain_seconds: float,
 ) -> None:
-    """Serve until SIGTERM or SIGINT, then answer what was accepted.
+    """Serve until SIGTERM, SIGINT or SIGHUP, then answer what was accepted. `nohup` keeps SIGHUP away.
 
     Args:
         config: names the model and the shape of the rewards.
@@ -36,7 +48,7 @@ def run_server(
         host: address to bind.
         port: 0: any free one.
         insecure: allow another address than this machine's own without an API key.
-        drain_seconds: longest time in which accepted work is answered after SIGTERM.
+        drain_seconds: longest time in which accepted work is answered after the signal.
 
     Raises:
         ConfigError: the address is open to others and there is no key; it cannot be bound; the model cannot be had.
@@ -53,9 +65,13 @@ def run_server(
         server.should_exit = True
 
     app = create_app(backend, config, serving, fatal=fatal)
-    server = uvicorn.Server(
+    connections = _Connections(_descriptors(), serving.receive_seconds)
+    server = _Server(
         uvicorn.Config(
             app,
+            http=connections,  # type: ignore[arg-type]  # a class to uvicorn, which only calls it
+            loop="asyncio",  # uvloop accepts all at once, before they can be counted
+            backlog=_ACCEPTED_AT_ONCE,
             log_config=None,
             access_log=False,
             server_header=False,
@@ -68,8 +84,10 @@ def run_server(
 
     for number in (signal.SIGTERM, signal.SIGINT):  # before uvicorn takes them, and when it raises them at its end
         signal.signal(number, end)
+    if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:
+        signal.signal(signal.SIGHUP, end)
     with _bound(host, port) as listening:
-        logging.getLogger(__name__).info(
+        logger.info(
             "listening on http://%s:%d; the model (%s) is loaded meanwhile",
             host,
             listening.getsockname()[1],
@@ -78,6 +96,72 @@ def run_server(
         server.run(sockets=[listening])
     if failure:
         raise failure[0]
+
+
+class _Server(uvicorn.Server):
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Let many connections wait in the kernel, but accept few at once. uvicorn has one number for both."""
+        await super().startup(sockets)
+        for listening in sockets or []:
+            listening.listen(_BACKLOG)
+
+
+class _Connections:
+    """uvicorn's protocol for as many connections as descriptors allow; more are answered 503 and closed.
+
+    Without this limit asyncio tries thousands of times a second to accept them, and logs each failure; and the worker
+    cannot be started again.
+
+    Args:
+        descriptors: that this process may hold.
+        seconds: after which a connection without a request is closed.
+    """
+
+    def __init__(self, descriptors: int, seconds: float) -> None:
+        self.descriptors = descriptors
+        self.limit = max(1, descriptors - _OWN_DESCRIPTORS)
+        self.seconds = seconds
+        self._reported = -math.inf
+
+    def __call__(self, *, server_state: Any, **others: Any) -> asyncio.Protocol:
+        """The protocol of the next connection."""
+        loop = asyncio.get_running_loop()
+        if len(server_state.connections) < self.limit:
+            protocol: Any = AutoHTTPProtocol(server_state=server_state, **others)  # type: ignore[call-arg]
+            loop.call_later(self.seconds, _close_unused, weakref.ref(protocol))
+            return protocol  # type: ignore[no-any-return]
+        if loop.time() - self._reported > _QUIET_SECONDS:
+            self._reported = loop.time()
+            logger.error(
+                "%d connections are open, all that %d descriptors allow: more are answered 503. Raise it with "
+                "`ulimit -n`, or look for clients that leave connections open",
+                self.limit,
+                self.descriptors,
+            )
+        return _Refusal()
+
+
+def _close_unused(living: "weakref.ref[Any]") -> None:
+    protocol = living()
+    if protocol is not None and protocol.cycle is None and protocol.transport is not None:
+        protocol.transport.close()
+
+
+class _Refusal(asyncio.Protocol):
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)  # noqa: S101 - of a stream
+        transport.write(
+            b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 1\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"
+        )
+        transport.close()
+
+
+def _descriptors() -> int:
+    """The limit of open descriptors, which is raised as far as this process may."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    limit = max(soft, _DESCRIPTORS if hard == resource.RLIM_INFINITY else min(hard, _DESCRIPTORS))
+    resource.setrlimit(resource.RLIMIT_NOFILE, (limit, hard))
+    return limit
 
 
 def _bound(host: str, port: int) -> socket.socket:

@@ -20,6 +20,8 @@ from codescaler_plugin.serving.worker import LENGTH, frame, packed_items
 logger = logging.getLogger(__name__)
 
 WORKER = (sys.executable, "-P", "-m", "codescaler_plugin.serving.worker")
+LOAD_TIMEOUT = 1800.0
+"""Seconds to load a model, which may have to be downloaded first."""
 _SHORTEST, _LONGEST = 0.2, 15.0  # seconds before the next start; doubles while none succeeds
 _ENDING = 5.0  # seconds for a process that has closed its output to end
 
@@ -31,17 +33,26 @@ class Worker:
         config: settings of the scorer.
         metrics: counts.
         command: starts the process.
+        load_timeout: seconds from a start to a scored warm-up; a process that takes longer is killed.
 
     Attributes:
         is_ready: it has scored its warm-up.
+        has_been_ready: some process has.
         state: why it is not ready; empty if it is.
     """
 
-    def __init__(self, config: CodeScalerConfig, metrics: Metrics, command: Sequence[str] = WORKER) -> None:
+    def __init__(
+        self,
+        config: CodeScalerConfig,
+        metrics: Metrics,
+        command: Sequence[str] = WORKER,
+        load_timeout: float = LOAD_TIMEOUT,
+    ) -> None:
         self.config = config
         self.metrics = metrics
         self.command = command
-        self.is_ready = False
+        self.load_timeout = load_timeout
+        self.is_ready = self.has_been_ready = False
         self.state = "the model is being loaded"
         self._process: asyncio.subprocess.Process | None = None
         self._ready = asyncio.Event()
@@ -49,6 +60,7 @@ class Worker:
         self._number = 0
         self._stats: Mapping[str, float] = {}
         self._was_ready = False
+        self._killed_for = ""
 
     async def run(self) -> None:
         """Keep a process running until cancelled.
@@ -56,14 +68,14 @@ class Worker:
         Raises:
             ConfigError: the model cannot be had, and never could.
         """
-        pause, succeeded = _SHORTEST, False
+        pause = _SHORTEST
         while True:
             try:
                 process = await asyncio.create_subprocess_exec(
                     *self.command, stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE
                 )
             except OSError as error:
-                if not succeeded:
+                if not self.has_been_ready:
                     raise
                 pause = min(2 * pause, _LONGEST)
                 self.state = f"the scoring worker cannot be started: {error}"
@@ -71,7 +83,8 @@ class Worker:
                 await asyncio.sleep(pause)
                 continue
             self.metrics.worker_starts.inc()
-            self._was_ready = False
+            self._was_ready, self._killed_for = False, ""
+            loading = asyncio.get_running_loop().call_later(self.load_timeout, self._end_loading)
             try:
                 reason, lasting = await self._live(process)
                 self._not_ready()
@@ -80,13 +93,13 @@ class Worker:
                     async with asyncio.timeout(_ENDING):  # `wait_for` loses a cancellation in Python 3.11
                         await process.wait()
             finally:
+                loading.cancel()
                 self._down(process)
                 await process.wait()
-            succeeded |= self._was_ready
-            if lasting and not succeeded:
+            if lasting and not self.has_been_ready:
                 raise ConfigError(reason)
             pause = _SHORTEST if self._was_ready else min(2 * pause, _LONGEST)
-            self.state = reason or _cause(process.returncode)
+            self.state = reason or self._killed_for or _cause(process.returncode)
             logger.error("the scoring worker ended: %s. It is started again in %.1f s", self.state, pause)
             self._fail(EngineDiedError(self.state))
             await asyncio.sleep(pause)
@@ -110,8 +123,13 @@ class Worker:
     def kill(self, reason: str) -> None:
         """See `Engine.kill`."""
         logger.error("the scoring worker is killed: %s", reason)
+        self._killed_for = reason
         if self._process is not None:
             self._down(self._process)
+
+    def _end_loading(self) -> None:
+        if not self.is_ready:
+            self.kill(f"the model was not ready within {self.load_timeout:g} s; see --load-timeout")
 
     async def _live(self, process: asyncio.subprocess.Process) -> tuple[str, bool]:
         """From a start to the end of what the process says: its own reason, and whether trying again is pointless."""
@@ -127,7 +145,7 @@ class Worker:
                 if "fatal" in message:
                     return message["fatal"], message["lasting"]
                 if "ready" in message:
-                    self.is_ready = self._was_ready = True
+                    self.is_ready = self._was_ready = self.has_been_ready = True
                     self.state, self._stats = "", {}
                     self._ready.set()
                     self.metrics.worker_up.set(1)

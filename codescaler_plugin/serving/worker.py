@@ -68,7 +68,8 @@ def main(make_scaler: Callable[[CodeScalerConfig], CodeScaler] = _scaler) -> Non
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     if _is_alone():  # the parent ended before it could be watched
         return
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the group; the parent decides when this ends
+    for number in (signal.SIGINT, signal.SIGHUP):  # Ctrl-C and a terminal that closes reach the group
+        signal.signal(number, signal.SIG_IGN)  # the parent decides when this ends
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")  # of loading weights: this is a log
     logging.basicConfig(format="%(asctime)s worker %(levelname)s %(name)s: %(message)s", level=logging.INFO)
     source = os.fdopen(os.dup(0), "rb")

@@ -11,6 +11,7 @@ import subprocess
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,7 @@ pytestmark = [
 STARTED_WITHIN = 400  # seconds
 REPLICAS = 2
 SERVE = """
-import signal, sys, threading
+import json, signal, sys, threading
 import ray
 from ray import serve
 from codescaler_plugin.serving.ray_app import RaySettings, app
@@ -40,7 +41,7 @@ for attempt in range(6):  # on a busy machine Ray's own 30 s for its start may n
         print(error, flush=True)
         ray.shutdown()
 serve.start(http_options={"host": "127.0.0.1", "port": int(sys.argv[1])})
-serve.run(app(RaySettings(model="builtin", min_replicas=2, max_replicas=2, num_cpus=1)))
+serve.run(app(RaySettings(model="builtin", num_cpus=1, **json.loads(sys.argv[2]))))
 signal.signal(signal.SIGTERM, lambda *_: ended.set())
 ended = threading.Event()
 ended.wait()
@@ -53,11 +54,16 @@ PROMPT = "<|im_start|>user\nWrite solve(n) that returns n + {n}.<|im_end|>\n<|im
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, int]]:
-    """URL, and the process under which all of Ray runs."""
+    with running(tmp_path_factory.mktemp("ray") / "log", 200, min_replicas=2, max_replicas=2) as found:
+        yield found
+
+
+@contextmanager
+def running(log: Path, health: int, **ray_settings: float) -> Iterator[tuple[str, int]]:
+    """URL, and the process under which all of Ray runs, once `/health` answers as told."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    log = tmp_path_factory.mktemp("ray") / "log"
     settings = {
         "RAY_USAGE_STATS_ENABLED": "0",
         "RAY_worker_niceness": "0",
@@ -65,7 +71,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, int]
         "PYTHONPATH": str(Path.cwd()),
     }
     environment = {**os.environ, **settings}
-    command = [os.environ["RAY_PYTHON"], "-c", SERVE, str(port)]
+    command = [os.environ["RAY_PYTHON"], "-c", SERVE, str(port), json.dumps(ray_settings)]
     with log.open("w") as sink, subprocess.Popen(command, stdout=sink, stderr=sink, env=environment) as process:
         try:
             deadline = time.monotonic() + STARTED_WITHIN
@@ -73,7 +79,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, int]
                 assert process.poll() is None, log.read_text()[-3000:]
                 assert time.monotonic() < deadline, log.read_text()[-3000:]
                 try:
-                    if HTTP.request("GET", f"http://127.0.0.1:{port}/health").status == 200:
+                    if HTTP.request("GET", f"http://127.0.0.1:{port}/health").status == health:
                         break
                 except urllib3.exceptions.HTTPError:
                     pass
@@ -146,3 +152,11 @@ def test_replica_that_is_killed_under_load_costs_no_sample_its_reward(server: tu
     while len(set(replicas(root)) - {before[0]}) < REPLICAS and time.monotonic() < deadline:
         time.sleep(0.5)
     assert len(set(replicas(root)) - {before[0]}) == REPLICAS
+
+
+def test_before_a_replica_was_ever_ready_no_sample_gets_a_fallback(tmp_path: Path) -> None:
+    with running(tmp_path / "log", 503, num_gpus=1, timeout=3) as (url, _):  # Ray waits for a GPU that is not there
+        for _ in range(2):
+            refused = HTTP.request("POST", f"{url}/get_reward", json=sample(1))
+            assert (refused.status, refused.headers["retry-after"]) == (503, "1")
+            assert refused.json()["detail"] == "the model is being loaded: no answer within 3 s, ask again"

@@ -10,7 +10,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from codescaler_plugin.records import Judgement, Status
-from codescaler_plugin.serving.batching import CHARS_PER_TOKEN, DynamicBatcher, EngineDiedError, OverloadedError
+from codescaler_plugin.serving.batching import (
+    CHARS_PER_TOKEN,
+    DynamicBatcher,
+    EngineDiedError,
+    NotReadyError,
+    OverloadedError,
+)
 from codescaler_plugin.serving.judging import Item
 from codescaler_plugin.serving.metrics import Metrics
 
@@ -19,7 +25,8 @@ class Engine:
     """Keeps what it is sent; answers with the length of the text after `seconds`, unless told otherwise."""
 
     def __init__(self, seconds: float | None = 0.0) -> None:
-        self.is_ready = True
+        self.is_ready = self.has_been_ready = True
+        self.state = ""
         self.seconds = seconds
         self.batches: list[list[Item]] = []
         self.futures: list[asyncio.Future[list[Judgement]]] = []
@@ -347,3 +354,26 @@ def test_an_empty_call_is_answered_without_the_engine() -> None:
     engine = Engine()
     assert run(engine, lambda batcher: batcher.submit([])) == []
     assert engine.batches == []
+
+
+@pytest.mark.parametrize("seconds", [60.0, 0.05])  # never ready, and ready too late for an answer
+def test_a_call_before_the_engine_was_ever_ready_fails_as_a_whole(seconds: float) -> None:
+    engine = Engine(seconds=None)
+    engine.is_ready = engine.has_been_ready = False
+    engine.state = "the model is being loaded"
+
+    async def work(batcher: DynamicBatcher) -> None:
+        def load() -> None:
+            engine.is_ready = engine.has_been_ready = True
+            engine.state = ""
+
+        asyncio.get_running_loop().call_later(seconds, load)
+        with pytest.raises(
+            NotReadyError, match=r"model (is being loaded|has just become ready): no answer within 0\.1 s"
+        ):
+            await batcher.submit([code("p"), code("q")])
+        if engine.is_ready:
+            [answer] = await batcher.submit([code("p")])
+            assert answer.failure.startswith("timeout: ")
+
+    run(engine, work, timeout=0.1)

@@ -680,3 +680,23 @@ def test_a_cache_on_a_full_disk_keeps_scores_in_memory_alone(
     monkeypatch.undo()
     ScoreCache(4, str(tmp_path / "room"))
     assert (tmp_path / "room" / "lock.mdb").stat().st_blocks > 0
+
+
+def test_a_disk_that_fills_while_the_cache_is_made_is_a_warning_and_no_lasting_fault(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    lmdb = pytest.importorskip("lmdb")
+
+    def full(folder: str, **_: int) -> None:
+        Path(folder, "data.mdb").write_bytes(bytes(4096))  # what LMDB leaves where one page of two has room
+        raise lmdb.DiskError("No space left on device")
+
+    monkeypatch.setattr(lmdb, "open", full)
+    folder = str(tmp_path / "cache")
+    first = ScoreCache(4, folder)
+    first.put({b"k" * 32: 1.5})
+    assert first.get(b"k" * 32) == 1.5
+    assert caplog.text.count("no score is kept on disk") == 1
+    monkeypatch.undo()
+    ScoreCache(0, folder).put({b"k" * 32: 2.5})
+    assert ScoreCache(0, folder).get(b"k" * 32) == 2.5

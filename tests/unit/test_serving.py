@@ -14,7 +14,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
@@ -109,6 +109,7 @@ def served(
     command: Any = STUB,
     config: CodeScalerConfig = CONFIG,
     backend: Backend | None = None,
+    is_ready: bool = True,
     **options: Any,
 ) -> Iterator[Running]:
     """Routes, queue and worker; the loop runs in a thread."""
@@ -121,7 +122,8 @@ def served(
         thread.start()
         running = Running(f"http://127.0.0.1:{listening.getsockname()[1]}")
         try:
-            running.until_ready()
+            if is_ready:
+                running.until_ready()
             yield running
         finally:
             server.should_exit = True
@@ -244,6 +246,15 @@ def test_slime_gets_a_bare_number_for_its_single_sample(server: Running) -> None
             body = {"prompt": prompt, "response": answer, "label": label}
             assert server.json("/slime", body) == pytest.approx(reward_of(CODE))
     assert server.json("/slime", {"prompt": [], "response": answer}, status=422)["detail"] == "prompt has no user turn"
+    image = [{"role": "user", "content": [{"type": "image"}]}]  # a list prompt without a problem: the label's is taken
+    for label, reward in (
+        ({"problem": "q"}, reward_of(CODE)),
+        ('{"question": [{"role": "user", "content": "q"}]}', reward_of(CODE)),
+        ("42", 0.0),
+        ({"problem": [{"role": "bot", "content": "q"}]}, 0.0),  # cannot be read: the prompt's is, as where it is text
+    ):
+        body = {"prompt": image, "response": answer, "label": label}
+        assert server.json("/slime", body) == pytest.approx(reward)
 
 
 def test_content_parts_are_read_on_every_route(server: Running) -> None:
@@ -428,6 +439,49 @@ def test_sample_that_hangs_is_answered_within_the_timeout(caplog: pytest.LogCapt
     assert "the scoring worker is killed: no answer to 1 samples within 1 s" in caplog.text
 
 
+ROUTES = {
+    "/get_reward": one(),
+    "/v1/score": {"problem": "p", "code": CODE},
+    "/classify": {"input": query_of()},
+    "/slime": {"prompt": PROMPT, "response": CODE},
+}
+
+
+def test_before_the_model_was_ever_ready_no_route_answers_with_a_fallback() -> None:
+    with served(is_ready=False, command=("sleep", "60"), timeout=0.5) as running:
+        for path, body in ROUTES.items():
+            refused = running.request(path, body)
+            assert (refused.status, refused.headers["retry-after"]) == (503, "1")
+            assert refused.json()["detail"] == "the model is being loaded: no answer within 0.5 s, ask again"
+        assert running.metric('codescaler_failures_total{cause="not_ready"}') == len(ROUTES)
+
+
+def test_a_worker_that_hangs_while_it_loads_is_started_again(caplog: pytest.LogCaptureFixture, tmp_path: Path) -> None:
+    """The first start is ready and dies, the second hangs, the third is ready."""
+    ready = r"""printf '\000\000\000\017{"ready": true}'"""
+    script = (
+        f"echo >> starts; case $(wc -l < starts) in 1) {ready};; 2) exec sleep 60;; 3) {ready}; exec sleep 60;; esac"
+    )
+    worker = supervisor.Worker(CONFIG, Metrics(), ("/bin/sh", "-c", f"cd {tmp_path}; {script}"), load_timeout=0.5)
+
+    async def until_third_start() -> list[str]:
+        living = asyncio.create_task(worker.run())
+        states = []
+        while len(states) < 3 or worker.state:
+            if worker.state and worker.state not in states:
+                states.append(worker.state)
+            await asyncio.sleep(0.01)
+        living.cancel()
+        await asyncio.wait([living])
+        return states
+
+    states = asyncio.run(asyncio.wait_for(until_third_start(), 20))
+    hung = "the model was not ready within 0.5 s; see --load-timeout"
+    assert states == ["the model is being loaded", "exit code 0", hung]
+    assert f"the scoring worker is killed: {hung}" in caplog.text
+    assert f"the scoring worker ended: {hung}. It is started again" in caplog.text
+
+
 def test_full_queue_answers_503_with_retry_after() -> None:
     with served(max_queue=2) as running, ThreadPoolExecutor(12) as pool:
         slow = [pool.submit(running.request, "/get_reward", one(f"slow = 1.{n}\n")) for n in range(12)]
@@ -532,6 +586,56 @@ def test_bodies_items_and_texts_are_bounded() -> None:
         assert running.json("/get_reward", one())["rewards"] == pytest.approx([reward_of(CODE)])
 
 
+def test_a_body_that_does_not_come_is_answered_408_and_one_under_way_is_not_cut() -> None:
+    with served(ServingConfig(receive_seconds=0.5)) as running:
+        with half_sent(running, length=100) as client:
+            answer = b"".join(iter(lambda: client.recv(4096), b""))  # until it is closed
+            assert answer.startswith(b"HTTP/1.1 408 ")
+            assert b"the body did not come within 0.5 s: 9 bytes came" in answer
+        assert running.json("/get_reward", one("slow = 1.0\n"))["rewards"] == pytest.approx(
+            [reward_of("slow = 1.0\n")]
+        )
+
+
+def test_bodies_that_are_held_are_bounded_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("codescaler_plugin.serving.app.BODIES_BYTES", 0)  # four times max_body, then
+    with served(ServingConfig(max_body=20_000)) as running:
+        for name in ("busy", "busy_too"):  # both slots
+            threading.Thread(target=running.request, args=("/get_reward", one(f"{name} = 1\nslow = 2\n"))).start()
+        large = one("x = 1\n" * 2_500)
+        with ThreadPoolExecutor(8) as pool:
+            answers = list(pool.map(lambda _: running.request("/get_reward", large), range(8)))
+        refused = [answer for answer in answers if answer.status == 503]
+        assert {answer.status for answer in answers} == {200, 503}
+        assert all(answer.headers["retry-after"] == "1" for answer in refused)
+        assert re.match(
+            r"bodies of \d+ bytes are read or wait already, at most 80000 may", refused[0].json()["detail"]
+        )
+        until_held(running, 0)  # what keeps the slots busy has been answered, too
+        with half_sent(running, length=20_000, chunked=True):  # of no known length
+            until_held(running, 9)
+        until_held(running, 0)
+        assert running.json("/get_reward", large)["rewards"] == pytest.approx([reward_of("x = 1\n" * 2_500)])
+
+
+def until_held(running: Running, size: int) -> None:
+    deadline = time.monotonic() + 10
+    while running.metric("codescaler_body_bytes") != size:
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+@contextmanager
+def half_sent(running: Running, *, length: int, chunked: bool = False) -> Iterator[socket.socket]:
+    """A connection with a request whose body ends after nine bytes."""
+    host, port = running.url.removeprefix("http://").split(":")
+    framing = "Transfer-Encoding: chunked" if chunked else f"Content-Length: {length}"
+    with socket.create_connection((host, int(port)), 10) as client:
+        client.sendall(f"POST /get_reward HTTP/1.1\r\nHost: x\r\n{framing}\r\n\r\n".encode())
+        client.sendall(b"9\r\n123456789\r\n" if chunked else b"123456789")
+        yield client
+
+
 @pytest.mark.parametrize("body", [b"", b"{", b"\xff", b"[" * 100_000, b'{"query": NaN}', b"null", b'"x"', b"{}"])
 def test_what_is_no_body_is_refused_in_json(server: Running, body: bytes) -> None:
     answer = server.request("/get_reward", body)
@@ -551,12 +655,23 @@ def test_what_is_no_body_is_refused_in_json(server: Running, body: bytes) -> Non
         ("/classify", {}, "either input"),
         ("/classify", {"input": [1, 2]}, "valid string"),
         ("/classify", {"messages": []}, "user turn and an assistant turn"),
+        ("/v1/score", [], "valid dictionary"),
+        ("/v1/score", {"items": {}}, "valid list"),
+        ("/v1/score", {"items": [{"problem": "p", "code": 3}]}, '["body", "items", 0, "code"]'),
+        ("/v1/score", {"items": [{"problem": 7, "code": "x"}]}, "expected text, or messages in a list"),
+        ("/v1/score", {"items": [], "problem": "p"}, '["body", "problem"], "msg": "Extra inputs'),
+        ("/v1/score", {"problem": "p", "completion": [{"role": 3}]}, '["body", "completion", 0, "role"]'),
+        ("/classify", {"input": 1}, "expected text, or a list of texts"),
+        ("/slime", {"prompt": {"role": "user"}, "response": "x"}, "expected text, or messages in a list"),
+        ("/slime", {"prompt": [{"content": 3}], "response": "x"}, "expected text, a list of parts, an object or null"),
     ],
 )
 def test_body_of_another_form_is_told_what_is_wrong_with_it(server: Running, path: str, body: Any, said: str) -> None:
-    detail = json.dumps(server.json(path, body, status=422)["detail"])
+    found = server.json(path, body, status=422)["detail"]
+    detail = json.dumps(found)
     assert said in detail
     assert "function" not in detail
+    assert len(found) == (2 if body == {"input": [1, 2]} else 1)
 
 
 def test_bodies_are_neither_logged_nor_sent_back(server: Running, caplog: pytest.LogCaptureFixture) -> None:
@@ -667,13 +782,13 @@ def test_mangled_bytes_are_refused_or_answered(
 class Command:
     """`codescaler serve` as a process manager runs it."""
 
-    def __init__(self, log: Path, *arguments: str) -> None:
+    def __init__(self, log: Path, *arguments: str, before: Sequence[str] = ()) -> None:
         self.log = log
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             port = free.getsockname()[1]
         script = str(Path(sys.executable).with_name("codescaler"))
-        command = [script, "serve", "--port", str(port), *arguments]
+        command = [*before, script, "serve", "--port", str(port), *arguments]
         with log.open("w") as sink:
             self.process = subprocess.Popen(command, stdout=sink, stderr=sink)
         self.running = Running(f"http://127.0.0.1:{port}")
@@ -759,6 +874,7 @@ def test_the_command_from_loading_over_a_killed_worker_to_its_end(command: Comma
     assert early["rewards"] == pytest.approx(expected[:1], abs=1e-5)
 
     [worker] = psutil.Process(command.process.pid).children()
+    worker.send_signal(signal.SIGHUP)  # of a terminal that closes; it waits for its parent
     with ThreadPoolExecutor(24) as pool:
         futures = [pool.submit(running.json, "/get_reward", one(code)) for code in codes]
         time.sleep(0.05)
@@ -824,7 +940,7 @@ def test_front_imports_no_torch_and_listens_within_two_seconds_of_cpu(tmp_path: 
     assert float(taken.stdout) < 2.0
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_signal_ends_it_with_0_while_the_model_is_still_loaded(tmp_path: Path, number: int) -> None:
     started = Command(tmp_path / "log", "--model", "builtin")
     [worker] = _children(started.process.pid)
@@ -832,6 +948,43 @@ def test_signal_ends_it_with_0_while_the_model_is_still_loaded(tmp_path: Path, n
     _, alive = psutil.wait_procs([worker], timeout=20)
     assert alive == []
     assert "Traceback" not in (tmp_path / "log").read_text()
+
+
+def test_nohup_keeps_sighup_away(tmp_path: Path) -> None:
+    started = Command(tmp_path / "log", "--model", "builtin", before=["nohup"])
+    started.process.send_signal(signal.SIGHUP)
+    with pytest.raises(subprocess.TimeoutExpired):
+        started.process.wait(1)
+    assert started.stop() == 0
+
+
+def test_descriptors_that_run_out_are_one_line_and_cost_nothing_but_new_connections(tmp_path: Path) -> None:
+    limited = ["bash", "-c", 'ulimit -n 64; exec "$@"', "limited"]
+    started = Command(tmp_path / "log", "--model", "builtin", before=limited)
+    host, port = started.running.url.removeprefix("http://").split(":")
+    clients = [socket.create_connection((host, int(port)), 10) for _ in range(200)]
+    refused = HTTPConnection(host, int(port), timeout=10)
+    refused.request("GET", "/health")
+    answer = refused.getresponse()
+    assert (answer.status, answer.headers["retry-after"], answer.read()) == (503, "1", b"")
+    [worker] = _children(started.process.pid)
+    worker.kill()  # its next start finds descriptors
+    deadline = time.monotonic() + 30
+    while worker in psutil.Process(started.process.pid).children() or not _children(started.process.pid):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    for client in clients:
+        client.close()
+    deadline = time.monotonic() + 10
+    while (health := started.running.request("/health")).data == b"":
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    assert health.json()["detail"] == "killed by SIGKILL, as when memory runs out"
+    assert started.stop() == 0
+    log = (tmp_path / "log").read_text()
+    assert log.count("32 connections are open, all that 64 descriptors allow") == 1
+    assert "Traceback" not in log
+    assert len(log.splitlines()) < 20
 
 
 def test_worker_ends_with_a_front_that_was_killed(tmp_path: Path) -> None:
