@@ -374,6 +374,6 @@ def test_a_call_before_the_engine_was_ever_ready_fails_as_a_whole(seconds: float
             await batcher.submit([code("p"), code("q")])
         if engine.is_ready:
             [answer] = await batcher.submit([code("p")])
-            assert answer.failure.startswith("timeout: ")
+            assert str(answer.failure).startswith("timeout: ")
 
     run(engine, work, timeout=0.1)
