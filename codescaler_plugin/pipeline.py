@@ -108,7 +108,7 @@ class CodeScaler:
                 the row is named.
             ConfigError: the model, or `prompt_template`, cannot be used.
         """
-        _check_lengths(problems=problems, completions=completions, **({} if prompts is None else {"prompts": prompts}))
+        check_lengths(problems=problems, completions=completions, **({} if prompts is None else {"prompts": prompts}))
         answers = self._answers(problems if prompts is None else prompts, completions)
         texts, unread = self._problems(problems, is_stated=prompts is not None)
         if unread:
@@ -141,7 +141,7 @@ class CodeScaler:
             DataError: a string in place of a list, or lengths differ.
             ConfigError: the model cannot be used.
         """
-        _check_lengths(problems=problems, programs=programs)
+        check_lengths(problems=problems, programs=programs)
         rows = [(row, Extraction(program, "", Status.OK)) for row, program in enumerate(programs)]
         return [replace(judgement, code="") for judgement in self._judged(list(problems), [rows], {})]
 
@@ -335,7 +335,12 @@ def raise_for_failures(judgements: Iterable[Judgement]) -> None:
             judgement.raise_for_failure()
 
 
-def _check_lengths(**columns: Any) -> None:
+def check_lengths(**columns: Any) -> None:
+    """Refuse columns that are no lists, or not as long as the first.
+
+    Raises:
+        DataError: a string in place of a list, something that is no list, or lengths that differ; it is named.
+    """
     for name, given in columns.items():
         if isinstance(given, str):
             raise DataError(f"{name} is one string: expected a list of them, such as [{given[:20]!r}]")

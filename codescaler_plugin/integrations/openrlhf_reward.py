@@ -12,6 +12,7 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from codescaler_plugin.integrations.reward_hook import hook
+from codescaler_plugin.pipeline import check_lengths
 from codescaler_plugin.serving.judging import item_of
 
 hook().check()
@@ -38,6 +39,7 @@ def reward_func(
     """
     import torch
 
+    check_lengths(queries=queries, prompts=prompts)
     given = labels if labels is not None else [None] * len(queries)
     judgements = hook().judge([item_of(*sample) for sample in zip(queries, prompts, given, strict=True)])
     rewards = torch.tensor([judgement.reward_or(hook().fallback) for judgement in judgements])

@@ -17,7 +17,7 @@ from codescaler_plugin.errors import ConfigError, DataError, SandboxError
 from codescaler_plugin.extraction.languages import checked_language
 from codescaler_plugin.integrations.ranks import gathered, processes_here
 from codescaler_plugin.integrations.trl_reward import PoorCalls, problems_in
-from codescaler_plugin.pipeline import CodeScaler
+from codescaler_plugin.pipeline import CodeScaler, check_lengths
 from codescaler_plugin.preference.executing import CachingExecutor, Executor, Job
 from codescaler_plugin.preference.grading import MEMORY_MB, TIMEOUT, named_faults
 from codescaler_plugin.preference.matching import ProblemIndex
@@ -170,8 +170,7 @@ class CodeScalerTestsReward:  # a class, not a closure: async trainers pickle th
             SandboxError: the sandbox cannot run programs on the first call, or too few get a verdict, see the class.
         """
         start = perf_counter()
-        if len(prompts) != len(completions):
-            raise DataError(f"{len(prompts)} prompts for {len(completions)} completions: expected one each")
+        check_lengths(prompts=prompts, completions=completions)
         self._running()
         found = self.problems(prompts, columns)
         self._say_what_has_no_tests(found)
