@@ -77,20 +77,17 @@ class Engine(Protocol):
         ...
 
 
-class Observer(Protocol):
-    """What becomes of samples and batches, for metrics; see `serving.metrics`."""
+class Observer:
+    """Is told what becomes of samples, for metrics; this one does nothing."""
 
     def waiting(self, samples: int) -> None:
         """So many samples are not under way now."""
-        ...
 
     def sent(self, waits: Sequence[float]) -> None:
         """A batch is under way; its samples waited so many seconds."""
-        ...
 
     def answered(self, samples: int, seconds: float) -> None:
         """A batch of so many samples is no longer under way, after so many seconds."""
-        ...
 
 
 class InProcess:
@@ -164,7 +161,7 @@ class DynamicBatcher:
         timeout: float | None = TIMEOUT,
     ) -> None:
         self.engine = engine
-        self.observer = observer
+        self.observer = observer or Observer()
         self.max_wait = max_wait
         self.max_chars = max_tokens * CHARS_PER_TOKEN
         self.max_queue = max_queue
@@ -236,8 +233,7 @@ class DynamicBatcher:
 
     def _counted(self, change: int) -> None:
         self._count += change
-        if self.observer is not None:
-            self.observer.waiting(self._count)
+        self.observer.waiting(self._count)
 
     async def _run(self) -> None:
         while True:
@@ -260,8 +256,7 @@ class DynamicBatcher:
     def _send(self, batch: list[_Waiting], *, alone: bool = False) -> None:
         self._counted(-len(batch))
         now = asyncio.get_running_loop().time()
-        if self.observer is not None:
-            self.observer.sent([now - sample.arrived for sample in batch])
+        self.observer.sent([now - sample.arrived for sample in batch])
         answers = self.engine.send([sample.item for sample in batch])
         task = asyncio.create_task(self._receive(batch, answers, alone=alone))
         self._under_way.add(task)
@@ -329,8 +324,7 @@ class DynamicBatcher:
             for sample, answer in zip(batch, found, strict=True):
                 _give(sample, answer)
         finally:
-            if self.observer is not None:
-                self.observer.answered(len(batch), loop.time() - started)
+            self.observer.answered(len(batch), loop.time() - started)
 
     def _again(self, batch: list[_Waiting], *, alone: bool) -> None:
         for sample in batch:

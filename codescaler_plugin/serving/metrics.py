@@ -5,12 +5,13 @@ from collections.abc import Mapping, Sequence
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, PlatformCollector, ProcessCollector
 
 from codescaler_plugin.records import Judgement
+from codescaler_plugin.serving.batching import Observer
 
 _SECONDS = (0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30, 60, 120)
 _SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512)
 
 
-class Metrics:
+class Metrics(Observer):
     """Counters of one server, with a registry of their own.
 
     Attributes:
@@ -52,18 +53,18 @@ class Metrics:
         )
 
     def waiting(self, samples: int) -> None:
-        """See `batching.Observer`."""
+        """See `Observer`."""
         self.queue.set(samples)
 
     def sent(self, waits: Sequence[float]) -> None:
-        """See `batching.Observer`."""
+        """See `Observer`."""
         for wait in waits:
             self.wait_seconds.observe(wait)
         self.batch_items.observe(len(waits))
         self.under_way.inc(len(waits))
 
     def answered(self, samples: int, seconds: float) -> None:
-        """See `batching.Observer`."""
+        """See `Observer`."""
         self.batch_seconds.observe(seconds)
         self.under_way.dec(samples)
 
