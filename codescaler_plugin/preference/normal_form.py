@@ -8,13 +8,13 @@ Python, or too deep to be read, is only equal to itself.
 
 import ast
 import re
-import warnings
 from collections import defaultdict
 from collections.abc import Iterable
 from functools import lru_cache
 from unicodedata import normalize
 
 from codescaler_plugin.extraction.validity import MAX_CODE_CHARS
+from codescaler_plugin.preference.cage.scripts import parsed
 
 _STRING_OR_COMMENT = re.compile(
     r"""[\"'#](?:(?<=")\"{2}(?:[^\\]|\\.)*?(?:\"{3}|\Z)|(?<=')'{2}(?:[^\\]|\\.)*?(?:'{3}|\Z)"""
@@ -36,19 +36,9 @@ def parse(code: str) -> ast.Module | None:
     if len(code) > MAX_CODE_CHARS:
         return None
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # '\d' and the like
-            return ast.parse(code)
+        return parsed(code)
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         return None
-
-
-def without_docstrings(tree: ast.Module) -> ast.Module:
-    """The same tree, its docstrings taken off; a body of nothing else becomes `pass`."""
-    for node in ast.walk(tree):
-        if isinstance(node, _DEFINITIONS) and node.body and is_text(node.body[0]):
-            node.body[:1] = [] if len(node.body) > 1 or isinstance(node, ast.Module) else [ast.Pass()]
-    return tree
 
 
 def is_text(statement: ast.stmt) -> bool:

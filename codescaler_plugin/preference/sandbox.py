@@ -5,7 +5,7 @@ they are compared here, or, for tests that are Python source, in a second proces
 candidate's functions from afar (`cage.judge`). So an object that equals everything, a patched builtin, an early exit,
 or a look at frames and files decides nothing.
 
-What the cage holds back depends on the machine: see `missing_isolation`. It does not hold back an attack on the
+What the cage holds back depends on the machine: see `Sandbox.missing`. It does not hold back an attack on the
 kernel itself; memory is bounded per process, not in sum.
 """
 
@@ -35,7 +35,6 @@ from functools import cache
 from importlib import metadata
 from pathlib import Path
 from queue import Empty, SimpleQueue
-from types import TracebackType
 from typing import Any, Self, TypedDict, Unpack
 
 import psutil
@@ -138,16 +137,6 @@ def run_tests(
         return CachingExecutor(sandbox).run(jobs, progress=progress)
 
 
-def missing_isolation() -> list[str]:
-    """What cannot be enforced on this machine, a sentence each; empty if the code is held back in every respect.
-
-    Raises:
-        SandboxError: no candidate can be run here at all.
-    """
-    with Sandbox(workers=1) as sandbox:
-        return sandbox.missing
-
-
 class Sandbox:
     """A pool of warm processes that run candidates; use it as a context, for its processes live until `close`.
 
@@ -163,6 +152,9 @@ class Sandbox:
         packages: names of installed packages that code and tests may import; they are loaded beforehand.
         cage: None for the strongest that works here; or one of `CAGES`.
         seed: of the hash of strings and of `random` in candidates and tests.
+
+    Attributes:
+        missing: what cannot be enforced on this machine, a sentence each.
 
     Raises:
         ConfigError: a setting that makes no sense.
@@ -199,7 +191,8 @@ class Sandbox:
                     f"isolation is required and incomplete here: {'; '.join(self.missing)}. Install bubblewrap, or "
                     "allow this user or container to make namespaces"
                 )
-            _say(self.missing)
+            for sentence in self.missing:
+                _say(sentence)
             while len(self._slots) < (workers or usable_cores()):
                 self._slots.append(_Slot(self.cage, seed, found))
         except BaseException:  # Ctrl-C too must leave no process behind
@@ -211,9 +204,7 @@ class Sandbox:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def close(self) -> None:
@@ -344,14 +335,10 @@ def grade_calls(problem: Problem, accepted: Sequence[Any], came: Sequence[Frame]
             process.wait()
 
 
-_said: set[str] = set()
-
-
-def _say(missing: list[str]) -> None:
-    for sentence in missing:
-        if sentence not in _said:
-            _said.add(sentence)
-            logger.warning("sandbox: %s", sentence)
+@cache
+def _say(sentence: str) -> None:
+    """Warn once in the life of this process."""
+    logger.warning("sandbox: %s", sentence)
 
 
 def _first_slot(cages: Sequence[str], seed: int, packages: dict[str, list[str]]) -> tuple[str, "_Slot"]:

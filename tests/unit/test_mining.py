@@ -1,6 +1,5 @@
 """What mining keeps, drops, counts and orders; and where pairs are read from and written to."""
 
-import ast
 import gzip
 import json
 import math
@@ -14,7 +13,7 @@ from hypothesis import strategies as st
 
 from codescaler_plugin.errors import ConfigError, DataError
 from codescaler_plugin.preference.mining import mine_pairs, near_miss, refine_pairs
-from codescaler_plugin.preference.normal_form import distinct_forms, normal_form, parse, without_docstrings
+from codescaler_plugin.preference.normal_form import distinct_forms, normal_form
 from codescaler_plugin.preference.overlap import clusters, contaminated, near_pairs, shingles
 from codescaler_plugin.preference.pairs import EXPORTS, export_pairs, read_pairs, write_pairs
 from codescaler_plugin.records import PreferencePair
@@ -322,12 +321,6 @@ def test_any_text_has_a_form(code: str) -> None:
 def test_hostile_code_has_a_form(code: str) -> None:
     other = code.replace("x", "y") if "x" in code else code + " "
     assert len(set(distinct_forms([code, code + "# c", other]).values())) >= 2
-
-
-def test_docstrings_go_and_bodies_stay() -> None:
-    tree = parse('"""m"""\nclass A:\n    "doc"\n    def f(self):\n        "doc"\n        return "kept"')
-    assert tree is not None
-    assert ast.unparse(without_docstrings(tree)) == "class A:\n\n    def f(self):\n        return 'kept'"
 
 
 # Overlap of texts

@@ -8,7 +8,6 @@
 What can be read in two ways is expected in one and accepted in the other.
 """
 
-from collections.abc import Sequence
 from typing import Any
 
 from codescaler_plugin.data.rows import loads
@@ -34,8 +33,9 @@ def apps_call(given: Any, wanted: Any) -> CallTest:
     if len(arguments) == 1:
         arguments = (_integer_keys(arguments[0]),)
     readings = [inner for outer in readings for inner in _unwrapped(outer)]
-    expected, *others = [typed for one in readings for typed in _with_integer_keys(one)]
-    return CallTest(arguments, expected, _distinct(expected, others))
+    distinct = {repr(typed): typed for one in readings for typed in _with_integer_keys(one)}  # since 1 == True
+    expected, *others = distinct.values()
+    return CallTest(arguments, expected, tuple(others))
 
 
 def _arguments(given: Any) -> tuple[Any, ...]:
@@ -71,16 +71,6 @@ def _integer_keys(value: Any) -> Any:
         return {int(key): one for key, one in value.items()} if isinstance(value, dict) and value else value
     except ValueError:
         return value
-
-
-def _distinct(expected: Any, others: Sequence[Any]) -> tuple[Any, ...]:
-    """Values that are not there yet; by their text, since 1 == True."""
-    seen, kept = {repr(expected)}, []
-    for other in others:
-        if repr(other) not in seen:
-            seen.add(repr(other))
-            kept.append(other)
-    return tuple(kept)
 
 
 def paired(inputs: Any, outputs: Any) -> list[tuple[Any, Any]]:

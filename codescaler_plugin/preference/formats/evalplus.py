@@ -9,8 +9,9 @@ from collections.abc import Callable
 from typing import Any
 
 from codescaler_plugin.errors import DataError
+from codescaler_plugin.preference.cage import scripts
 from codescaler_plugin.preference.formats.columns import Row, parsed, row_id, stated
-from codescaler_plugin.preference.formats.sources import before, beside, defined, script, tree
+from codescaler_plugin.preference.formats.sources import before, beside, defined, script
 from codescaler_plugin.records import Problem
 
 _SHORT = 10**4000  # more digits are written as hex, which has no limit
@@ -38,7 +39,7 @@ def evalplus(row: Row) -> Problem:
 
 def _reference(solution: str, entry: str) -> str:
     """The solution in a function that returns it: its names are not those of the test, which mean the candidate."""
-    body = tree(solution).body
+    body = scripts.parsed(solution).body
     imports = [node for node in body if isinstance(node, ast.Import | ast.ImportFrom)]
     rest = [node for node in body if not isinstance(node, ast.Import | ast.ImportFrom)]
     made = ast.parse(f"def _solution():\n    return {entry}")

@@ -3,24 +3,17 @@
 import ast
 import builtins
 import re
-import warnings
 from collections.abc import Sequence
 
+from codescaler_plugin.preference.cage.scripts import parsed
 from codescaler_plugin.records import ScriptTest
 from codescaler_plugin.text.lines import lines_with_ends
 
 
-def tree(source: str) -> ast.Module:
-    """The syntax tree; invalid escapes are the data's, and nothing to warn of."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        return ast.parse(source)
-
-
-def tree_or_none(source: str) -> ast.Module | None:
-    """As `tree`; None of what is no Python."""
+def _tree_or_none(source: str) -> ast.Module | None:
+    """The syntax tree; None of what is no Python."""
     try:
-        return tree(source)
+        return parsed(source)
     except (SyntaxError, ValueError):
         return None
 
@@ -32,13 +25,13 @@ def script(*parts: str) -> ScriptTest:
         SyntaxError: it is no Python.
     """
     source = "\n".join(part.replace("\r\n", "\n") for part in parts if part.strip())
-    tree(source)
+    parsed(source)
     return ScriptTest(source)
 
 
 def called(test: str, entry: str) -> str:
     """Test source that calls its `check`; some files leave that to the runner."""
-    defined = [node.name for node in tree(test).body if isinstance(node, ast.FunctionDef)]
+    defined = [node.name for node in parsed(test).body if isinstance(node, ast.FunctionDef)]
     if "check" not in defined or re.search(r"^check\(", test, re.MULTILINE):
         return test
     return f"{test}\ncheck({entry if entry.isidentifier() else 'candidate'})\n"
@@ -46,7 +39,7 @@ def called(test: str, entry: str) -> str:
 
 def before(prompt: str, entry: str) -> str:
     """Imports and helpers before the function that a prompt asks for; empty for a prompt in prose."""
-    found = tree_or_none(prompt) or tree_or_none(prompt.rstrip() + "\n    pass\n")
+    found = _tree_or_none(prompt) or _tree_or_none(prompt.rstrip() + "\n    pass\n")
     for node in found.body if found else ():
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef) and node.name == entry:
             return "".join(lines_with_ends(prompt)[: node.lineno - 1 - len(node.decorator_list)])
@@ -55,7 +48,7 @@ def before(prompt: str, entry: str) -> str:
 
 def defined(source: str) -> list[str]:
     """Functions and classes at the top of a source; none of what is no Python."""
-    found = tree_or_none(source)
+    found = _tree_or_none(source)
     kinds = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef
     return [node.name for node in found.body if isinstance(node, kinds)] if found else []
 
@@ -71,7 +64,7 @@ def function_under_test(tests: Sequence[str], solution: str) -> str:
     known = defined(solution)
     names = [
         node.func.id
-        for node in ast.walk(tree("".join(tests[:1])))
+        for node in ast.walk(parsed("".join(tests[:1])))
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)
     ]
     ranked = (
@@ -89,7 +82,7 @@ def without_imports_of(module: str, source: str) -> tuple[str, list[str]]:
     for piece in pieces:
         starts.append(starts[-1] + len(piece))
     text, names = source.encode(), []
-    imports = [node for node in ast.walk(tree(source)) if isinstance(node, ast.ImportFrom) and node.module == module]
+    imports = [node for node in ast.walk(parsed(source)) if isinstance(node, ast.ImportFrom) and node.module == module]
     for node in sorted(imports, key=lambda one: (one.lineno, one.col_offset), reverse=True):
         renamed = [f"{alias.asname} = {alias.name}" for alias in node.names if alias.asname]
         names += [alias.name for alias in node.names if alias.name != "*"]
