@@ -23,7 +23,6 @@ from codescaler_plugin.preference.matching import ProblemIndex
 from codescaler_plugin.preference.normal_form import parse
 from codescaler_plugin.preference.overlap import clusters
 from codescaler_plugin.preference.rewrites import BREAKING, KEEPING, normal, rewrite_both
-from codescaler_plugin.preference.sandbox import Sandbox
 from codescaler_plugin.records import PreferencePair, Problem, Status, Verdict
 
 UNALIGNED_SHARE = 0.3
@@ -71,10 +70,10 @@ def augment_pairs(
     pairs: Sequence[PreferencePair],
     problems: Iterable[Problem] = (),
     *,
+    executor: Executor,
     kinds: Mapping[str, float] = DEFAULT_KINDS,
     seed: int = 0,
     trust_unaligned: bool = False,
-    executor: Executor | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> tuple[list[PreferencePair], AugmentationReport]:
     """The pairs with new ones among them, in the order of their steps, and what became of each kind.
@@ -86,11 +85,11 @@ def augment_pairs(
         pairs: n pairs.
         problems: with tests; found by `problem_id` (of several with one id by the text too), else by text. Without its
             problem's tests a pair is not augmented.
+        executor: gives verdicts.
         kinds: share of n to make of each of `KINDS`, at least 0; a kind that is not named is off.
         seed: the same pairs, kinds and seed give the same candidates.
         trust_unaligned: make `unaligned` pairs also of problems without tests: another problem's program is then
             taken to be wrong without a run, as the paper's data presumably did.
-        executor: gives verdicts; None: this machine's sandbox with its defaults.
         progress: called with (pairs made so far, pairs wanted).
 
     Raises:
@@ -99,19 +98,8 @@ def augment_pairs(
         SandboxError: no program can be run.
     """
     checked_kinds(kinds)
-    if executor is None:
-        with Sandbox() as sandbox:
-            return augment_pairs(
-                pairs,
-                problems,
-                kinds=kinds,
-                seed=seed,
-                trust_unaligned=trust_unaligned,
-                executor=sandbox,
-                progress=progress,
-            )
-    report = AugmentationReport(len(pairs), settings={"kinds": dict(kinds), "seed": seed})
-    report.settings["trust_unaligned"] = trust_unaligned
+    settings = {"kinds": dict(kinds), "seed": seed, "trust_unaligned": trust_unaligned}
+    report = AugmentationReport(len(pairs), settings=settings)
     index = ProblemIndex(problems, unique_ids=False)
     usable: list[tuple[PreferencePair, Problem | None]] = []
     for pair in pairs:

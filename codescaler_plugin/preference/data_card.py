@@ -56,25 +56,20 @@ def write_data_card(
 
     Raises:
         ConfigError: there is nothing to describe, or the folder cannot be written.
-        MissingExtraError: matplotlib is not installed.
+        MissingExtraError: matplotlib or scikit-learn is not installed.
     """
     check_card(folder, inputs)
     if not pairs:
         raise ConfigError("no pairs: there is nothing to describe in a data card")
     facts = card_facts(pairs, reports=reports, inputs=inputs, outputs=outputs, model=model)
-    with locked_folder(folder):
-        return _written(pairs, folder, title, facts)
-
-
-def _written(pairs: Sequence[PreferencePair], folder: Path, title: str, facts: Mapping[str, Any]) -> Path:
-    """Write the three files and return the page."""
-    write_text(folder / "data_card.json", json.dumps(facts, indent=2) + "\n")
     from matplotlib import rc_context
 
-    with write_output(folder / "data_card.png", binary=True) as file, rc_context(PLAIN_PLOTS):
-        _plot(pairs, facts, file)
     page = folder / "README.md"
-    write_text(page, _markdown(title, facts))
+    with locked_folder(folder):
+        write_text(folder / "data_card.json", json.dumps(facts, indent=2) + "\n")
+        with write_output(folder / "data_card.png", binary=True) as file, rc_context(PLAIN_PLOTS):
+            _plot(pairs, facts, file)
+        write_text(page, _markdown(title, facts))
     return page
 
 
@@ -86,10 +81,10 @@ def check_card(folder: Path, inputs: Sequence[str | Path] = ()) -> None:
         inputs: files that are read.
 
     Raises:
-        MissingExtraError: matplotlib is not installed.
+        MissingExtraError: matplotlib or scikit-learn is not installed.
         ConfigError: the folder cannot be made or written, or its `README.md` belongs to something else.
     """
-    require("the data card", "report", "matplotlib")
+    require("the data card", "report", "matplotlib", "sklearn")
     check_folder(folder)
     files = [folder / name for name in ("README.md", "data_card.json", "data_card.png")]
     for file in files:

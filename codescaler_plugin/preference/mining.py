@@ -173,7 +173,7 @@ def mine_pairs(
     for group in mixed:
         rng = Random(f"{seed} {group.id} {folded(group.text)}")
         by_problem.append(list(_pairs_of(group, pairs_per_problem, hard, rng)))
-    pairs = _finished(by_problem, hard, max_pairs, held_out, seed, report)
+    pairs = _finished(by_problem, report)
     used = {(pair.problem_id, pair.problem, code) for pair in pairs for code in (pair.chosen, pair.rejected)}
     dropped["not sampled"] = sum(map(_size, mixed)) - len(used)
     report.dropped = {reason: count for reason, count in dropped.items() if count}
@@ -236,7 +236,7 @@ def refine_pairs(
         Random(f"{seed} {group[0].problem_id} {folded(group[0].problem)}").shuffle(left)
         by_problem.append(left[:pairs_per_problem])
         dropped["not sampled"] += len(left)
-    made = _finished(by_problem, hard, max_pairs, held_out, seed, report)
+    made = _finished(by_problem, report)
     dropped["not sampled"] -= len(made)
     report.dropped = {reason: count for reason, count in dropped.items() if reason and count}
     return made, report
@@ -420,15 +420,9 @@ def _combined(left: Sequence[_Item], right: Sequence[_Item], count: int) -> Iter
         yield left[(turn + turn // period) % len(left)], right[turn % len(right)]
 
 
-def _finished(
-    by_problem: list[list[PreferencePair]],
-    hard: float | None,
-    max_pairs: int | None,
-    held_out: float,
-    seed: int,
-    report: MiningReport,
-) -> list[PreferencePair]:
+def _finished(by_problem: list[list[PreferencePair]], report: MiningReport) -> list[PreferencePair]:
     """The pairs under the cap on all, each with its split, in step order; the report is completed."""
+    hard, max_pairs, held_out, seed = (report.settings[name] for name in ("hard", "max_pairs", "held_out", "seed"))
     ranked = [(rank, pair) for pairs in by_problem for rank, pair in enumerate(pairs)]
     if max_pairs is not None and len(ranked) > max_pairs:
         ranked = _breadth_first(ranked, max_pairs, hard, Random(f"{seed} max_pairs"))

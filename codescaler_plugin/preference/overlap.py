@@ -14,8 +14,8 @@ from math import ceil
 
 WORDS = 5  # of a shingle, for near-duplicates
 GRAM = 10  # words of an n-gram, for overlap: the training prompts of most recipes put text around the problem
-NEAR = 0.7
-OVERLAP = 0.5
+NEAR = 0.7  # least Jaccard similarity of word 5-grams of a near-duplicate
+OVERLAP = 0.5  # least share of the shorter text's word 10-grams; a text below ten words is one gram
 
 _WORD = re.compile(r"\w+")
 
@@ -35,8 +35,8 @@ class Contamination:
     value: float
 
 
-def clusters(texts: Sequence[str], threshold: float = NEAR) -> list[int]:
-    """The cluster of each text, as the index of its first member; texts of a similarity of `threshold` share one.
+def clusters(texts: Sequence[str]) -> list[int]:
+    """The cluster of each text, as the index of its first member; texts of a similarity of `NEAR` share one.
 
     Similarity is the Jaccard index of word 5-grams. A cluster is closed under it: a chain of near texts is one.
     """
@@ -48,26 +48,18 @@ def clusters(texts: Sequence[str], threshold: float = NEAR) -> list[int]:
             index = parent[index]
         return index
 
-    for left, right, _ in near_pairs([shingles(text) for text in texts], threshold):
+    for left, right, _ in near_pairs([shingles(text) for text in texts], NEAR):
         one, other = sorted((root(left), root(right)))
         parent[other] = one
     return [root(index) for index in range(len(texts))]
 
 
-def contaminated(
-    problems: Sequence[str],
-    evaluation: Mapping[str, Sequence[str]],
-    *,
-    near: float = NEAR,
-    overlap: float = OVERLAP,
-) -> dict[int, Contamination]:
+def contaminated(problems: Sequence[str], evaluation: Mapping[str, Sequence[str]]) -> dict[int, Contamination]:
     """The problems that stand in an evaluation set, by their index, each with its strongest match.
 
     Args:
         problems: n texts.
         evaluation: name of each set -> its problems.
-        near: least Jaccard similarity of word 5-grams of a near-duplicate.
-        overlap: least share of the shorter text's word 10-grams. A text below ten words is one gram.
     """
     held = [(name, text) for name, texts in evaluation.items() for text in texts]
     found: dict[int, Contamination] = {}
@@ -93,10 +85,10 @@ def contaminated(
                 shared.update(grams[gram])
         for other, count in shared.items():
             value = count / min(sizes[other], len(mine.get(GRAM) or mine[max(mine)]) or 1)
-            if value >= overlap:
+            if value >= OVERLAP:
                 note(index, other, "n-gram", min(value, 1.0))
     against = [shingles(text) for _, text in held]
-    for index, other, value in near_pairs([shingles(text) for text in problems] if held else [], near, against):
+    for index, other, value in near_pairs([shingles(text) for text in problems] if held else [], NEAR, against):
         note(index, other, "near-duplicate", value)
     return found
 

@@ -15,14 +15,14 @@ only the renderer breaks up.
 import gzip
 import json
 import reprlib
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, fields
 from pathlib import Path
 from typing import IO, Any
 
 from codescaler_plugin.data.outputs import write_output
 from codescaler_plugin.errors import ConfigError, DataError
-from codescaler_plugin.preference.rollouts import problem_id_of, rows_of, whole_step
+from codescaler_plugin.preference.rollouts import Bad, pass_over, problem_id_of, rows_of, whole_step
 from codescaler_plugin.records import PreferencePair
 from codescaler_plugin.text.messages import completion_text, problem_text
 
@@ -34,7 +34,7 @@ _MARGIN = "expected a gap of pass rates in (0, 1], or null where it is not known
 _FIELDS = tuple(field.name for field in fields(PreferencePair))
 
 
-def read_pairs(path: str | Path, *, on_bad: Callable[[str], None] | None = None) -> Iterator[PreferencePair]:
+def read_pairs(path: str | Path, *, on_bad: Bad | None = None) -> Iterator[PreferencePair]:
     """The pairs of a file, folder or dataset, in any of the formats above; the columns of each row tell which.
 
     Rows without a `kind` are of the kind `rollout`, what CodeScalerPair-51K holds.
@@ -47,9 +47,7 @@ def read_pairs(path: str | Path, *, on_bad: Callable[[str], None] | None = None)
         try:
             yield pair_of(row)
         except DataError as error:
-            if on_bad is None:
-                raise DataError(f"{place}: {error}") from error
-            on_bad(f"{place}: {error}")
+            pass_over(f"{place}: {error}", on_bad, error)
 
 
 def is_pair(row: Mapping[str, Any]) -> bool:

@@ -32,7 +32,7 @@ from codescaler_plugin.errors import ConfigError, DataError
 from codescaler_plugin.preference.formats import programs, scripts
 from codescaler_plugin.preference.formats.columns import Row, parsed, plain_row
 from codescaler_plugin.preference.formats.evalplus import evalplus
-from codescaler_plugin.preference.rollouts import Bad, rows_of
+from codescaler_plugin.preference.rollouts import Bad, pass_over, rows_of
 from codescaler_plugin.records import Comparison, Problem
 
 _ADAPTERS: dict[str, Callable[[Row], Problem]] = {
@@ -92,10 +92,7 @@ def read_problems(
         try:
             problem = _problem(plain_row(row), format, comparison)
         except (KeyError, TypeError, ValueError, AttributeError, IndexError, SyntaxError, RecursionError) as error:
-            message = f"{place}: {'no column ' if isinstance(error, KeyError) else ''}{error}"
-            if on_bad is None:
-                raise DataError(message) from error
-            on_bad(message)
+            pass_over(f"{place}: {'no column ' if isinstance(error, KeyError) else ''}{error}", on_bad, error)
             continue
         yield problem if problem.id else replace(problem, id=f"{Path(path).name}/{number}")
 

@@ -78,7 +78,7 @@ def read_rollouts(
                 chosen = format if format != "auto" else _format_of(row)
             yield _rollout(row, chosen, file, source, template)
         except DataError as error:
-            _bad(f"{place}: {error}", on_bad, error)
+            pass_over(f"{place}: {error}", on_bad, error)
 
 
 def read_problem_texts(path: str | Path) -> list[str]:
@@ -91,8 +91,7 @@ def read_problem_texts(path: str | Path) -> list[str]:
     texts: dict[str, None] = {}
     for _, place, row in rows_of(path):
         try:
-            prompt = _value(row, _PROMPTS)
-            texts[problem_text(prompt)] = None
+            texts[problem_text(_value(row, _PROMPTS))] = None
         except DataError as error:
             raise DataError(f"{place}: {error}") from error
     return list(texts)
@@ -125,7 +124,7 @@ def rows_of(path: str | Path, *, on_bad: Bad | None = None) -> Iterator[tuple[st
 def _rows_of_file(file: Path, on_bad: Bad | None) -> Iterator[tuple[str, str, dict[str, Any]]]:
     for place, row in read_rows(file):
         if isinstance(row, DataError):
-            _bad(f"{file.name}, {place}: {row}", on_bad, row)
+            pass_over(f"{file.name}, {place}: {row}", on_bad, row)
         else:
             yield file.name, f"{file.name}, {place}", row
 
@@ -236,7 +235,7 @@ def same_id_key(text: str) -> str:
 
 
 def _value(row: Mapping[str, Any], names: tuple[str, ...]) -> Any:
-    value = _first(row, names, None)
+    value = _first(row, names)
     if value is None:
         raise DataError(f"expected a column {' or '.join(map(repr, names))}: it has {', '.join(map(repr, row))}")
     return value
@@ -244,11 +243,11 @@ def _value(row: Mapping[str, Any], names: tuple[str, ...]) -> Any:
 
 def _completion(row: Mapping[str, Any], names: tuple[str, ...]) -> Any:
     """As `_value`; null where all that there are is null: a completion without code."""
-    return None if row.keys() & set(names) and _first(row, names, None) is None else _value(row, names)
+    return None if row.keys() & set(names) and _first(row, names) is None else _value(row, names)
 
 
-def _first(row: Mapping[str, Any], names: tuple[str, ...], default: Any) -> Any:
-    return next((row[name] for name in names if row.get(name) is not None), default)
+def _first(row: Mapping[str, Any], names: tuple[str, ...]) -> Any:
+    return next((row[name] for name in names if row.get(name) is not None), None)
 
 
 def _only(value: Any, name: str) -> str:
@@ -266,7 +265,7 @@ def _text(text: str) -> str:
 
 
 def _step(row: Mapping[str, Any], format_: str, file: str) -> int | None:
-    step = _first(row, _STEPS, None)
+    step = _first(row, _STEPS)
     if step is None or step == "":  # CSV has no null
         in_name = re.search(r"(?:step[-_]|completions_|\A)(\d+)\.", file) if format_ != "jsonl" else None
         return int(in_name[1]) if in_name else None
@@ -292,7 +291,8 @@ def _source(path: str | Path) -> str:
     return here.resolve().parent.name if here.name == "completions" else here.name
 
 
-def _bad(message: str, on_bad: Bad | None, cause: Exception | None = None) -> None:
+def pass_over(message: str, on_bad: Bad | None, cause: Exception) -> None:
+    """Tell of a bad row; where nobody is to be told, raise a DataError."""
     if on_bad is None:
         raise DataError(message) from cause
     on_bad(message)

@@ -15,10 +15,12 @@ from zlib import crc32
 
 from codescaler_plugin.errors import ConfigError
 from codescaler_plugin.evaluation.intervals import win
+from codescaler_plugin.extras import require
 from codescaler_plugin.records import PreferencePair
 from codescaler_plugin.scoring.loading import pretrained
 from codescaler_plugin.text.lines import lines_of
 
+_MAX_LENGTH = 2048  # tokens of problem and code together
 _NAME = re.compile(r"[^\W\d]\w*")
 
 
@@ -133,42 +135,22 @@ def _cross_fitted(gaps: Any, half: Any) -> list[float]:
     return found
 
 
-def _logistic(gaps: Any, ridge: float = 1.0, rounds: int = 30) -> Any:
-    """Weights of a Bradley-Terry regression by Newton's method: P(first is right) = 1 / (1 + exp(-gaps @ weights))."""
+def _logistic(gaps: Any) -> Any:
+    """Weights of a Bradley-Terry regression: P(first is right) = 1 / (1 + exp(-gaps @ weights))."""
     import numpy as np
 
-    weights = np.zeros(gaps.shape[1])
-    for _ in range(rounds):
-        lost = 1 / (1 + np.exp(np.clip(gaps @ weights, -30, 30)))  # probability of the wrong order
-        gradient = gaps.T @ lost - ridge * weights
-        curvature = (gaps * (lost * (1 - lost))[:, None]).T @ gaps + ridge * np.eye(len(weights))
-        step = np.linalg.solve(curvature, gradient)
-        weights = weights + step
-        if np.abs(step).max() < 1e-8:
-            break
-    return weights
+    require("a baseline of all surface features", "report", "sklearn")
+    from sklearn.linear_model import LogisticRegression  # type: ignore[import-untyped]
+
+    # Each pair stands in both orders, because the solver wants two labels: half the weight each is a ridge of 1.
+    regression = LogisticRegression(C=0.5, fit_intercept=False, solver="newton-cholesky", tol=1e-8)
+    return regression.fit(np.concatenate([gaps, -gaps]), np.repeat([1, 0], len(gaps))).coef_[0]
 
 
-def log_probability_accuracy(
-    pairs: Sequence[PreferencePair], model: str, *, limit: int = 256, seed: int = 0, max_length: int = 2048
-) -> Accuracy:
-    """Accuracy of the mean log-probability per token that a causal language model gives to the code after the problem.
-
-    On `limit` pairs drawn by the seed; a pair with more than `max_length` tokens on a side is passed over.
-
-    Args:
-        pairs: n pairs.
-        model: hub id or directory of a causal model of transformers; its chat template is used if it has one.
-        limit: pairs measured, each two forward passes.
-        seed: of the draw.
-        max_length: tokens of problem and code together.
-
-    Raises:
-        ConfigError: no such model can be had.
-    """
-    drawn = Random(seed).sample(list(pairs), min(limit, len(pairs)))
-    wins = log_probability_wins(drawn, model, max_length=max_length)
-    return accuracy([one for one in wins if one is not None])
+def log_probability_accuracy(pairs: Sequence[PreferencePair], model: str, *, limit: int = 256) -> Accuracy:
+    """Accuracy of `log_probability_wins`, on `limit` pairs that are drawn, each two forward passes."""
+    drawn = Random(0).sample(list(pairs), min(limit, len(pairs)))
+    return accuracy([one for one in log_probability_wins(drawn, model) if one is not None])
 
 
 def check_causal_model(model: str) -> None:
@@ -189,11 +171,17 @@ def _named(model: str) -> str:
     return f"causal model {model!r}"
 
 
-def log_probability_wins(pairs: Sequence[PreferencePair], model: str, *, max_length: int = 2048) -> list[float | None]:
+def log_probability_wins(pairs: Sequence[PreferencePair], model: str) -> list[float | None]:
     """Pair by pair, whether a causal model finds the right program more likely per token: 1, 0, or 0.5 for a tie.
 
-    None for a pair with more than `max_length` tokens on a side. Same length, same order. For the arguments and
-    errors see `log_probability_accuracy`.
+    None for a pair with more than 2048 tokens of problem and code on a side. Same length, same order.
+
+    Args:
+        pairs: n pairs.
+        model: hub id or directory of a causal model of transformers; its chat template is used if it has one.
+
+    Raises:
+        ConfigError: no such model can be had.
     """
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -213,7 +201,7 @@ def log_probability_wins(pairs: Sequence[PreferencePair], model: str, *, max_len
             prompt = tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True)
         before = tokenizer(prompt, add_special_tokens=False)["input_ids"]
         codes = [tokenizer(code, add_special_tokens=False)["input_ids"] for code in (pair.chosen, pair.rejected)]
-        if not before or len(before) + max(map(len, codes)) > max_length:
+        if not before or len(before) + max(map(len, codes)) > _MAX_LENGTH:
             wins.append(None)
             continue
         means = []

@@ -367,7 +367,7 @@ def test_a_problem_is_found_by_text_where_its_id_is_taken_twice() -> None:
 )
 def test_a_wrong_switch_is_an_error(kinds: dict[str, float], words: str) -> None:
     with pytest.raises(ConfigError, match=words):
-        augment_pairs([], kinds=kinds)
+        augment_pairs([], kinds=kinds, executor=Says(None))
 
 
 def test_progress_counts_up_to_what_is_wanted() -> None:
