@@ -19,7 +19,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from . import call_tests, candidate, in_process, judge, namespaces, wire
+from . import asking, call_tests, candidate, in_process, judge, namespaces, wire
 
 OUTCOME = "outcome.json"
 OUTPUT_BYTES = 16 << 20  # of a program
@@ -68,7 +68,7 @@ def _scripts(settings: dict[str, Any]) -> dict[str, Any]:
     is_apart = settings["role"] == "scripts"
     with _Child(settings, candidate.serve_calls if is_apart else _serve_tests) as child:
         job = _job(settings)
-        report = judge.judged(job, child.channel) if is_apart else _received(child.channel, job)
+        report = judge.graded(job, asking.Channel(child.channel)) if is_apart else _received(child.channel, job)
         is_over = isinstance(report, dict) and report.get("detail") == "Killed"
         code = child.wait(time.monotonic() + _GRACE) if is_over else None
     return {"report": report, "code": code, "cpu": child.cpu}
@@ -102,7 +102,7 @@ def _programs(settings: dict[str, Any]) -> dict[str, Any]:
 
 def _program(settings: dict[str, Any], job: dict[str, Any], stdin: str) -> dict[str, Any]:
     """One run: `output` as base64, `code`, `cpu`, what it raised, whether its output `is_long`."""
-    told: dict[str, Any] = {}
+    told: Any = {}
     with tempfile.TemporaryFile() as given, tempfile.TemporaryFile() as output:
         given.write(stdin.encode("utf-8", "surrogateescape"))
         given.seek(0)
@@ -114,10 +114,8 @@ def _program(settings: dict[str, Any], job: dict[str, Any], stdin: str) -> dict[
             wire.send(child.channel, {"code": job["code"], "preamble": job["preamble"]})
             code = child.wait(time.monotonic() + settings["wall"])
             if code:
-                try:
+                with contextlib.suppress(EOFError, OSError, wire.WireError):
                     told = wire.receive(child.channel, time.monotonic() + _GRACE, REPORT_BYTES)
-                except (EOFError, OSError, wire.WireError):
-                    told = {}
         size = os.fstat(output.fileno()).st_size
         output.seek(0)
         text = output.read(OUTPUT_BYTES)

@@ -35,11 +35,6 @@ class _Stop(BaseException):
     """A script broke off in a way that says nothing of the candidate."""
 
 
-def judged(job: dict[str, Any], channel: socket.socket) -> dict[str, Any]:
-    """Grade a job's code, behind `channel`, by its tests: a report as every grading process sends it."""
-    return graded(job, Channel(channel))
-
-
 def serve(report: socket.socket) -> None:
     """Read a problem's tests once, then grade each program that comes in a copy of this process.
 
@@ -91,7 +86,7 @@ def rehearse() -> None:
     with ours, theirs:
         thread = threading.Thread(target=candidate.serve_calls, args=(theirs,))
         thread.start()
-        judged({**job, "tests": ["def check(g):\n    assert g(1) == [1]\ncheck(f)"]}, ours)
+        graded({**job, "tests": ["def check(g):\n    assert g(1) == [1]\ncheck(f)"]}, Channel(ours))
         ours.shutdown(socket.SHUT_WR)
         thread.join()
     signal.signal(signal.SIGALRM, handler)
@@ -101,7 +96,7 @@ def rehearse() -> None:
 
 
 def graded(job: dict[str, Any], side: Side, *, is_shared: bool = False) -> dict[str, Any]:
-    """The report on a job.
+    """The report on a job, as every grading process sends it.
 
     Args:
         job: code, preamble, entry_point, names, text, tests, timeout in wall seconds.
@@ -183,7 +178,10 @@ class _Run:
         """Run the preamble, and read the scripts."""
         job, side, module = self.job, self.side, self.module
         try:
-            _execute(job["preamble"], "<preamble>", module.__dict__)
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                preamble = compile(job["preamble"], "<preamble>", "exec", dont_inherit=True)
+            exec(preamble, module.__dict__)
             for number, source in enumerate(job["tests"]):
                 self.scripts.append(scripts.read(source, number))
                 self.codes.append(compile(self.scripts[-1].tree, "<test>", "exec", dont_inherit=True))
@@ -260,13 +258,7 @@ class _Run:
         self.side.awaited = script.names
         try:
             self._bind(script, space)
-            space.update(
-                {
-                    scripts.NOTE: self.note,
-                    scripts.ERROR: self.error,
-                    scripts.EXCEPTION: Exception,
-                }
-            )
+            space |= {scripts.NOTE: self.note, scripts.ERROR: self.error, scripts.EXCEPTION: Exception}
             sys.modules["__main__"] = main
             is_whole = self._unit(script, "", lambda: exec(self.codes[script.number], space))
             if is_whole and script.check:
@@ -365,7 +357,7 @@ class _Run:
         else:
             detail = f"TestError: {name} in {where}: {str(error)[:150]}"
         missing = isinstance(error, ModuleNotFoundError) and (error.name or "").partition(".")[0]
-        is_package = bool(missing) and not scripts.is_module(str(missing))
+        is_package = bool(missing) and missing not in scripts.STDLIB
         self.fault = self.fault if self.fault[0] else ("missing_package" if is_package else "test_error", detail)
 
     def _fail(self, kind: str, source: str) -> None:
@@ -384,7 +376,7 @@ class _Run:
                 space[name] = side.named(name)
             elif name in space or (name in vars(builtins) and name not in self.job.get("names", ())):
                 continue
-            elif scripts.is_module(name) and name not in self.job.get("names", ()):
+            elif name in scripts.STDLIB and name not in self.job.get("names", ()):
                 space[name] = importlib.import_module(name)
             elif name in scripts.PACKAGES:
                 try:
@@ -414,13 +406,6 @@ class _Trial(_Run):
     def _fail(self, kind: str, source: str) -> None:
         super()._fail(kind, source)
         raise _Stop
-
-
-def _execute(source: str, name: str, space: dict[str, Any]) -> None:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        code = compile(source, name, "exec", dont_inherit=True)
-    exec(code, space)
 
 
 class _Solution(types.ModuleType):

@@ -28,11 +28,15 @@ PACKAGES = {
 }
 """Usual names of packages."""
 
+STDLIB = sys.stdlib_module_names - {"antigravity", "this"}
+"""Modules of the standard library, but those that do something when they are imported."""
+
 _SHOWN = 200  # characters of an assertion in a detail
-_STDLIB = frozenset(getattr(sys, "stdlib_module_names", ())) - {"antigravity", "this"}
 _ASSERTS = re.compile(r"_*(assert|expect|raises|warns|fail|verify)", re.IGNORECASE)
 _LEAVES = frozenset({ast.Constant, ast.Load, ast.Store, ast.Del})
 _NAMES = (ast.Name, ast.Attribute)
+_CHECKS = ("isinstance", "issubclass", "assertIsInstance", "assertNotIsInstance")
+_RAISES = ("raises", "assertRaises", "assertRaisesRegex")
 _RUNNERS = ("unittest.main", "pytest.main")
 
 # What a test cannot do to a program in another process: where one of these is used, both share a process.
@@ -189,7 +193,7 @@ def asked_of(job: dict[str, Any], scripts: list[Script], provided: Iterable[str]
     first, _, method = job["entry_point"].partition(".")
     texts = f"{job.get('preamble', '')}\n{job.get('text', '')}"
     named = frozenset(job.get("names") or ()) | ({method} if method else set())
-    others = {*provided, *vars(builtins), *PACKAGES, *_STDLIB}
+    others = {*provided, *vars(builtins), *PACKAGES, *STDLIB}
     words = frozenset(re.findall(r"[A-Za-z_]\w*", job.get("text", ""))) - others
     imported = frozenset().union(*(script.imported for script in scripts))
     free = frozenset().union(*(script.free for script in scripts))
@@ -215,11 +219,6 @@ def asked_of(job: dict[str, Any], scripts: list[Script], provided: Iterable[str]
     return Asked(first, frozenset(allowed - {""}), is_class, has_objects, words)
 
 
-def is_module(name: str) -> bool:
-    """Whether a name is that of a module of the standard library."""
-    return name in _STDLIB
-
-
 def beyond(script: Script, asked: Asked) -> str:
     """Why a script needs the program in its own process; empty if it does not."""
     theirs = (asked.named | asked.words) & (script.free | script.imported) | script.imported | {"candidate"}
@@ -240,7 +239,8 @@ def beyond(script: Script, asked: Asked) -> str:
         if isinstance(node, ast.ExceptHandler):
             if node.type is not None and _reads(node.type, theirs):
                 return "it catches an exception of the program"
-            if node.name and _attributes_of(node, node.name):
+            attributes = [one.value for one in walk(node) if isinstance(one, ast.Attribute)] if node.name else []
+            if any(isinstance(one, ast.Name) and one.id == node.name for one in attributes):
                 return "it looks at an exception's attributes"
         if (
             isinstance(node, ast.Attribute)
@@ -250,10 +250,9 @@ def beyond(script: Script, asked: Asked) -> str:
             return "it looks at an exception's attributes"
         if isinstance(node, ast.Call):
             name = _last(node.func)
-            is_check = name in ("isinstance", "issubclass", "assertIsInstance", "assertNotIsInstance")
-            if is_check and any(_reads(one, theirs) for one in node.args[name != "issubclass" : 2]):
+            if name in _CHECKS and any(_reads(one, theirs) for one in node.args[name != "issubclass" : 2]):
                 return "it looks at classes of the program"
-            if name in ("raises", "assertRaises", "assertRaisesRegex") and node.args and _reads(node.args[0], theirs):
+            if name in _RAISES and node.args and _reads(node.args[0], theirs):
                 return "it catches an exception of the program"
             if name == "type" and asked.has_objects:
                 return "it looks at classes of the program"
@@ -343,13 +342,6 @@ def _reads(node: ast.AST, names: Iterable[str]) -> bool:
     return any(isinstance(one, ast.Name) and one.id in names for one in walk(node))
 
 
-def _attributes_of(tree: ast.AST, name: str) -> bool:
-    return any(
-        isinstance(one, ast.Attribute) and isinstance(one.value, ast.Name) and one.value.id == name
-        for one in walk(tree)
-    )
-
-
 def _calls_of_functions(tree: ast.Module) -> set[str]:
     """Names of the module's functions and classes that it uses itself, outside of their own bodies."""
     used: set[str] = set()
@@ -434,7 +426,8 @@ def _swallows(handler: ast.ExceptHandler) -> bool:
         return False
     return all(
         isinstance(one, ast.Pass | ast.Continue)
-        or (isinstance(one, ast.Expr) and (isinstance(one.value, ast.Constant) or _is_print(one.value)))
+        or (isinstance(one, ast.Expr) and isinstance(one.value, ast.Constant))
+        or (isinstance(one, ast.Expr) and isinstance(one.value, ast.Call) and _last(one.value.func) == "print")
         for one in handler.body
     )
 
@@ -443,10 +436,6 @@ def _is_own(node: ast.AST) -> bool:
     """Whether a function is an assertion of a TestCase, which says nothing of constants."""
     is_self = isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "self"
     return is_self and _last(node).startswith("assert")
-
-
-def _is_print(node: ast.AST) -> bool:
-    return isinstance(node, ast.Call) and _last(node.func) == "print"
 
 
 class _Roles(ast.NodeVisitor):
@@ -487,12 +476,10 @@ class _Roles(ast.NodeVisitor):
         for part in (*node.args, *node.keywords):
             self.visit(part)
         self.depth -= is_entry
-        if name in ("isinstance", "issubclass") and len(node.args) > 1:
+        if name in _CHECKS and len(node.args) > 1:
             self._note(node.args[1], is_instance=True)
-        if name in ("raises", "assertRaises", "assertRaisesRegex") and node.args:
+        if name in _RAISES and node.args:
             self._note(node.args[0])
-        if name in ("assertIsInstance", "assertNotIsInstance") and len(node.args) > 1:
-            self._note(node.args[1], is_instance=True)
 
     def visit_Assign(self, node: ast.Assign) -> None:
         if isinstance(node.value, ast.Call) and isinstance(node.value.func, ast.Name):
@@ -540,17 +527,13 @@ class _Counting:
             for name, node in functions.items()
             if (name == "check" or name.startswith("test")) and not node.decorator_list
         }
-        free_standing = {
-            one.value.func.id
-            for one in statements
-            if isinstance(one, ast.Expr) and isinstance(one.value, ast.Call) and isinstance(one.value.func, ast.Name)
-        }
+        free_standing = [_called(one) for one in statements]
         used = [node.id for node in nodes if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load)]
         self.open = {
             name
             for name in plain
             if (name in run and name not in used)
-            or (name in free_standing and used.count(name) == sum(_called(one) == name for one in statements))
+            or (name in free_standing and used.count(name) == free_standing.count(name))
         }
 
     def rewritten(self) -> ast.Module:
@@ -583,14 +566,10 @@ class _Counting:
         return node
 
     def _is_helper(self, node: ast.Call) -> bool:
-        name = _last(node.func)
-        if isinstance(node.func, ast.Name) and name in self.open:
+        name, is_name = _last(node.func), isinstance(node.func, ast.Name)
+        if is_name and name in self.open:
             return False
-        return (
-            name in self.helpers
-            if isinstance(node.func, ast.Name) and name in self.helpers
-            else bool(_ASSERTS.match(name) and name.lower().startswith("assert"))
-        )
+        return (is_name and name in self.helpers) or bool(_ASSERTS.match(name) and name.lower().startswith("assert"))
 
     def _noted(self, node: ast.stmt, value: ast.expr, function: str, *, is_statement: bool = False) -> ast.stmt:
         site = len(self.sites)

@@ -7,6 +7,7 @@ import contextlib
 import io
 import itertools
 import math
+import os
 import re
 import tempfile
 import types
@@ -15,7 +16,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from .scripts import Script
 
@@ -112,25 +113,16 @@ class _Approx:
         return bool(gap <= max(absolute, relative * abs(expected)) and gap != math.inf)
 
 
-def _marked(name: str, *arguments: Any, **keywords: Any) -> Callable[[Any], Any]:
-    def mark(thing: Any) -> Any:
-        thing._marks = [*getattr(thing, "_marks", []), (name, arguments, keywords)]
-        return thing
-
-    return mark
-
-
 class _Mark:
     def __getattr__(self, name: str) -> Any:
-        def mark(*arguments: Any, **keywords: Any) -> Any:
-            if (
-                len(arguments) == 1
-                and not keywords
-                and callable(arguments[0])
-                and name not in ("parametrize", "skipif")
-            ):
-                return _marked(name)(arguments[0])
-            return _marked(name, *arguments, **keywords)
+        def mark(*given: Any, **keywords: Any) -> Any:
+            is_bare = len(given) == 1 and not keywords and callable(given[0]) and name not in ("parametrize", "skipif")
+
+            def marked(thing: Any) -> Any:
+                thing._marks = [*getattr(thing, "_marks", []), (name, () if is_bare else given, keywords)]
+                return thing
+
+            return marked(given[0]) if is_bare else marked
 
         return mark
 
@@ -435,12 +427,9 @@ class _Capture:
         return found
 
 
-class _Output(tuple[str, str]):
-    def __new__(cls, out: str, err: str) -> "_Output":
-        return super().__new__(cls, (out, err))
-
-    out = property(lambda self: self[0])
-    err = property(lambda self: self[1])
+class _Output(NamedTuple):
+    out: str
+    err: str
 
 
 @contextlib.contextmanager
@@ -466,8 +455,6 @@ class _Patches:
         self.stack.enter_context(mock.patch.dict(target, {name: value}))
 
     def setenv(self, name: str, value: str, **_: Any) -> None:
-        import os
-
         self.setitem(os.environ, name, value)
 
 

@@ -189,10 +189,8 @@ def _node(
         return other
     if isinstance(thing, int):
         return ["i", hex(int(thing))]
-    if isinstance(thing, bytes):
-        return ["b", bytes(thing).hex()]
-    if isinstance(thing, bytearray):
-        return ["B", bytes(thing).hex()]
+    if isinstance(thing, bytes | bytearray):
+        return ["b" if isinstance(thing, bytes) else "B", bytes(thing).hex()]
     if isinstance(thing, complex):
         return ["c", thing.real, thing.imag]
     if isinstance(thing, range):
@@ -228,8 +226,7 @@ def _library_node(thing: Any, child: Callable[[Any], Any]) -> list[Any] | None:
         factory = thing.default_factory and thing.default_factory.__name__
         return ["Z", factory, *(child(part) for pair in thing.items() for part in pair)]
     if kind in _VIEWS:
-        parts = list(thing)
-        return ["V", _VIEWS[kind], *map(child, parts)]
+        return ["V", _VIEWS[kind], *map(child, list(thing))]
     if kind is slice:
         return ["S", child(thing.start), child(thing.stop), child(thing.step)]
     if isinstance(thing, datetime.datetime | datetime.date | datetime.time):
@@ -324,8 +321,10 @@ class _Unpacked:
                 if object_of is None:
                     raise WireError("an object")
                 self.objects[number] = object_of(node[1])
+            elif tag in _LEAVES:
+                self.objects[number] = _LEAVES[tag](*node[1:])
             else:
-                self.objects[number] = _leaf(tag, node)
+                raise WireError("an unknown kind of value")
         self._build(waiting)
         order = {"o": 0, "l": 1, "q": 1, "B": 1}  # what others hash by comes first
         for number in sorted(filled, key=lambda number: order.get(nodes[number][0], 2)):
@@ -467,23 +466,13 @@ _TIMES: dict[str, Callable[..., Any]] = {
     "timedelta": datetime.timedelta,
     "UUID": uuid.UUID,
 }
-
-
-def _leaf(tag: str, node: list[Any]) -> Any:
-    if tag == "i":
-        return int(node[1], 16)
-    if tag == "b":
-        return bytes.fromhex(node[1])
-    if tag == "c":
-        return complex(node[1], node[2])
-    if tag == "D":
-        return Decimal(node[1])
-    if tag == "x" and node[1] in _TIMES:
-        return _TIMES[node[1]](*node[2:])
-    if tag == "n":
-        return _TYPES[node[1]]
-    if tag == "u":
-        return str(node[1])
-    if tag == "g":
-        return float(node[1])
-    raise WireError("an unknown kind of value")
+_LEAVES: dict[str, Callable[..., Any]] = {
+    "i": lambda digits: int(digits, 16),
+    "b": bytes.fromhex,
+    "c": lambda real, imag: complex(real, imag),
+    "D": lambda text: Decimal(text),
+    "x": lambda kind, *parts: _TIMES[kind](*parts),
+    "n": lambda name: _TYPES[name],
+    "u": lambda text: str(text),
+    "g": lambda number: float(number),
+}
