@@ -49,11 +49,7 @@ class CachingExecutor:
         self._problems: dict[int, Problem] = {}  # kept alive: the id of one that is gone may be another's
 
     def run(self, jobs: Sequence[Job], *, progress: Ticker | None = None) -> list[Verdict]:
-        """A verdict per job in the jobs' order.
-
-        Args:
-            jobs: (code, problem) each.
-            progress: called with the number of jobs just judged. Jobs that need no run are judged first.
+        """See `Executor.run`; jobs that need no run are judged first.
 
         Raises:
             SandboxError: the executor broke. What it judged before is lost.

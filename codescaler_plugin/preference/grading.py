@@ -9,7 +9,7 @@ import json
 import signal
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 from codescaler_plugin.errors import SandboxError
@@ -71,19 +71,12 @@ class Allowed:
 
     def request(self) -> dict[str, Any]:
         """What the process is told of them."""
-        return {name: value for name, value in asdict(self).items() if name in ("cpu", "memory_mb", "seed")}
+        return {"cpu": self.cpu, "memory_mb": self.memory_mb, "seed": self.seed}
 
 
 @dataclass(frozen=True)
 class Limits:
-    """An executor's settings; a problem's own `time_limit` goes before `timeout`.
-
-    Attributes:
-        timeout: CPU seconds of a candidate over all its calls; of a program (StdioTest), per run.
-        memory_mb: address space of each process, in MiB.
-        seed: of the hash of strings and of `random`.
-        is_alone: nothing else runs, so the wait may be long.
-    """
+    """An executor's settings, see `Sandbox`; `is_alone`: nothing else runs, so the wait may be long."""
 
     timeout: float
     memory_mb: int

@@ -26,7 +26,6 @@ _PREFIX = re.compile(r"(?i:\b[rbuf]{1,2})?\"")
 _MAYBE_ODD = re.compile(r"\d[._a-zA-Z]|\.\d")
 _ODD_NUMBER = re.compile(r"(?<!\w)(?:\d+[\w.]|\.\d)[\w.]*(?:(?<=[eE])[+-]\d+)?")
 _LAYOUT = str.maketrans("", "", ' \t\r\n\f()\\,;:"')
-_BLANK = re.compile(r"[ \t]*\n(?:[ \t]*\n)*")
 _PLACE = frozenset({"ctx", "kind", "type_comment", "type_ignores"})
 _DEFINITIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.Module)
 
@@ -90,9 +89,8 @@ def _spell(node: ast.AST, words: list[str]) -> None:
 def distinct_forms(codes: Iterable[str]) -> dict[str, int]:
     """A number for each text; texts that are the same program have the same number.
 
-    A syntax tree takes a millisecond, and of half a million programs few are near another. So texts are compared in
-    three steps, each on what the one before could not tell apart: without comments and empty lines; by a fingerprint
-    that equal trees share (names, numbers, signs, short strings); by their trees.
+    A syntax tree takes a millisecond, and of half a million programs few are near another. So only texts that share a
+    fingerprint, as equal trees do (names, numbers, signs), are compared by their trees.
     """
     near: dict[int, list[str]] = defaultdict(list)
     for code in dict.fromkeys(codes):
@@ -100,19 +98,11 @@ def distinct_forms(codes: Iterable[str]) -> dict[str, int]:
     numbers: dict[str, int] = {}
     count = 0
     for alike in near.values():
-        if len(alike) == 1:
-            numbers[alike[0]] = count
-            count += 1
-            continue
         forms: dict[str, int] = {}
-        texts: dict[str, str] = {}  # without comments -> form
         for code in alike:
-            text = _stripped(code)
-            form = texts[text] if text in texts else texts.setdefault(text, normal_form(code))
-            if form not in forms:
-                forms[form] = count
-                count += 1
-            numbers[code] = forms[form]
+            form = normal_form(code) if len(alike) > 1 else ""
+            numbers[code] = forms.setdefault(form, count + len(forms))
+        count += len(forms)
     return numbers
 
 
@@ -132,18 +122,6 @@ def _fingerprint(code: str) -> int:
     if _MAYBE_ODD.search(bare):
         bare = _ODD_NUMBER.sub(lambda match: _number(match[0]), bare)
     return hash(bare.translate(_LAYOUT).replace("elif", "elseif").replace("pass", ""))
-
-
-def _stripped(code: str) -> str:
-    """A program without comments and empty lines."""
-    text = _STRING_OR_COMMENT.sub(_without_comment, code) if "#" in code else code
-    if '"""' in code or "'''" in code:  # an empty line in a string is part of the program
-        return text
-    return _BLANK.sub("\n", text).strip("\n")
-
-
-def _without_comment(match: re.Match[str]) -> str:
-    return "" if match[0].startswith("#") else match[0]
 
 
 @lru_cache(maxsize=4096)

@@ -19,6 +19,7 @@ from codescaler_plugin.errors import ConfigError, HttpError, SandboxError
 from codescaler_plugin.http_client import HttpClient, RetryPolicy
 from codescaler_plugin.preference.cage import guest, wire
 from codescaler_plugin.preference.cage.counting import Count, error_of
+from codescaler_plugin.preference.executing import Job, Ticker
 from codescaler_plugin.preference.grading import (
     MEMORY_MB,
     TIMEOUT,
@@ -36,7 +37,7 @@ from codescaler_plugin.preference.grading import (
     told_apart,
     verdict_of,
 )
-from codescaler_plugin.preference.sandbox import Job, Ticker, grade_calls, judge_all
+from codescaler_plugin.preference.sandbox import grade_calls, judge_all
 from codescaler_plugin.records import CallTest, Comparison, Fault, Problem, ScriptTest, StdioTest, Verdict
 
 WORKERS = 16  # requests at a time; a server of its own queues the rest

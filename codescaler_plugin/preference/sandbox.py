@@ -44,9 +44,7 @@ from codescaler_plugin.preference.cage import call_tests, wire
 from codescaler_plugin.preference.cage.call_tests import Frame
 from codescaler_plugin.preference.cage.counting import Count, error_of
 from codescaler_plugin.preference.cage.namespaces import DEVICES, FOLDERS, LINKS, PROCESSES, WORK
-from codescaler_plugin.preference.executing import CachingExecutor
-from codescaler_plugin.preference.executing import Job as Job
-from codescaler_plugin.preference.executing import Ticker as Ticker
+from codescaler_plugin.preference.executing import CachingExecutor, Job, Ticker
 from codescaler_plugin.preference.grading import (
     AGAIN,
     GRADER_GONE,
@@ -115,17 +113,7 @@ class SandboxSettings(TypedDict, total=False):
 def run_tests(
     jobs: Sequence[Job], *, progress: Ticker | None = None, **settings: Unpack[SandboxSettings]
 ) -> list[Verdict]:
-    """Run each candidate's code against its problem's tests; same length, same order.
-
-    The same code for the same problem is run once.
-
-    Args:
-        jobs: (code, problem) each.
-        progress: called with the number of candidates that have just been judged.
-        settings: see `Sandbox`.
-
-    Raises:
-        ConfigError, SandboxError: see `Sandbox`.
+    """Run jobs in a sandbox of these settings, the same code for the same problem once; see `Sandbox`.
 
     Example:
         >>> [verdict] = run_tests([("def add(a, b): return a + b", problem)], timeout=5.0)

@@ -300,7 +300,7 @@ def test_other_programs_are_told_apart(one: str, other: str) -> None:
     assert numbers[one] != numbers[other]
 
 
-def test_the_three_steps_agree_with_comparing_all_trees() -> None:
+def test_the_two_steps_agree_with_comparing_all_trees() -> None:
     with gzip.open(PROGRAMS, "rt") as file:
         rows = [json.loads(line) for line in file]
     codes = [row[side] for row in rows[::3] for side in ("chosen", "rejected")]

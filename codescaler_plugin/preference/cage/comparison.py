@@ -85,7 +85,7 @@ def _same(result: Any, wanted: Any, rule: str) -> bool:
         if not isinstance(result, (list, tuple)):
             return False
         if rule == "set":
-            return _as_set(result) == _as_set(wanted)
+            return set(map(_hashable, result)) == set(map(_hashable, wanted))
         return len(result) == len(wanted) and all(map(_same, result, wanted, [rule] * len(wanted)))
     if isinstance(wanted, dict):
         if not isinstance(result, dict) or len(result) != len(wanted):
@@ -101,10 +101,6 @@ def _same(result: Any, wanted: Any, rule: str) -> bool:
 
 def _key(key: Any) -> str:
     return key if isinstance(key, str) else repr(key)
-
-
-def _as_set(items: Any) -> set[Any]:
-    return {_hashable(item) for item in items}
 
 
 def _hashable(item: Any) -> Any:

@@ -78,14 +78,7 @@ class _Shared(Side):
     def named(self, target: str) -> Any:
         try:
             found = self.service._named(target)
-        except NameError as error:
-            missing = error
-
-            def absent(*_: Any, **__: Any) -> Any:
-                raise self.noted(missing, "")
-
-            return absent
-        except Exception as error:  # the class of the method under test cannot be made
+        except Exception as error:  # there is no such name, or the class of the method under test cannot be made
             broken = error
 
             def fails(*_: Any, **__: Any) -> Any:
