@@ -43,7 +43,8 @@ _LINE = 512 << 20  # bytes of a line; the longest rows of LiveCodeBench, with pa
 _BUFFER = 1 << 16
 _DIGITS = 600  # `sys.set_int_max_str_digits` takes no limit below 640
 _BOM = "\N{BOM}".encode()
-_PACKED = {b"\x1f\x8b": "gzip", b"\x28\xb5\x2f\xfd": "zstd"}
+_MAGIC = {b"PAR1": "parquet", b"\x1f\x8b": "gzip", b"\x28\xb5\x2f\xfd": "zstd"}
+_BY_NAME = {".parquet": "parquet", ".gz": "gzip", ".zst": "zstd"}
 _OTHERS = {
     b"\xff\xfe": "UTF-16 text",
     b"\xfe\xff": "UTF-16 text",
@@ -230,7 +231,6 @@ class _Opened:
     stream: "io.BufferedReader[Any]"
     raw: _Raw
     file: io.BufferedIOBase | None
-    delimiter: str = ","
 
     def seekable(self) -> io.BufferedIOBase:
         """For a form that is read from its end."""
@@ -242,17 +242,15 @@ class _Opened:
 
 def _rows(file: io.BufferedIOBase, name: str) -> Iterator[Found]:
     opened = _opened(file, name)
-    broken = None
     try:
         yield from _FORMS[opened.form](opened, name)
-    except DataError as error:
-        broken = error
+    except DataError:
+        if opened.raw.error is None:  # else that is the cause
+            raise
     if opened.raw.error is not None:
         raise DataError(
             f"{name}: what follows cannot be read; the file is cut off or damaged ({opened.raw.error})"
         ) from opened.raw.error
-    if broken is not None:
-        raise broken
 
 
 def _opened(file: io.BufferedIOBase, name: str) -> _Opened:
@@ -267,32 +265,31 @@ def _opened(file: io.BufferedIOBase, name: str) -> _Opened:
     while True:
         raw = _Raw(_whole_head(parts))
         stream = io.BufferedReader(raw, _BUFFER)
-        head = stream.peek()
-        start = head.removeprefix(_BOM).lstrip()
-        packed = next((form for magic, form in _PACKED.items() if head.startswith(magic)), None)
-        header = _HEADER.match(start)
-        if head.startswith(b"PAR1"):
-            return _Opened("parquet", stream, raw, sought)
-        if packed is None:
-            if start.startswith(b"["):
-                return _Opened("array", stream, raw, sought)
-            if start.startswith(b"{"):
-                return _Opened("lines", stream, raw, sought)
-            if other := next((what for magic, what in _OTHERS.items() if head.startswith(magic)), None):
-                raise DataError(f"{name} is {other}: expected {_READ}")
-            if b"\0" in head:
-                raise DataError(f"{name} is binary data of an unknown form: expected {_READ}")
-            if inner.endswith((".csv", ".tsv")) or header:
-                tabs = inner.endswith(".tsv") or (header is not None and header["delimiter"] == b"\t")
-                return _Opened("csv", stream, raw, sought, "\t" if tabs else ",")
-            if inner.endswith(".parquet"):
-                return _Opened("parquet", stream, raw, sought)
-            packed = next((form for end, form in ((".gz", "gzip"), (".zst", "zstd")) if inner.endswith(end)), None)
-            if packed is None:
-                return _Opened("lines", stream, raw, sought)
+        form = _form_of(stream.peek(), inner, name)
+        if form in _FORMS:
+            return _Opened(form, stream, raw, sought)
         inner = inner.removesuffix(".gz").removesuffix(".zst")
-        parts = _parts(gzip.GzipFile(fileobj=stream)) if packed == "gzip" else _zstd_parts(stream, sought)
+        parts = _parts(gzip.GzipFile(fileobj=stream)) if form == "gzip" else _zstd_parts(stream, sought)
         sought = None
+
+
+def _form_of(head: bytes, inner: str, name: str) -> str:
+    """One of `_FORMS`, or what the bytes are packed by; `inner` is the name without the packing that is undone."""
+    start = head.removeprefix(_BOM).lstrip()
+    if known := next((form for magic, form in _MAGIC.items() if head.startswith(magic)), None):
+        return known
+    if start.startswith(b"["):
+        return "array"
+    if start.startswith(b"{"):
+        return "lines"
+    if other := next((what for magic, what in _OTHERS.items() if head.startswith(magic)), None):
+        raise DataError(f"{name} is {other}: expected {_READ}")
+    if b"\0" in head:
+        raise DataError(f"{name} is binary data of an unknown form: expected {_READ}")
+    header = _HEADER.match(start)
+    if header or inner.endswith((".csv", ".tsv")):
+        return "tsv" if inner.endswith(".tsv") or (header and header["delimiter"] == b"\t") else "csv"
+    return next((form for suffix, form in _BY_NAME.items() if inner.endswith(suffix)), "lines")
 
 
 def _parts(file: io.BufferedIOBase) -> Iterator[bytes]:
@@ -429,7 +426,7 @@ def _is_utf8(text: str) -> bool:
 def _csv(opened: _Opened, name: str) -> Iterator[Found]:  # noqa: ARG001
     text = io.TextIOWrapper(opened.stream, "utf-8-sig", "surrogateescape", newline="")
     # Strict: a quote that is not closed would silently take the rows behind it into its cell.
-    reader = csv.DictReader(text, delimiter=opened.delimiter, strict=True)
+    reader = csv.DictReader(text, delimiter="\t" if opened.form == "tsv" else ",", strict=True)
     held: Found | None = None
     number = 0
     while (row := _cells(reader)) is not None:
@@ -475,4 +472,4 @@ def _parquet(opened: _Opened, name: str) -> Iterator[Found]:
         raise DataError(f"{name} is no parquet file: {error}") from error
 
 
-_FORMS = {"lines": _lines, "array": _array, "csv": _csv, "parquet": _parquet}
+_FORMS = {"lines": _lines, "array": _array, "csv": _csv, "tsv": _csv, "parquet": _parquet}

@@ -2,7 +2,7 @@
 
 import logging
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from codescaler_plugin.errors import ConfigError, DataError
@@ -143,13 +143,7 @@ def _checked(
             bare = PreferencePair(pair.problem, chosen.code, rejected.code, pair.kind, margin=pair.margin)
             checked.append(bare)
     if errors:
-        shown = "\n".join(_lines(sorted(errors)))
-        raise DataError(f"{len(errors)} of {looked_at} rows of {name} cannot be trained on:\n{shown}")
+        shown = "".join(f"\n  row {number}: {reason}" for number, reason in sorted(errors)[:_SHOWN])
+        more = f"\n  and {len(errors) - _SHOWN} more" if len(errors) > _SHOWN else ""
+        raise DataError(f"{len(errors)} of {looked_at} rows of {name} cannot be trained on:{shown}{more}")
     return checked, dropped
-
-
-def _lines(errors: list[tuple[int, str]]) -> Iterator[str]:
-    for number, reason in errors[:_SHOWN]:
-        yield f"  row {number}: {reason}"
-    if len(errors) > _SHOWN:
-        yield f"  and {len(errors) - _SHOWN} more"

@@ -181,10 +181,10 @@ def _rollout(row: Mapping[str, Any], format_: str, file: str, source: str, templ
     else:
         prompt, completion = _value(row, _PROMPTS), _completion(row, _COMPLETIONS)
     start, is_reply = begun_text(prompt, "prompt", template)
-    opening = prompt_opening(start, is_reply=is_reply)
+    text = begun(prompt_opening(start, is_reply=is_reply), completion_text(completion, "completion"))
     return Rollout(
         problem=problem_text(prompt, "prompt", template),
-        completion=_text(begun(opening, completion_text(completion, "completion"))),
+        completion=text.encode("utf-8", "replace").decode(),  # a decoder may leave half a surrogate pair
         problem_id=problem_id_of(row),
         step=_step(row, format_, file),
         source=str(row.get("source") or source),
@@ -257,11 +257,6 @@ def _only(value: Any, name: str) -> str:
     if not isinstance(value, str):
         raise DataError(f"{name} is {type(value).__name__}: expected a string, or a list of one")
     return value
-
-
-def _text(text: str) -> str:
-    """A completion that can be written again; a decoder may leave half a surrogate pair."""
-    return text.encode("utf-8", "replace").decode()
 
 
 def _step(row: Mapping[str, Any], format_: str, file: str) -> int | None:

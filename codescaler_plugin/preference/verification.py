@@ -29,6 +29,11 @@ CHUNK = 256  # rollouts between two writes: what a kill can cost
 _DETAIL = 500  # characters of a verdict's detail, which a program may have written
 _FORM = 2  # of the output; a later one is another run
 _STATUSES = frozenset(map(str, Status))
+_COLUMNS = {
+    **dict.fromkeys(("code", "status", "detail", "comparison"), str),
+    **dict.fromkeys(("tests_passed", "tests_total"), int),
+    **dict.fromkeys(("passed", "flaky", "in_process"), bool),
+}
 
 
 @dataclass
@@ -322,13 +327,8 @@ def _same(row: Any, rollout: Rollout, problem: Problem) -> bool:
 def _verdict_of(row: Mapping[str, Any]) -> Verdict | None:
     """The verdict of a row, None where a run cannot have written it."""
     fault = row.get("fault")
-    texts = [row.get(name) for name in ("code", "status", "detail", "comparison")]
-    counts = [row.get(name) for name in ("tests_passed", "tests_total")]
-    marks = [row.get(name) for name in ("passed", "flaky", "in_process")]
     if (
-        not all(isinstance(one, str) for one in texts)
-        or not all(type(one) is int for one in counts)
-        or not all(isinstance(one, bool) for one in marks)
+        any(type(row.get(name)) is not kind for name, kind in _COLUMNS.items())
         or not isinstance(row.get("seconds"), int | float)
         or row["status"] not in _STATUSES
         or fault not in (None, *Fault)

@@ -48,7 +48,7 @@ DO: dict[str, Callable[..., Any]] = {
     **{f"r{name}": _reflected(_of_operator(name)) for name in _BINARY},
     **{f"i{name}": _of_operator(f"i{name}") for name in _BINARY},
     "divmod": divmod,
-    "rdivmod": lambda subject, other: divmod(other, subject),
+    "rdivmod": _reflected(divmod),
     "contains": operator.contains,
     "setitem": operator.setitem,
     "delitem": operator.delitem,
@@ -59,14 +59,7 @@ DO: dict[str, Callable[..., Any]] = {
     "call": lambda subject, *arguments, **keywords: subject(*arguments, **keywords),
 }
 DECIDING = frozenset(
-    {
-        "divmod",
-        "rdivmod",
-        *_COMPARISONS,
-        *_BINARY,
-        *(f"r{name}" for name in _BINARY),
-        *(f"i{name}" for name in _BINARY),
-    }
+    {"divmod", "rdivmod", *_COMPARISONS, *(prefix + name for prefix in ("", "r", "i") for name in _BINARY)}
 )
 METHODS: dict[str, str] = {
     **{f"__{name}__": name for name in DO if name not in ("get", "set", "delete", "item", "call", "contains")},

@@ -577,16 +577,14 @@ class _Counting:
         self.sites.append((text if len(text) <= _SHOWN else text[:_SHOWN] + "...", function))
         place = f"{self.number}, {site}"
         outcome = f" {NOTE}({place}, 0)" if not is_statement else f" 0\n {NOTE}({place}, 1)"
+        frame: Any
         (frame,) = ast.parse(f"try:\n{outcome}\nexcept {EXCEPTION} as {FAILURE}:\n {ERROR}({place}, {FAILURE})").body
-        assert isinstance(frame, ast.Try)
-        first = frame.body[0]
-        assert isinstance(first, ast.Expr)
         if is_statement:
-            first.value = value
+            frame.body[0].value = value
         else:
-            assert isinstance(first.value, ast.Call)
-            first.value.args[2] = value
-        return ast.copy_location(frame, node)
+            frame.body[0].value.args[2] = value
+        noted: ast.Try = ast.copy_location(frame, node)
+        return noted
 
 
 def _called(node: ast.stmt) -> str:
