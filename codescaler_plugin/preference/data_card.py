@@ -76,10 +76,6 @@ def write_data_card(
 def check_card(folder: Path, inputs: Sequence[str | Path] = ()) -> None:
     """Raise what would keep `write_data_card` from writing into `folder`, before the pairs are made.
 
-    Args:
-        folder: of the card.
-        inputs: files that are read.
-
     Raises:
         MissingExtraError: matplotlib or scikit-learn is not installed.
         ConfigError: the folder cannot be made or written, or its `README.md` belongs to something else.

@@ -180,13 +180,9 @@ def named_faults(verdicts: Iterable[Verdict]) -> str:
 
 
 def told_apart(report: Report, codes: Sequence[int | None], cpu: float, allowed: Allowed) -> Report:
-    """The report, where a process ended, by what ended it: the program, its limits, or something else.
+    """The report, where a process ended, by what ended it: the program, its limits, or something else; see `ended`.
 
-    Args:
-        report: of the grading process.
-        codes: exit codes of the candidate's process and of the grader's; None: it was still running.
-        cpu: seconds that the candidate used.
-        allowed: its bounds.
+    `codes` are the exit codes of the candidate's process and of the grader's.
     """
     if report["detail"] == GRADER_GONE and len(codes) > 1:
         if codes[1] not in (None, signal.SIGXCPU, -signal.SIGXCPU, -signal.SIGKILL):

@@ -11,10 +11,6 @@ from codescaler_plugin.text.lines import folded
 def problem_key(problem_id: str, text: str) -> str:
     """A key that is equal for two mentions of one problem: the same id, and the same text but for white space.
 
-    Args:
-        problem_id: id as given; empty if there is none.
-        text: problem text.
-
     Example:
         >>> problem_key("p1", "Add  one. ") == problem_key("p1", "Add one.")
         True

@@ -222,9 +222,6 @@ def same_id_key(text: str) -> str:
     MBPP's rows hold a bare number, which the reader and EvalPlus write behind the data set's name; a column with gaps
     turns it into a float. Ids of other data sets keep their names and differ from bare numbers; case does not count.
 
-    Args:
-        text: an id, of a problem or of a rollout's problem.
-
     Example:
         >>> same_id_key("MBPP/11") == same_id_key("11")
         True

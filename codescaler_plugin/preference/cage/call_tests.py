@@ -70,13 +70,7 @@ def _is_costly(frame: bytes, rule: str) -> bool:
 
 
 def graded(rule: str, accepted: Sequence[list[Any]], came: Iterable[Frame]) -> dict[str, Any]:
-    """The report on what a candidate sent.
-
-    Args:
-        rule: of comparison.
-        accepted: packed values of each test.
-        came: see `frames`.
-    """
+    """The report on what a candidate sent (see `frames`); `accepted`: packed values of each test."""
     count = Count(len(accepted))
     for number, frame in enumerate(came):
         reply = _reply(frame) if isinstance(frame, bytes) else None

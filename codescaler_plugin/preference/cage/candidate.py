@@ -70,12 +70,8 @@ def run_program(job: dict[str, str], on_error: Callable[[dict[str, Any]], None])
 def become_program(channel: socket.socket, script: str, file_bytes: int) -> bool:
     """Make of this process what an interpreter is before it runs its script, the job of the first message.
 
-    True: the interpreter is to run it now. What it raises is told when the interpreter ends.
-
-    Args:
-        channel: where the job comes from, and where that goes.
-        script: what the interpreter was started with.
-        file_bytes: bound of each file that the program writes.
+    True: the interpreter is to run it now, as the `script` that it was started with. What it raises goes into the
+    channel when the interpreter ends. Each file that the program writes has at most `file_bytes`.
     """
     job = wire.receive(channel)
     with open(script, "w", encoding="utf-8", newline="") as file:

@@ -96,12 +96,9 @@ def rehearse() -> None:
 
 
 def graded(job: dict[str, Any], side: Side, *, is_shared: bool = False) -> dict[str, Any]:
-    """The report on a job, as every grading process sends it.
+    """The report on a job (`grading.script_job`), as every grading process sends it.
 
-    Args:
-        job: code, preamble, entry_point, names, text, tests, timeout in wall seconds.
-        side: the candidate's.
-        is_shared: its code runs in this process, so nothing is `beyond`.
+    Where it `is_shared`, the candidate's code runs in this process, so nothing is `beyond`.
     """
     run = _Run(job, side, is_shared=is_shared)
 

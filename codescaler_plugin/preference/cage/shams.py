@@ -44,11 +44,7 @@ class _OtherError(AttributeError):
 
 
 class Sham(Side):
-    """A candidate that gives the same kind of answer to everything.
-
-    Args:
-        answer: its answer to the arguments of a call, or what it raises.
-    """
+    """A candidate that answers everything by one function of a call's arguments, or raises one kind of exception."""
 
     def __init__(self, answer: Callable[..., Any]) -> None:
         super().__init__()

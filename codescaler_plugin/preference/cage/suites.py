@@ -228,12 +228,7 @@ def run(
 ) -> None:
     """Run the test functions and classes of a script that it does not run itself.
 
-    Args:
-        script: as it was read.
-        space: its namespace after it ran.
-        unit: runs a test function.
-        passed: is told of a passed test of unittest.
-        broken: is told of a failed one: its name and what it raised.
+    `space` is its namespace after it ran; `passed` and `broken` are told of the tests of unittest.
     """
     functions = {name: held for name, held in space.items() if isinstance(held, types.FunctionType)}
     fixtures = {name: held for name, held in functions.items() if hasattr(held, "_fixture")}
