@@ -26,7 +26,6 @@ _PREFIX = re.compile(r"(?i:\b[rbuf]{1,2})?\"")
 _MAYBE_ODD = re.compile(r"\d[._a-zA-Z]|\.\d")
 _ODD_NUMBER = re.compile(r"(?<!\w)(?:\d+[\w.]|\.\d)[\w.]*(?:(?<=[eE])[+-]\d+)?")
 _LAYOUT = str.maketrans("", "", ' \t\r\n\f()\\,;:"')
-_PLACE = frozenset({"ctx", "kind", "type_comment", "type_ignores"})
 _DEFINITIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.Module)
 
 
@@ -52,38 +51,15 @@ def is_text(statement: ast.stmt) -> bool:
 def normal_form(code: str) -> str:
     """A text that is equal for programs that are the same program; for no other use."""
     tree = parse(code)
-    if tree is None:
-        return f"text:{code}"
-    words: list[str] = []
+    for node in ast.walk(tree) if tree else ():
+        if isinstance(node, ast.Constant):
+            node.kind = None  # the `u` before a string
+        elif isinstance(node, _DEFINITIONS) and node.body and is_text(node.body[0]):
+            node.body[:1] = [] if len(node.body) > 1 or isinstance(node, ast.Module) else [ast.Pass()]
     try:
-        _spell(tree, words)
-    except RecursionError:
+        return ast.dump(tree) if tree else f"text:{code}"
+    except (RecursionError, ValueError):  # too deep; or a number of more digits than Python writes out
         return f"text:{code}"
-    return " ".join(words)
-
-
-def _spell(node: ast.AST, words: list[str]) -> None:
-    """A tree in words, three times as fast as `ast.dump`; docstrings and what their places decide are left out."""
-    kind = node.__class__
-    words.append(kind.__name__)
-    for name in kind._fields:
-        if name in _PLACE:
-            continue
-        value = getattr(node, name, None)
-        if isinstance(value, ast.AST):
-            _spell(value, words)
-        elif isinstance(value, list):
-            words.append("[")
-            if name == "body" and isinstance(node, _DEFINITIONS) and value and is_text(value[0]):
-                value = value[1:] or ([] if isinstance(node, ast.Module) else [ast.Pass()])
-            for one in value:
-                if isinstance(one, ast.AST):
-                    _spell(one, words)
-                else:
-                    words.append(repr(one))
-            words.append("]")
-        else:
-            words.append(repr(value))
 
 
 def distinct_forms(codes: Iterable[str]) -> dict[str, int]:

@@ -40,18 +40,15 @@ def clusters(texts: Sequence[str]) -> list[int]:
 
     Similarity is the Jaccard index of word 5-grams. A cluster is closed under it: a chain of near texts is one.
     """
-    parent = list(range(len(texts)))
-
-    def root(index: int) -> int:
-        while parent[index] != index:
-            parent[index] = parent[parent[index]]
-            index = parent[index]
-        return index
-
+    found = list(range(len(texts)))
+    members = {index: [index] for index in found}
     for left, right, _ in near_pairs([shingles(text) for text in texts], NEAR):
-        one, other = sorted((root(left), root(right)))
-        parent[other] = one
-    return [root(index) for index in range(len(texts))]
+        first, other = sorted((found[left], found[right]))
+        if first != other:
+            for index in members[other]:
+                found[index] = first
+            members[first] += members.pop(other)
+    return found
 
 
 def contaminated(problems: Sequence[str], evaluation: Mapping[str, Sequence[str]]) -> dict[int, Contamination]:

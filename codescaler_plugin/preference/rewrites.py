@@ -222,7 +222,7 @@ def _dropped_statement_sites(tree: ast.Module, _: Random) -> Iterator[_Site]:
 
 def _truncated_sites(tree: ast.Module, _: Random) -> Iterator[_Site]:
     """Ends of the program: after a statement, all that follows it in the text is gone."""
-    order = list(_in_order(tree))
+    order = _in_order(tree)
 
     def cut(last: int) -> None:
         gone = {id(statement) for statement in order[last + 1 :]}
@@ -235,14 +235,14 @@ def _truncated_sites(tree: ast.Module, _: Random) -> Iterator[_Site]:
                 node.finalbody.append(ast.Pass())
 
     for last in range(len(order) - 1):
-        if not isinstance(order[last], (*_LASTING,)):
+        if not isinstance(order[last], _LASTING):
             yield lambda last=last: cut(last)  # type: ignore[misc]
 
 
-def _in_order(node: ast.AST) -> Iterator[ast.stmt]:
+def _in_order(node: ast.AST) -> list[ast.stmt]:
     """All statements in the order of the text."""
     statements = [child for child in ast.walk(node) if isinstance(child, ast.stmt)]
-    return iter(sorted(statements, key=lambda one: (one.lineno, one.col_offset)))
+    return sorted(statements, key=lambda one: (one.lineno, one.col_offset))
 
 
 def _stub_sites(tree: ast.Module, rng: Random) -> Iterator[_Site]:

@@ -316,7 +316,15 @@ def test_any_text_has_a_form(code: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "code", ["x = " + "(" * 5000 + ")" * 5000, "x = " + "+".join("1" * 9000), "-" * 20_000 + "1", "x" * 10**6, "\0"]
+    "code",
+    [
+        "x = 0x" + "f" * 9000,
+        "x = " + "(" * 5000 + ")" * 5000,
+        "x = " + "+".join("1" * 9000),
+        "-" * 20_000 + "1",
+        "x" * 10**6,
+        "\0",
+    ],
 )
 def test_hostile_code_has_a_form(code: str) -> None:
     other = code.replace("x", "y") if "x" in code else code + " "

@@ -415,19 +415,14 @@ def _refusals(shared: bool) -> bytes:
     ]
     if machine == "x86_64":
         program += [(_GREATER, 0, 1, _X32 - 1), (_RETURN, 0, 0, _ERRNO_EPERM)]
-    program += [
-        part
-        for numbers in [*_DENIED.values(), *(_DENIED_ON_A_SHARED_MACHINE.values() if shared else ())]
-        if (number := numbers[column]) is not None
-        for part in ((_EQUAL, 0, 1, number), (_RETURN, 0, 0, _ERRNO_EPERM))
-    ]
+    answers: list[tuple[tuple[int, int | None], int]] = [(numbers, _ERRNO_EPERM) for numbers in _DENIED.values()]
     if shared:
-        for numbers in _PRETENDED.values():
-            program += [(_EQUAL, 0, 1, numbers[column]), (_RETURN, 0, 0, _PRETEND)]
-    program += [
-        (_EQUAL, 0, 1, _CLONE3[column]),
-        (_RETURN, 0, 0, _ERRNO_ENOSYS),
-    ]  # its flags lie out of reach: use clone
+        answers += [(numbers, _ERRNO_EPERM) for numbers in _DENIED_ON_A_SHARED_MACHINE.values()]
+        answers += [(numbers, _PRETEND) for numbers in _PRETENDED.values()]
+    answers.append((_CLONE3, _ERRNO_ENOSYS))  # its flags lie out of reach: use clone
+    for numbers, answer in answers:
+        if (number := numbers[column]) is not None:
+            program += [(_EQUAL, 0, 1, number), (_RETURN, 0, 0, answer)]
     spaces = CLONE_NEWNS | CLONE_NEWUTS | CLONE_NEWIPC | CLONE_NEWUSER | CLONE_NEWPID | CLONE_NEWNET
     program += [
         (_EQUAL, 0, 4, _CLONE[column]),
@@ -461,14 +456,8 @@ def _only_if(call: int, first_argument: int) -> list[_Instruction]:
     ]
 
 
-def _all_refusals() -> list[bytes]:
-    """By whether the machine is shared; empty where there is no filter."""
-    if sys.platform != "linux" or os.uname().machine not in _ARCHITECTURES:
-        return []
-    return [_refusals(shared) for shared in (False, True)]
-
-
-_REFUSALS = _all_refusals()
+_HAS_FILTER = sys.platform == "linux" and os.uname().machine in _ARCHITECTURES
+_REFUSALS = [_refusals(shared) for shared in (False, True)] if _HAS_FILTER else []
 _FILTERS = [_filter(refusals) for refusals in _REFUSALS]  # made once, before candidates are forked
 
 # Landlock (linux/landlock.h): rights on files that a process gives up, with all that it starts.

@@ -271,8 +271,7 @@ def _each(
     if any(kind == "skip" or (kind == "skipif" and values and values[0] is True) for kind, values, _ in marks):
         return
     is_to_fail = any(kind == "xfail" and (not values or values[0] is True) for kind, values, _ in marks)
-    wanted = {*_arguments(function), *(one for kind, values, _ in marks if kind == "usefixtures" for one in values)}
-    wanted |= {one for one, fixture in fixtures.items() if fixture._fixture.get("autouse")}
+    wanted = set(_wanted(function, marks, fixtures))
     chosen: list[Any] = [
         ("parametrize", (one, [_Chosen(value) for value in fixtures[one]._fixture["params"]]), {})
         for one in sorted(_reached(wanted, fixtures))
@@ -302,6 +301,13 @@ def _arguments(function: Any) -> tuple[str, ...]:
     return tuple(code.co_varnames[is_bound : code.co_argcount - len(function.__defaults__ or ())])
 
 
+def _wanted(function: Any, marks: list[Any], fixtures: dict[str, Any]) -> list[str]:
+    """Names of what is made for a test, in this order."""
+    automatic = [one for one, fixture in fixtures.items() if fixture._fixture.get("autouse")]
+    named = [one for kind, values, _ in marks if kind == "usefixtures" for one in values]
+    return [*automatic, *named, *_arguments(function)]
+
+
 def _reached(names: set[str], fixtures: dict[str, Any]) -> set[str]:
     """Those of the names that are fixtures, and what these need."""
     found = names & fixtures.keys()
@@ -313,10 +319,7 @@ def _call(function: Any, given: dict[str, Any], fixtures: dict[str, Any]) -> Non
     with contextlib.ExitStack() as stack:
         made = {name: value for name, value in given.items() if not isinstance(value, _Chosen)}
         chosen = {name: value for name, value in given.items() if isinstance(value, _Chosen)}
-        marks = getattr(function, "_marks", [])
-        named = [one for kind, values, _ in marks if kind == "usefixtures" for one in values]
-        wanted = _arguments(function)
-        for name in (*(one for one in fixtures if fixtures[one]._fixture.get("autouse")), *named, *wanted):
+        for name in _wanted(function, getattr(function, "_marks", []), fixtures):
             _made(name, fixtures, made, chosen, stack)
         code = function.__code__
         outcome = function(**{one: made[one] for one in code.co_varnames[: code.co_argcount] if one in made})

@@ -301,17 +301,12 @@ class _Unpacked:
             if tag in _NEW:
                 self.objects[number] = _NEW[tag]()
                 filled.append(number)
-            elif tag == "o":
-                kind = class_of(node[1])
-                if kind is None:
+            elif tag in ("o", "e"):
+                kind: Any = class_of(node[1])
+                if kind is None or (tag == "e" and not issubclass(kind, enum.Enum)):
                     raise WireError(f"an object of class {str(node[1])[:50]}")
-                self.objects[number] = object.__new__(kind)
-                filled.append(number)
-            elif tag == "e":
-                kind = class_of(node[1])
-                if kind is None or not issubclass(kind, enum.Enum):
-                    raise WireError(f"an object of class {str(node[1])[:50]}")
-                self.objects[number] = kind[node[2]]
+                self.objects[number] = object.__new__(kind) if tag == "o" else kind[node[2]]
+                filled += [number] if tag == "o" else []
             elif tag == "Z":
                 self.objects[number] = defaultdict(None if node[1] is None else _TYPES[node[1]])
                 filled.append(number)
