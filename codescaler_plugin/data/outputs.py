@@ -71,10 +71,6 @@ def check_output(path: Path, inputs: Sequence[Input] = ()) -> None:
 def check_own(path: Path, mark: str) -> None:
     """Raise where a file of the user's would be written over: one under a name that we chose, without our mark.
 
-    Args:
-        path: file to be written. It may exist.
-        mark: text that every such file of ours holds.
-
     Raises:
         ConfigError: `path` exists and does not hold the mark, or cannot be read.
     """
@@ -124,10 +120,9 @@ def write_output(
     target = path.resolve()
     part = target.with_name(f"{target.name}.{secrets.token_hex(4)}.part")
     try:
-        descriptor = os.open(part, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666)
+        file: IO[Any] = part.open("xb") if binary else part.open("x", encoding="utf-8")
     except OSError as error:
         raise ConfigError(f"cannot write {path}: {error.strerror}") from error
-    file: IO[Any] = os.fdopen(descriptor, "wb") if binary else os.fdopen(descriptor, "w", encoding="utf-8")
     try:
         yield file
         file.close()

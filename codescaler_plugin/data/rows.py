@@ -410,8 +410,7 @@ def _elements(text: str) -> tuple[list[Any], Exception | None]:
 
 
 def _behind_space(text: str, position: int) -> int:
-    found = _SPACE.match(text, position)
-    return position if found is None else found.end()
+    return _SPACE.match(text, position).end()  # type: ignore[union-attr]  # it matches nothing, too
 
 
 def _is_utf8(text: str) -> bool:

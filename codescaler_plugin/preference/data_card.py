@@ -107,11 +107,6 @@ def card_facts(
     predictors = {name: asdict(found) for name, found in surface_accuracies(pairs).items()}
     if model is not None:
         predictors[f"log-probability of {Path(model).name}"] = asdict(log_probability_accuracy(pairs, model))
-    lengths = {
-        "problem": [len(pair.problem) for pair in pairs],
-        "chosen": [len(pair.chosen) for pair in pairs],
-        "rejected": [len(pair.rejected) for pair in pairs],
-    }
     return {
         "version": __version__,
         "commands": [report["command"] for report in reports if report.get("command")],
@@ -128,7 +123,9 @@ def card_facts(
             "unknown": len(pairs) - len(rates),
             "near_misses": sum(rate >= 0.5 for rate in rates),
         },
-        "characters": {name: _spread(values) for name, values in lengths.items()},
+        "characters": {
+            name: _spread([len(getattr(pair, name)) for pair in pairs]) for name in ("problem", "chosen", "rejected")
+        },
         "predictors": predictors,
         "reports": [dict(report) for report in reports],
     }
@@ -142,9 +139,8 @@ def _file(path: Path) -> dict[str, Any]:
         if not one.is_file():  # a hub id
             return {"name": str(path), "bytes": None, "sha256": None}
         with one.open("rb") as opened:
-            while block := opened.read(1 << 20):
-                digest.update(block)
-                size += len(block)
+            hashlib.file_digest(opened, lambda: digest)
+            size += opened.tell()
     return {"name": path.name, "bytes": size, "sha256": digest.hexdigest()}
 
 

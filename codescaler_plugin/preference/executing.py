@@ -26,13 +26,8 @@ class Executor(Protocol):
 class CachingExecutor:
     """An executor that runs each program once for a problem, over all its calls; later jobs get the same verdict.
 
-    Two programs are the same if their texts are. Two problems are the same only if they are one object.
-
-    Args:
-        executor: runs the programs.
-
-    Attributes:
-        executed: number of programs run.
+    Two programs are the same if their texts are. Two problems are the same only if they are one object. `executed` is
+    the number of programs run.
 
     Example:
         >>> with Sandbox() as sandbox:

@@ -47,23 +47,14 @@ exec(compile({source!r}, "checker.py", "exec"), {{"__name__": "__main__"}})
 
 @dataclass(frozen=True)
 class Allowed:
-    """The bounds of one process and of the wait for it.
+    """The bounds of one process and of the wait for it."""
 
-    Attributes:
-        cpu: CPU seconds.
-        call_cpu: CPU seconds of one call; 0: only all together are bounded.
-        wall: seconds for the whole run.
-        call_wall: seconds for one call.
-        memory_mb: address space in MiB.
-        seed: of the hash of strings and of `random`.
-    """
-
-    cpu: float
-    call_cpu: float
-    wall: float
-    call_wall: float
-    memory_mb: int
-    seed: int
+    cpu: float  # CPU seconds
+    call_cpu: float  # CPU seconds of one call; 0: only all together are bounded
+    wall: float  # seconds for the whole run
+    call_wall: float  # seconds for one call
+    memory_mb: int  # address space in MiB
+    seed: int  # of the hash of strings and of `random`
 
     def of_grader(self) -> "Allowed":
         """Of a process that holds tests, beside a candidate with these bounds."""
@@ -104,7 +95,7 @@ def call_job(code: str, problem: Problem, allowed: Allowed) -> dict[str, Any]:
         "code": code,
         "preamble": problem.preamble,
         "entry_point": problem.entry_point,
-        "timeout": allowed.wall,
+        "timeout": allowed.wall,  # seconds of all calls
         "call_timeout": allowed.call_wall,
         "cpu": allowed.call_cpu,
     }

@@ -214,8 +214,7 @@ def refine_pairs(
         rollouts[pair.source][str(pair.step)] += 1
     report.rollouts = {source: dict(steps) for source, steps in rollouts.items()}
     forms = distinct_forms(code for pair in listed for code in (pair.chosen, pair.rejected))
-    texts = [group[0].problem for group in groups.values()]
-    found = contaminated(texts, evaluation or {})
+    found = contaminated([group[0].problem for group in groups.values()], evaluation or {})
     report.contamination = list(found.values())
     report.problems = {"mixed": len(groups), "contaminated": len(found)}
     by_problem = []

@@ -31,7 +31,6 @@ TRAIN = "train"
 """The split that is trained on; all others are not."""
 
 _MARGIN = "expected a gap of pass rates in (0, 1], or null where it is not known"
-_FIELDS = tuple(field.name for field in fields(PreferencePair))
 
 
 def read_pairs(path: str | Path, *, on_bad: Bad | None = None) -> Iterator[PreferencePair]:
@@ -235,12 +234,8 @@ def _write_parquet(rows: Iterable[Mapping[str, Any]], file: IO[bytes]) -> None:
     import pyarrow.parquet as parquet
 
     listed = list(rows)
-    text, number = arrow.string(), arrow.float64()
-    types = dict.fromkeys(_FIELDS, text) | {"margin": number, "step": arrow.int64()}
-    if listed and "kind" not in listed[0]:
-        turns = arrow.list_(arrow.struct([("role", text), ("content", text)]))
-        types = {
-            name: turns if isinstance(value, list) else number if isinstance(value, float) else text
-            for name, value in listed[0].items()
-        }
-    parquet.write_table(arrow.Table.from_pylist(listed, schema=arrow.schema(list(types.items()))), file)
+    types = dict.fromkeys((one.name for one in fields(PreferencePair)), arrow.string())
+    types |= {"margin": arrow.float64(), "step": arrow.int64()}
+    # Only of pairs may a column hold nothing but nulls, which have no type.
+    schema = arrow.schema(list(types.items())) if not listed or "kind" in listed[0] else None
+    parquet.write_table(arrow.Table.from_pylist(listed, schema=schema), file)

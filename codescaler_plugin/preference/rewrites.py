@@ -7,6 +7,7 @@ too long, too deep, or nothing there to change. Programs are read and changed, n
 import ast
 import builtins
 from collections.abc import Callable, Iterator
+from functools import partial
 from random import Random
 
 from codescaler_plugin.extraction.validity import MAX_CODE_CHARS
@@ -142,7 +143,7 @@ def _is_one(node: ast.expr) -> bool:
 
 
 def _off_by_one_sites(tree: ast.Module, rng: Random) -> Iterator[_Site]:
-    bounds = {id(part) for node in ast.walk(tree) for part in _bounds(node)}
+    bounds = {id(part) for node in ast.walk(tree) for part, _ in _bounds(node)}
 
     def shift(node: ast.Constant) -> None:
         node.value += rng.choice((-1, 1))  # type: ignore[operator]
@@ -152,29 +153,22 @@ def _off_by_one_sites(tree: ast.Module, rng: Random) -> Iterator[_Site]:
             yield lambda node=node: shift(node)  # type: ignore[misc]
 
 
-def _bounds(node: ast.AST) -> list[ast.expr]:
-    """What delimits a range, a slice or an index."""
+def _bounds(node: ast.AST) -> list[tuple[ast.expr, Callable[[ast.expr], None]]]:
+    """What delimits a range, a slice or an index, each with what puts another in its place."""
     if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "range":
-        return node.args[:2]
+        return [(part, partial(node.args.__setitem__, place)) for place, part in enumerate(node.args[:2])]
     if isinstance(node, ast.Slice):
-        return [part for part in (node.lower, node.upper) if part is not None]
+        sides = (("lower", node.lower), ("upper", node.upper))
+        return [(part, partial(setattr, node, name)) for name, part in sides if part is not None]
     if isinstance(node, ast.Subscript) and not isinstance(node.slice, ast.Slice | ast.Tuple):
-        return [node.slice] if isinstance(node.ctx, ast.Load) else []
+        return [(node.slice, partial(setattr, node, "slice"))] if isinstance(node.ctx, ast.Load) else []
     return []
 
 
 def _bound_sites(tree: ast.Module, rng: Random) -> Iterator[_Site]:
-    def move(node: ast.AST, part: ast.expr) -> None:
-        if isinstance(node, ast.Call):
-            node.args[node.args.index(part)] = _shift(part, rng)
-        elif isinstance(node, ast.Slice):
-            setattr(node, "lower" if node.lower is part else "upper", _shift(part, rng))
-        elif isinstance(node, ast.Subscript):
-            node.slice = _shift(part, rng)
-
     for node in ast.walk(tree):
-        for part in _bounds(node):
-            yield lambda node=node, part=part: move(node, part)  # type: ignore[misc]
+        for part, put in _bounds(node):
+            yield lambda part=part, put=put: put(_shift(part, rng))  # type: ignore[misc]
 
 
 def _return_sites(tree: ast.Module, rng: Random) -> Iterator[_Site]:
@@ -183,9 +177,7 @@ def _return_sites(tree: ast.Module, rng: Random) -> Iterator[_Site]:
         if isinstance(value, ast.Constant) and isinstance(value.value, bool):
             node.value = ast.Constant(not value.value)
             return
-        choices: list[ast.expr] = [ast.Name(name, ast.Load()) for name in names]
-        choices.append(ast.Constant(None))
-        node.value = rng.choice(choices)
+        node.value = rng.choice([*(ast.Name(name, ast.Load()) for name in names), ast.Constant(None)])
 
     for function in ast.walk(tree):
         if isinstance(function, _FUNCTIONS):

@@ -68,15 +68,12 @@ def read_rollouts(
     if format not in FORMATS:
         raise ConfigError(f"format is {format!r}: expected one of {', '.join(FORMATS)}")
     source = _source(path)
-    chosen: str | None = None
-    current: str | None = None
+    formats: dict[str, str] = {}  # by file
     for file, place, row in rows_of(path, on_bad=on_bad):
-        if file != current:
-            current, chosen = file, None
         try:
-            if chosen is None:
-                chosen = format if format != "auto" else _format_of(row)
-            yield _rollout(row, chosen, file, source, template)
+            if file not in formats:
+                formats[file] = _format_of(row) if format == "auto" else format
+            yield _rollout(row, formats[file], file, source, template)
         except DataError as error:
             pass_over(f"{place}: {error}", on_bad, error)
 

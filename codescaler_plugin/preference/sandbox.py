@@ -206,11 +206,7 @@ class Sandbox:
 
         A candidate passes if all tests do. Otherwise its verdict has a detail, and a `fault` where the tests did not
         find it wrong; a program that the machine may have held back runs once more, alone. No candidate can fail the
-        caller.
-
-        Args:
-            jobs: (code, problem) each.
-            progress: called with the number of candidates that have just been judged, one call at a time.
+        caller. `progress` is called with the number of candidates just judged, one call at a time.
 
         Raises:
             SandboxError: a test's values cannot be sent, or this machine cannot run programs: no space, no file

@@ -290,7 +290,10 @@ class _Run:
 
     def rows(self, part: Sequence[Matched]) -> list[dict[str, Any]]:
         """The rows of the next rollouts."""
-        extractions = self._extractions(part)
+        if self.policy == "continue":
+            extractions = extract_all([problem.text + rollout.completion for rollout, problem in part], policy="bare")
+        else:
+            extractions = extract_all([rollout.completion for rollout, _ in part], policy=self.policy)
         jobs = [
             (one.code, problem) for (_, problem), one in zip(part, extractions, strict=True) if one.status is Status.OK
         ]
@@ -302,11 +305,6 @@ class _Run:
             rows.append(_row(rollout, problem, one, verdict))
             self.report.count(rows[-1])
         return rows
-
-    def _extractions(self, part: Sequence[Matched]) -> list[Extraction]:
-        if self.policy != "continue":
-            return extract_all([rollout.completion for rollout, _ in part], policy=self.policy)
-        return extract_all([problem.text + rollout.completion for rollout, problem in part], policy="bare")
 
 
 def _row(rollout: Rollout, problem: Problem, extraction: Extraction, verdict: Verdict) -> dict[str, Any]:

@@ -35,24 +35,15 @@ class UnreadableResult(Exception):  # noqa: N818 - a verdict's word
 
 
 class Side:
-    """The candidate's side. What a test swallows, such as an unreadable result, stays noted here.
-
-    Attributes:
-        asked: how often it was asked anything.
-        over: why it can answer no more.
-        beyond: what only its own process can do.
-        unreadable: what was used that cannot be read here.
-        missing: a package that it lacks.
-        is_waited_for: it has the word, not the tests; where both share a process, always.
-    """
+    """The candidate's side. What a test swallows, such as an unreadable result, stays noted here."""
 
     def __init__(self) -> None:
-        self.asked = 0
-        self.over = ""
-        self.beyond = ""
-        self.unreadable = ""
-        self.missing = ""
-        self.is_waited_for = True
+        self.asked = 0  # how often it was asked anything
+        self.over = ""  # why it can answer no more
+        self.beyond = ""  # what only its own process can do
+        self.unreadable = ""  # what was used that cannot be read here
+        self.missing = ""  # a package that it lacks
+        self.is_waited_for = True  # it has the word, not the tests; where both share a process, always
         self.classes: dict[str, type] = {}
         self.provided: dict[str, Any] = {}  # names of the preamble, as it ran in this process
         self.wants = Asked("", frozenset())

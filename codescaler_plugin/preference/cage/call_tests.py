@@ -27,11 +27,8 @@ _COSTLY = frozenset("fNy")
 def frames(job: dict[str, Any], requests: Iterable[Any], channel: socket.socket) -> Iterator[Frame]:
     """What the candidate sends: first when its code is loaded, then per request.
 
-    Args:
-        job: `code`, `preamble`, `entry_point`, `timeout` (wall seconds of all calls), `call_timeout` (of one call),
-            `cpu` (CPU seconds of one call, 0: of all together).
-        requests: packed arguments of each call.
-        channel: to a process in `candidate.serve_calls`.
+    The `job` is that of `grading.call_job`; the `requests` are the packed arguments of each call; the `channel` leads
+    to a process in `candidate.serve_calls`.
     """
     deadline = time.monotonic() + job["timeout"]
     load = {"code": job["code"], "preamble": job["preamble"]}

@@ -53,8 +53,9 @@ def return_to(process: int, flags: int) -> None:
 
 
 def prctl(option: int, value: int = 0) -> None:
-    """One setting of this process."""
-    _call("prctl", option, ctypes.c_ulong(value), 0, 0, 0)
+    """One setting of this process, where the system is Linux."""
+    if sys.platform == "linux":
+        _call("prctl", option, ctypes.c_ulong(value), 0, 0, 0)
 
 
 def _mount(source: str, target: str, kind: str | None = None, flags: int = 0, data: str | None = None) -> None:
@@ -90,20 +91,17 @@ def keep_for_ever(thing: object) -> None:
 
 def hide_memory() -> None:
     """Keep other processes of the user from reading this one's memory."""
-    if sys.platform == "linux":
-        prctl(_SET_DUMPABLE, 0)
+    prctl(_SET_DUMPABLE, 0)
 
 
 def show_memory() -> None:
     """Let this process, which has changed its user, open its own descriptors by their paths."""
-    if sys.platform == "linux":
-        prctl(_SET_DUMPABLE, 1)
+    prctl(_SET_DUMPABLE, 1)
 
 
 def adopt_orphans() -> None:
     """Descendants whose parent dies become children of this process, so that they can be killed."""
-    if sys.platform == "linux":
-        prctl(_SET_SUBREAPER, 1)
+    prctl(_SET_SUBREAPER, 1)
 
 
 def kill_orphans() -> None:
@@ -270,10 +268,9 @@ def allow_cpu(seconds: float) -> None:
 
 def forbid_gains() -> None:
     """Let no program that this process or its descendants start bring a capability; those at hand stay."""
-    if sys.platform == "linux":
-        with contextlib.suppress(OSError):  # at the first that the kernel does not know
-            for capability in range(64):
-                prctl(_CAPBSET_DROP, capability)
+    with contextlib.suppress(OSError):  # at the first that the kernel does not know
+        for capability in range(64):
+            prctl(_CAPBSET_DROP, capability)
 
 
 def drop_privileges(uid: int) -> None:

@@ -64,57 +64,33 @@ _HEARD = frozenset({"assertWarns", "assertWarnsRegex", "assertLogs", "assertNoLo
 
 @dataclass
 class Script:
-    """One script of tests.
+    """One script of tests."""
 
-    Attributes:
-        number: its place among the problem's.
-        tree: rewritten.
-        nodes: of the tree as it was, but for constants.
-        aliases: dotted names behind imported names.
-        free: names that it reads and does not bind.
-        bound: names that it binds at its top level.
-        imported: names that it imports from a module of the program.
-        modules: such modules.
-        has_teeth: something in it can fail.
-        functions: names of test functions that it does not call itself, with those of the arguments.
-        suites: names of classes of tests that it does not run itself.
-        check: its function `check`, if it does not call it itself.
-        sites: assertions that are noted, as text, and the function that each stands in.
-        names: all names and attributes that it reads.
-    """
-
-    number: int
-    tree: ast.Module
-    nodes: list[ast.AST]
-    aliases: dict[str, str]
-    free: frozenset[str]
-    bound: frozenset[str]
-    imported: frozenset[str]
-    modules: frozenset[str]
-    has_teeth: bool
-    functions: dict[str, list[str]]
-    suites: list[str]
-    check: str
-    sites: list[tuple[str, str]]
-    names: frozenset[str]
+    number: int  # its place among the problem's
+    tree: ast.Module  # rewritten
+    nodes: list[ast.AST]  # of the tree as it was, but for constants
+    aliases: dict[str, str]  # dotted names behind imported names
+    free: frozenset[str]  # names that it reads and does not bind
+    bound: frozenset[str]  # names that it binds at its top level
+    imported: frozenset[str]  # names that it imports from a module of the program
+    modules: frozenset[str]  # such modules
+    has_teeth: bool  # something in it can fail
+    functions: dict[str, list[str]]  # test functions that it does not call itself, with the names of their arguments
+    suites: list[str]  # names of classes of tests that it does not run itself
+    check: str  # its function `check`, if it does not call it itself
+    sites: list[tuple[str, str]]  # assertions that are noted, as text, and the function that each stands in
+    names: frozenset[str]  # all names and attributes that it reads
 
 
 @dataclass(frozen=True)
 class Asked:
-    """What the tests may ask of the program, and what for.
+    """What the tests may ask of the program, and what for."""
 
-    Attributes:
-        first: name of the function or class under test; `Solution` for a method.
-        named: further names.
-        is_class: the problem asks for a class, whose objects compare as it says.
-        has_objects: tests use classes of the program by name.
-    """
-
-    first: str
-    named: frozenset[str]
-    is_class: bool = False
-    has_objects: bool = False
-    words: frozenset[str] = field(default=frozenset(), repr=False)
+    first: str  # name of the function or class under test; `Solution` for a method
+    named: frozenset[str]  # further names
+    is_class: bool = False  # the problem asks for a class, whose objects compare as it says
+    has_objects: bool = False  # tests use classes of the program by name
+    words: frozenset[str] = field(default=frozenset(), repr=False)  # of the problem's text
 
 
 def read(source: str, number: int) -> Script:
@@ -315,9 +291,8 @@ def _aliases(nodes: list[ast.AST]) -> dict[str, str]:
     for node in nodes:
         if isinstance(node, ast.Import):
             for one in node.names:
-                found[one.asname or one.name.partition(".")[0]] = (
-                    one.name if one.asname else one.name.partition(".")[0]
-                )
+                top = one.name.partition(".")[0]
+                found[one.asname or top] = one.name if one.asname else top
         elif isinstance(node, ast.ImportFrom) and not node.level:
             for one in node.names:
                 found[one.asname or one.name] = f"{node.module}.{one.name}"

@@ -394,10 +394,6 @@ def _refill(thing: set[Any], parts: list[Any]) -> None:
             return
 
 
-def _fraction(parts: list[Any]) -> Fraction:
-    return Fraction(*map(operator.index, parts))  # of a text like 1e999999999 it would be computed
-
-
 @functools.lru_cache(64)
 def _tuple_class(name: str, fields: tuple[str, ...]) -> Any:
     return namedtuple(name, fields)
@@ -433,7 +429,7 @@ _BUILD: dict[str, Callable[..., Any]] = {
     "t": tuple,
     "f": lambda parts: _frozen(parts),
     "r": lambda parts: range(*parts),
-    "F": _fraction,
+    "F": lambda parts: Fraction(*map(operator.index, parts)),  # of a text like 1e999999999 it would be computed
     "N": _named,
     "S": lambda parts: slice(*parts),
     "V": _view,

@@ -126,8 +126,7 @@ class _Zygote:
         with open(reader, "rb") as answer:
             text = answer.read()
         self.stop(1.0)
-        found = json.loads(text)
-        return [str(name) for name in found]
+        return [str(name) for name in json.loads(text)]
 
     def serve(self) -> bool:
         """Answer requests until the other side goes; True in a child that is to run the interpreter's script."""

@@ -26,7 +26,6 @@ _DEEPCODER = 12.0
 _PYTHON = 5.0
 
 _APPS_LEVELS = ("introductory", "interview", "competition")
-_CODECONTESTS_TESTS = ("public_tests", "private_tests", "generated_tests")
 _PRIVATE_BYTES = 1 << 30  # of unpacked private tests; LiveCodeBench's largest problem has about 300 MB
 _STRING_OPCODES = frozenset(
     {"PROTO", "FRAME", "MEMOIZE", "BINPUT", "LONG_BINPUT", "PUT", "STOP"}
@@ -80,7 +79,7 @@ def livebench(row: Row) -> Problem:
 
 def codecontests(row: Row) -> Problem:
     """CodeContests: public, private and generated tests."""
-    sets = [parsed(row.get(name)) or {} for name in _CODECONTESTS_TESTS]
+    sets = [parsed(row.get(name)) or {} for name in ("public_tests", "private_tests", "generated_tests")]
     pairs = [pair for one in sets for pair in paired(one.get("input"), one.get("output"))]
     return _stdio(
         row, stated(row["description"]), pairs, key=str(row.get("name") or row_id(row)), limit=_stated_limit(row)
