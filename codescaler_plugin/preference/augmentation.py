@@ -212,12 +212,7 @@ def _changed(pair: PreferencePair, kind: str, rng: Random) -> PreferencePair | N
 
 def _run(executor: Executor, chunk: list[_Candidate]) -> Iterator[tuple[_Candidate, Verdict | None, Verdict | None]]:
     """Each candidate with the verdicts of its right and its wrong side, None where its problem has no tests."""
-    jobs = [
-        (code, one.problem)
-        for one in chunk
-        if one.problem is not None
-        for code in (one.pair.chosen, one.pair.rejected)
-    ]
+    jobs = [(code, one.problem) for one in chunk if one.problem for code in (one.pair.chosen, one.pair.rejected)]
     verdicts = iter(executor.run(jobs))
     for one in chunk:
         yield (one, None, None) if one.problem is None else (one, next(verdicts), next(verdicts))

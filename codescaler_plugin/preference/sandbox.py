@@ -413,11 +413,10 @@ class _Slot:
         bwrap = shutil.which("bwrap")
         if bwrap is None:
             raise SandboxError("bwrap is not installed")
-        capabilities = ("SYS_ADMIN", "SETUID", "SETGID", "SETPCAP", "KILL")
         command = [bwrap, "--unshare-pid", "--unshare-net", "--unshare-ipc", "--unshare-uts", "--cap-drop", "ALL"]
         if os.geteuid() != 0:
             command += ["--unshare-user", "--uid", "0", "--gid", "0"]
-        for name in capabilities:
+        for name in ("SYS_ADMIN", "SETUID", "SETGID", "SETPCAP", "KILL"):
             command += ["--cap-add", f"CAP_{name}"]
         made = {"/"}
         for path in sorted({*paths, *covered, *DEVICES, *links, *LINKS, *FOLDERS}):  # a folder before what lies in it

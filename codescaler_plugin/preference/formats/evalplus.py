@@ -119,10 +119,7 @@ _Shape = Callable[[list[Any]], list[Any]]
 
 # What JSON cannot hold of the arguments of MBPP's tasks, by the tasks' numbers.
 _SHAPED: tuple[tuple[_Shape, str], ...] = (
-    (
-        lambda given: _items(given),
-        "2 116 132 143 222 261 273 394 399 421 424 429 470 560 579 596 616 630 726 740 744 809",
-    ),
+    (_items, "2 116 132 143 222 261 273 394 399 421 424 429 470 560 579 596 616 630 726 740 744 809"),
     (lambda given: [_items(one) for one in given], "63 64 70 94 120 237 272 299 400 409 417 438 473 614 780"),
     (lambda given: [_items(given[0]), *given[1:]], "75 413 444 753"),
     (lambda given: [given[0], tuple(given[1])], "106 750"),
