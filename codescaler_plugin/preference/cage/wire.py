@@ -305,8 +305,11 @@ class _Unpacked:
                 kind: Any = class_of(node[1])
                 if kind is None or (tag == "e" and not issubclass(kind, enum.Enum)):
                     raise WireError(f"an object of class {str(node[1])[:50]}")
-                self.objects[number] = object.__new__(kind) if tag == "o" else kind[node[2]]
-                filled += [number] if tag == "o" else []
+                if tag == "o":
+                    self.objects[number] = object.__new__(kind)
+                    filled.append(number)
+                else:
+                    self.objects[number] = kind[node[2]]
             elif tag == "Z":
                 self.objects[number] = defaultdict(None if node[1] is None else _TYPES[node[1]])
                 filled.append(number)
