@@ -13,15 +13,13 @@ hands the window on instead. What layers themselves pass to their attention is n
 import logging
 from collections.abc import Callable, Sequence
 from functools import cache, cached_property
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
+import torch
 
 from codescaler_plugin.scoring import attention_cpu
 from codescaler_plugin.scoring.prefix_tree import Node
-
-if TYPE_CHECKING:
-    import torch
 
 logger = logging.getLogger(__name__)
 
@@ -42,9 +40,9 @@ class Paths(NamedTuple):
         most_keys: of a path.
     """
 
-    keys: "torch.Tensor"
-    row_ends: "torch.Tensor"
-    key_ends: "torch.Tensor"
+    keys: torch.Tensor
+    row_ends: torch.Tensor
+    key_ends: torch.Tensor
     most_rows: int
     most_keys: int
 
@@ -82,10 +80,8 @@ class Tree:
         """The parts that are merged on a CPU."""
         return attention_cpu.segments(self.nodes)
 
-    def paths(self, device: "torch.device") -> Paths:
+    def paths(self, device: torch.device) -> Paths:
         """The nodes for `varlen_attn`."""
-        import torch
-
         if device not in self._paths:
             rows = [node.end - node.start for node in self.nodes]
             keys = [len(path) for path in self.places]
@@ -112,7 +108,7 @@ def window_of(*_: Any, local_size: int | None = None, **__: Any) -> int | None:
     return local_size
 
 
-def takes_paths(device: "torch.device", dtype: "torch.dtype", width: int) -> bool:
+def takes_paths(device: torch.device, dtype: torch.dtype, width: int) -> bool:
     """Whether a model's layers get plain tensors as `tree`, which can be compiled: where there is `varlen_attn`.
 
     Args:
@@ -125,15 +121,15 @@ def takes_paths(device: "torch.device", dtype: "torch.dtype", width: int) -> boo
 
 def tree_attention(
     module: Any,  # noqa: ARG001
-    query: "torch.Tensor",
-    key: "torch.Tensor",
-    value: "torch.Tensor",
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
     attention_mask: int | None,
     *,
     scaling: float,
     tree: Tree | Paths,
     **_: Any,  # the interface of transformers
-) -> tuple["torch.Tensor", None]:
+) -> tuple[torch.Tensor, None]:
     """Attention of one row.
 
     Args:
@@ -157,15 +153,13 @@ def tree_attention(
     return attend(query[0], key[0], value[0], tree, scaling, window)[None], None
 
 
-Attend = Callable[..., "torch.Tensor"]
+Attend = Callable[..., torch.Tensor]
 """(q [heads, tokens, head_dim], k and v [key heads, ...], tree, scale, window) -> [tokens, heads, head_dim]."""
 
 
 @cache
-def _kernel(device: str, dtype: "torch.dtype", width: int, *, windowed: bool) -> Attend:
+def _kernel(device: str, dtype: torch.dtype, width: int, *, windowed: bool) -> Attend:
     """The fastest that this device has, probed once, both ways."""
-    import torch
-
     if device == "cpu" and not windowed:
         kernel: Attend = _merged
     elif device == "cuda" and dtype in (torch.float16, torch.bfloat16):
@@ -174,7 +168,7 @@ def _kernel(device: str, dtype: "torch.dtype", width: int, *, windowed: bool) ->
         return _node_by_node
     window = 8 if windowed else None
 
-    def of(attend: Attend) -> tuple["torch.Tensor", ...]:
+    def of(attend: Attend) -> tuple[torch.Tensor, ...]:
         generator = torch.Generator(device).manual_seed(0)
         q, k, v, grad = (
             torch.randn(heads, _PROBE.nodes[0].subtree_end, width, device=device, generator=generator).to(dtype)
@@ -206,14 +200,14 @@ _PROBE = Tree([Node(0, 9, 30, 0), Node(9, 12, 12, 1), Node(12, 19, 30, 1), Node(
 
 
 def _varlen(
-    q: "torch.Tensor", k: "torch.Tensor", v: "torch.Tensor", tree: Tree, scale: float, window: int | None
-) -> "torch.Tensor":
+    q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, tree: Tree, scale: float, window: int | None
+) -> torch.Tensor:
     return _over_paths(q, k, v, tree.paths(q.device), scale, window)
 
 
 def _over_paths(
-    q: "torch.Tensor", k: "torch.Tensor", v: "torch.Tensor", paths: Paths, scale: float, window: int | None
-) -> "torch.Tensor":
+    q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, paths: Paths, scale: float, window: int | None
+) -> torch.Tensor:
     from torch.nn.attention.varlen import varlen_attn
 
     q, k, v = (one.transpose(0, 1) for one in (q, k, v))
@@ -225,60 +219,47 @@ def _over_paths(
     return out
 
 
-def _gather(one: "torch.Tensor", places: "torch.Tensor") -> "torch.Tensor":
+def _gather(one: torch.Tensor, places: torch.Tensor) -> torch.Tensor:
     """Rows of [tokens, ...] by their places, with gradients that add up in float32."""
-    import torch
-
     if torch.is_grad_enabled() and one.requires_grad:
-        out: torch.Tensor = _gather_function().apply(one, places)
+        out: torch.Tensor = _Gather.apply(one, places)  # type: ignore[no-untyped-call]
         return out
     return one.index_select(0, places)
 
 
-@cache
-def _gather_function() -> Any:
-    """The autograd function; made on first use, for the module is imported without torch."""
-    import torch
+class _Gather(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, one: Any, places: Any) -> Any:
+        ctx.save_for_backward(places)
+        ctx.tokens = len(one)
+        return one.index_select(0, places)
 
-    class Gather(torch.autograd.Function):
-        @staticmethod
-        def forward(ctx: Any, one: Any, places: Any) -> Any:
-            ctx.save_for_backward(places)
-            ctx.tokens = len(one)
-            return one.index_select(0, places)
-
-        @staticmethod
-        def backward(ctx: Any, grad: Any) -> Any:
-            total = torch.zeros(ctx.tokens, *grad.shape[1:], device=grad.device, dtype=torch.float32)
-            return total.index_add_(0, ctx.saved_tensors[0], grad.float()).to(grad.dtype), None
-
-    return Gather
+    @staticmethod
+    def backward(ctx: Any, grad: Any) -> Any:
+        total = torch.zeros(ctx.tokens, *grad.shape[1:], device=grad.device, dtype=torch.float32)
+        return total.index_add_(0, ctx.saved_tensors[0], grad.float()).to(grad.dtype), None
 
 
-def _by_key_head(
-    q: "torch.Tensor", k: "torch.Tensor", v: "torch.Tensor"
-) -> tuple["torch.Tensor", "torch.Tensor", "torch.Tensor"]:
+def _by_key_head(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Heads that share a key head stand beside it: q [key heads, heads per key head, tokens, head_dim]."""
     return q.view(len(k), -1, *q.shape[1:]), k.unsqueeze(1), v.unsqueeze(1)
 
 
 def _merged(
-    q: "torch.Tensor",
-    k: "torch.Tensor",
-    v: "torch.Tensor",
+    q: torch.Tensor,
+    k: torch.Tensor,
+    v: torch.Tensor,
     tree: Tree,
     scale: float,
     window: int | None,  # noqa: ARG001
-) -> "torch.Tensor":
+) -> torch.Tensor:
     q, k, v = _by_key_head(q, k, v)
     return attention_cpu.attend(q, k, v, tree.segments, scale).flatten(0, 1).transpose(0, 1)
 
 
 def _node_by_node(
-    q: "torch.Tensor", k: "torch.Tensor", v: "torch.Tensor", tree: Tree, scale: float, window: int | None
-) -> "torch.Tensor":
-    import torch
-
+    q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, tree: Tree, scale: float, window: int | None
+) -> torch.Tensor:
     q, k, v = _by_key_head(q, k, v)
     k, v = (one.expand(-1, q.shape[1], -1, -1) for one in (k, v))
     outs = []

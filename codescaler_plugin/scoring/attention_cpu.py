@@ -6,11 +6,9 @@ Gradients flow, for training.
 """
 
 from dataclasses import dataclass
-from functools import cache
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    import torch
+import torch
 
 from codescaler_plugin.scoring.prefix_tree import Node
 
@@ -37,24 +35,18 @@ def segments(nodes: list[Node]) -> list[Segment]:
     return own + below
 
 
-def attend(
-    q: "torch.Tensor", k: "torch.Tensor", v: "torch.Tensor", parts: list[Segment], scale: float
-) -> "torch.Tensor":
+def attend(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, parts: list[Segment], scale: float) -> torch.Tensor:
     """Output like q [key heads, heads per key head, tokens, head_dim]; k and v have one head per key head."""
-    import torch
-
     if torch.is_grad_enabled() and any(tensor.requires_grad for tensor in (q, k, v)):
-        out: torch.Tensor = _function().apply(q, k, v, parts, scale)
+        out: torch.Tensor = _TreeAttention.apply(q, k, v, parts, scale)  # type: ignore[no-untyped-call]
         return out
     return forward(q, k, v, parts, scale)[0]
 
 
 def forward(
-    q: "torch.Tensor", k: "torch.Tensor", v: "torch.Tensor", parts: list[Segment], scale: float
-) -> tuple["torch.Tensor", "torch.Tensor"]:
+    q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, parts: list[Segment], scale: float
+) -> tuple[torch.Tensor, torch.Tensor]:
     """Output like q, and the log-sum-exp of each query over all its keys in float32."""
-    import torch
-
     out, lse = q.new_empty(q.shape), q.new_empty(q.shape[:3], dtype=torch.float32)
     k, v = (one.expand(-1, q.shape[1], -1, -1) for one in (k, v))
     for part in parts:
@@ -71,22 +63,20 @@ def forward(
 
 
 def backward(
-    grad: "torch.Tensor",
-    q: "torch.Tensor",
-    k: "torch.Tensor",
-    v: "torch.Tensor",
-    out: "torch.Tensor",
-    lse: "torch.Tensor",
+    grad: torch.Tensor,
+    q: torch.Tensor,
+    k: torch.Tensor,
+    v: torch.Tensor,
+    out: torch.Tensor,
+    lse: torch.Tensor,
     parts: list[Segment],
     scale: float,
-) -> tuple["torch.Tensor", "torch.Tensor", "torch.Tensor"]:
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Gradients of q, k and v.
 
     With the log-sum-exp over all keys in place of a part's own, the kernel's backward pass gives that part's share of
     the whole gradient; the shares add up.
     """
-    import torch
-
     dq, dk, dv = (torch.zeros(one.shape, device=q.device, dtype=torch.float32) for one in (q, k, v))
     wide_k, wide_v = (one.expand(-1, q.shape[1], -1, -1) for one in (k, v))
     for part in parts:
@@ -102,8 +92,6 @@ def backward(
 
 def flash_forward(q: Any, k: Any, v: Any, causal: bool, scale: float) -> tuple[Any, Any]:
     """Output and log-sum-exp [a, b, queries] in float32 of [a, b, queries, head_dim]; causal: equal lengths."""
-    import torch
-
     out, lse = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(q, k, v, 0.0, causal, scale=scale)
     return out, lse
 
@@ -112,29 +100,20 @@ def flash_backward(
     grad: Any, q: Any, k: Any, v: Any, out: Any, lse: Any, causal: bool, scale: float
 ) -> tuple[Any, Any, Any]:
     """Gradients of q, k and v."""
-    import torch
-
     dq, dk, dv = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward(
         grad, q, k, v, out, lse, 0.0, causal, scale=scale
     )
     return dq, dk, dv
 
 
-@cache
-def _function() -> Any:
-    """The autograd function; made on first use, for the module is imported without torch."""
-    import torch
+class _TreeAttention(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, q: Any, k: Any, v: Any, parts: list[Segment], scale: float) -> Any:
+        out, lse = forward(q, k, v, parts, scale)
+        ctx.save_for_backward(q, k, v, out, lse)
+        ctx.rest = parts, scale
+        return out
 
-    class TreeAttention(torch.autograd.Function):
-        @staticmethod
-        def forward(ctx: Any, q: Any, k: Any, v: Any, parts: list[Segment], scale: float) -> Any:
-            out, lse = forward(q, k, v, parts, scale)
-            ctx.save_for_backward(q, k, v, out, lse)
-            ctx.rest = parts, scale
-            return out
-
-        @staticmethod
-        def backward(ctx: Any, grad: Any) -> Any:
-            return (*backward(grad.contiguous(), *ctx.saved_tensors, *ctx.rest), None, None)
-
-    return TreeAttention
+    @staticmethod
+    def backward(ctx: Any, grad: Any) -> Any:
+        return (*backward(grad.contiguous(), *ctx.saved_tensors, *ctx.rest), None, None)

@@ -17,6 +17,8 @@ from statistics import median
 from time import perf_counter, process_time
 from typing import Any
 
+import torch
+
 from codescaler_plugin.errors import ConfigError
 from codescaler_plugin.scoring import forward_cpu
 from codescaler_plugin.scoring.forward import (
@@ -116,8 +118,6 @@ def run_bench(
         max_tokens: of our forward passes.
         progress: called after each way of each repetition.
     """
-    import torch
-
     functions: dict[str, Callable[[], tuple[list[float], int]]] = {
         "ours": lambda: shared_scores(model, items, max_tokens),
         "single": lambda: padded_scores(model, items, 1),
@@ -198,7 +198,6 @@ def bench_table(result: Bench) -> Any:
 
 def conditions(model: Any) -> dict[str, Any]:
     """What a figure depends on: versions, device, cores, threads and the load of the machine."""
-    import torch
     import transformers
 
     cuda = model.device.type == "cuda"
@@ -236,8 +235,6 @@ def padded_scores(model: Any, items: Sequence[list[int]], size: int) -> tuple[li
 
     Returns scores and tokens as `shared_scores`.
     """
-    import torch
-
     pad = text_config(model).pad_token_id
     scores: list[float] = []
     tokens = 0
@@ -254,8 +251,6 @@ def padded_scores(model: Any, items: Sequence[list[int]], size: int) -> tuple[li
 
 def useful_operations(model: Any, items: Sequence[list[int]], computed: int) -> float:
     """Floating-point operations that our way needs: products of the linear layers, and attention over each path."""
-    import torch
-
     layers = [module for module in model.base_model.modules() if isinstance(module, torch.nn.Linear)]
     weights = sum(layer.weight.numel() for layer in layers)
     if model.device.type == "cpu" and reason_not_to_share(model) is None:  # the last MLP sees last tokens only
@@ -270,8 +265,6 @@ def useful_operations(model: Any, items: Sequence[list[int]], computed: int) -> 
 
 def _product_rate(model: Any, clock: Callable[[], float]) -> float:
     """Operations a second of a large matrix product in the model's dtype, as ours makes it: the best of several."""
-    import torch
-
     by_onednn = model.device.type == "cpu" and model.dtype is torch.float32
     by_onednn = by_onednn and forward_cpu.takes_onednn()
     product = forward_cpu.by_onednn if by_onednn else torch.nn.functional.linear
@@ -290,8 +283,6 @@ class _PeakMemory:
     """Peak of memory from now on: the allocator's on CUDA, resident memory on Linux, else unknown."""
 
     def __init__(self, device: Any) -> None:
-        import torch
-
         self.cuda = device.type == "cuda"
         if self.cuda:
             torch.cuda.reset_peak_memory_stats(device)
@@ -305,8 +296,6 @@ class _PeakMemory:
 
     def megabytes(self) -> float | None:
         """The peak above what was in use at the start."""
-        import torch
-
         if self.cuda:
             return float(torch.cuda.max_memory_allocated()) / 1e6 - self.before
         return max(0.0, _status_mb("VmHWM") - self.before) if self.known else None

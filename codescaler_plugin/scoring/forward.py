@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from codescaler_plugin.scoring import attention, families, forward_cpu
+from codescaler_plugin.scoring import families
 from codescaler_plugin.scoring.loading import text_config
 from codescaler_plugin.scoring.prefix_tree import Row, plan_rows
 
@@ -43,6 +43,8 @@ def tree_logits(model: Any, items: Sequence[list[int]], *, max_tokens: int) -> I
     """
     import torch
 
+    from codescaler_plugin.scoring import forward_cpu
+
     for row in plan_rows(items, max_tokens=max_tokens):
         read = [last for _, last in row.lasts]
         with tree_attention(model), forward_cpu.faster(model, read), torch.inference_mode():
@@ -56,6 +58,8 @@ def row_logits(model: Any, row: Row) -> Any:
     """The logits of a row's items as a float32 tensor [items], in the order of `row.lasts`."""
     import torch
 
+    from codescaler_plugin.scoring import attention
+
     device, tree = model.device, attention.Tree(row.nodes)
     hidden = model.base_model(
         input_ids=torch.tensor([row.tokens], device=device),
@@ -68,6 +72,8 @@ def row_logits(model: Any, row: Row) -> Any:
 
 def can_compile(model: Any) -> bool:
     """Whether `compile_layers` serves rows of all lengths: on a GPU with `varlen_attn`, in half precision."""
+    from codescaler_plugin.scoring import attention
+
     return attention.takes_paths(model.device, model.dtype, head_width(model.config))
 
 
@@ -184,6 +190,8 @@ def _head(model: Any, hidden: Any) -> Any:
 @contextmanager
 def tree_attention(model: Any) -> Iterator[None]:
     """The model attends by the tree inside, and as before after. Not for two threads at once."""
+    from codescaler_plugin.scoring import attention
+
     before = model.config._attn_implementation
     model.set_attn_implementation(attention.register())
     try:

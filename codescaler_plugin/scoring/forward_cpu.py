@@ -13,6 +13,9 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import torch
+from torch.overrides import TorchFunctionMode
+
 CHUNK = 512
 """Tokens that an MLP or a product by oneDNN sees at once."""
 _LEAST = 2**24  # multiplications of a product; a smaller one is faster by torch
@@ -28,14 +31,12 @@ def faster(model: Any, read: Sequence[int]) -> Iterator[None]:
         model: a decoder that shares prefixes (`families.SHARED`).
         read: places in the row whose last hidden state is read; that of others is meaningless inside.
     """
-    import torch
-
     if model.device.type != "cpu":
         yield
         return
     with ExitStack() as stack:
         if not torch.is_autocast_enabled("cpu") and takes_onednn():
-            stack.enter_context(_products_by_onednn()())
+            stack.enter_context(_ProductsByOneDnn())
         for mlp, is_last in mlps(model):
             stack.callback(vars(mlp).pop, "forward", None)
             mlp.forward = _only(mlp.forward, read) if is_last else _in_chunks(mlp.forward)
@@ -47,8 +48,6 @@ def mlps(model: Any) -> list[tuple[Any, bool]]:
 
     Not experts, which are the slower the fewer tokens they see, nor what layers share or others have changed.
     """
-    import torch
-
     found = [getattr(layer, "mlp", None) for layer in getattr(model.base_model, "layers", ())]
     times = Counter(map(id, found))
     return [
@@ -62,14 +61,11 @@ def mlps(model: Any) -> list[tuple[Any, bool]]:
 
 def _in_chunks(forward: Callable[[Any], Any]) -> Callable[[Any], Any]:
     """For hidden states [1, tokens, hidden], each on its own."""
-    import torch
-
     return lambda hidden: torch.cat([forward(chunk) for chunk in hidden.split(CHUNK, dim=1)], dim=1)
 
 
 def _only(forward: Callable[[Any], Any], read: Sequence[int]) -> Callable[[Any], Any]:
     """Zeros but for the tokens that are read."""
-    import torch
 
     def of(hidden: Any) -> Any:
         places = torch.tensor(read, device=hidden.device)
@@ -85,8 +81,6 @@ def takes_onednn() -> bool:
     By the kind of processor and not by a timing, so that scores are the same to the last bit each time. The operator
     is internal to torch (2.1 to 2.13), so it is compared with torch's own product first.
     """
-    import torch
-
     if torch.backends.cpu.get_cpu_capability() != "AVX512" or "AuthenticAMD" not in processor():
         return False
     generator = torch.Generator("cpu").manual_seed(0)
@@ -112,7 +106,6 @@ def by_onednn(one: Any, weight: Any, bias: Any = None) -> Any:
 
     oneDNN keeps what it prepares for each number of rows; so it gets few: chunks, and a padded rest.
     """
-    import torch
 
     def product(rows: Any) -> Any:
         missing = -len(rows) % _MULTIPLE
@@ -123,29 +116,20 @@ def by_onednn(one: Any, weight: Any, bias: Any = None) -> Any:
     return (torch.cat(chunks) if len(chunks) > 1 else chunks[0]).view(*one.shape[:-1], -1)
 
 
-@cache
-def _products_by_onednn() -> Any:
-    """The mode of torch functions; made on first use, for the module is imported without torch."""
-    import torch
-    from torch.overrides import TorchFunctionMode
+def _fits(one: Any, weight: Any, bias: Any = None) -> bool:
+    """Quantised weights, say, have a type of their own."""
+    given = [one, weight] if bias is None else [one, weight, bias]
+    return (
+        all(type(tensor) in (torch.Tensor, torch.nn.Parameter) and tensor.dtype is torch.float32 for tensor in given)
+        and one.numel() * len(weight) >= _LEAST
+        and weight.is_contiguous()
+        and torch.is_inference_mode_enabled()
+    )
 
-    plain = {torch.Tensor, torch.nn.Parameter}
 
-    def fits(one: Any, weight: Any, bias: Any = None) -> bool:
-        """Quantised weights, say, have a type of their own."""
-        given = [one, weight] if bias is None else [one, weight, bias]
-        return (
-            all(type(tensor) in plain and tensor.dtype is torch.float32 for tensor in given)
-            and one.numel() * len(weight) >= _LEAST
-            and weight.is_contiguous()
-            and torch.is_inference_mode_enabled()
-        )
-
-    class ProductsByOneDnn(TorchFunctionMode):
-        def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-            kwargs = kwargs or {}
-            if func is torch.nn.functional.linear and set(kwargs) <= {"bias"} and fits(*args, **kwargs):
-                return by_onednn(*args, **kwargs)
-            return func(*args, **kwargs)
-
-    return ProductsByOneDnn
+class _ProductsByOneDnn(TorchFunctionMode):
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        if func is torch.nn.functional.linear and set(kwargs) <= {"bias"} and _fits(*args, **kwargs):
+            return by_onednn(*args, **kwargs)
+        return func(*args, **kwargs)

@@ -21,7 +21,7 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from codescaler_plugin import ConfigError, ScorerError, load_scorer
 from codescaler_plugin.ahead import ahead, grouped_chunks
-from codescaler_plugin.scoring import forward, transformers_scorer
+from codescaler_plugin.scoring import attention, forward, forward_cpu, transformers_scorer
 from codescaler_plugin.scoring.cache import ScoreCache, content_key, fingerprint
 from codescaler_plugin.scoring.prefix_tree import Node
 from codescaler_plugin.scoring.rendering import Renderer
@@ -233,12 +233,12 @@ def test_shared_prefixes_that_give_other_scores_are_given_up_with_numbers(
 def test_sharing_is_checked_even_if_one_sample_comes_first(
     tiny_rm_dir: Path, expected: list[float], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    tree = forward.attention.Tree
+    tree = attention.Tree
 
     def blind(nodes: list[Node]) -> Any:  # to prefixes
         return tree([replace(node, subtree_end=node.end) for node in nodes])
 
-    monkeypatch.setattr(forward.attention, "Tree", blind)
+    monkeypatch.setattr(attention, "Tree", blind)
     scorer = TransformersScorer(str(tiny_rm_dir))
     with caplog.at_level(logging.WARNING, logger="codescaler_plugin"):
         scorer.score(ITEMS[:1])
@@ -272,7 +272,7 @@ def test_shared_prefixes_that_fail_are_given_up_with_the_reason(
     def fail(*_: object, **__: object) -> None:
         raise kind("no kernel for this shape")
 
-    monkeypatch.setattr(forward.attention, "Tree", fail)
+    monkeypatch.setattr(attention, "Tree", fail)
     with caplog.at_level(logging.WARNING, logger="codescaler_plugin"):
         assert TransformersScorer(str(tiny_rm_dir)).score(ITEMS) == pytest.approx(expected, abs=1e-5, rel=0)
     assert "shared prefixes fail: no kernel for this shape; padded batches" in caplog.text
@@ -290,8 +290,8 @@ def gpu(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         return plain_varlen(*given[:7], scale=scale, window_size=window), q.new_empty(q.shape[1::-1]), q.new_empty(2)
 
     varlen._varlen_attn.register_kernel("cpu")(kernel)
-    monkeypatch.setattr(forward.attention, "_kernel", lambda *_, **__: forward.attention._varlen)
-    monkeypatch.setattr(forward.forward_cpu, "faster", lambda *_: nullcontext())
+    monkeypatch.setattr(attention, "_kernel", lambda *_, **__: attention._varlen)
+    monkeypatch.setattr(forward_cpu, "faster", lambda *_: nullcontext())
     monkeypatch.setattr(forward, "_BACKEND", "eager")
     monkeypatch.setattr(transformers_scorer, "COMPILE_AFTER", 1)
     torch._dynamo.reset()
