@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from codescaler_plugin.cli.options import Device
-from codescaler_plugin.cli.terminal import Terminal, reported
+from codescaler_plugin.cli.terminal import Terminal, reported, without_loading_bars
 
 
 def doctor(
@@ -28,12 +28,11 @@ def doctor(
     """
     from rich.table import Table
     from rich.text import Text
-    from transformers.utils.logging import disable_progress_bar
 
     from codescaler_plugin.config import CodeScalerConfig
     from codescaler_plugin.doctor import examine, verdict
 
-    disable_progress_bar()
+    without_loading_bars()
     console = Terminal()
     colours = {"ok": "green", "warning": "yellow", "failed": "red"}
     with reported(), console.status("looking") if console.is_terminal else nullcontext():

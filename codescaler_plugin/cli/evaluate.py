@@ -5,7 +5,7 @@ import re
 import shlex
 import sys
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from codescaler_plugin.cli.options import MaxTokens, Model, grouped
-from codescaler_plugin.cli.terminal import Terminal, errors, rate_bar, reported
+from codescaler_plugin.cli.terminal import Terminal, errors, rate_bar, reported, without_loading_bars
 from codescaler_plugin.data.outputs import check_folder, check_output, write_text
 from codescaler_plugin.data.rows import stem
 from codescaler_plugin.errors import ConfigError
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from codescaler_plugin.evaluation.candidates import Candidates
     from codescaler_plugin.evaluation.report import Section
     from codescaler_plugin.records import PreferencePair
-    from codescaler_plugin.scoring import Scorer
 
 evaluate = typer.Typer(no_args_is_help=True, help="Measure a reward model; codescaler report makes a page of it.")
 
@@ -34,14 +33,6 @@ _Policy = Annotated[str, typer.Option(help="Which block of a completion is its c
 _Seed = Annotated[int, typer.Option(help="Of draws and intervals.")]
 _Split = Annotated[str | None, typer.Option(help="Only pairs of this split, such as held_out.")]
 
-_MODULES = {  # what the numbers need, asked for before anything is scored
-    "pairs": ("scipy",),
-    "rm-bench": (),
-    "candidates": ("scipy",),
-    "calibration": ("scipy", "sklearn"),
-    "robustness": ("scipy",),
-}
-
 _SCORES = {  # the files of scores that each writes or goes on with
     "pairs": ("pairs.{}.jsonl", "pairs.{}.rewritten.jsonl", "pairs.{}.human_bugs.jsonl"),
     "rm-bench": ("rm-bench.{}.jsonl",),
@@ -49,8 +40,6 @@ _SCORES = {  # the files of scores that each writes or goes on with
     "calibration": ("pairs.{}.jsonl", "candidates.{}.jsonl"),
     "robustness": ("robustness.{}.jsonl",),
 }
-
-Tick = Callable[[int], None]
 
 
 @dataclass(frozen=True)
@@ -85,7 +74,8 @@ class _Run:
         self.folder = options.output or Path("evaluation") / _slug(Path(self.model).name or self.model)
         self.name = _slug(options.name or stem(Path(data).name))
         self.started = perf_counter()
-        require(f"evaluate {evaluation}", "report", *_MODULES[evaluation])
+        modules = {"rm-bench": (), "calibration": ("scipy", "sklearn")}.get(evaluation, ("scipy",))
+        require(f"evaluate {evaluation}", "report", *modules)
         check_folder(self.folder)
         summary = summary_file(self.folder, evaluation, self.name)
         written = [summary, *(self.folder / one.format(self.name) for one in _SCORES[evaluation])]
@@ -94,18 +84,25 @@ class _Run:
         self.data_sha256 = _sha256(Path(data))
         check_summary(summary, self.model, self.data_sha256)
 
-    def scorer(self) -> "Scorer":
-        from transformers.utils.logging import disable_progress_bar
-
+    def score(
+        self,
+        function: Callable[..., Any],
+        rows: Sequence[Any],
+        *,
+        total: int | None = None,
+        of: str | None = None,
+        **settings: Any,
+    ) -> Any:
+        """What a function makes of rows and the scorer. Scores are kept as those `of` an evaluation; else this one."""
         from codescaler_plugin.pipeline import CodeScaler
 
-        disable_progress_bar()  # of loading weights: ours is of scoring
-        return CodeScaler(config=self.config).scorer
+        without_loading_bars()
+        scorer = CodeScaler(config=self.config).scorer
+        kept = self.folder / f"{of or self.evaluation}.{self.name}.jsonl"
+        with rate_bar("scoring", total) as advance:
+            return function(rows, scorer, output=kept, model=self.identity, progress=advance, **settings)
 
-    def scores(self, of: str | None = None) -> Path:
-        return self.folder / f"{of or self.evaluation}.{self.name}.jsonl"
-
-    def finish(self, result: Mapping[str, Any], model: str | None = None) -> None:
+    def finish(self, result: Mapping[str, Any]) -> None:
         """Write the summary and print what the report will say of it."""
         from codescaler_plugin.evaluation.report import Summary, sections, write_summary
 
@@ -115,7 +112,7 @@ class _Run:
             "command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
             "seconds": round(perf_counter() - self.started, 1),
         }
-        summary = Summary(self.evaluation, self.name, model or self.model, result, facts)
+        summary = Summary(self.evaluation, self.name, self.model, result, facts)
         path = write_summary(self.folder, summary)
         for section in sections([summary]):
             _print(section)
@@ -150,19 +147,8 @@ def pairs(
         run = _Run("pairs", data, model, options, human_bugs)
         found = _pairs(data, split)
         bugs = list(read_human_bugs(human_bugs)) if human_bugs else []
-        with rate_bar("scoring pairs", None) as advance:
-            result = evaluate_pairs(
-                found,
-                run.scorer(),
-                human_bugs=bugs,
-                base_model=base_model,
-                base_pairs=base_pairs,
-                output=run.scores(),
-                model=run.identity,
-                seed=seed,
-                progress=advance,
-            )
-        run.finish(result)
+        controls: dict[str, Any] = {"human_bugs": bugs, "base_model": base_model, "base_pairs": base_pairs}
+        run.finish(run.score(evaluate_pairs, found, seed=seed, **controls))
 
 
 @evaluate.command("rm-bench")
@@ -189,16 +175,10 @@ def rm_bench(
             raise ConfigError(f"--answers {answers} with --published: nothing is scored, the scores are as published")
         run = _Run("rm-bench", data, published or model, options)
         rows = read_rm_bench(data)
-        with rate_bar("scoring rows", len(rows)) as advance:
-            result = evaluate_rm_bench(
-                rows,
-                None if published else run.scorer(),
-                answers=answers,
-                output=None if published else run.scores(),
-                model=run.identity,
-                progress=advance,
-            )
-        run.finish(result)
+        if published:
+            run.finish(evaluate_rm_bench(rows, None))
+        else:
+            run.finish(run.score(evaluate_rm_bench, rows, total=len(rows), answers=answers))
 
 
 @evaluate.command()
@@ -222,17 +202,7 @@ def candidates(
 
         run = _Run("candidates", data, model, options)
         groups = _judged(read_candidates(data, policy=policy))
-        with rate_bar("scoring problems", len(groups)) as advance:
-            result = evaluate_candidates(
-                groups,
-                run.scorer(),
-                most=most,
-                output=run.scores(),
-                model=run.identity,
-                seed=seed,
-                progress=advance,
-            )
-        run.finish(result)
+        run.finish(run.score(evaluate_candidates, groups, total=len(groups), most=most, seed=seed))
 
 
 @evaluate.command()
@@ -264,22 +234,17 @@ def calibration(
         run = _Run("calibration", data, model, options)
         _, _, first = next(rows_of(data), ("", "", {}))
         across: dict[str, Any] = {}
-        with rate_bar("scoring", None) as advance:
-            if is_pair(first):
-                scored = score_pairs(
-                    _pairs(data, split), run.scorer(), output=run.scores("pairs"), model=run.identity, progress=advance
-                )
-                margins = [abs(one.gap) for one in scored]
-                right = [win(one.gap, 0.0) for one in scored]
-                problems = [one.problem for one in scored]
-                across["paired"] = sum(right) / len(right)
-                across["pooled"] = area([one.chosen for one in scored], [one.rejected for one in scored])
-            else:
-                groups = _judged(read_candidates(data, policy=policy))
-                scores = score_candidates(
-                    groups, run.scorer(), output=run.scores("candidates"), model=run.identity, progress=advance
-                )
-                margins, right, problems = leading_margins(groups, scores)
+        if is_pair(first):
+            scored = run.score(score_pairs, _pairs(data, split), of="pairs")
+            margins = [abs(one.gap) for one in scored]
+            right = [win(one.gap, 0.0) for one in scored]
+            problems = [one.problem for one in scored]
+            across["paired"] = sum(right) / len(right)
+            across["pooled"] = area([one.chosen for one in scored], [one.rejected for one in scored])
+        else:
+            groups = _judged(read_candidates(data, policy=policy))
+            scores = run.score(score_candidates, groups, of="candidates")
+            margins, right, problems = leading_margins(groups, scores)
         result = evaluate_calibration(margins, right, problems)
         run.finish({**result, **across})
         for method in METHODS:
@@ -310,17 +275,8 @@ def robustness(
 
         run = _Run("robustness", data, model, options)
         found = _pairs(data, split)
-        with rate_bar("scoring pairs", min(limit, len(found))) as advance:
-            result = evaluate_robustness(
-                found,
-                run.scorer(),
-                limit=limit,
-                output=run.scores(),
-                model=run.identity,
-                seed=seed,
-                progress=advance,
-            )
-        run.finish(result)
+        total = min(limit, len(found))
+        run.finish(run.score(evaluate_robustness, found, total=total, limit=limit, seed=seed))
 
 
 def _pairs(data: str, split: str | None) -> "list[PreferencePair]":

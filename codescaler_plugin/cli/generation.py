@@ -10,7 +10,7 @@ import typer
 
 from codescaler_plugin.cli.options import grouped
 from codescaler_plugin.cli.sandbox_options import ProblemFormat, SandboxOptions, print_faults
-from codescaler_plugin.cli.terminal import Skipped, Terminal, errors, rate_bar, reported
+from codescaler_plugin.cli.terminal import Skipped, Terminal, errors, rate_bar, reported, without_loading_bars
 from codescaler_plugin.data.outputs import check_output, locked_folder, write_text
 from codescaler_plugin.data.rows import stem
 from codescaler_plugin.errors import ConfigError, DataError
@@ -149,12 +149,10 @@ def generation(
 
 
 def _local(policy: str, sampling: Any, seed: int) -> tuple[Any, str]:
-    from transformers.utils.logging import disable_progress_bar
-
     from codescaler_plugin.builtin import policy_model
     from codescaler_plugin.evaluation.generation import transformers_completer
 
-    disable_progress_bar()  # of loading weights: ours is of sampling
+    without_loading_bars()
     return transformers_completer(policy_model(policy), sampling, seed=seed), policy
 
 

@@ -10,7 +10,7 @@ import typer
 
 from codescaler_plugin.cli.options import MaxTokens, Model
 from codescaler_plugin.cli.rows import Output, Source, Strict, chunks, write
-from codescaler_plugin.cli.terminal import errors, open_output, reported
+from codescaler_plugin.cli.terminal import errors, open_output, reported, without_loading_bars
 from codescaler_plugin.errors import DataError
 from codescaler_plugin.text.safety import printable
 
@@ -28,12 +28,10 @@ def score(
 
     Exit code: 0 all judged; 1 an error, with --strict a bad line; 3 some lines were skipped or got no score.
     """
-    from transformers.utils.logging import disable_progress_bar
-
     from codescaler_plugin.config import CodeScalerConfig
     from codescaler_plugin.pipeline import CodeScaler, raise_for_failures
 
-    disable_progress_bar()  # of loading weights: ours is of lines
+    without_loading_bars()
     with reported(), open_output(output, [source]) as sink:
         scaler = CodeScaler(config=CodeScalerConfig.from_env(model=model, max_tokens=max_tokens))
         complete = True

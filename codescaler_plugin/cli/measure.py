@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from codescaler_plugin.cli.options import Device, Model
-from codescaler_plugin.cli.terminal import Terminal, reported, step_bar
+from codescaler_plugin.cli.terminal import Terminal, rate_bar, reported, without_loading_bars
 
 
 def bench(
@@ -26,9 +26,7 @@ def bench(
 
     The table holds medians over the repetitions, the ratios paired within each; the last line is JSON.
     """
-    from transformers.utils.logging import disable_progress_bar
-
-    disable_progress_bar()  # of loading weights: ours is of measuring
+    without_loading_bars()
     with reported():
         from codescaler_plugin.builtin import reward_model
         from codescaler_plugin.config import CodeScalerConfig
@@ -42,13 +40,13 @@ def bench(
         if text_config(measured).pad_token_id is None:
             text_config(measured).pad_token_id = tokenizer.eos_token_id  # as TRL does; the ways of others need one
         items = synthetic_items(measured, groups=groups, group=group, prompt=prompt, completion=completion)
-        with step_bar("measuring", total=repetitions * len(WAYS)) as advance, _torch_threads(threads):
+        with rate_bar("measuring", repetitions * len(WAYS)) as advance, _torch_threads(threads):
             result = run_bench(
                 measured,
                 items,
                 repetitions=repetitions,
                 max_tokens=config.max_tokens or fitting_tokens(measured),
-                progress=advance,
+                progress=lambda: advance(1),
             )
             around = conditions(measured)
     Terminal().print(bench_table(result))

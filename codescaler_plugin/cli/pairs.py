@@ -157,7 +157,7 @@ def mine(
             if not texts:
                 raise DataError(f"--decontaminate {path} holds no problems")
             evaluation.setdefault(stem(Path(path).name), []).extend(texts)
-        rows = _counted(sources, "reading", skipped)
+        rows = _counted(sources, skipped)
         first = next(rows, None)
         if first is None:
             raise DataError(f"{', '.join(sources)}: no rows")
@@ -341,16 +341,12 @@ def _as_pairs(rows: Iterable[tuple[str, dict[str, Any]]], on_bad: Callable[[str]
         yield pair
 
 
-def _counted(sources: Sequence[str], verb: str, on_bad: Callable[[str], None]) -> Iterator[tuple[str, dict[str, Any]]]:
+def _counted(sources: Sequence[str], on_bad: Callable[[str], None]) -> Iterator[tuple[str, dict[str, Any]]]:
     """The rows of all sources with their places, with a progress bar at a terminal."""
-    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
-
     from codescaler_plugin.preference.rollouts import rows_of
 
-    shown = (TextColumn(verb), BarColumn(), TextColumn("{task.completed:,} rows"), TimeElapsedColumn())
-    with Progress(*shown, console=errors, transient=True, disable=not errors.is_terminal) as bar:
-        task = bar.add_task("", total=None)
+    with rate_bar("reading", None) as advance:
         for source in sources:
             for _, place, row in rows_of(source, on_bad=on_bad):
                 yield place, row
-                bar.advance(task)
+                advance(1)

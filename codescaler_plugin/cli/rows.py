@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TextIO
 
 import typer
 
-from codescaler_plugin.cli.terminal import Skipped, errors
+from codescaler_plugin.cli.terminal import Skipped, rate_bar
 from codescaler_plugin.data.rows import Found, chunked, dumps, read_rows
 from codescaler_plugin.errors import DataError
 
@@ -37,14 +37,10 @@ def chunks(
     Raises:
         DataError: a form that is not read, a file that is damaged, or with `strict` a bad row.
     """
-    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
-
-    shown = (TextColumn(verb), BarColumn(), TextColumn("{task.completed} lines"), TimeElapsedColumn())
-    with Progress(*shown, console=errors, transient=True, disable=not errors.is_terminal) as bar:
-        task = bar.add_task("", total=None)
+    with rate_bar(verb, None) as advance:
         for chunk in chunked(read_rows(source), CHUNK):
             yield list(_rows(chunk, columns, template, strict=strict)), len(chunk)
-            bar.update(task, advance=len(chunk))
+            advance(len(chunk))
 
 
 def skipped(message: str, cause: Exception | None = None, *, strict: bool) -> None:

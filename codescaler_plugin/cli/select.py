@@ -16,7 +16,7 @@ import typer
 from codescaler_plugin.cli.options import Model, grouped
 from codescaler_plugin.cli.rows import Output, Source, Strict, chunks, skipped, write
 from codescaler_plugin.cli.sandbox_options import PANEL, SandboxOptions, print_faults
-from codescaler_plugin.cli.terminal import Skipped, Terminal, errors, open_output, reported
+from codescaler_plugin.cli.terminal import Skipped, Terminal, errors, open_output, reported, without_loading_bars
 from codescaler_plugin.data.outputs import check_output, write_text
 from codescaler_plugin.data.rows import chunked, dumps
 from codescaler_plugin.errors import ConfigError, DataError, GenerationError, HttpError
@@ -137,8 +137,6 @@ def select(
     Exit code: 0 a winner for each problem; 1 an error, with --strict a bad
     line; 3 some lines were skipped or some problems have no winner.
     """
-    from transformers.utils.logging import disable_progress_bar
-
     from codescaler_plugin.config import CodeScalerConfig
     from codescaler_plugin.evaluation.calibration import read_calibration
     from codescaler_plugin.pipeline import CodeScaler
@@ -149,7 +147,7 @@ def select(
     from codescaler_plugin.selection.sampling import Stopping, server_candidates
     from codescaler_plugin.selection.testing import CascadeConfig, decide_by_tests
 
-    disable_progress_bar()  # of loading weights
+    without_loading_bars()
     known = calibrate is not None or (costs is not None and not tests)
     way = "tests" if tests_alone else "cascade" if tests else "rm"
     inputs: list[Any] = [source, *(tests or ()), *([calibration] if calibration is not None else ())]

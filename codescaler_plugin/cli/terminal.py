@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, TextIO, cast
+from typing import TYPE_CHECKING, Any, TextIO, cast
 
 import typer
 from rich.console import Console, ConsoleOptions, RenderableType
@@ -17,6 +17,9 @@ from rich.text import Text
 from codescaler_plugin.data.outputs import Input, write_output
 from codescaler_plugin.errors import CodeScalerError, ConfigError
 from codescaler_plugin.text.safety import one_line, printable
+
+if TYPE_CHECKING:
+    from rich.progress import Progress, ProgressColumn, TaskID
 
 
 class Terminal(Console):
@@ -97,49 +100,43 @@ def _print_notes(error: BaseException) -> None:
 
 
 @contextmanager
-def step_bar(verb: str, total: int) -> Iterator[Callable[[], None]]:
-    """A progress bar at a terminal; what it gives advances it by one."""
-    from rich.progress import Progress
-
-    with Progress(console=errors, transient=True, disable=not errors.is_terminal) as bar:
-        task = bar.add_task(verb, total=total)
-        yield lambda: bar.advance(task)
-
-
-@contextmanager
-def rate_bar(verb: str, total: int | None) -> Iterator[Callable[[int], None]]:
-    """A progress bar with rate and time left at a terminal; what it gives advances it."""
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        ProgressColumn,
-        Task,
-        TextColumn,
-        TimeRemainingColumn,
-    )
+def _bar(verb: str, total: int | None, time: "ProgressColumn") -> Iterator[tuple["Progress", "TaskID"]]:
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn
 
     class Rate(ProgressColumn):
         def render(self, task: Task) -> Text:
             return Text(f"{task.speed:,.0f}/s" if task.speed else "")
 
-    shown = (TextColumn(verb), BarColumn(), MofNCompleteColumn(), Rate(), TimeRemainingColumn())
+    shown = (TextColumn(verb), BarColumn(), MofNCompleteColumn(), Rate(), time)
     with Progress(
         *shown, console=errors, transient=True, disable=not errors.is_terminal, speed_estimate_period=60
     ) as bar:
-        task = bar.add_task("", total=total)
+        yield bar, bar.add_task("", total=total)
+
+
+@contextmanager
+def rate_bar(verb: str, total: int | None) -> Iterator[Callable[[int], None]]:
+    """A progress bar with rate, and time left or gone, at a terminal; what it gives advances it."""
+    from rich.progress import TimeElapsedColumn, TimeRemainingColumn
+
+    with _bar(verb, total, TimeElapsedColumn() if total is None else TimeRemainingColumn()) as (bar, task):
         yield lambda count: bar.advance(task, count)
 
 
 @contextmanager
 def progress_bar(verb: str) -> Iterator[Callable[[int, int], None]]:
-    """A progress bar at a terminal; what it gives sets it to (done, total)."""
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+    """A `rate_bar` that is set to (done, total)."""
+    from rich.progress import TimeRemainingColumn
 
-    shown = (TextColumn(verb), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*shown, console=errors, transient=True, disable=not errors.is_terminal) as bar:
-        task = bar.add_task("", total=None)
+    with _bar(verb, None, TimeRemainingColumn()) as (bar, task):
         yield lambda done, total: bar.update(task, completed=done, total=total)
+
+
+def without_loading_bars() -> None:
+    """Transformers' bars of loading weights stay away: a command has its own, of its work."""
+    from transformers.utils.logging import disable_progress_bar
+
+    disable_progress_bar()
 
 
 def print_counts(title: str, counts: Mapping[str, int]) -> None:
