@@ -237,20 +237,13 @@ def sections(summaries: Sequence[Summary]) -> list[Section]:
         models[summary.model] = summary.result
     labels = _labels([summary.model for summary in summaries])
     colours = dict(zip(labels.values(), cycle(_COLOURS), strict=False))
-    writers = {
-        "pairs": _pairs,
-        "rm-bench": _rm_bench,
-        "candidates": _candidates,
-        "calibration": _calibration,
-        "robustness": _robustness,
-        "latency": _latency,
-    }
+    writers = (_pairs, _rm_bench, _candidates, _calibration, _robustness, _latency)
     found = []
-    for evaluation, heading in EVALUATIONS.items():
+    for (evaluation, heading), write in zip(EVALUATIONS.items(), writers, strict=True):
         for (one, name), models in groups.items():
             if one == evaluation:
                 named = {labels[model]: result for model, result in models.items()}
-                found.append(writers[evaluation](f"{heading}: {name}", named, colours))
+                found.append(write(f"{heading}: {name}", named, colours))
     return found
 
 
@@ -260,17 +253,35 @@ def _labels(models: Sequence[str]) -> dict[str, str]:
     return {model: one if list(short.values()).count(one) == 1 else model for model, one in short.items()}
 
 
-def _share(found: Mapping[str, Any] | None) -> str:
-    if found is None:
-        return "-"
+_Cell = Callable[[Mapping[str, Any]], str]
+_count, _decimals, _percent = "{:,}".format, "{:.3f}".format, "{:.1%}".format
+
+
+def _cell(write: Callable[[Any], str], *path: str, missing: str = "-") -> _Cell:
+    """A model's cell: what its result holds at a path, written; `missing` where it holds nothing there."""
+
+    def cell(result: Mapping[str, Any]) -> str:
+        place: Any = result
+        for key in path:
+            place = (place or {}).get(key)
+        return missing if place is None else write(place)
+
+    return cell
+
+
+def _share(found: Mapping[str, Any]) -> str:
     return f"{found['value']:.3f} ({found['low']:.3f} to {found['high']:.3f})"
+
+
+def _sized_share(found: Mapping[str, Any]) -> str:
+    return f"{_share(found)}, n={found['rows']:,}"
 
 
 def _gain(found: Mapping[str, Any]) -> str:
     return f"{found['value']:+.3f} ({found['low']:+.3f} to {found['high']:+.3f})"
 
 
-def _side_by_side(models: _Models, lines: Sequence[tuple[str, Callable[[Mapping[str, Any]], str]] | str]) -> Table:
+def _side_by_side(models: _Models, lines: Sequence[tuple[str, _Cell] | str]) -> Table:
     """A line for each measure that a model has, a column for each model; a line that is text alone is a heading."""
     rows: list[list[str]] = []
     for line in lines:
@@ -317,37 +328,42 @@ def _pairs(title: str, models: _Models, colours: Mapping[str, str]) -> Section:
             f"{len(result['above'])} controls, {_CONTROLS[result['strongest']]}" + (f": {said}." if said else ".")
         )
     controls = [name for name in _CONTROLS if any(name in result["above"] for result in models.values())]
-    lines: list[Any] = [
-        ("pairs", lambda one: f"{one['accuracy']['rows']:,}"),
-        ("problems", lambda one: f"{one['accuracy']['problems']:,}"),
-        ("without a score", lambda one: f"{one['unscored']:,}"),
-        ("ties", lambda one: f"{one['ties']:,}"),
+    lines: list[tuple[str, _Cell] | str] = [
+        ("pairs", _cell(_count, "accuracy", "rows")),
+        ("problems", _cell(_count, "accuracy", "problems")),
+        ("without a score", _cell(_count, "unscored")),
+        ("ties", _cell(_count, "ties")),
         "Accuracy",
-        ("all pairs", lambda one: _share(one["accuracy"])),
-        ("each problem once", lambda one: _share(one["macro"])),
+        ("all pairs", _cell(_share, "accuracy")),
+        ("each problem once", _cell(_share, "macro")),
     ]
     kinds = _names(models, "kinds")
     if len(kinds) > 1:
-        lines += [(f"kind: {kind}", _at("kinds", kind)) for kind in kinds]
+        lines += [(f"kind: {kind}", _cell(_sized_share, "kinds", kind)) for kind in kinds]
     rates = [name for name in _names(models, "pass_rate_gap") if name != "unknown"]
     if rates:
-        lines += ["Accuracy by gap of pass rates", *((name, _at("pass_rate_gap", name)) for name in rates)]
-    lines += ["Accuracy by gap of scores", *((n, _at("score_gap", n)) for n in _names(models, "score_gap"))]
+        lines.append("Accuracy by gap of pass rates")
+        lines += [(name, _cell(_sized_share, "pass_rate_gap", name)) for name in rates]
+    lines.append("Accuracy by gap of scores")
+    lines += [(name, _cell(_sized_share, "score_gap", name)) for name in _names(models, "score_gap")]
+    lines.append("Controls: what needs no reward model, each problem once")
+    base = "not measured: --base-model MODEL"
+    lines += [(said, _cell(_share, "controls", name, "macro", missing=base)) for name, said in _CONTROLS.items()]
     lines += [
-        "Controls: what needs no reward model, each problem once",
-        *((_CONTROLS[name], _control(name, "--base-model MODEL", _macro)) for name in _CONTROLS),
         (
             "the reward model on the pairs of the log-probability",
-            lambda one: _share((one["controls"].get("log_probability") or {}).get("model")),
+            _cell(_share, "controls", "log_probability", "model"),
         ),
         "Gain over each, pair by pair, each problem once",
-        *((f"over {_CONTROLS[name]}", _above(name)) for name in controls),
+        *((f"over {_CONTROLS[name]}", _cell(_gain, "above", name, "macro")) for name in controls),
         "Of two right programs (0.5 wanted)",
-        ("prefers the longer", _control("prefers longer", "no problem has two")),
-        ("prefers the rewritten", _control("prefers rewritten", "none can be rewritten")),
+        *(
+            (f"prefers the {kind}", _cell(_share, "controls", f"prefers {kind}", missing=f"not measured: {why}"))
+            for kind, why in (("longer", "no problem has two"), ("rewritten", "none can be rewritten"))
+        ),
         "Bugs that people made",
-        ("accuracy", _control("human_bugs", "--human-bugs FILE")),
-        ("longer is right", lambda one: _share((one["controls"].get("human_bugs") or {}).get("longer"))),
+        ("accuracy", _cell(_share, "controls", "human_bugs", missing="not measured: --human-bugs FILE")),
+        ("longer is right", _cell(_share, "controls", "human_bugs", "longer")),
     ]
 
     def shares(bars: Any) -> None:
@@ -366,8 +382,10 @@ def _pairs(title: str, models: _Models, colours: Mapping[str, str]) -> Section:
         bars.set_title("Accuracy, 95% interval")
 
     def by_gap(gaps: Any) -> None:
-        names = _names(models, "score_gap")
-        names = [name for name in _ordered_gaps() if name in names]
+        from codescaler_plugin.evaluation.pairwise import SCORE_GAPS, bin_names
+
+        found = _names(models, "score_gap")
+        names = [name for name in bin_names(SCORE_GAPS) if name in found]
         for model, result in models.items():
             colour = colours[model]
             there = [name for name in names if name in result["score_gap"]]
@@ -395,73 +413,21 @@ def _pairs(title: str, models: _Models, colours: Mapping[str, str]) -> Section:
     )
 
 
-def _at(*path: str) -> Callable[[Mapping[str, Any]], str]:
-    def cell(result: Mapping[str, Any]) -> str:
-        place: Any = result
-        for key in path:
-            place = (place or {}).get(key)
-        return f"{_share(place)}, n={place['rows']:,}" if place else "-"
-
-    return cell
-
-
-def _macro(found: Mapping[str, Any]) -> str:
-    return _share(found["macro"])
-
-
-def _above(name: str) -> Callable[[Mapping[str, Any]], str]:
-    def cell(result: Mapping[str, Any]) -> str:
-        found = result["above"].get(name)
-        return "-" if found is None else _gain(found["macro"])
-
-    return cell
-
-
-def _wilson(found: Mapping[str, Any] | None) -> str:
-    return "-" if not found else f"{found['share']:.3f} ({found['low']:.3f} to {found['high']:.3f})"
-
-
-def _control(name: str, missing: str, write: Callable[[Any], str] = _share) -> Callable[[Mapping[str, Any]], str]:
-    """A control's cell; without the control, what it would have taken."""
-
-    def cell(result: Mapping[str, Any]) -> str:
-        found = result["controls"].get(name)
-        return f"not measured: {missing}" if found is None else write(found)
-
-    return cell
-
-
-def _ordered_gaps() -> list[str]:
-    from codescaler_plugin.evaluation.pairwise import SCORE_GAPS, bin_names
-
-    return bin_names(SCORE_GAPS)
-
-
 def _bare(name: str) -> str:
     return name.replace("below ", "< ").replace(" to ", "-").replace(" and more", "+")
 
 
 def _rm_bench(title: str, models: _Models, _: Mapping[str, str]) -> Section:
-    def level(name: str, *path: str) -> Callable[[Mapping[str, Any]], str]:
-        def cell(result: Mapping[str, Any]) -> str:
-            place: Any = result
-            for key in path:
-                place = place.get(key, {})
-            return f"{place[name]:.1%}" if name in place else "-"
-
-        return cell
-
-    def both(*path: str) -> Callable[[Mapping[str, Any]], str]:
-        average, hard = level("average", *path), level("hard", *path)
+    def both(*path: str) -> _Cell:
+        average, hard = (_cell(_percent, *path, level) for level in ("average", "hard"))
         return lambda result: f"{average(result)}; {hard(result)}"
 
-    levels = ("average", "easy", "normal", "hard")
-    lines: list[Any] = [
-        ("rows", lambda one: f"{one['rows']:,}"),
-        ("answers scored", lambda one: one["answers"]),
-        ("without a score", lambda one: f"{one['unscored']:,}"),
+    lines: list[tuple[str, _Cell] | str] = [
+        ("rows", _cell(_count, "rows")),
+        ("answers scored", _cell(str, "answers")),
+        ("without a score", _cell(_count, "unscored")),
         "Overall",
-        *((name, level(name)) for name in levels),
+        *((name, _cell(_percent, name)) for name in ("average", "easy", "normal", "hard")),
     ]
     for heading, key in (("Domains", "domains"), ("Languages", "languages")):
         names = _names(models, key)
@@ -471,10 +437,7 @@ def _rm_bench(title: str, models: _Models, _: Mapping[str, str]) -> Section:
     matrices = [
         Table(
             [f"{model}: right \\ wrong", *_STYLES],
-            [
-                [style, *(f"{share:.1%}" for share in line)]
-                for style, line in zip(_STYLES, result["matrix"], strict=True)
-            ],
+            [[style, *map(_percent, line)] for style, line in zip(_STYLES, result["matrix"], strict=True)],
         )
         for model, result in models.items()
     ]
@@ -510,8 +473,8 @@ def _candidates(title: str, models: _Models, colours: Mapping[str, str]) -> Sect
     rows = [
         [
             f"N = {count}",
-            *(_share((result["table"].get(str(count)) or {}).get("model")) for result in models.values()),
-            *(_share((first["table"].get(str(count)) or {}).get(choice)) for choice in others),
+            *map(_cell(_share, "table", str(count), "model"), models.values()),
+            *(_cell(_share, "table", str(count), choice)(first) for choice in others),
         ]
         for count in counts
     ]
@@ -528,14 +491,14 @@ def _candidates(title: str, models: _Models, colours: Mapping[str, str]) -> Sect
             + (f", {gain['value'] / room:.0%} of what a perfect choice would gain" if room > 0 < gain["value"] else "")
             + (f": {said}." if said else ".")
         )
-    lines: list[Any] = [
-        ("problems", lambda one: f"{one['problems']:,}"),
-        ("left out, too few candidates", lambda one: f"{one['left_out']:,}"),
-        ("candidates", lambda one: f"{one['candidates']:,}"),
-        ("without usable code", lambda one: f"{one['unusable']:,}"),
-        ("without a score", lambda one: f"{one['unscored']:,}"),
-        ("left out, no verdict of the tests", lambda one: f"{one.get('unjudged', 0):,}"),
-        ("pairs of a problem in order", lambda one: _share(one["pair_accuracy"])),
+    lines = [
+        ("problems", _cell(_count, "problems")),
+        ("left out, too few candidates", _cell(_count, "left_out")),
+        ("candidates", _cell(_count, "candidates")),
+        ("without usable code", _cell(_count, "unusable")),
+        ("without a score", _cell(_count, "unscored")),
+        ("left out, no verdict of the tests", _cell(_count, "unjudged", missing="0")),
+        ("pairs of a problem in order", _cell(_share, "pair_accuracy")),
     ]
 
     def curves(axes: Any) -> None:
@@ -573,37 +536,28 @@ def _candidates(title: str, models: _Models, colours: Mapping[str, str]) -> Sect
 
 
 def _calibration(title: str, models: _Models, _: Mapping[str, str]) -> Section:
-    lines: list[Any] = [
-        ("examples", lambda one: f"{one['examples']:,}"),
-        ("problems", lambda one: f"{one['problems']:,}"),
-        ("right", lambda one: f"{one['accuracy']:.3f}"),
+    lines: list[tuple[str, _Cell] | str] = [
+        ("examples", _cell(_count, "examples")),
+        ("problems", _cell(_count, "problems")),
+        ("right", _cell(_decimals, "accuracy")),
+        "Does a threshold carry across problems?",
+        ("pairs of one problem in order", _cell(_decimals, "paired")),
+        ("pairs across problems in order", _cell(_decimals, "pooled")),
     ]
-    if any("pooled" in result for result in models.values()):
-        lines += [
-            "Does a threshold carry across problems?",
-            ("pairs of one problem in order", _number("paired")),
-            ("pairs across problems in order", _number("pooled")),
-        ]
     findings = []
     for model, result in models.items():
         name, best = min(result["methods"].items(), key=lambda one: one[1]["error"])
         margin, held = result["margin_for"]["0.9"], result["reliable"]["0.9"]
-        findings.append(
-            f"{model}: "
-            + (
-                f"a margin of {margin:.2f} or more is 90% reliable: {_wilson(held)} right on {held['problems']} "
-                "problems not fitted on"
-                if margin is not None and held["low"] >= 0.9
-                else "no margin is shown to be 90% reliable: "
-                + (
-                    f"of {result['examples']} examples {held['examples']} would be taken for it, "
-                    f"{_wilson(held)} right on {held['problems']} problems"
-                    if held["examples"]
-                    else f"none of {result['examples']} examples would be taken for it"
-                )
-            )
-            + f"; probabilities by {_MAPS.get(name, name)} are off by {best['error']:.3f} on average."
-        )
+        right = f"{held['share']:.3f} ({held['low']:.3f} to {held['high']:.3f}) right on {held['problems']} problems"
+        if margin is not None and held["low"] >= 0.9:
+            said = f"a margin of {margin:.2f} or more is 90% reliable: {right} not fitted on"
+        else:
+            taken = f"of {result['examples']} examples {held['examples']} would be taken for it, {right}"
+            if not held["examples"]:
+                taken = f"none of {result['examples']} examples would be taken for it"
+            said = f"no margin is shown to be 90% reliable: {taken}"
+        off = f"probabilities by {_MAPS.get(name, name)} are off by {best['error']:.3f} on average"
+        findings.append(f"{model}: {said}; {off}.")
 
     def reliable(axes: Any, model: str) -> None:
         axes.plot([0, 1], [0, 1], color="black", linestyle=":", linewidth=1)
@@ -656,16 +610,6 @@ def _margins(model: str, result: Mapping[str, Any]) -> Table:
     )
 
 
-def _number(*path: str) -> Callable[[Mapping[str, Any]], str]:
-    def cell(result: Mapping[str, Any]) -> str:
-        place: Any = result
-        for key in path:
-            place = (place or {}).get(key)
-        return "-" if place is None else f"{place:.3f}"
-
-    return cell
-
-
 def _robustness(title: str, models: _Models, colours: Mapping[str, str]) -> Section:
     kinds = _names(models, "kinds")
     measures = {
@@ -677,27 +621,21 @@ def _robustness(title: str, models: _Models, colours: Mapping[str, str]) -> Sect
         "shift right": "change of score, right side",
         "shift wrong": "change of score, wrong side",
     }
-    lines: list[Any] = [
-        ("pairs", lambda one: f"{one['pairs']:,}"),
-        ("without a score", lambda one: f"{one['unscored']:,}"),
+    lines: list[tuple[str, _Cell] | str] = [
+        ("pairs", _cell(_count, "pairs")),
+        ("without a score", _cell(_count, "unscored")),
     ]
     for kind in kinds:
         lines.append(kind.replace("_", " "))
         for measure, said in measures.items():
-            write = _gain if "shift" in measure else _share
-
-            def cell(result: Mapping[str, Any], kind: str = kind, measure: str = measure, write: Any = write) -> str:
-                found = result["kinds"].get(kind)
-                return "-" if found is None else write(found[measure])
-
-            lines.append((said, cell))
+            lines.append((said, _cell(_gain if "shift" in measure else _share, "kinds", kind, measure)))
     lines += [
         "Others",
-        ("accuracy against another problem's program", lambda one: _share(one.get("unaligned"))),
-        ("spread of a score under edits", _number("spread", "mean")),
-        ("mean gap of a pair's scores", _number("spread", "gap")),
-        ("gap as a teller of the right order", _number("uncertainty", "gap")),
-        ("gap over spread as one", _number("uncertainty", "gap over spread")),
+        ("accuracy against another problem's program", _cell(_share, "unaligned")),
+        ("spread of a score under edits", _cell(_decimals, "spread", "mean")),
+        ("mean gap of a pair's scores", _cell(_decimals, "spread", "gap")),
+        ("gap as a teller of the right order", _cell(_decimals, "uncertainty", "gap")),
+        ("gap over spread as one", _cell(_decimals, "uncertainty", "gap over spread")),
     ]
     findings = []
     for model, result in models.items():
