@@ -11,11 +11,14 @@ from collections.abc import Hashable, Sequence
 from dataclasses import asdict, dataclass
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from codescaler_plugin.errors import ConfigError, DataError
 from codescaler_plugin.extras import require
 from codescaler_plugin.preference.surface import accuracy
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike
 
 Method = Literal["isotonic", "platt"]
 METHODS: tuple[Method, ...] = ("isotonic", "platt")
@@ -49,12 +52,13 @@ class Calibration:
 
     def probability(self, margins: Sequence[float]) -> list[float]:
         """The probability of being right at each margin, strictly between 0 and 1; same length, same order."""
-        if self.method == "platt":
-            return [_logistic(self.slope * margin + self.intercept) for margin in margins]
         import numpy as np
 
+        given = np.asarray(margins, float)
+        if self.method == "platt":
+            return _logistic(self.slope * given + self.intercept)
         at, probabilities = np.asarray(self.knots).T
-        found: list[float] = np.interp(np.asarray(margins, float), at, probabilities).tolist()
+        found: list[float] = np.interp(given, at, probabilities).tolist()
         return found
 
     def to_json(self) -> str:
@@ -173,7 +177,7 @@ class Bin:
     count: int
 
 
-def reliability(probabilities: Sequence[float], right: Sequence[float], *, bins: int = BINS) -> list[Bin]:
+def reliability(probabilities: Sequence[float], right: Sequence[float]) -> list[Bin]:
     """Bins of equal width over [0, 1], the empty ones left out; a probability on a border is in the upper bin.
 
     Raises:
@@ -183,7 +187,7 @@ def reliability(probabilities: Sequence[float], right: Sequence[float], *, bins:
         raise DataError(f"{len(probabilities)} probabilities and {len(right)} outcomes: expected as many")
     members: dict[int, list[tuple[float, float]]] = {}
     for probability, outcome in zip(probabilities, right, strict=True):
-        members.setdefault(min(int(probability * bins), bins - 1), []).append((probability, outcome))
+        members.setdefault(min(int(probability * BINS), BINS - 1), []).append((probability, outcome))
     return [
         Bin(
             math.fsum(probability for probability, _ in rows) / len(rows),
@@ -194,19 +198,14 @@ def reliability(probabilities: Sequence[float], right: Sequence[float], *, bins:
     ]
 
 
-def calibration_error(probabilities: Sequence[float], right: Sequence[float], *, bins: int = BINS) -> float:
+def calibration_error(probabilities: Sequence[float], right: Sequence[float]) -> float:
     """Expected calibration error: mean distance between predicted and true share over the bins of `reliability`."""
-    found = reliability(probabilities, right, bins=bins)
+    found = reliability(probabilities, right)
     return math.fsum(one.count * abs(one.probability - one.right) for one in found) / max(1, len(right))
 
 
 def cross_fitted(
-    margins: Sequence[float],
-    right: Sequence[float],
-    problems: Sequence[Hashable],
-    *,
-    method: Method = "isotonic",
-    folds: int = FOLDS,
+    margins: Sequence[float], right: Sequence[float], problems: Sequence[Hashable], *, method: Method = "isotonic"
 ) -> list[float]:
     """Probabilities from calibrations that were fitted on other problems; same length, same order.
 
@@ -215,7 +214,6 @@ def cross_fitted(
         right: n outcomes.
         problems: n names; what has one name is in one fold.
         method: see `fit_calibration`.
-        folds: at most as many as there are problems.
 
     Raises:
         DataError: fewer than two problems, or as `fit_calibration`.
@@ -223,7 +221,7 @@ def cross_fitted(
     order = list(dict.fromkeys(problems))
     if len(order) < 2 or len(margins) != len(problems):
         raise DataError(f"{len(order)} problems for {len(margins)} margins: expected one name each, and two or more")
-    folds = min(folds, len(order))
+    folds = min(FOLDS, len(order))
     fold_of = {problem: place % folds for place, problem in enumerate(order)}
     found = [0.0] * len(margins)
     for fold in range(folds):
@@ -260,7 +258,7 @@ def evaluate_calibration(
             "a score"
         )
     rising = fit_calibration(margins, right)
-    found = {"as trained": [_logistic(margin) for margin in margins]}
+    found = {"as trained": _logistic(margins)}
     found |= {method: cross_fitted(margins, right, problems, method=method) for method in METHODS}
     return {
         "examples": len(margins),
@@ -305,7 +303,9 @@ def _held(
     return {"examples": examples, "problems": held.pairs, "share": held.share, "low": held.low, "high": held.high}
 
 
-def _logistic(value: float) -> float:
-    if value < 0:
-        return max(math.exp(max(value, -700.0)), 1e-300) / (1 + math.exp(max(value, -700.0)))
-    return min(1 / (1 + math.exp(-value)), math.nextafter(1.0, 0.0))
+def _logistic(values: "ArrayLike") -> list[float]:
+    import numpy as np
+
+    shares = 1 / (1 + np.exp(-np.clip(values, -700, 700)))
+    found: list[float] = np.clip(shares, 1e-300, math.nextafter(1.0, 0.0)).tolist()
+    return found

@@ -213,35 +213,38 @@ def evaluate_candidates(
         raise ConfigError(f"no problem has {most} candidates: the largest number is {max(sizes)}")
     everyone = score_candidates(groups, scorer, output=output, model=model, progress=progress)
     scores = [row for group, row in zip(groups, everyone, strict=True) if len(group.codes) >= most]
+    counts = range(1, most + 1)
     curves: dict[str, list[list[float]]] = {choice: [] for choice in CHOICES}
     accuracies: dict[str, float] = {}
     unscored = 0
     for number, (group, given) in enumerate(zip(kept, scores, strict=True)):
         unscored += sum(score is None for score, code in zip(given, group.codes, strict=True) if code)
-        by_score = [-inf if score is None else score for score in given]
         lengths = [len(code) for code in group.codes]
         worths = {
-            "model": by_score,
+            "model": [-inf if score is None else score for score in given],
             "random": [0.0] * len(lengths),
             "shortest": [-length if length else -inf for length in lengths],
             "longest": [length if length else -inf for length in lengths],
         }
         for choice, worth in worths.items():
-            curves[choice].append([best_of(worth, group.passed, count) for count in range(1, most + 1)])
-        curves["oracle"].append([pass_at_k(group.passed, count) for count in range(1, most + 1)])
-        sides = [
-            [
-                score
-                for score, is_right in zip(given, group.passed, strict=True)
-                if score is not None and is_right is side
-            ]
-            for side in (True, False)
-        ]
-        share = area(*sides)
+            curves[choice].append([best_of(worth, group.passed, count) for count in counts])
+        curves["oracle"].append([pass_at_k(group.passed, count) for count in counts])
+        scored = [(score, right) for score, right in zip(given, group.passed, strict=True) if score is not None]
+        share = area([score for score, right in scored if right], [score for score, right in scored if not right])
         if share is not None:
             accuracies[str(number)] = share
     names = [str(number) for number in range(len(kept))]
-    shown = sorted({count for count in SHOWN if count <= most} | {most})
+
+    def solved(choice: str, count: int) -> list[float]:
+        return [row[count - 1] for row in curves[choice]]
+
+    def line(count: int) -> dict[str, Any]:
+        means = {choice: mean_of(solved(choice, count), names, seed=seed) for choice in CHOICES}
+        for control in CONTROLS:
+            gains = [one - two for one, two in zip(solved("model", count), solved(control, count), strict=True)]
+            means[f"model above {control}"] = mean_of(gains, names, seed=seed, bounds=(-1, 1))
+        return {name: asdict(mean) for name, mean in means.items()}
+
     return {
         "problems": len(kept),
         "left_out": len(groups) - len(kept),
@@ -250,32 +253,9 @@ def evaluate_candidates(
         "unscored": unscored,
         "unjudged": sum(group.unjudged for group in groups),
         "most": most,
-        "curves": {
-            choice: [sum(row[count] for row in rows_) / len(rows_) for count in range(most)]
-            for choice, rows_ in curves.items()
-        },
-        "table": {
-            str(count): {
-                choice: asdict(mean_of([row[count - 1] for row in rows_], names, seed=seed))
-                for choice, rows_ in curves.items()
-            }
-            | {
-                f"model above {control}": asdict(
-                    mean_of(
-                        [
-                            one[count - 1] - two[count - 1]
-                            for one, two in zip(curves["model"], curves[control], strict=True)
-                        ],
-                        names,
-                        seed=seed,
-                        bounds=(-1, 1),
-                    )
-                )
-                for control in CONTROLS
-            }
-            for count in shown
-        },
-        "strongest": max(CONTROLS, key=lambda control: sum(row[most - 1] for row in curves[control])),
+        "curves": {choice: [sum(solved(choice, count)) / len(kept) for count in counts] for choice in CHOICES},
+        "table": {str(count): line(count) for count in sorted({count for count in SHOWN if count <= most} | {most})},
+        "strongest": max(CONTROLS, key=lambda control: sum(solved(control, most))),
         "pair_accuracy": (
             asdict(mean_of(list(accuracies.values()), list(accuracies), seed=seed)) if accuracies else None
         ),

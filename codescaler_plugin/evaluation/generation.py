@@ -243,7 +243,7 @@ def server_completer(
     return complete, name
 
 
-def transformers_completer(model: str, sampling: Sampling, *, seed: int, device: str | None = None) -> Complete:
+def transformers_completer(model: str, sampling: Sampling, *, seed: int) -> Complete:
     """A completer over a causal model of transformers, for one thread; on a CPU in float32.
 
     Raises:
@@ -252,7 +252,7 @@ def transformers_completer(model: str, sampling: Sampling, *, seed: int, device:
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    place = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    place = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     tokenizer = pretrained(AutoTokenizer, model, f"policy {model!r}")
     dtype = torch.float32 if place.type == "cpu" else "auto"
     policy = pretrained(AutoModelForCausalLM, model, f"policy {model!r}", dtype=dtype)

@@ -15,7 +15,7 @@ from typing import Any
 
 from codescaler_plugin.errors import DataError
 from codescaler_plugin.evaluation.intervals import mean_of, win
-from codescaler_plugin.evaluation.scored import Row, score_rows
+from codescaler_plugin.evaluation.scored import Row, Scores, score_rows
 from codescaler_plugin.preference.matching import problem_key
 from codescaler_plugin.preference.rewrites import normal
 from codescaler_plugin.preference.rollouts import rows_of
@@ -122,8 +122,7 @@ def evaluate_pairs(
     scored = score_pairs(pairs, scorer, output=output, model=model, progress=progress)
     wins = [win(one.gap, 0.0) for one in scored]
     problems = [one.problem for one in scored]
-    longer = [win(len(one.pair.chosen), len(one.pair.rejected)) for one in scored]
-    shorter = [1 - one for one in longer]
+    longer = _longer(scored)
 
     def parts(names: Sequence[str]) -> dict[str, dict[str, Any]]:
         members: dict[str, list[int]] = defaultdict(list)
@@ -140,15 +139,28 @@ def evaluate_pairs(
             for name in ("all", "macro")
         }
 
-    rules = {"longer": longer, "shorter": shorter, "surface": surface_wins([one.pair for one in scored])}
+    rules = {"longer": longer, "shorter": [1 - one for one in longer]}
+    rules["surface"] = surface_wins([one.pair for one in scored])
     controls: dict[str, Any] = {name: both(values, problems) for name, values in rules.items()}
     above = {
         name: both([one - two for one, two in zip(wins, values, strict=True)], problems, (-1, 1))
         for name, values in rules.items()
     }
-    controls |= _both_right(scored, scorer, output, model, seed, progress)
+
+    def beside(control: str) -> Path | None:
+        return None if output is None else output.with_name(f"{output.stem}.{control}.jsonl")
+
+    def rescored(rows: Sequence[Row]) -> list[Scores]:
+        return score_rows(rows, scorer, beside("rewritten"), model=model, progress=progress)
+
+    controls |= _both_right(scored, rescored, seed)
     if human_bugs:
-        controls["human_bugs"] = _human_bugs(human_bugs, scorer, output, model, seed, progress)
+        bugs = score_pairs(human_bugs, scorer, output=beside("human_bugs"), model=model, progress=progress)
+        broken = [one.problem for one in bugs]
+        controls["human_bugs"] = {
+            **asdict(mean_of([win(one.gap, 0.0) for one in bugs], broken, seed=seed)),
+            "longer": asdict(mean_of(_longer(bugs), broken, seed=seed)),
+        }
     if base_model is not None:
         drawn = Random(seed).sample(scored, min(base_pairs, len(scored)))
         likely = log_probability_wins([one.pair for one in drawn], base_model)
@@ -164,7 +176,6 @@ def evaluate_pairs(
             }
             gains = [one - two for one, two in zip(ours, theirs, strict=True)]
             above["log_probability"] = both(gains, names, (-1, 1))
-    kinds = parts([one.pair.kind for one in scored])
     own = both(wins, problems)
     return {
         "pairs": len(pairs),
@@ -172,7 +183,7 @@ def evaluate_pairs(
         "ties": sum(one.gap == 0 for one in scored),
         "accuracy": own["all"],
         "macro": own["macro"],
-        "kinds": kinds,
+        "kinds": parts([one.pair.kind for one in scored]),
         "pass_rate_gap": _in_order(parts([_bin(one.pair.margin, RATE_GAPS) for one in scored]), RATE_GAPS),
         "score_gap": _in_order(parts([_bin(abs(one.gap), SCORE_GAPS) for one in scored]), SCORE_GAPS),
         "controls": controls,
@@ -201,13 +212,13 @@ def read_human_bugs(path: str | Path) -> Iterator[PreferencePair]:
         )
 
 
+def _longer(scored: Sequence[ScoredPair]) -> list[float]:
+    """How often the longer program is the right one."""
+    return [win(len(one.pair.chosen), len(one.pair.rejected)) for one in scored]
+
+
 def _both_right(
-    scored: Sequence[ScoredPair],
-    scorer: Scorer,
-    output: Path | None,
-    model: str,
-    seed: int,
-    progress: Callable[[int], None] | None,
+    scored: Sequence[ScoredPair], rescored: Callable[[Sequence[Row]], list[Scores]], seed: int
 ) -> dict[str, Any]:
     """What the model prefers among right programs of a problem; one comparison each problem."""
     right: dict[str, dict[str, float]] = defaultdict(dict)
@@ -228,33 +239,13 @@ def _both_right(
             rewritten.append((one, again))
     if rewritten:
         rows = [Row({"control": "rewritten"}, ((one.pair.problem, again),)) for one, again in rewritten]
-        scores_ = score_rows(rows, scorer, _beside(output, "rewritten"), model=model, progress=progress)
-        held = [(one, score) for (one, _), (score,) in zip(rewritten, scores_, strict=True) if score is not None]
+        held = [
+            (one, score) for (one, _), (score,) in zip(rewritten, rescored(rows), strict=True) if score is not None
+        ]
         if held:
             wins = [win(score, one.chosen) for one, score in held]
             controls["prefers rewritten"] = asdict(mean_of(wins, [one.problem for one, _ in held], seed=seed))
     return controls
-
-
-def _human_bugs(
-    pairs: Sequence[PreferencePair],
-    scorer: Scorer,
-    output: Path | None,
-    model: str,
-    seed: int,
-    progress: Callable[[int], None] | None,
-) -> dict[str, Any]:
-    scored = score_pairs(pairs, scorer, output=_beside(output, "human_bugs"), model=model, progress=progress)
-    longer = [win(len(one.pair.chosen), len(one.pair.rejected)) for one in scored]
-    problems = [one.problem for one in scored]
-    return {
-        **asdict(mean_of([win(one.gap, 0.0) for one in scored], problems, seed=seed)),
-        "longer": asdict(mean_of(longer, problems, seed=seed)),
-    }
-
-
-def _beside(output: Path | None, control: str) -> Path | None:
-    return None if output is None else output.with_name(f"{output.stem}.{control}.jsonl")
 
 
 def _bin(value: float | None, edges: Sequence[float]) -> str:

@@ -23,7 +23,6 @@ from codescaler_plugin.records import PreferencePair
 from codescaler_plugin.scoring import Scorer
 
 UNALIGNED = "unaligned"
-MEASURES = ("before", "attacked", "both", "right only", "prefers edited", "shift right", "shift wrong")
 
 
 def evaluate_robustness(
@@ -110,23 +109,16 @@ def evaluate_robustness(
             right.append(win(chosen, rejected))
     if not names:
         raise DataError(f"none of {len(drawn)} pairs has a score on both sides: is max_length too small for them?")
+
+    def mean(kind: str, measure: str, values: list[float]) -> dict[str, Any]:
+        bounds = (min(values), max(values)) if "shift" in measure else (0, 1)
+        return asdict(mean_of(values, problems[kind], seed=seed, bounds=bounds))
+
     found: dict[str, Any] = {
         "pairs": len(drawn),
         "unscored": len(drawn) - len(names),
         "kinds": {
-            kind: {
-                measure: asdict(
-                    mean_of(
-                        kinds[kind][measure],
-                        problems[kind],
-                        seed=seed,
-                        bounds=(0, 1)
-                        if "shift" not in measure
-                        else (min(kinds[kind][measure]), max(kinds[kind][measure])),
-                    )
-                )
-                for measure in MEASURES
-            }
+            kind: {measure: mean(kind, measure, values) for measure, values in kinds[kind].items()}
             for kind in KEEPING
             if kind in kinds
         },
@@ -134,11 +126,9 @@ def evaluate_robustness(
     if unaligned:
         found[UNALIGNED] = asdict(mean_of(unaligned, unaligned_problems, seed=seed))
     if spreads:
-        sure = [place for place, one in enumerate(right) if one == 1]
-        unsure = [place for place, one in enumerate(right) if one == 0]
         found["spread"] = {"mean": fmean(spreads), "gap": fmean(gaps), "programs": len(spreads)}
         found["uncertainty"] = {
-            name: area([values[place] for place in sure], [values[place] for place in unsure])
+            name: area(*([value for value, one in zip(values, right, strict=True) if one == side] for side in (1, 0)))
             for name, values in (("gap", gaps), ("gap over spread", over_spread))
         }
     return found
