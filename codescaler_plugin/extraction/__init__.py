@@ -79,16 +79,7 @@ def extract_all(
     fence_prefilled: bool = False,
     explain: bool = False,
 ) -> list[Extraction]:
-    """`extract_code` of many completions; same length, same order. Equal texts are read once.
-
-    Args:
-        texts: n completions.
-        language: see `extract_code`, as for the others.
-        policy: as there.
-        reasoning_marks: as there.
-        thinking_prefilled: as there.
-        fence_prefilled: as there.
-        explain: as there.
+    """`extract_code` of n completions, with its settings; same length, same order. Equal texts are read once.
 
     Raises:
         DataError: a text is not a `str`; the message names its index. Or `texts` is one.

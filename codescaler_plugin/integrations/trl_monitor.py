@@ -6,8 +6,8 @@ audit works with any engine (vLLM, ZeRO-3, PEFT) that the run trains with. It im
 """
 
 import logging
-from collections import defaultdict
-from collections.abc import Callable, Hashable, Iterable, Sequence
+from collections import defaultdict, deque
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from math import copysign, inf, sqrt
 from statistics import fmean, variance
@@ -192,21 +192,10 @@ class RewardHackingMonitor(TrainerCallback):  # type: ignore[misc]
 
         rows = gather_object(self._audited)
         self._audited = []
-        rewards: dict[str, list[float]] = defaultdict(list)
-        passed: dict[str, list[bool]] = defaultdict(list)
-        for key, reward, verdict in rows:
-            passed[key].append(verdict)
-            if reward is not None:
-                rewards[key].append(reward)
         if not rows:
             return
-        self.audits.append(
-            Audit(
-                state.global_step,
-                {key: fmean(values) for key, values in rewards.items()},
-                {key: fmean(values) for key, values in passed.items()},
-            )
-        )
+        rewards = _pooled([{key: reward} for key, reward, _ in rows if reward is not None])
+        self.audits.append(Audit(state.global_step, rewards, _pooled([{key: passed} for key, _, passed in rows])))
         message = judge_audits(self.audits, sigmas=self.sigmas, patience=self.patience)
         if message is not None:
             self._warn(state, "audit", message)
@@ -307,8 +296,7 @@ def measures(texts: Sequence[str], judgements: Sequence[Judgement]) -> dict[str,
     usable = [(text, one.code, one.score) for text, one in zip(texts, judgements, strict=True) if one.code]
     if not usable:
         return metrics
-    problems = [text for text, _, _ in usable]
-    codes = [code for _, code, _ in usable]
+    problems, codes, scores = zip(*usable, strict=True)
     lengths = [FEATURES["characters"](code) for code in codes]
     comments = [FEATURES["comment lines"](code) for code in codes]
     metrics |= {"code_length": fmean(lengths), "comment_share": fmean(comments)}
@@ -320,31 +308,21 @@ def measures(texts: Sequence[str], judgements: Sequence[Judgement]) -> dict[str,
     metrics["duplicate_share"] = 1 - len(set(pairs)) / len(pairs)
     if len(set(problems)) > 1:
         metrics["shared_share"] = fmean(len(served[form]) > 1 for _, form in pairs)
-    scored = [row for row, (_, _, score) in enumerate(usable) if score is not None]
-    scores = [usable[row][2] for row in scored]
     for name, feature in (("length", lengths), ("comment", comments)):
-        value = _correlation([problems[row] for row in scored], [feature[row] for row in scored], scores)
+        scored = [row for row in zip(problems, feature, scores, strict=True) if row[2] is not None]
+        value = _correlation(*zip(*scored, strict=True)) if scored else None
         if value is not None:
             metrics[f"{name}_correlation"] = value
     return metrics
 
 
-def _correlation(groups: Sequence[Hashable], first: Sequence[float], second: Sequence[Any]) -> float | None:
+def _correlation(groups: Sequence[str], first: Sequence[float], second: Sequence[float]) -> float | None:
     """Pearson's, of the deviations from the means of the groups; None where nothing varies."""
-    columns = [_centred(groups, np.asarray(values, dtype=float)) for values in (first, second)]
-    norms = [float(np.sqrt(column @ column)) for column in columns]
-    if min(norms, default=0.0) < 1e-9:
-        return None
-    return float(columns[0] @ columns[1] / (norms[0] * norms[1]))
-
-
-def _centred(groups: Sequence[Hashable], values: Any) -> Any:
-    members: dict[Hashable, list[int]] = defaultdict(list)
-    for row, group in enumerate(groups):
-        members[group].append(row)
-    for rows in members.values():
-        values[rows] -= values[rows].mean()
-    return values
+    numbers = {name: number for number, name in enumerate(dict.fromkeys(groups))}
+    group = [numbers[name] for name in groups]
+    one, other = (values - (np.bincount(group, values) / np.bincount(group))[group] for values in (first, second))
+    norms = np.linalg.norm(one), np.linalg.norm(other)
+    return None if min(norms) < 1e-9 else float(one @ other / (norms[0] * norms[1]))
 
 
 def _wins(keys: Sequence[str], rewards: Sequence[float | None], passed: Sequence[bool]) -> list[float]:
@@ -362,11 +340,11 @@ class _Window:
     SIZE = 5
 
     def __init__(self) -> None:
-        self._values: list[float] = []
+        self._values: deque[float] = deque(maxlen=self.SIZE)
         self.first: float | None = None
 
     def add(self, value: float) -> None:
-        self._values = [*self._values, value][-self.SIZE :]
+        self._values.append(value)
         if self.first is None and len(self._values) == self.SIZE:
             self.first = fmean(self._values)
 

@@ -6,7 +6,8 @@ Conversations of known words are rendered, and what stands around the words are 
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import lru_cache, partial
+from os.path import commonprefix
 from pathlib import Path
 from typing import Any
 
@@ -170,15 +171,15 @@ class _Marks:
     def without(self, special: tuple[str, ...]) -> "_Marks":
         """The same as a decoder leaves it that drops special tokens."""
         tokens = re.compile("|".join(map(re.escape, sorted(special, key=len, reverse=True))))
-        system = self.system and (tokens.sub("", self.system[0]), tokens.sub("", self.system[1]))
+        bare = partial(tokens.sub, "")
         return _Marks(
-            prefix=tokens.sub("", self.prefix),
-            prefixes=tuple(dict.fromkeys(tokens.sub("", prefix) for prefix in self.prefixes)),
-            system=system,
-            answer=tokens.sub("", self.answer),
-            later=tokens.sub("", self.later),
-            closings=tuple(dict.fromkeys(tokens.sub("", closing) for closing in self.closings)),
-            plain=tokens.sub("", self.plain),
+            prefix=bare(self.prefix),
+            prefixes=tuple(dict.fromkeys(map(bare, self.prefixes))),
+            system=self.system and (bare(self.system[0]), bare(self.system[1])),
+            answer=bare(self.answer),
+            later=bare(self.later),
+            closings=tuple(dict.fromkeys(map(bare, self.closings))),
+            plain=bare(self.plain),
             alternates=True,  # a line `user` of a problem is likelier than two user turns
         )
 
@@ -340,19 +341,13 @@ def _is_mark(piece: str) -> bool:
 
 def _shared(one: str, other: str) -> str:
     """The beginning that two texts share, in whole marks and words."""
-    return "".join(_same(_PIECE.findall(one), _PIECE.findall(other)))
+    return "".join(commonprefix([_PIECE.findall(one), _PIECE.findall(other)]))  # noqa: RUF071 - of pieces
 
 
 def _shared_end(one: str, other: str) -> str:
     """The end that two texts share, in whole marks and words."""
-    return "".join(_same(_PIECE.findall(one)[::-1], _PIECE.findall(other)[::-1])[::-1])
-
-
-def _same(one: list[str], other: list[str]) -> list[str]:
-    differs = next(
-        (at for at, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), min(len(one), len(other))
-    )
-    return one[:differs]
+    backwards = [_PIECE.findall(text)[::-1] for text in (one, other)]
+    return "".join(commonprefix(backwards)[::-1])  # noqa: RUF071 - of pieces
 
 
 def _first(text: str) -> str:

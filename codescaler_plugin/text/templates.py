@@ -22,6 +22,7 @@ behind the mark that ends the turn before. So a problem may mention the marks of
 
 import re
 from dataclasses import dataclass
+from typing import Any
 
 from codescaler_plugin.errors import DataError
 
@@ -114,11 +115,9 @@ def _family(
     lead: str = _NEVER,
     before: str = "",
     needs: str = "",
-    system: str | None = None,
-    shy: bool = False,
-    alternates: bool = False,
-    loose: bool = False,
+    system: str = "",
     prose: bool = False,
+    **flags: Any,
 ) -> Template:
     """A row of the table. All texts but `name` are regular expressions.
 
@@ -131,11 +130,9 @@ def _family(
         lead: what a system text without a header stands behind.
         before: what must stand before the first header.
         needs: see `Template`.
-        system: see `Template`, as the two below.
-        shy: see `Template`.
-        alternates: see `Template`.
-        loose: see `Template`.
+        system: see `Template`.
         prose: the marks are prose elsewhere. Without `needs`, only a text with a generation prompt is of the family.
+        **flags: `shy`, `alternates` and `loose` of `Template`.
     """
     headers = rf"(?P<user>{user})|(?P<reply>{reply})|(?P<other>{other})"
     return Template(
@@ -149,11 +146,9 @@ def _family(
         ends=_ENDS,
         needs=re.compile(needs) if needs else None,
         system=re.compile(system) if system else None,
-        shy=shy,
-        alternates=alternates,
-        loose=loose,
         closed=prose and not needs,
         prose=prose,
+        **flags,
     )
 
 
