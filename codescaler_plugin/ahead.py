@@ -29,11 +29,20 @@ def grouped_chunks(keys: Sequence[Hashable], size: int) -> Iterator[list[int]]:
     """Indices of `keys` in chunks of at least `size` (but for the last), equal keys together and in one chunk."""
     first = {key: place for place, key in reversed(list(enumerate(keys)))}
     order = sorted(range(len(keys)), key=lambda index: first[keys[index]])
-    chunk: list[int] = []
-    for _, group in groupby(order, key=lambda index: first[keys[index]]):
-        chunk.extend(group)
-        if len(chunk) >= size:
+    groups = (list(group) for _, group in groupby(order, key=lambda index: first[keys[index]]))
+    for chunk in weighed_chunks(groups, size, len):
+        yield [index for group in chunk for index in group]
+
+
+def weighed_chunks(items: Iterable[In], size: int, weight: Callable[[In], int]) -> Iterator[list[In]]:
+    """The items in their order, in chunks that weigh at least `size` (but for the last)."""
+    chunk: list[In] = []
+    weighs = 0
+    for item in items:
+        chunk.append(item)
+        weighs += weight(item)
+        if weighs >= size:
             yield chunk
-            chunk = []
+            chunk, weighs = [], 0
     if chunk:
         yield chunk

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from codescaler_plugin.cli.options import MaxTokens, Model, grouped
-from codescaler_plugin.cli.terminal import Terminal, errors, rate_bar, reported, without_loading_bars
+from codescaler_plugin.cli.terminal import Terminal, errors, number_table, rate_bar, reported, without_loading_bars
 from codescaler_plugin.data.outputs import check_folder, check_output, write_text
 from codescaler_plugin.data.rows import stem
 from codescaler_plugin.errors import ConfigError
@@ -325,16 +325,12 @@ def _sha256(path: Path) -> str:
 
 
 def _print(section: "Section") -> None:
-    from rich.table import Table
-
     console = Terminal()
     console.print(section.title, style="bold")
     for number, one in enumerate(section.tables):
         if number:
             console.print()
-        table = Table(*one.head, box=None, title=one.caption or None, title_justify="left", padding=(0, 2, 0, 0))
-        for column in table.columns[1:]:
-            column.justify = "right"
+        table = number_table(*one.head, title=one.caption or None, title_justify="left", padding=(0, 2, 0, 0))
         for row in one.rows:
             table.add_row(*(one_line(cell) for cell in row), style="bold" if len(row) == 1 else None)
         console.print(table)

@@ -10,7 +10,15 @@ import typer
 
 from codescaler_plugin.cli.options import grouped
 from codescaler_plugin.cli.sandbox_options import ProblemFormat, SandboxOptions, print_faults
-from codescaler_plugin.cli.terminal import Skipped, Terminal, errors, rate_bar, reported, without_loading_bars
+from codescaler_plugin.cli.terminal import (
+    Skipped,
+    Terminal,
+    errors,
+    number_table,
+    rate_bar,
+    reported,
+    without_loading_bars,
+)
 from codescaler_plugin.data.outputs import check_output, locked_folder, write_text
 from codescaler_plugin.data.rows import stem
 from codescaler_plugin.errors import ConfigError, DataError
@@ -161,13 +169,11 @@ def _name(path: str) -> str:
 
 
 def _table(measured: "dict[str, Benchmark]", model: str, ks: list[int]) -> Any:
-    from rich.table import Table
-
     n = next(iter(measured.values())).n
-    table = Table(title=f"{model}, {n} completions a problem, in percent", title_justify="left", box=None)
-    table.add_column("benchmark", overflow="fold")
-    for heading in ("problems", f"Avg@{n}", "95%", *(f"pass@{k}" for k in ks), "no code", "no verdict"):
-        table.add_column(heading, justify="right")
+    head = ("problems", f"Avg@{n}", "95%", *(f"pass@{k}" for k in ks), "no code", "no verdict")
+    title = f"{model}, {n} completions a problem, in percent"
+    table = number_table("benchmark", *head, title=title, title_justify="left")
+    table.columns[0].overflow = "fold"
     for name, one in measured.items():
         average = one.average
         table.add_row(

@@ -10,7 +10,7 @@ import typer
 
 from codescaler_plugin.cli.options import MaxTokens, Model
 from codescaler_plugin.cli.rows import Output, Source, Strict, chunks, write
-from codescaler_plugin.cli.terminal import errors, open_output, reported, without_loading_bars
+from codescaler_plugin.cli.terminal import errors, number_table, open_output, reported, without_loading_bars
 from codescaler_plugin.errors import DataError
 from codescaler_plugin.text.safety import printable
 
@@ -123,15 +123,11 @@ def _completion(row: dict[str, Any], reasoning_marks: str | None) -> str:
 
 def _print_histogram(counts: Counter[str]) -> None:
     from rich.bar import Bar
-    from rich.table import Table
 
     if not counts:
         errors.print("no completions")
         return
-    table = Table("status", box=None)
-    table.add_column("completions", justify="right")
-    table.add_column("share", justify="right")
-    table.add_column()
+    table = number_table("status", "completions", "share", "")
     for status, count in counts.most_common():
         bar = Bar(max(counts.values()), 0, count, width=30)
         table.add_row(status, str(count), f"{count / counts.total():.1%}", bar)

@@ -13,7 +13,15 @@ import typer
 
 from codescaler_plugin.cli.options import grouped
 from codescaler_plugin.cli.sandbox_options import ProblemFormat, SandboxOptions, Service, print_faults
-from codescaler_plugin.cli.terminal import Skipped, errors, print_counts, progress_bar, rate_bar, reported
+from codescaler_plugin.cli.terminal import (
+    Skipped,
+    errors,
+    number_table,
+    print_counts,
+    progress_bar,
+    rate_bar,
+    reported,
+)
 from codescaler_plugin.data.outputs import check_output, write_text
 from codescaler_plugin.data.rows import stem
 from codescaler_plugin.errors import ConfigError, DataError
@@ -263,13 +271,9 @@ def augment(
 
 
 def _print_kinds(kinds: Mapping[str, Mapping[str, int]]) -> None:
-    from rich.table import Table
-
     first = ("wanted", "made", "does not apply", "still passes")
     others = sorted({what for counts in kinds.values() for what in counts} - {*first})
-    table = Table("kind", *first, *others, box=None)
-    for column in table.columns[1:]:
-        column.justify = "right"
+    table = number_table("kind", *first, *others)
     for name, counts in kinds.items():
         table.add_row(name, *(f"{counts.get(what, 0):,}" for what in (*first, *others)))
     errors.print(table)

@@ -5,7 +5,8 @@ from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
-from dataclasses import fields
+from dataclasses import dataclass, fields
+from functools import partial
 from itertools import groupby
 from math import ceil
 from pathlib import Path
@@ -16,7 +17,15 @@ import typer
 from codescaler_plugin.cli.options import Model, grouped
 from codescaler_plugin.cli.rows import Output, Source, Strict, chunks, skipped, write
 from codescaler_plugin.cli.sandbox_options import PANEL, SandboxOptions, print_faults
-from codescaler_plugin.cli.terminal import Skipped, Terminal, errors, open_output, reported, without_loading_bars
+from codescaler_plugin.cli.terminal import (
+    Skipped,
+    Terminal,
+    errors,
+    number_table,
+    open_output,
+    reported,
+    without_loading_bars,
+)
 from codescaler_plugin.data.outputs import check_output, write_text
 from codescaler_plugin.data.rows import chunked, dumps
 from codescaler_plugin.errors import ConfigError, DataError, GenerationError, HttpError
@@ -191,15 +200,7 @@ def select(
         tested = None
         if tests:
             tested = ProblemIndex(_once(sandbox.problems(tests, "auto", None if strict else skipped_problems)))
-        reader = _Reader(
-            source,
-            tested,
-            only=show,
-            generate=generate is not None,
-            known=known,
-            strict=strict,
-            template=scaler.template,
-        )
+        reader = _Reader(source, tested, show, generate is not None, known, strict, scaler.template)
         labelled: list[tuple[Selection, list[bool]]] = []
         complete = True
         faults: Counter[str] = Counter()
@@ -220,18 +221,15 @@ def select(
                         )
                     )
                 else:
-
-                    def server(problem: Any) -> AsyncIterator[str]:
-                        return server_candidates(
-                            generate,
-                            problem,
-                            model=generator,
-                            batch=stopping.batch,
-                            temperature=temperature,
-                            max_tokens=max_tokens,
-                            api_key=api_key,
-                        )
-
+                    server = partial(
+                        server_candidates,
+                        generate,
+                        model=generator,
+                        batch=stopping.batch,
+                        temperature=temperature,
+                        max_tokens=max_tokens,
+                        api_key=api_key,
+                    )
                     found = asyncio.run(_sampled(rows, scaler, server, stopping, policy, agreement, strict=strict))
                     reader.bad += found.count(None)
                     chunk = [pair for pair, one in zip(chunk, found, strict=True) if one is not None]
@@ -325,6 +323,7 @@ async def _sampled(
     return await asyncio.gather(*map(sampled, rows))
 
 
+@dataclass
 class _Reader:
     """Rows with a problem and all its candidates, from either form of input, and the tests of each if there are any.
 
@@ -334,22 +333,16 @@ class _Reader:
     What cannot be read on raises a DataError behind the problems before it.
     """
 
-    def __init__(
-        self,
-        source: typer.FileBinaryRead,
-        tested: "ProblemIndex | None",
-        *,
-        only: int | None,
-        generate: bool,
-        known: bool,
-        strict: bool,
-        template: "Template | None",
-    ) -> None:
-        self.template = template
-        self.source, self.tested, self.only = source, tested, only
-        self.generate, self.known, self.strict = generate, known, strict
-        self.bad, self.count = 0, 0
-        self.broken: DataError | None = None
+    source: typer.FileBinaryRead
+    tested: "ProblemIndex | None"
+    only: int | None
+    generate: bool
+    known: bool
+    strict: bool
+    template: "Template | None"
+    bad: int = 0
+    count: int = 0
+    broken: DataError | None = None
 
     def __iter__(self) -> Iterator[tuple[Row, Problem | None]]:
         for _, group in groupby(enumerate(self._lines()), key=self._key):
@@ -373,8 +366,8 @@ class _Reader:
 
     def _lines(self) -> Iterator[Row]:
         try:
-            settings: Any = {"strict": self.strict, "template": self.template}
-            for rows, count in chunks(self.source, ("problem",), "selecting", **settings):
+            columns, template = ("problem",), self.template
+            for rows, count in chunks(self.source, columns, "selecting", strict=self.strict, template=template):
                 self.bad += count - len(rows)
                 yield from rows
         except DataError as error:
@@ -588,11 +581,7 @@ def _costs(text: str) -> Any:
 
 
 def _print_plans(plans: Sequence[Any]) -> None:
-    from rich.table import Table
-
-    table = Table("way", box=None)
-    for name in ("target", "accuracy", "programs run", "cost a problem"):
-        table.add_column(name, justify="right")
+    table = number_table("way", "target", "accuracy", "programs run", "cost a problem")
     for number, one in enumerate(plans):
         target = "" if one.target is None else "always test" if one.target > 1 else f"{one.target:g}"
         table.add_row(

@@ -20,6 +20,7 @@ from codescaler_plugin.text.safety import one_line, printable
 
 if TYPE_CHECKING:
     from rich.progress import Progress, ProgressColumn, TaskID
+    from rich.table import Table
 
 
 class Terminal(Console):
@@ -139,14 +140,20 @@ def without_loading_bars() -> None:
     disable_progress_bar()
 
 
-def print_counts(title: str, counts: Mapping[str, int]) -> None:
-    """A table of what is not zero, on stderr."""
+def number_table(*head: str, **settings: Any) -> "Table":
+    """A table without lines, whose columns but the first stand to the right; settings are those of rich's `Table`."""
     from rich.table import Table
 
+    table = Table(*head, box=None, **settings)
+    for column in table.columns[1:]:
+        column.justify = "right"
+    return table
+
+
+def print_counts(title: str, counts: Mapping[str, int]) -> None:
+    """A table of what is not zero, on stderr."""
     errors.print(title, style="bold")
-    table = Table(box=None, show_header=False)
-    table.add_column()
-    table.add_column(justify="right")
+    table = number_table("", "", show_header=False)
     for name, count in counts.items():
         if count:
             table.add_row(one_line(name), f"{count:,}")

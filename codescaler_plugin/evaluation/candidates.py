@@ -1,17 +1,17 @@
 """Best-of-N with a reward model against random choice, length, and the oracle, on candidates with known verdicts."""
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import cache
 from math import comb, inf
 from pathlib import Path
 from statistics import median_low
-from typing import Any
+from typing import Any, Unpack
 
 from codescaler_plugin.errors import ConfigError, DataError
 from codescaler_plugin.evaluation.intervals import area, mean_of, pass_at_k
-from codescaler_plugin.evaluation.scored import Row, Scores, score_rows
+from codescaler_plugin.evaluation.scored import Kept, Row, Scores, score_rows
 from codescaler_plugin.extraction import extract_code
 from codescaler_plugin.preference.matching import problem_key
 from codescaler_plugin.preference.rollouts import fault_of, problem_id_of, rows_of
@@ -124,10 +124,7 @@ def _weights(candidates: int, count: int) -> tuple[float, ...]:
 def score_candidates(
     groups: Sequence[Candidates],
     scorer: Scorer,
-    *,
-    output: Path | None = None,
-    model: str = "",
-    progress: Callable[[int], None] | None = None,
+    **kept: Unpack[Kept],
 ) -> list[Scores]:
     """The score of every candidate of every problem; None for one without usable code or without a score.
 
@@ -141,7 +138,7 @@ def score_candidates(
             passed = [group.passed[place] for place in places]
             facts = {"problem_id": group.problem_id, "candidates": places, "passed": passed}
             rows.append(Row(facts, tuple((group.problem, group.codes[place]) for place in places)))
-    found = iter(score_rows(rows, scorer, output, model=model, progress=progress))
+    found = iter(score_rows(rows, scorer, **kept))
     scores: list[Scores] = []
     for group, places in zip(groups, usable, strict=True):
         given: Scores = [None] * len(group.codes)
@@ -177,10 +174,8 @@ def evaluate_candidates(
     scorer: Scorer,
     *,
     most: int | None = None,
-    output: Path | None = None,
-    model: str = "",
     seed: int = 0,
-    progress: Callable[[int], None] | None = None,
+    **kept: Unpack[Kept],
 ) -> dict[str, Any]:
     """Share of problems solved by each way to choose among N = 1 to `most` candidates, as JSON's types.
 
@@ -194,10 +189,8 @@ def evaluate_candidates(
         scorer: gives raw logits.
         most: largest N; None: 64, or the median number of candidates if that is smaller. Problems with fewer
             candidates are left out and counted, for a curve over changing problems would mislead.
-        output: JSON lines of scores, one line for each problem.
-        model: name of the model behind the scorer.
         seed: of the bootstrap.
-        progress: called with the number of problems just scored.
+        **kept: see `score_rows`; a line of the output and a step of progress are a problem.
 
     Raises:
         ConfigError: no problem has `most` candidates.
@@ -208,16 +201,16 @@ def evaluate_candidates(
     if not sizes:
         raise DataError("no candidates: there is nothing to evaluate")
     most = min(MOST, median_low(sizes)) if most is None else most
-    kept = [group for group in groups if len(group.codes) >= most]
-    if not kept or most < 1:
+    large = [group for group in groups if len(group.codes) >= most]
+    if not large or most < 1:
         raise ConfigError(f"no problem has {most} candidates: the largest number is {max(sizes)}")
-    everyone = score_candidates(groups, scorer, output=output, model=model, progress=progress)
+    everyone = score_candidates(groups, scorer, **kept)
     scores = [row for group, row in zip(groups, everyone, strict=True) if len(group.codes) >= most]
     counts = range(1, most + 1)
     curves: dict[str, list[list[float]]] = {choice: [] for choice in CHOICES}
     accuracies: dict[str, float] = {}
     unscored = 0
-    for number, (group, given) in enumerate(zip(kept, scores, strict=True)):
+    for number, (group, given) in enumerate(zip(large, scores, strict=True)):
         unscored += sum(score is None for score, code in zip(given, group.codes, strict=True) if code)
         lengths = [len(code) for code in group.codes]
         worths = {
@@ -233,7 +226,7 @@ def evaluate_candidates(
         share = area([score for score, right in scored if right], [score for score, right in scored if not right])
         if share is not None:
             accuracies[str(number)] = share
-    names = [str(number) for number in range(len(kept))]
+    names = [str(number) for number in range(len(large))]
 
     def solved(choice: str, count: int) -> list[float]:
         return [row[count - 1] for row in curves[choice]]
@@ -246,14 +239,14 @@ def evaluate_candidates(
         return {name: asdict(mean) for name, mean in means.items()}
 
     return {
-        "problems": len(kept),
-        "left_out": len(groups) - len(kept),
-        "candidates": sum(len(group.codes) for group in kept),
-        "unusable": sum(not code for group in kept for code in group.codes),
+        "problems": len(large),
+        "left_out": len(groups) - len(large),
+        "candidates": sum(len(group.codes) for group in large),
+        "unusable": sum(not code for group in large for code in group.codes),
         "unscored": unscored,
         "unjudged": sum(group.unjudged for group in groups),
         "most": most,
-        "curves": {choice: [sum(solved(choice, count)) / len(kept) for count in counts] for choice in CHOICES},
+        "curves": {choice: [sum(solved(choice, count)) / len(large) for count in counts] for choice in CHOICES},
         "table": {str(count): line(count) for count in sorted({count for count in SHOWN if count <= most} | {most})},
         "strongest": max(CONTROLS, key=lambda control: sum(solved(control, most))),
         "pair_accuracy": (

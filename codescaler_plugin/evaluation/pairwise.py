@@ -6,16 +6,16 @@ prefers where both programs are right, and bugs that people made.
 """
 
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from itertools import pairwise
 from pathlib import Path
 from random import Random
-from typing import Any
+from typing import Any, Unpack
 
 from codescaler_plugin.errors import DataError
 from codescaler_plugin.evaluation.intervals import mean_of, win
-from codescaler_plugin.evaluation.scored import Row, Scores, score_rows
+from codescaler_plugin.evaluation.scored import Kept, Row, score_rows
 from codescaler_plugin.preference.matching import problem_key
 from codescaler_plugin.preference.rewrites import normal
 from codescaler_plugin.preference.rollouts import rows_of
@@ -49,10 +49,7 @@ class ScoredPair:
 def score_pairs(
     pairs: Sequence[PreferencePair],
     scorer: Scorer,
-    *,
-    output: Path | None = None,
-    model: str = "",
-    progress: Callable[[int], None] | None = None,
+    **kept: Unpack[Kept],
 ) -> list[ScoredPair]:
     """Both sides of every pair, as bare code; pairs with a side that gets no score are left out.
 
@@ -71,9 +68,7 @@ def score_pairs(
         for number, pair in enumerate(pairs)
     ]
     found = []
-    for pair, (chosen, rejected) in zip(
-        pairs, score_rows(rows, scorer, output, model=model, progress=progress), strict=True
-    ):
+    for pair, (chosen, rejected) in zip(pairs, score_rows(rows, scorer, **kept), strict=True):
         if chosen is not None and rejected is not None:
             found.append(ScoredPair(pair, chosen, rejected))
     if not found:
@@ -88,10 +83,8 @@ def evaluate_pairs(
     human_bugs: Sequence[PreferencePair] = (),
     base_model: str | None = None,
     base_pairs: int = 256,
-    output: Path | None = None,
-    model: str = "",
     seed: int = 0,
-    progress: Callable[[int], None] | None = None,
+    **kept: Unpack[Kept],
 ) -> dict[str, Any]:
     """Pair accuracy overall, in parts, and beside its controls, as JSON's types.
 
@@ -107,10 +100,9 @@ def evaluate_pairs(
         human_bugs: pairs whose wrong side a person broke, see `read_human_bugs`.
         base_model: causal language model for the control by log-probability; None: left out.
         base_pairs: pairs drawn for that control; `log_probability` holds the accuracy of both on the same draw.
-        output: JSON lines of the pairs' scores; the controls' are kept beside it, as `*.controls.jsonl`.
-        model: name of the model behind the scorer.
         seed: of the draws.
-        progress: called with the number of rows just scored, `len(pairs)` and those of the controls.
+        **kept: see `score_rows`. The scores of controls are kept beside the output, as `*.human_bugs.jsonl` and
+            `*.rewritten.jsonl`; their rows are steps of progress, too.
 
     Raises:
         DataError: nothing to evaluate.
@@ -119,7 +111,7 @@ def evaluate_pairs(
     """
     if base_model is not None:
         check_causal_model(base_model)
-    scored = score_pairs(pairs, scorer, output=output, model=model, progress=progress)
+    scored = score_pairs(pairs, scorer, **kept)
     wins = [win(one.gap, 0.0) for one in scored]
     problems = [one.problem for one in scored]
     longer = _longer(scored)
@@ -147,15 +139,13 @@ def evaluate_pairs(
         for name, values in rules.items()
     }
 
-    def beside(control: str) -> Path | None:
-        return None if output is None else output.with_name(f"{output.stem}.{control}.jsonl")
+    def beside(control: str) -> Kept:
+        output = kept.get("output")
+        return {**kept, "output": None if output is None else output.with_name(f"{output.stem}.{control}.jsonl")}
 
-    def rescored(rows: Sequence[Row]) -> list[Scores]:
-        return score_rows(rows, scorer, beside("rewritten"), model=model, progress=progress)
-
-    controls |= _both_right(scored, rescored, seed)
+    controls |= _both_right(scored, scorer, seed, beside("rewritten"))
     if human_bugs:
-        bugs = score_pairs(human_bugs, scorer, output=beside("human_bugs"), model=model, progress=progress)
+        bugs = score_pairs(human_bugs, scorer, **beside("human_bugs"))
         broken = [one.problem for one in bugs]
         controls["human_bugs"] = {
             **asdict(mean_of([win(one.gap, 0.0) for one in bugs], broken, seed=seed)),
@@ -217,9 +207,7 @@ def _longer(scored: Sequence[ScoredPair]) -> list[float]:
     return [win(len(one.pair.chosen), len(one.pair.rejected)) for one in scored]
 
 
-def _both_right(
-    scored: Sequence[ScoredPair], rescored: Callable[[Sequence[Row]], list[Scores]], seed: int
-) -> dict[str, Any]:
+def _both_right(scored: Sequence[ScoredPair], scorer: Scorer, seed: int, kept: Kept) -> dict[str, Any]:
     """What the model prefers among right programs of a problem; one comparison each problem."""
     right: dict[str, dict[str, float]] = defaultdict(dict)
     for one in scored:
@@ -239,9 +227,8 @@ def _both_right(
             rewritten.append((one, again))
     if rewritten:
         rows = [Row({"control": "rewritten"}, ((one.pair.problem, again),)) for one, again in rewritten]
-        held = [
-            (one, score) for (one, _), (score,) in zip(rewritten, rescored(rows), strict=True) if score is not None
-        ]
+        anew = score_rows(rows, scorer, **kept)
+        held = [(one, score) for (one, _), (score,) in zip(rewritten, anew, strict=True) if score is not None]
         if held:
             wins = [win(score, one.chosen) for one, score in held]
             controls["prefers rewritten"] = asdict(mean_of(wins, [one.problem for one, _ in held], seed=seed))

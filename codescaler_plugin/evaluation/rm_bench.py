@@ -10,14 +10,14 @@ numbers are means over domains, as in the tables of the paper and of CodeScaler'
 
 import sys
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 from codescaler_plugin.errors import ConfigError, DataError
-from codescaler_plugin.evaluation.scored import Row, Scores, score_rows
+from codescaler_plugin.evaluation.scored import Kept, Row, Scores, score_rows
 from codescaler_plugin.extraction import extract_code
 from codescaler_plugin.preference.rollouts import rows_of
 from codescaler_plugin.records import Status
@@ -92,9 +92,7 @@ def evaluate_rm_bench(
     scorer: Scorer | None,
     *,
     answers: str = "raw",
-    output: Path | None = None,
-    model: str = "",
-    progress: Callable[[int], None] | None = None,
+    **kept: Unpack[Kept],
 ) -> dict[str, Any]:
     """The benchmark's numbers, as JSON's types; shares in [0, 1].
 
@@ -105,9 +103,7 @@ def evaluate_rm_bench(
         scorer: gives raw logits; None: the rows bring their scores.
         answers: `raw`: the whole answer, as the benchmark does; `extracted`: its last code block, or the whole answer
             where it has none. The published numbers are of raw answers.
-        output: JSON lines of scores, see `score_rows`.
-        model: name of the model behind the scorer.
-        progress: called with the number of rows just scored.
+        **kept: see `score_rows`.
 
     Raises:
         ConfigError: an unknown choice of answers; see `score_rows`.
@@ -129,7 +125,7 @@ def evaluate_rm_bench(
             )
             for row in rows
         ]
-        found = score_rows(wanted, scorer, output, model=model, progress=progress)
+        found = score_rows(wanted, scorer, **kept)
     return {
         "rows": len(rows),
         "answers": answers,

@@ -6,17 +6,16 @@ has confirmed: `codescaler augment`, then `codescaler evaluate pairs`.
 """
 
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 from math import sqrt
-from pathlib import Path
 from random import Random
 from statistics import fmean, pstdev
-from typing import Any
+from typing import Any, Unpack
 
 from codescaler_plugin.errors import DataError
 from codescaler_plugin.evaluation.intervals import area, mean_of, win
-from codescaler_plugin.evaluation.scored import Row, score_rows
+from codescaler_plugin.evaluation.scored import Kept, Row, score_rows
 from codescaler_plugin.preference.matching import problem_key
 from codescaler_plugin.preference.rewrites import KEEPING
 from codescaler_plugin.records import PreferencePair
@@ -30,10 +29,8 @@ def evaluate_robustness(
     scorer: Scorer,
     *,
     limit: int = 500,
-    output: Path | None = None,
-    model: str = "",
     seed: int = 0,
-    progress: Callable[[int], None] | None = None,
+    **kept: Unpack[Kept],
 ) -> dict[str, Any]:
     """Accuracy and score under edits that keep the label, as JSON's types.
 
@@ -48,10 +45,8 @@ def evaluate_robustness(
         pairs: n pairs of Python programs; others are edited by no kind.
         scorer: gives raw logits.
         limit: pairs drawn.
-        output: JSON lines of scores, see `score_rows`.
-        model: name of the model behind the scorer.
         seed: of draws and edits.
-        progress: called with the number of pairs just scored.
+        **kept: see `score_rows`.
 
     Raises:
         DataError: no pairs, or none with two scores.
@@ -68,9 +63,7 @@ def evaluate_robustness(
     spreads, gaps, over_spread, right = [], [], [], []
     unaligned: list[float] = []
     unaligned_problems: list[str] = []
-    for pair, row, scores in zip(
-        drawn, rows, score_rows(rows, scorer, output, model=model, progress=progress), strict=True
-    ):
+    for pair, row, scores in zip(drawn, rows, score_rows(rows, scorer, **kept), strict=True):
         chosen, rejected, *rest = scores
         if chosen is None or rejected is None:
             continue

@@ -5,8 +5,9 @@ import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
+from codescaler_plugin.ahead import weighed_chunks
 from codescaler_plugin.data.outputs import check_folder, open_resumable
 from codescaler_plugin.scoring import Scorer
 
@@ -31,12 +32,20 @@ class Row:
     items: tuple[Item, ...]
 
 
+class Kept(TypedDict, total=False):
+    """Where scores are kept, and who hears of them: settings of `score_rows`, and of each evaluation."""
+
+    output: Path | None
+    model: str
+    progress: Callable[[int], None] | None
+
+
 def score_rows(
     rows: Sequence[Row],
     scorer: Scorer,
-    output: Path | None,
+    output: Path | None = None,
     *,
-    model: str,
+    model: str = "",
     progress: Callable[[int], None] | None = None,
 ) -> list[Scores]:
     """The scores of every row; same order.
@@ -83,14 +92,7 @@ def score_rows(
 
 
 def _chunks(rows: Sequence[Row]) -> Iterator[list[Row]]:
-    chunk: list[Row] = []
-    for row in rows:
-        chunk.append(row)
-        if sum(len(one.items) for one in chunk) >= _CHUNK:
-            yield chunk
-            chunk = []
-    if chunk:
-        yield chunk
+    return weighed_chunks(rows, _CHUNK, lambda row: len(row.items))
 
 
 def _scored(chunk: Sequence[Row], scorer: Scorer, progress: Callable[[int], None] | None) -> list[Scores]:

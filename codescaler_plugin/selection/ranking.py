@@ -1,10 +1,11 @@
 """Candidates of a problem, best first, by their scores alone. Nothing is executed."""
 
 import math
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 
+from codescaler_plugin.ahead import weighed_chunks
 from codescaler_plugin.errors import ConfigError, DataError
 from codescaler_plugin.evaluation.calibration import Calibration
 from codescaler_plugin.pipeline import CodeScaler, raise_for_failures
@@ -78,7 +79,7 @@ def rank_groups(
     """`best_of_n` of many problems, one at a time, in their order; some hundred candidates are judged at once."""
     _check(calibration, abstain_below)
     judge = scaler.with_config(policy=policy)
-    for chunk in _chunks(groups):
+    for chunk in weighed_chunks(map(_checked, groups), _CHUNK, lambda group: max(1, len(group[1]))):
         found = judge.judge(
             [problem for problem, completions in chunk for _ in completions],
             [completion for _, completions in chunk for completion in completions],
@@ -93,19 +94,10 @@ def rank_groups(
             yield chosen(ranked, calibration, abstain_below)
 
 
-def _chunks(groups: Iterable[Group]) -> Iterator[list[Group]]:
-    chunk: list[Group] = []
-    size = 0
-    for group in groups:
-        if isinstance(group[1], str):
-            raise DataError("the candidates of a problem are one string: expected a sequence of completions")
-        chunk.append(group)
-        size += max(1, len(group[1]))
-        if size >= _CHUNK:
-            yield chunk
-            chunk, size = [], 0
-    if chunk:
-        yield chunk
+def _checked(group: Group) -> Group:
+    if isinstance(group[1], str):
+        raise DataError("the candidates of a problem are one string: expected a sequence of completions")
+    return group
 
 
 def rank(
@@ -165,7 +157,7 @@ def chosen(
             selection, outcome=Outcome.UNSCORED, explanation=f"none of {len(programs)} programs got a score"
         )
     margin = margin_of(programs)
-    probability = None if calibration is None or margin is None else probability_of(calibration, margin)
+    probability = probability_of(calibration, margin)
     selection = replace(
         selection, margin=margin, probability=probability, explanation=_reason(programs, margin, probability)
     )
@@ -193,16 +185,14 @@ def margin_of(programs: Sequence[Ranked]) -> float | None:
     return max(0.0, programs[0].worth - programs[1].worth)  # tied programs stand by other rules than worth
 
 
-def probability_of(calibration: Calibration, margin: float) -> float:
-    """The calibrated probability at one margin."""
-    return float(calibration.probability([margin])[0])
+def probability_of(calibration: Calibration | None, margin: float | None) -> float | None:
+    """The calibrated probability at one margin; None without one of the two."""
+    return None if calibration is None or margin is None else calibration.probability([margin])[0]
 
 
 def _without_code(ranked: Sequence[Ranked]) -> str:
-    counts: dict[str, int] = defaultdict(int)
-    for one in ranked:
-        counts[str(one.judgement.status)] += 1
-    kinds = ", ".join(f"{count} {status}" for status, count in sorted(counts.items(), key=lambda item: -item[1]))
+    counts = Counter(str(one.judgement.status) for one in ranked)
+    kinds = ", ".join(f"{count} {status}" for status, count in counts.most_common())
     return f"none of {len(ranked)} candidates has usable code: {kinds}" if ranked else "no candidates"
 
 

@@ -203,8 +203,7 @@ class _State:
     def _probability(self, left: Sequence[Ranked]) -> float | None:
         fresh = len(left) == len(self.selection.programs)
         calibration = self.config.calibration if fresh else self.config.after_failure
-        margin = margin_of(left)
-        return None if calibration is None or margin is None else probability_of(calibration, margin)
+        return probability_of(calibration, margin_of(left))
 
     def _ranked(self) -> tuple[Ranked, ...]:
         """All candidates anew: the copies of a program share its verdict."""
