@@ -14,7 +14,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from codescaler_plugin.cli.options import MaxTokens, Model, grouped
-from codescaler_plugin.cli.terminal import Terminal, errors, number_table, rate_bar, reported, without_loading_bars
+from codescaler_plugin.cli.terminal import (
+    Terminal,
+    errors,
+    number_table,
+    rate_bar,
+    reported,
+    say,
+    without_loading_bars,
+)
 from codescaler_plugin.data.outputs import check_folder, check_output, write_text
 from codescaler_plugin.data.rows import stem
 from codescaler_plugin.errors import ConfigError
@@ -116,7 +124,7 @@ class _Run:
         path = write_summary(self.folder, summary)
         for section in sections([summary]):
             _print(section)
-        errors.print(f"wrote {path}", soft_wrap=True)
+        say(f"wrote {path}")
 
 
 @evaluate.command()
@@ -250,7 +258,7 @@ def calibration(
         for method in METHODS:
             path = run.folder / f"calibration.{run.name}.{method}.json"
             write_text(path, fit_calibration(margins, right, method=method, model=run.model).to_json() + "\n")
-            errors.print(f"wrote {path}", soft_wrap=True)
+            say(f"wrote {path}")
         errors.print(f"note: {CARRY}", style="yellow")
 
 

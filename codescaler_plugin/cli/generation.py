@@ -13,10 +13,10 @@ from codescaler_plugin.cli.sandbox_options import ProblemFormat, SandboxOptions,
 from codescaler_plugin.cli.terminal import (
     Skipped,
     Terminal,
-    errors,
     number_table,
     rate_bar,
     reported,
+    say,
     without_loading_bars,
 )
 from codescaler_plugin.data.outputs import check_output, locked_folder, write_text
@@ -150,7 +150,7 @@ def generation(
     Terminal().print(_table(measured, called, ks))
     faults = sum((Counter(one.faults) for one in measured.values()), Counter())
     print_faults(faults, verified.examples, f"delete {verdicts} and run again; the completions stay")
-    errors.print(f"wrote {report_file}", soft_wrap=True)
+    say(f"wrote {report_file}")
     typer.echo(json.dumps(report))
     if skipped.count:
         raise typer.Exit(3)

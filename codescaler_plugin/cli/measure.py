@@ -1,8 +1,7 @@
 """`codescaler bench`."""
 
 import json
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack
 from dataclasses import asdict
 from typing import Annotated
 
@@ -28,6 +27,8 @@ def bench(
     """
     without_loading_bars()
     with reported():
+        import torch
+
         from codescaler_plugin.builtin import reward_model
         from codescaler_plugin.config import CodeScalerConfig
         from codescaler_plugin.scoring.bench import WAYS, bench_table, conditions, run_bench, synthetic_items
@@ -40,7 +41,9 @@ def bench(
         if text_config(measured).pad_token_id is None:
             text_config(measured).pad_token_id = tokenizer.eos_token_id  # as TRL does; the ways of others need one
         items = synthetic_items(measured, groups=groups, group=group, prompt=prompt, completion=completion)
-        with rate_bar("measuring", repetitions * len(WAYS)) as advance, _torch_threads(threads):
+        with rate_bar("measuring", repetitions * len(WAYS)) as advance, ExitStack() as stack:
+            stack.callback(torch.set_num_threads, torch.get_num_threads())
+            torch.set_num_threads(threads or torch.get_num_threads())
             result = run_bench(
                 measured,
                 items,
@@ -51,15 +54,3 @@ def bench(
             around = conditions(measured)
     Terminal().print(bench_table(result))
     typer.echo(json.dumps({"model": config.model, **asdict(result), **around}))
-
-
-@contextmanager
-def _torch_threads(count: int | None) -> Iterator[None]:
-    import torch
-
-    before = torch.get_num_threads()
-    torch.set_num_threads(count or before)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)

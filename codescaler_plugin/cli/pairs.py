@@ -21,6 +21,7 @@ from codescaler_plugin.cli.terminal import (
     progress_bar,
     rate_bar,
     reported,
+    say,
 )
 from codescaler_plugin.data.outputs import check_output, write_text
 from codescaler_plugin.data.rows import stem
@@ -185,11 +186,7 @@ def mine(
             raise DataError(f"no pairs: {report.why_no_pairs()}")
         files = write_pairs(made, output, columns, held_out=held_out_output)
         if held_out and len(report.splits) == 1:
-            errors.print(
-                "all pairs are in one split: they are all of one problem",
-                style="yellow",
-                soft_wrap=True,
-            )
+            say("all pairs are in one split: they are all of one problem", "yellow")
         _finish(made, output, files, [asdict(report)], sources, card, model)
     if skipped.count:
         raise typer.Exit(3)
@@ -330,7 +327,7 @@ def _finish(
 
         page = write_data_card(pairs, card, reports=reports, inputs=[*map(Path, inputs)], outputs=files, model=model)
         written.append(str(page))
-    errors.print(f"wrote {', '.join(written)}", soft_wrap=True)
+    say(f"wrote {', '.join(written)}")
 
 
 def _as_pairs(rows: Iterable[tuple[str, dict[str, Any]]], on_bad: Callable[[str], None]) -> Iterator[Any]:

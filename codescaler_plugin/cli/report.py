@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from codescaler_plugin.cli.terminal import errors, reported
+from codescaler_plugin.cli.terminal import reported, say
 
 
 def report(
@@ -21,4 +21,4 @@ def report(
         from codescaler_plugin.evaluation.report import write_report
 
         for path in write_report(folders, output, title=title):
-            errors.print(f"wrote {path}", soft_wrap=True)
+            say(f"wrote {path}")

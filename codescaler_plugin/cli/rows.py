@@ -1,13 +1,13 @@
 """Rows in, checked one by one, and lines of JSON out."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TextIO
 
 import typer
 
 from codescaler_plugin.cli.terminal import Skipped, rate_bar
-from codescaler_plugin.data.rows import Found, chunked, dumps, read_rows
+from codescaler_plugin.data.rows import chunked, dumps, read_rows
 from codescaler_plugin.errors import DataError
 
 if TYPE_CHECKING:
@@ -39,7 +39,13 @@ def chunks(
     """
     with rate_bar(verb, None) as advance:
         for chunk in chunked(read_rows(source), CHUNK):
-            yield list(_rows(chunk, columns, template, strict=strict)), len(chunk)
+            rows = []
+            for place, row in chunk:
+                try:
+                    rows.append(_checked(row, columns, template))
+                except DataError as error:
+                    skipped(f"{place}: {error}", error, strict=strict)
+            yield rows, len(chunk)
             advance(len(chunk))
 
 
@@ -53,16 +59,6 @@ def skipped(message: str, cause: Exception | None = None, *, strict: bool) -> No
 def write(sink: TextIO, row: Mapping[str, Any]) -> None:
     """One line of JSON."""
     print(dumps(row), file=sink, flush=True)
-
-
-def _rows(
-    chunk: Iterable[Found], columns: tuple[str, ...], template: "Template | None", *, strict: bool
-) -> Iterator[dict[str, Any]]:
-    for place, row in chunk:
-        try:
-            yield _checked(row, columns, template)
-        except DataError as error:
-            skipped(f"{place}: {error}", error, strict=strict)
 
 
 def _checked(row: dict[str, Any] | DataError, columns: tuple[str, ...], template: "Template | None") -> dict[str, Any]:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from codescaler_plugin.cli.terminal import Skipped, errors
+from codescaler_plugin.cli.terminal import Skipped, say
 from codescaler_plugin.errors import DataError
 from codescaler_plugin.preference.grading import MEMORY_MB, TIMEOUT
 from codescaler_plugin.records import Comparison, Fault
@@ -120,10 +120,5 @@ def print_faults(faults: Mapping[str, int], examples: Mapping[str, str], again: 
     """
     for fault, count in faults.items():
         example = examples.get(fault)
-        errors.print(
-            f"no verdict ({fault}): {count:,}"
-            + (f", such as {one_line(example)!r}" if example else "")
-            + f". {_NEXT[Fault(fault)]}; then {again}.",
-            style="yellow",
-            soft_wrap=True,
-        )
+        such = f", such as {one_line(example)!r}" if example else ""
+        say(f"no verdict ({fault}): {count:,}{such}. {_NEXT[Fault(fault)]}; then {again}.", "yellow")

@@ -24,6 +24,7 @@ from codescaler_plugin.cli.terminal import (
     number_table,
     open_output,
     reported,
+    say,
     without_loading_bars,
 )
 from codescaler_plugin.data.outputs import check_output, write_text
@@ -544,10 +545,10 @@ def _learn(labelled: Sequence[tuple[Selection, list[bool]]], holds_for: str, out
         fitted = fit_margins(labelled, model=holds_for)
         write_text(output, with_plans(fitted, plans) + "\n")
         share = f"{fitted.right:g} of {fitted.examples} first programs are right"
-        _say(f"wrote {output}: {share}")
+        say(f"wrote {output}: {share}")
     if costs is not None:
         _print_plans(found := priced(plans, costs))
-        _say(f"cheapest: {_how(found[0])}")
+        say(f"cheapest: {_how(found[0])}")
 
 
 def _cheapest(calibration: Path | None, costs: Any) -> Any:
@@ -562,12 +563,8 @@ def _cheapest(calibration: Path | None, costs: Any) -> Any:
     ways = {one.way: one for one in reversed(plans)}
     _print_plans([one for one in plans if ways[one.way] is one])
     best = plans[0]
-    _say(f"expected by {calibration}, applied: {_how(best)}")
+    say(f"expected by {calibration}, applied: {_how(best)}")
     return best
-
-
-def _say(text: str) -> None:
-    errors.print(text, soft_wrap=True)
 
 
 def _costs(text: str) -> Any:

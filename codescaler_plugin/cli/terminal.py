@@ -44,6 +44,12 @@ class Terminal(Console):
 
 errors = Terminal(stderr=True)
 
+
+def say(text: str, style: str = "") -> None:
+    """Print a line on stderr; the terminal wraps it, so that paths stay whole."""
+    errors.print(text, style=style, soft_wrap=True)
+
+
 _SHOWN = 4000  # characters of a message, which may name what the data call a column
 _PLACES = frozenset(  # a path or a disk is at fault, not this program
     {
@@ -69,7 +75,7 @@ class Skipped:
     def __call__(self, message: str) -> None:
         """Skip a row; `message` names it."""
         self.count += 1
-        errors.print(f"skipped {one_line(message, _SHOWN)}", style="yellow", soft_wrap=True)
+        say(f"skipped {one_line(message, _SHOWN)}", "yellow")
 
 
 @contextmanager
@@ -80,14 +86,14 @@ def reported() -> Iterator[None]:
     except CodeScalerError as error:
         text = str(error)
         shown = text if len(text) <= _SHOWN else f"{text[: _SHOWN // 2]} ... {text[-_SHOWN // 2 :]}"
-        errors.print(f"error: {shown}", style="red", soft_wrap=True)
+        say(f"error: {shown}", "red")
         _print_notes(error)
         raise typer.Exit(1) from error
     except OSError as error:
         if error.errno not in _PLACES:
             raise
         name = "cannot read or write: " if error.filename is None else f"{error.filename}: "
-        errors.print(f"error: {name}{error.strerror}", style="red", soft_wrap=True)
+        say(f"error: {name}{error.strerror}", "red")
         _print_notes(error)
         raise typer.Exit(1) from error
     except KeyboardInterrupt as interrupt:
@@ -97,7 +103,7 @@ def reported() -> Iterator[None]:
 
 def _print_notes(error: BaseException) -> None:
     for note in getattr(error, "__notes__", ()):
-        errors.print(note, soft_wrap=True)
+        say(note)
 
 
 @contextmanager

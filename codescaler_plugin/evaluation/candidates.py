@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import cache
+from itertools import groupby, islice
 from math import comb, inf
 from pathlib import Path
 from statistics import median_low
@@ -104,15 +105,12 @@ def best_of(worth: Sequence[float], passed: Sequence[bool], count: int) -> float
     if not 1 <= count <= len(worth):
         raise DataError(f"the best of {count} among {len(worth)} candidates: expected 1 to {len(worth)}")
     order = sorted(range(len(worth)), key=lambda place: -worth[place])
-    weights = _weights(len(worth), count)
-    total, first = 0.0, 0
-    while first < len(order):
-        last = first
-        while last < len(order) and worth[order[last]] == worth[order[first]]:
-            last += 1
-        share = sum(passed[place] for place in order[first:last]) / (last - first)
-        total += share * sum(weights[first:last])
-        first = last
+    weights = iter(_weights(len(worth), count))
+    total = 0.0
+    for _, group in groupby(order, key=lambda place: worth[place]):
+        tied = list(group)
+        share = sum(passed[place] for place in tied) / len(tied)
+        total += share * sum(islice(weights, len(tied)))
     return total
 
 

@@ -2,8 +2,9 @@
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, TypedDict
 
@@ -64,8 +65,9 @@ def score_rows(
         ConfigError: an output that cannot be written, is being written, or is of another model or other rows.
         ScorerError: the model failed; the rows before are in the file.
     """
+    chunks = partial(weighed_chunks, size=_CHUNK, weight=lambda row: len(row.items))
     if output is None:
-        return [scores for chunk in _chunks(rows) for scores in _scored(chunk, scorer, progress)]
+        return [scores for chunk in chunks(rows) for scores in _scored(chunk, scorer, progress)]
     check_folder(output.parent)
     found: list[Scores] = []
 
@@ -82,17 +84,13 @@ def score_rows(
     with open_resumable(output, claim) as file:
         if progress is not None:
             progress(len(found))
-        for chunk in _chunks(rows[len(found) :]):
+        for chunk in chunks(rows[len(found) :]):
             for row, scores in zip(chunk, _scored(chunk, scorer, progress), strict=True):
                 line = {**row.facts, "scores": scores, "key": _key(model, row)}
                 file.write(json.dumps(line).encode() + b"\n")
                 found.append(scores)
             file.flush()
     return found
-
-
-def _chunks(rows: Sequence[Row]) -> Iterator[list[Row]]:
-    return weighed_chunks(rows, _CHUNK, lambda row: len(row.items))
 
 
 def _scored(chunk: Sequence[Row], scorer: Scorer, progress: Callable[[int], None] | None) -> list[Scores]:

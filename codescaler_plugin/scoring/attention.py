@@ -109,13 +109,7 @@ def window_of(*_: Any, local_size: int | None = None, **__: Any) -> int | None:
 
 
 def takes_paths(device: torch.device, dtype: torch.dtype, width: int) -> bool:
-    """Whether a model's layers get plain tensors as `tree`, which can be compiled: where there is `varlen_attn`.
-
-    Args:
-        device: of the model.
-        dtype: of its queries, keys and values.
-        width: of its heads.
-    """
+    """Whether layers get plain tensors as `tree`, which can be compiled: where there is `varlen_attn`."""
     return all(_kernel(device.type, dtype, width, windowed=windowed) is _varlen for windowed in (False, True))
 
 

@@ -134,7 +134,7 @@ def run_bench(
     computed = 0
     for repetition in range(repetitions):
         for way in chosen[:] if repetition % 2 == 0 else chosen[::-1]:
-            peak = _PeakMemory(model.device) if repetition == 0 else None  # first ours, in fresh memory
+            peak = _watched_memory(model.device) if repetition == 0 else None  # first ours, in fresh memory
             started = clock()
             try:
                 scores, tokens = functions[way]()
@@ -147,7 +147,7 @@ def run_bench(
                 continue
             times[way].append(clock() - started)
             if peak is not None:
-                peaks[way] = peak.megabytes()
+                peaks[way] = peak()
                 differences[way] = max(abs(one - other) for one, other in zip(scores, expected, strict=True))
             if way == "ours":
                 computed = tokens
@@ -279,26 +279,21 @@ def _product_rate(model: Any, clock: Callable[[], float]) -> float:
     return rate
 
 
-class _PeakMemory:
-    """Peak of memory from now on: the allocator's on CUDA, resident memory on Linux, else unknown."""
+def _watched_memory(device: Any) -> Callable[[], float | None]:
+    """What gives the peak from now on, in MB above what is in use: the allocator's on CUDA, else resident memory.
 
-    def __init__(self, device: Any) -> None:
-        self.cuda = device.type == "cuda"
-        if self.cuda:
-            torch.cuda.reset_peak_memory_stats(device)
-            self.before = torch.cuda.memory_allocated(device) / 1e6
-        else:
-            status = Path("/proc/self/clear_refs")
-            self.known = status.exists()
-            if self.known:
-                status.write_text("5")  # proc(5): resets the peak of resident memory
-                self.before = _status_mb("VmRSS")
-
-    def megabytes(self) -> float | None:
-        """The peak above what was in use at the start."""
-        if self.cuda:
-            return float(torch.cuda.max_memory_allocated()) / 1e6 - self.before
-        return max(0.0, _status_mb("VmHWM") - self.before) if self.known else None
+    None where the system cannot tell: elsewhere than on Linux.
+    """
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+        allocated = torch.cuda.memory_allocated(device)
+        return lambda: (torch.cuda.max_memory_allocated(device) - allocated) / 1e6
+    reset = Path("/proc/self/clear_refs")
+    if not reset.exists():
+        return lambda: None
+    reset.write_text("5")  # proc(5): resets the peak of resident memory
+    resident = _status_mb("VmRSS")
+    return lambda: max(0.0, _status_mb("VmHWM") - resident)
 
 
 def _status_mb(name: str) -> float:

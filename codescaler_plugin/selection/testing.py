@@ -132,7 +132,8 @@ class _State:
     def next(self) -> Ranked | None:
         """The program to be run next; None if the choice is made."""
         left = self._left()
-        if not left or self._passed() or self._trusted() or len(self.verdicts) == self.config.budget:
+        passed = any(verdict.passed for verdict in self.verdicts.values())
+        if not left or passed or self._trusted() or len(self.verdicts) == self.config.budget:
             return None
         return left[0]
 
@@ -183,9 +184,6 @@ class _State:
     def _open(self) -> list[Ranked]:
         """The programs without a verdict."""
         return [one for one in self.selection.programs if not _has_verdict(self.verdicts.get(one.index))]
-
-    def _passed(self) -> bool:
-        return any(verdict.passed for verdict in self.verdicts.values())
 
     def _ran(self) -> str:
         """How many programs were run, and of how many of them the tests could not tell."""
