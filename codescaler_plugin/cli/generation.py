@@ -86,7 +86,8 @@ def generation(
 
     Exit code: 0 done; 1 an error; 3 some rows of the problems were skipped.
     """
-    from codescaler_plugin.evaluation.generation import generate, server_completer, summarise
+    from codescaler_plugin.builtin import policy_model
+    from codescaler_plugin.evaluation.generation import generate, server_completer, summarise, transformers_completer
     from codescaler_plugin.extraction import extract_code
     from codescaler_plugin.preference.rollouts import read_rollouts, rows_of
     from codescaler_plugin.preference.verification import verify_rollouts
@@ -115,7 +116,9 @@ def generation(
         if server is not None:
             complete, called = server_completer(server, sampling, model=model, api_key=api_key)
         else:
-            complete, called = _local(policy or "", sampling, seed)
+            without_loading_bars()
+            called = policy or ""
+            complete = transformers_completer(policy_model(called), sampling, seed=seed)
         with rate_bar("sampling", total * n) as advance:
             threads = requests if server is not None else 1
             written = generate(
@@ -154,14 +157,6 @@ def generation(
     typer.echo(json.dumps(report))
     if skipped.count:
         raise typer.Exit(3)
-
-
-def _local(policy: str, sampling: Any, seed: int) -> tuple[Any, str]:
-    from codescaler_plugin.builtin import policy_model
-    from codescaler_plugin.evaluation.generation import transformers_completer
-
-    without_loading_bars()
-    return transformers_completer(policy_model(policy), sampling, seed=seed), policy
 
 
 def _name(path: str) -> str:

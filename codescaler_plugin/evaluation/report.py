@@ -510,18 +510,10 @@ def _candidates(title: str, models: _Models, colours: Mapping[str, str]) -> Sect
             curve = result["curves"]["model"]
             axes.plot(range(1, len(curve) + 1), curve, color=colour, label=_short(model), linewidth=2.4)
             table = {int(count): line["model"] for count, line in result["table"].items()}
-            axes.errorbar(
-                list(table),
-                [one["value"] for one in table.values()],
-                [
-                    [max(0.0, one["value"] - one["low"]) for one in table.values()],
-                    [max(0.0, one["high"] - one["value"]) for one in table.values()],
-                ],
-                fmt="none",
-                color=colour,
-                alpha=0.5,
-                capsize=3,
-            )
+            values = [one["value"] for one in table.values()]
+            below = [max(0.0, one["value"] - one["low"]) for one in table.values()]
+            above = [max(0.0, one["high"] - one["value"]) for one in table.values()]
+            axes.errorbar(list(table), values, [below, above], fmt="none", color=colour, alpha=0.5, capsize=3)
         axes.set_xscale("log", base=2)
         axes.set_xticks(counts, [str(count) for count in counts])
         axes.set(xlabel="N, candidates to choose from", ylabel="problems solved", title="Best of N", ylim=(0, 1))
@@ -657,13 +649,8 @@ def _robustness(title: str, models: _Models, colours: Mapping[str, str]) -> Sect
                     continue
                 one = result["kinds"][kind]
                 at = place + (number - (len(models) - 1) / 2) * width
-                axes.bar(
-                    at,
-                    one["attacked"]["value"],
-                    width * 0.92,
-                    color=colour,
-                    label=_short(model) if not place else None,
-                )
+                label = None if place else _short(model)
+                axes.bar(at, one["attacked"]["value"], width * 0.92, color=colour, label=label)
                 axes.plot([at, at], [one["attacked"]["low"], one["attacked"]["high"]], color="black", linewidth=1.2)
                 axes.plot([at - width / 2, at + width / 2], [one["before"]["value"]] * 2, color="black", linewidth=2)
         axes.axhline(0.5, color="black", linestyle=":", linewidth=1)
@@ -685,17 +672,9 @@ def _latency(title: str, models: _Models, colours: Mapping[str, str]) -> Section
     for model, result in models.items():
         rows = []
         for way, one in result["ways"].items():
-            late = one["share_of_runs_that_time_out"]
-            times = (one[f"{clock}_ms_{place}"] for clock in ("wall", "cpu") for place in ("p50", "p95"))
-            rows.append(
-                [
-                    way,
-                    f"{one['accuracy']:.3f}",
-                    *(f"{time:.1f}" for time in times),
-                    f"{one['programs_run']:.2f}",
-                    "-" if late is None else f"{late:.1%}",
-                ]
-            )
+            late = _cell(_percent, "share_of_runs_that_time_out")(one)
+            times = [f"{one[f'{clock}_ms_{place}']:.1f}" for clock in ("wall", "cpu") for place in ("p50", "p95")]
+            rows.append([way, f"{one['accuracy']:.3f}", *times, f"{one['programs_run']:.2f}", late])
         tables.append(Table(head, rows, f"A problem with {model}"))
         scored = result["ways"]["reward model"]
         findings += [
@@ -706,16 +685,11 @@ def _latency(title: str, models: _Models, colours: Mapping[str, str]) -> Section
             if way != "reward model"
         ]
 
-    def condition(name: str) -> Callable[[Mapping[str, Any]], str]:
-        def cell(result: Mapping[str, Any]) -> str:
-            found = result["conditions"]
-            return "-" if name not in found else "none" if found[name] is None else str(found[name])
-
-        return cell
-
-    names = _names(models, "conditions")
-    conditions = _side_by_side(models, [(name.replace("_", " "), condition(name)) for name in names])
-    tables.append(Table(["condition", *models], conditions.rows, "Conditions"))
+    rows = []
+    for name in _names(models, "conditions"):
+        found = [result["conditions"].get(name, "-") for result in models.values()]
+        rows.append([name.replace("_", " "), *("none" if value is None else str(value) for value in found)])
+    tables.append(Table(["condition", *models], rows, "Conditions"))
 
     def costs(axes: Any) -> None:
         markers = dict(zip(_names(models, "ways"), cycle("osD^"), strict=False))

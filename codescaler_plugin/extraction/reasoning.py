@@ -178,16 +178,14 @@ class _Found(NamedTuple):
 
 @dataclass(frozen=True)
 class _Marks:
-    """The marks of all families, made to be looked for.
+    """The marks of all families, those of the setting first, made to be looked for.
 
     Attributes:
-        families: those of the setting first.
         words: texts, one of which stands in every text that holds a mark anywhere but at its start.
         starts: how the marks of a text's start begin.
         all: beginning, what follows it, family, whether it opens, whether it stands at the start alone.
     """
 
-    families: tuple[Family, ...]
     words: tuple[str, ...]
     starts: tuple[str, ...]
     all: tuple[tuple[str, re.Pattern[str], int, bool, bool], ...]
@@ -232,7 +230,7 @@ def _marks(setting: str | None) -> _Marks:
     # Few and short texts: to look for all marks takes as long as to find the fences.
     longest = {max(re.findall(r"[a-z]{3,}", mark), key=len, default=mark) for mark in anywhere}
     words = tuple(word for word in sorted(longest) if not any(other in word for other in longest - {word}))
-    return _Marks(families, words, tuple(starts), tuple(marks))
+    return _Marks(words, tuple(starts), tuple(marks))
 
 
 class _Walk:

@@ -4,6 +4,7 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from json import JSONDecodeError
 from pathlib import Path
 from typing import Any
@@ -40,25 +41,19 @@ def load_classifier(name: str, device: str | None = None, *, trust_remote_code: 
     _refuse_adapter(Path(name))
     _refuse_checkpoints(Path(name))
     named = f"reward model {name!r}"
-    config = pretrained(AutoConfig, name, named, advice=_ADVICE, trust_remote_code=trust_remote_code)
+    load = partial(pretrained, name=name, named=named, advice=_ADVICE, trust_remote_code=trust_remote_code)
+    config = load(AutoConfig)
     _refuse_openrlhf(name, config)
     if config.num_labels != 1:
         kind = ", ".join(config.architectures or ["a model of unknown kind"])
         raise ConfigError(
             f"{name} is {kind} with {config.num_labels} labels: a reward model is a sequence classifier with one"
         )
-    tokenizer = pretrained(AutoTokenizer, name, named, advice=_ADVICE, trust_remote_code=trust_remote_code)
+    tokenizer = load(AutoTokenizer)
     place = device_of(device)
     with _unsharded():
-        model, report = pretrained(
-            AutoModelForSequenceClassification,
-            name,
-            named,
-            advice=_ADVICE,
-            trust_remote_code=trust_remote_code,
-            dtype=torch.float32 if place.type == "cpu" else "auto",
-            output_loading_info=True,
-        )
+        dtype = torch.float32 if place.type == "cpu" else "auto"
+        model, report = load(AutoModelForSequenceClassification, dtype=dtype, output_loading_info=True)
     if report["missing_keys"]:
         raise ConfigError(
             f"{name} is no trained reward model: it lacks {', '.join(sorted(report['missing_keys']))}. "

@@ -146,12 +146,10 @@ async def sample_adaptively(
 
 async def _take(candidates: AsyncIterator[str], wanted: int, before: int) -> list[str]:
     batch: list[str] = []
-    while len(batch) < wanted:
-        try:
-            one = await anext(candidates)
-        except StopAsyncIteration:
-            break
+    async for one in candidates:
         batch.append(completion_text(one, f"candidate {before + len(batch)}"))
+        if len(batch) == wanted:
+            break
     return batch
 
 
