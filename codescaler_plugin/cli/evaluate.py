@@ -65,12 +65,7 @@ class _Run:
     """One evaluation: where its files go, the scorer, and its name for the report."""
 
     def __init__(
-        self,
-        evaluation: str,
-        data: str,
-        model: str | None,
-        options: _RunOptions,
-        more: str | None = None,
+        self, evaluation: str, data: str, model: str | None, options: _RunOptions, more: str | None = None
     ) -> None:
         from codescaler_plugin.config import CodeScalerConfig
         from codescaler_plugin.evaluation.report import check_summary, summary_file
@@ -89,7 +84,8 @@ class _Run:
         written = [summary, *(self.folder / one.format(self.name) for one in _SCORES[evaluation])]
         for file in written:
             check_output(file, [data, *([more] if more is not None else ())])
-        self.data_sha256 = _sha256(Path(data))
+        file = Path(data)
+        self.data_sha256 = hashlib.sha256(file.read_bytes()).hexdigest() if file.is_file() else ""
         check_summary(summary, self.model, self.data_sha256)
 
     def score(
@@ -326,10 +322,6 @@ def _identity(model: str, max_length: int | None) -> str:
 
 def _slug(text: str) -> str:
     return re.sub(r"[^\w.-]+", "-", text).strip("-.") or "data"
-
-
-def _sha256(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else ""
 
 
 def _print(section: "Section") -> None:

@@ -335,11 +335,9 @@ def _as_pairs(rows: Iterable[tuple[str, dict[str, Any]]], on_bad: Callable[[str]
 
     for place, row in rows:
         try:
-            pair = pair_of(row)
+            yield pair_of(row)
         except DataError as error:
             on_bad(f"{place}: {error}")
-            continue
-        yield pair
 
 
 def _counted(sources: Sequence[str], on_bad: Callable[[str], None]) -> Iterator[tuple[str, dict[str, Any]]]:

@@ -83,27 +83,19 @@ def reported() -> Iterator[None]:
     """Turn an error of this package or of a path into a line on stderr and exit code 1; a bug keeps its traceback."""
     try:
         yield
-    except CodeScalerError as error:
-        text = str(error)
-        shown = text if len(text) <= _SHOWN else f"{text[: _SHOWN // 2]} ... {text[-_SHOWN // 2 :]}"
-        say(f"error: {shown}", "red")
-        _print_notes(error)
-        raise typer.Exit(1) from error
-    except OSError as error:
-        if error.errno not in _PLACES:
-            raise
-        name = "cannot read or write: " if error.filename is None else f"{error.filename}: "
-        say(f"error: {name}{error.strerror}", "red")
-        _print_notes(error)
-        raise typer.Exit(1) from error
-    except KeyboardInterrupt as interrupt:
-        _print_notes(interrupt)
-        raise typer.Exit(130) from None
-
-
-def _print_notes(error: BaseException) -> None:
-    for note in getattr(error, "__notes__", ()):
-        say(note)
+    except (CodeScalerError, OSError, KeyboardInterrupt) as error:
+        if isinstance(error, CodeScalerError):
+            text = str(error)
+            shown = text if len(text) <= _SHOWN else f"{text[: _SHOWN // 2]} ... {text[-_SHOWN // 2 :]}"
+            say(f"error: {shown}", "red")
+        elif isinstance(error, OSError):
+            if error.errno not in _PLACES:
+                raise
+            name = "cannot read or write: " if error.filename is None else f"{error.filename}: "
+            say(f"error: {name}{error.strerror}", "red")
+        for note in getattr(error, "__notes__", ()):
+            say(note)
+        raise typer.Exit(130 if isinstance(error, KeyboardInterrupt) else 1) from error
 
 
 @contextmanager

@@ -111,11 +111,11 @@ def _flat(text: str, fences: list[FenceLine]) -> list[Block]:
         elif fence.closes(opened):
             line += text.count("\n", counted, opened.start)
             counted = opened.start
-            blocks.append(Block(_clean(text[opened.end + 1 : fence.start]), opened.info, line, True))
+            blocks.append(Block(text[opened.end + 1 : fence.start].removeprefix("\ufeff"), opened.info, line, True))
             opened = None
     if opened is not None:
         line += text.count("\n", counted, opened.start)
-        blocks.append(Block(_clean(text[opened.end + 1 :]), opened.info, line, False))
+        blocks.append(Block(text[opened.end + 1 :].removeprefix("\ufeff"), opened.info, line, False))
     return blocks
 
 
@@ -185,7 +185,7 @@ def _nested(text: str) -> list[Block]:
             closed, is_left = token.meta["closed"], token.meta["is_left"]
             if not (closed or is_left or text.endswith("\n")):
                 code = code.removesuffix("\n")
-            blocks.append(Block(_clean(code), token.info.strip(), start + 1, closed, is_left))
+            blocks.append(Block(code.removeprefix("\ufeff"), token.info.strip(), start + 1, closed, is_left))
     return blocks
 
 
@@ -199,10 +199,6 @@ def _restored(row: str, line: str) -> str:
     if not row or match is None or _skeleton_line(match) == line:
         return row
     return row[:-1] + line[match.end(1) :]
-
-
-def _clean(code: str) -> str:
-    return code.removeprefix("\ufeff")
 
 
 def _inner(block: Block) -> Block:

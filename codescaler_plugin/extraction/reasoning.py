@@ -313,7 +313,8 @@ class _Walk:
                 return self._is_quoted(mark)
             if mark.family in self.named_inside:
                 return True
-            return not (self._is_at_edge(mark) and self.balance.is_outside(self.next_fence)) or self._is_quoted(mark)
+            is_at_edge = not all(part.strip() for part in self._around(mark))
+            return not (is_at_edge and self.balance.is_outside(self.next_fence)) or self._is_quoted(mark)
         if self._is_quoted(mark):
             return True
         before, after = self._around(mark)
@@ -339,10 +340,6 @@ class _Walk:
         start = max(self._line(mark) + 1, mark.start - _WINDOW)
         end = self.text.find("\n", mark.end, mark.end + _WINDOW)
         return self.text[start : mark.start], self.text[mark.end : end if end >= 0 else mark.end + _WINDOW]
-
-    def _is_at_edge(self, mark: _Found) -> bool:
-        before, after = self._around(mark)
-        return not before.strip() or not after.strip()
 
     def _begins_reasoning(self, mark: _Found) -> bool:
         """An opening mark is where a model opens reasoning, and not a word of a sentence."""

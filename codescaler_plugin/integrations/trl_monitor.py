@@ -7,8 +7,9 @@ audit works with any engine (vLLM, ZeRO-3, PEFT) that the run trains with. It im
 
 import logging
 from collections import defaultdict, deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from math import copysign, inf, sqrt
 from statistics import fmean, variance
 from typing import Any
@@ -171,7 +172,7 @@ class RewardHackingMonitor(TrainerCallback):  # type: ignore[misc]
         self._audit = ProblemIndex(audit, unique_ids=False)
         self._audited: list[tuple[str, float | None, bool]] = []  # problem id, reward, passed
         self._windows: dict[str, _Window] = defaultdict(_Window)
-        self._scores = _Scores()
+        self._first_scores: list[list[float]] = []  # of the first calls, which drift is measured against
         reward.observers.append(self._observe)
 
     def rows(self) -> list[dict[str, Any]]:
@@ -222,13 +223,21 @@ class RewardHackingMonitor(TrainerCallback):  # type: ignore[misc]
         if audited:
             metrics |= self._run_audit(audited)
         else:
-            metrics |= self._scores.drift(judgements)
+            metrics |= self._drift(judgements)
             for name, value in metrics.items():
                 self._windows[name].add(value)
         metrics["warnings"] = float(len(self.warnings))
         if log_metric is not None:
             for name, value in _pooled(gathered(metrics)).items():
                 log_metric(f"hacking/{name}", value)
+
+    def _drift(self, judgements: Sequence[Judgement]) -> dict[str, float]:
+        scores = [judgement.score for judgement in judgements if judgement.score is not None]
+        if scores and len(self._first_scores) < _Window.SIZE:
+            self._first_scores.append(scores)
+        first = list(chain.from_iterable(self._first_scores))
+        spread = float(np.std(first)) if scores else 0.0
+        return {"score_drift": (fmean(scores) - fmean(first)) / spread} if spread > 0 else {}
 
     def _run_audit(self, audited: Sequence[tuple[Problem, Judgement]]) -> dict[str, float]:
         try:
@@ -248,7 +257,7 @@ class RewardHackingMonitor(TrainerCallback):  # type: ignore[misc]
         metrics = {"audit_unjudged": 1 - len(rows) / len(audited)}
         if rows:
             metrics["audit_pass_rate"] = fmean(passed for _, _, passed in rows)
-        wins = _wins(*zip(*rows, strict=True)) if rows else []
+        wins = _wins(rows)
         return metrics | ({"audit_accuracy": fmean(wins)} if wins else {})
 
 
@@ -325,10 +334,10 @@ def _correlation(groups: Sequence[str], first: Sequence[float], second: Sequence
     return None if min(norms) < 1e-9 else float(one @ other / (norms[0] * norms[1]))
 
 
-def _wins(keys: Sequence[str], rewards: Sequence[float | None], passed: Sequence[bool]) -> list[float]:
+def _wins(rows: Sequence[tuple[str, float | None, bool]]) -> list[float]:
     """1, 0, or one half for a tie: each pair of a right and a wrong completion of one problem."""
     sides: dict[str, tuple[list[float], list[float]]] = defaultdict(lambda: ([], []))
-    for key, reward, right in zip(keys, rewards, passed, strict=True):
+    for key, reward, right in rows:
         if reward is not None:
             sides[key][right].append(reward)
     return [win(right, wrong) for wrongs, rights in sides.values() for right in rights for wrong in wrongs]
@@ -351,24 +360,6 @@ class _Window:
     @property
     def last(self) -> float:
         return fmean(self._values)
-
-
-class _Scores:
-    """The raw scores of the first calls: what drift is measured against."""
-
-    def __init__(self) -> None:
-        self._first: list[float] = []
-        self._calls = 0
-
-    def drift(self, judgements: Iterable[Judgement]) -> dict[str, float]:
-        scores = [judgement.score for judgement in judgements if judgement.score is not None]
-        if not scores:
-            return {}
-        if self._calls < _Window.SIZE:
-            self._calls += 1
-            self._first += scores
-        spread = float(np.std(self._first))
-        return {"score_drift": (fmean(scores) - fmean(self._first)) / spread} if spread > 0 else {}
 
 
 def _problem(prompt: Text) -> str:

@@ -79,10 +79,9 @@ class CodeScalerRewardConfig(RewardConfig):  # type: ignore[misc]
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not 0 <= self.unaligned_ratio <= 1:
-            raise ConfigError(f"unaligned_ratio is {self.unaligned_ratio}: expected a share in [0, 1]")
-        if not 0 <= self.rewrite_ratio <= 1:
-            raise ConfigError(f"rewrite_ratio is {self.rewrite_ratio}: expected a share in [0, 1]")
+        for name in ("unaligned_ratio", "rewrite_ratio"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ConfigError(f"{name} is {getattr(self, name)}: expected a share in [0, 1]")
         if not self.rewrite_kinds or not set(self.rewrite_kinds) <= set(KEEPING):
             raise ConfigError(f"rewrite_kinds is {self.rewrite_kinds}: expected some of {', '.join(KEEPING)}")
         if self.rewrite_ratio and self.language != "python":
@@ -314,17 +313,17 @@ def _splits(dataset: Any) -> set[str]:
     return {split_of({"split": one}) for one in dataset.unique("split")}
 
 
+@dataclass
 class SharedPrefixes:
     """Stands for a model in TRL's loss: the same logits, what the rows of a padded batch share computed once.
 
-    Args:
+    Attributes:
         model: what is trained, in whatever wrappers.
         bare: the classifier inside them.
     """
 
-    def __init__(self, model: Any, bare: Any) -> None:
-        self.model = model
-        self.bare = bare
+    model: Any
+    bare: Any
 
     def __call__(self, *, input_ids: Any, attention_mask: Any, use_cache: bool, **_: Any) -> Any:  # the host's names
         """Logits [rows, 1] of a batch that is padded on the right."""

@@ -422,7 +422,8 @@ def user_turn(text: str, offender: str = "prompt", template: Template | None = N
     _refuse_unknown_marks(begins, "begins", offender, template)
     tail = text[-_TAIL:]
     for candidate in (*own, *_FAMILIES):
-        if not candidate.prose and (closing := candidate.closing.search(tail)) and not _spaced(tail, closing.start()):
+        closing = None if candidate.prose else candidate.closing.search(tail)
+        if closing and not tail.endswith(" ", 0, closing.start()):  # prose writes a space before a mark
             raise DataError(f"{offender} has no user turn and ends as a chat template does: it was cut from the left")
     for opening, user, reply, last in _BARE:
         if opening.match(text) and (closing := last.search(tail)):
@@ -563,11 +564,6 @@ def _ambiguous(offender: str, template: Template, mark: str) -> DataError:
         "two turns of one role in a row: where the problem ends cannot be told. Hand over the prompt as messages, or "
         "the problem in a column"
     )
-
-
-def _spaced(text: str, at: int) -> bool:
-    """Whether a mark stands behind a space, as prose writes it."""
-    return at > 0 and text[at - 1] == " "
 
 
 def _refuse_unknown_marks(found: re.Match[str] | None, does: str, offender: str, template: Template | None) -> None:
