@@ -71,11 +71,6 @@ class Attempts:
         self._pause = min(2 * self._pause, _LONGEST_PAUSE)
         return True
 
-    @property
-    def is_over(self) -> bool:
-        """Whether no further request may begin."""
-        return time.monotonic() > self._end
-
 
 class HttpClient:
     """A thread-safe client.
@@ -154,8 +149,6 @@ class HttpClient:
         errors: dict[str, HttpError] = {}
         while True:
             for url in [url for url in urls if url not in errors or errors[url].is_transient]:
-                if url in errors and attempts.is_over:
-                    break
                 try:
                     return self._asked(method, url + path, body)
                 except HttpError as error:

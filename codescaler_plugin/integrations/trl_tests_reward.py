@@ -7,7 +7,8 @@ generation batch and process, and free to return None for a sample that is to be
 import logging
 import weakref
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from statistics import fmean
 from time import perf_counter
 from typing import Any
@@ -124,13 +125,14 @@ class CodeScalerTestsReward:  # a class, not a closure: async trainers pickle th
             self._index.find(problem.id, problem.text)  # one that cannot be told from another is found before training
         self._reader = CodeScaler(Unscored(), config=settings)
         self._executor = executor
-        self._options: dict[str, Any] = {
-            "timeout": timeout,
-            "memory_mb": memory_mb,
-            "workers": workers,
-            "packages": tuple(packages),
-            "require_isolation": require_isolation,
-        }
+        self._workers = workers
+        self._new_sandbox = partial(
+            Sandbox,
+            timeout=timeout,
+            memory_mb=memory_mb,
+            packages=tuple(packages),
+            require_isolation=require_isolation,
+        )
         self._sandbox: Sandbox | None = None
         self._end: weakref.finalize[..., Any] | None = None
         self._has_run = False
@@ -174,20 +176,21 @@ class CodeScalerTestsReward:  # a class, not a closure: async trainers pickle th
         self._running()
         found = self.problems(prompts, columns)
         self._say_what_has_no_tests(found)
-        judgements = self._read(prompts, completions, found)
-        verdicts = self._verdicts(found, judgements)
+        tested = {row: problem for row, problem in enumerate(found) if problem is not None}
+        judgements = dict(zip(tested, self._judged(tested, prompts, completions), strict=True))
+        jobs = {row: (one.code, tested[row]) for row, one in judgements.items() if one.is_valid}
+        verdicts = dict(zip(jobs, self._run(list(jobs.values())), strict=True))
         seconds = perf_counter() - start
+        rows = range(len(found))
         if log_metric is not None:
-            for metric, value in _metrics(found, judgements, verdicts, seconds).items():
+            for metric, value in _metrics(len(found), judgements, verdicts, seconds).items():
                 log_metric(f"{self.__name__}/{metric}", value)
         if log_extra is not None:
-            statuses = [None if one is None else str(one.status) for one in judgements]
-            log_extra(f"{self.__name__}/status", statuses)
-            log_extra(f"{self.__name__}/verdict", [None if one is None else _said_of(one) for one in verdicts])
-        return [
-            None if judgement is None else _reward(judgement, verdict)
-            for judgement, verdict in zip(judgements, verdicts, strict=True)
-        ]
+            log_extra(
+                f"{self.__name__}/status", [str(judgements[row].status) if row in tested else None for row in rows]
+            )
+            log_extra(f"{self.__name__}/verdict", [_word(verdicts.get(row)) for row in rows])
+        return [_reward(judgements[row], verdicts.get(row)) if row in tested else None for row in rows]
 
     def elsewhere(self, reward: Callable[..., Rewards]) -> "Elsewhere":
         """`reward` for the problems that have no tests here, and None for the others, which it is not asked for.
@@ -240,32 +243,20 @@ class CodeScalerTestsReward:  # a class, not a closure: async trainers pickle th
         if self._executor is not None:
             return self._executor
         if self._sandbox is None:
-            workers = self._options["workers"] or max(1, usable_cores() // processes_here())
-            self._sandbox = Sandbox(**{**self._options, "workers": workers})
+            workers = self._workers or max(1, usable_cores() // processes_here())
+            self._sandbox = self._new_sandbox(workers=workers)
             self._end = weakref.finalize(self, self._sandbox.close)
         return self._sandbox
 
-    def _read(
-        self, prompts: Sequence[Text], completions: Sequence[Text], found: Sequence[Problem | None]
-    ) -> list[Judgement | None]:
-        """What is in each completion, by the pipeline; None where there are no tests."""
-        tested = {row: problem.text for row, problem in enumerate(found) if problem is not None}
-        judgements = self._reader.with_config(problem_wrapper=None).judge(
-            list(tested.values()), [completions[row] for row in tested], prompts=[prompts[row] for row in tested]
+    def _judged(
+        self, tested: Mapping[int, Problem], prompts: Sequence[Text], completions: Sequence[Text]
+    ) -> list[Judgement]:
+        """What is in the completions of these rows, by the pipeline."""
+        return self._reader.with_config(problem_wrapper=None).judge(
+            [problem.text for problem in tested.values()],
+            [completions[row] for row in tested],
+            prompts=[prompts[row] for row in tested],
         )
-        by_row = dict(zip(tested, judgements, strict=True))
-        return [by_row.get(row) for row in range(len(found))]
-
-    def _verdicts(
-        self, found: Sequence[Problem | None], judgements: Sequence[Judgement | None]
-    ) -> list[Verdict | None]:
-        """The verdict on each completion; None where no program was run, or the sandbox broke."""
-        jobs: dict[int, Job] = {}
-        for row, (problem, judgement) in enumerate(zip(found, judgements, strict=True)):
-            if problem is not None and judgement is not None and judgement.is_valid:
-                jobs[row] = (judgement.code, problem)
-        ran = dict(zip(jobs, self._run(list(jobs.values())), strict=True))
-        return [ran.get(row) for row in range(len(found))]
 
     def _run(self, jobs: list[Job]) -> list[Verdict | None]:
         """A verdict on each program; None for all where the sandbox breaks after it has worked."""
@@ -368,23 +359,21 @@ def _reward(judgement: Judgement, verdict: Verdict | None) -> float | None:
     return None if verdict is None or verdict.fault is not None else float(verdict.passed)
 
 
-def _said_of(verdict: Verdict) -> str:
-    """A word: the detail of a verdict may be text of the program, and the host draws the table at a terminal."""
+def _word(verdict: Verdict | None) -> str | None:
+    """The detail of a verdict may be text of the program, and the host draws the table at a terminal."""
+    if verdict is None:
+        return None
     return str(verdict.fault) if verdict.fault is not None else "passed" if verdict.passed else "failed"
 
 
 def _metrics(
-    found: Sequence[Problem | None],
-    judgements: Sequence[Judgement | None],
-    verdicts: Sequence[Verdict | None],
-    seconds: float,
+    n: int, judgements: Mapping[int, Judgement], verdicts: Mapping[int, Verdict | None], seconds: float
 ) -> dict[str, float]:
     """One number per metric, the same names in every process; `pass_rate` is missing where no process has any."""
-    counts = Counter(one.status for one in judgements if one is not None)
-    tested = sum(counts.values())
-    judged = [float(one.passed) for one in verdicts if one is not None and one.fault is None]
-    metrics = {f"status/{status}": counts[status] / max(tested, 1) for status in Status}
-    metrics["untested"] = (len(found) - tested) / max(len(found), 1)
+    counts = Counter(one.status for one in judgements.values())
+    judged = [float(one.passed) for one in verdicts.values() if one is not None and one.fault is None]
+    metrics = {f"status/{status}": counts[status] / max(len(judgements), 1) for status in Status}
+    metrics["untested"] = (n - len(judgements)) / max(n, 1)
     metrics["unjudged"] = float(counts[Status.OK] - len(judged))
     metrics["seconds"] = seconds
     if together := [passed for part in gathered(judged) for passed in part]:

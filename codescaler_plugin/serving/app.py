@@ -122,12 +122,9 @@ def create_app(
     settings = serving or ServingConfig()
     config.check_host("server")
 
-    def _report(error: ConfigError) -> None:
-        logger.error("%s", error)
-
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        await backend.start(fatal or _report)
+        await backend.start(fatal or (lambda error: logger.error("%s", error)))
         yield
         await backend.stop()
 

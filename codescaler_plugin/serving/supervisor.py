@@ -7,7 +7,7 @@ import logging
 import signal
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, astuple
 
 from codescaler_plugin.config import CodeScalerConfig
 from codescaler_plugin.errors import ConfigError
@@ -15,7 +15,7 @@ from codescaler_plugin.records import Judgement
 from codescaler_plugin.serving.batching import EngineDiedError
 from codescaler_plugin.serving.judging import Item
 from codescaler_plugin.serving.metrics import Metrics
-from codescaler_plugin.serving.worker import LENGTH, frame, packed_items
+from codescaler_plugin.serving.worker import LENGTH, frame
 
 logger = logging.getLogger(__name__)
 
@@ -117,7 +117,7 @@ class Worker:
         answers.add_done_callback(lambda _: self._answers.pop(number, None))
         assert self._process is not None  # noqa: S101 - `is_ready` was seen
         assert self._process.stdin is not None  # noqa: S101
-        self._process.stdin.write(frame({"id": number, "items": packed_items(list(items))}))
+        self._process.stdin.write(frame({"id": number, "items": list(map(astuple, items))}))
         return answers
 
     def kill(self, reason: str) -> None:

@@ -52,11 +52,6 @@ def frame(message: Any) -> bytes:
     return LENGTH.pack(len(body)) + body
 
 
-def packed_items(items: list[Item]) -> list[list[str | None]]:
-    """Items as JSON."""
-    return [[item.kind, item.problem, item.text, item.stated] for item in items]
-
-
 def _scaler(config: CodeScalerConfig) -> CodeScaler:
     return CodeScaler(config=config)
 
