@@ -110,6 +110,7 @@ class CodeScalerTestsReward:  # a class, not a closure: async trainers pickle th
         if isinstance(problems, str):
             raise ConfigError(f"problems is {problems!r}: expected problems; give read_problems({problems!r})")
         settings = CodeScalerConfig.from_env(**config)
+        settings.check_host("trl")
         if idle := [given for given in config if given not in _SETTINGS]:
             raise ConfigError(f"{', '.join(idle)} would have no effect on tests: expected {', '.join(_SETTINGS)}")
         if checked_language(settings.language) != _PYTHON:
