@@ -3,7 +3,7 @@
 import json
 import shlex
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from itertools import chain
 from pathlib import Path
@@ -152,7 +152,7 @@ def mine(
     Exit code: 0 done; 1 an error, or no pairs; 3 some rows were skipped.
     """
     from codescaler_plugin.preference.mining import mine_pairs, refine_pairs
-    from codescaler_plugin.preference.pairs import is_pair, write_pairs
+    from codescaler_plugin.preference.pairs import is_pair, pairs_in, write_pairs
     from codescaler_plugin.preference.rollouts import read_problem_texts
 
     skipped = Skipped()
@@ -173,7 +173,7 @@ def mine(
         settings: dict[str, Any] = {"pairs_per_problem": pairs_per_problem, "hard": hard, "max_pairs": max_pairs}
         settings |= {"held_out": held_out, "evaluation": evaluation, "seed": seed}
         if is_pair(first[1]):
-            made, report = refine_pairs(_as_pairs(chain([first], rows), skipped), **settings)
+            made, report = refine_pairs(pairs_in(chain([first], rows), skipped), **settings)
         else:
             made, report = mine_pairs((row for _, row in chain([first], rows)), **settings)
         summary: dict[str, Any] = {f"problems: {name}": count for name, count in report.problems.items()}
@@ -328,16 +328,6 @@ def _finish(
         page = write_data_card(pairs, card, reports=reports, inputs=[*map(Path, inputs)], outputs=files, model=model)
         written.append(str(page))
     say(f"wrote {', '.join(written)}")
-
-
-def _as_pairs(rows: Iterable[tuple[str, dict[str, Any]]], on_bad: Callable[[str], None]) -> Iterator[Any]:
-    from codescaler_plugin.preference.pairs import pair_of
-
-    for place, row in rows:
-        try:
-            yield pair_of(row)
-        except DataError as error:
-            on_bad(f"{place}: {error}")
 
 
 def _counted(sources: Sequence[str], on_bad: Callable[[str], None]) -> Iterator[tuple[str, dict[str, Any]]]:

@@ -19,7 +19,7 @@ from codescaler_plugin import __version__
 from codescaler_plugin.data.outputs import check_folder, check_output, check_own, write_output, write_text
 from codescaler_plugin.errors import ConfigError, DataError
 from codescaler_plugin.extras import require
-from codescaler_plugin.text.safety import PLAIN_PLOTS, html_text, markdown, one_line
+from codescaler_plugin.text.safety import PLAIN_PLOTS, html_text, markdown, markdown_table, one_line
 
 EVALUATIONS = {
     "pairs": "Pairs",
@@ -773,13 +773,8 @@ def _markdown(title: str, found: Sequence[Section], made: Table, plots: Sequence
 
 
 def _markdown_table(table: Table) -> str:
-    lines = [f"**{markdown(table.caption)}**\n"] if table.caption else []
-    lines.append("| " + " | ".join(map(markdown, table.head)) + " |")
-    lines.append("|---|" + ("---|" if table.prose else "---:|") * (len(table.head) - 1))
-    for row in table.rows:
-        cells = [f"**{markdown(row[0])}**", *[""] * (len(table.head) - 1)] if len(row) == 1 else map(markdown, row)
-        lines.append("| " + " | ".join(cells) + " |")
-    return "\n".join(lines) + "\n"
+    caption = f"**{markdown(table.caption)}**\n\n" if table.caption else ""
+    return caption + markdown_table(table.head, table.rows, prose=table.prose)
 
 
 _STYLE = """

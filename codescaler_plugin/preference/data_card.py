@@ -26,7 +26,7 @@ from codescaler_plugin.errors import ConfigError
 from codescaler_plugin.extras import require
 from codescaler_plugin.preference.surface import log_probability_accuracy, surface_accuracies
 from codescaler_plugin.records import PreferencePair
-from codescaler_plugin.text.safety import PLAIN_PLOTS, markdown, markdown_block, one_line
+from codescaler_plugin.text.safety import PLAIN_PLOTS, markdown, markdown_block, markdown_table, one_line
 
 _SHOWN_MATCHES = 20
 _STEPS_SHOWN = 20
@@ -160,16 +160,9 @@ def _spread(values: Sequence[int]) -> dict[str, float]:
 
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
-    lines = [
-        "| " + " | ".join(map(_cell, head)) + " |",
-        "|" + "|".join("---" if not place else "---:" for place in range(len(head))) + "|",
-    ]
-    lines += ["| " + " | ".join(_cell(value) for value in row) + " |" for row in rows]
-    return "\n".join(lines) + "\n"
-
-
-def _cell(value: Any) -> str:
-    return f"{value:,}" if isinstance(value, int) else markdown(str(value))
+    return markdown_table(
+        head, [[f"{cell:,}" if isinstance(cell, int) else str(cell) for cell in row] for row in rows]
+    )
 
 
 def _percent(part: float, whole: float) -> str:

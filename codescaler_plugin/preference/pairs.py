@@ -42,7 +42,12 @@ def read_pairs(path: str | Path, *, on_bad: Bad | None = None) -> Iterator[Prefe
         ConfigError: nothing is there.
         DataError: a row that is no pair; it is named.
     """
-    for _, place, row in rows_of(path, on_bad=on_bad):
+    return pairs_in(((place, row) for _, place, row in rows_of(path, on_bad=on_bad)), on_bad)
+
+
+def pairs_in(rows: Iterable[tuple[str, Mapping[str, Any]]], on_bad: Bad | None = None) -> Iterator[PreferencePair]:
+    """The pairs in rows with their places; see `read_pairs`."""
+    for place, row in rows:
         try:
             yield pair_of(row)
         except DataError as error:

@@ -6,6 +6,7 @@ text as it is. Plots are drawn under `PLAIN_PLOTS`.
 
 import html
 import re
+from collections.abc import Iterable, Sequence
 
 PLAIN_PLOTS = {"text.parse_math": False}
 """Settings of matplotlib under which `$` in a label begins no formula, which may be broken."""
@@ -30,6 +31,21 @@ def markdown(text: str) -> str:
     plain = _MARKUP.sub(lambda found: "\\" + found[0], printable(" ".join(text.split())))
     plain = plain.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;").replace("@", "&#64;")
     return re.sub(r"(?i)\b(www)\.", r"\1\\.", re.sub(r":(?=//)|(?i:(?<=mailto)|(?<=xmpp)):", r"\\:", plain))
+
+
+def markdown_table(head: Sequence[str], rows: Iterable[Sequence[str]], *, prose: bool = False) -> str:
+    """A table of Markdown whose cells are texts for `markdown`; all columns but the first are to the right.
+
+    Args:
+        head: n cells.
+        rows: n cells each; a row of one cell is a heading within the table.
+        prose: all columns are to the left.
+    """
+    lines = ["| " + " | ".join(map(markdown, head)) + " |", "|---|" + ("---|" if prose else "---:|") * (len(head) - 1)]
+    for row in rows:
+        cells = [f"**{markdown(row[0])}**", *[""] * (len(head) - 1)] if len(row) == 1 else map(markdown, row)
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines) + "\n"
 
 
 def markdown_block(text: str, language: str = "") -> str:
