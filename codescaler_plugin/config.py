@@ -104,12 +104,12 @@ class CodeScalerConfig:
             wrapper_pattern(self.problem_wrapper)
         checked_marks(self.reasoning_marks)
         self.shape()
-        _one_of("policy", self.policy, POLICIES)
-        for name in ("max_length", "max_tokens"):
-            if (value := getattr(self, name)) is not None:
-                _whole(name, value, 1)
-        if self.cache_size is not None:
-            _whole("cache_size", self.cache_size, 0)
+        if self.policy not in POLICIES:
+            raise ConfigError(f"policy is {self.policy!r}: expected one of {', '.join(POLICIES)}")
+        for name, least in (("max_length", 1), ("max_tokens", 1), ("cache_size", 0)):
+            value = getattr(self, name)
+            if value is not None and (not isinstance(value, int) or isinstance(value, bool) or value < least):
+                raise ConfigError(f"{name} is {value!r}: expected a whole number of at least {least}")
         for setting in fields(self):
             if setting.type is bool and not isinstance(getattr(self, setting.name), bool):
                 raise ConfigError(f"{setting.name} is {getattr(self, setting.name)!r}: expected True or False")
@@ -222,16 +222,6 @@ def _known(shown: str, name: str, names: list[str], choices: list[str]) -> None:
         close = get_close_matches(shown, choices, n=1)
         hint = f"did you mean {close[0]}?" if close else f"known: {', '.join(choices)}"
         raise ConfigError(f"unknown setting {shown!r}: {hint}")
-
-
-def _one_of(name: str, value: str, choices: tuple[str, ...]) -> None:
-    if value not in choices:
-        raise ConfigError(f"{name} is {value!r}: expected one of {', '.join(choices)}")
-
-
-def _whole(name: str, value: object, least: int) -> None:
-    if not isinstance(value, int) or isinstance(value, bool) or value < least:
-        raise ConfigError(f"{name} is {value!r}: expected a whole number of at least {least}")
 
 
 def _parsed(variable: str, text: str, hint: Any) -> str | int | float | None:

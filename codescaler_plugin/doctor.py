@@ -5,8 +5,13 @@ from dataclasses import dataclass
 from time import perf_counter
 from typing import Any, Literal
 
+from codescaler_plugin.builtin import BUILTIN, REAL_MODEL, reward_model
 from codescaler_plugin.errors import CodeScalerError
 from codescaler_plugin.scoring import Scorer, load_scorer
+from codescaler_plugin.scoring.forward import reason_not_to_share
+from codescaler_plugin.scoring.loading import device_of, load_classifier, text_config
+from codescaler_plugin.scoring.rendering import Renderer
+from codescaler_plugin.scoring.transformers_scorer import TransformersScorer
 
 State = Literal["ok", "warning", "failed"]
 
@@ -84,10 +89,6 @@ def examine(
         yield from _order(scorer)
         yield from _speed(scorer)
         return
-    from codescaler_plugin.builtin import BUILTIN, REAL_MODEL, reward_model
-    from codescaler_plugin.scoring.loading import device_of, load_classifier
-    from codescaler_plugin.scoring.transformers_scorer import TransformersScorer
-
     try:
         place = device_of(device)
     except CodeScalerError as error:
@@ -152,43 +153,29 @@ def _head(model: Any) -> Check:
     shape = " and ".join(str(tuple(weight.shape)) for weight in weights)
     largest = max(float(weight.detach().float().abs().max()) for weight in weights)
     if not largest > 0 or largest != largest or largest == float("inf"):
-        return Check(
-            "head",
-            "failed",
-            f"{shape}, largest weight {largest}",
-            f"the head is not trained, or broken: train the model, or {_NEXT_MODEL}",
-        )
+        advice = f"the head is not trained, or broken: train the model, or {_NEXT_MODEL}"
+        return Check("head", "failed", f"{shape}, largest weight {largest}", advice)
     # Scores are computed in float32 at the head whatever it is stored in, see `forward._head`.
     return Check("head", "ok", f"{shape}, {', '.join(sorted(kinds))} in memory; scores are computed in float32")
 
 
 def _pad(model: Any, tokenizer: Any) -> Check:
-    from codescaler_plugin.scoring.loading import text_config
-
     found = text_config(model).pad_token_id
     theirs = tokenizer.pad_token_id
     named = f"{theirs} ({tokenizer.pad_token})" if theirs is not None else "none"
     said = f"config {found}, tokenizer {named}"
+    advice = ""
     if found is None or found != theirs:
-        return Check(
-            "pad token",
-            "warning",
-            said,
-            "this package pools by known lengths and does not mind; TRL, OpenRLHF and vLLM do: set both to one token",
+        advice = (
+            "this package pools by known lengths and does not mind; TRL, OpenRLHF and vLLM do: set both to one token"
         )
-    if theirs == tokenizer.eos_token_id:
-        return Check(
-            "pad token",
-            "warning",
-            f"{said}, the same as the end of sequence",
-            "hosts that look for the last token that is no pad may take one too early; this package does not look",
-        )
-    return Check("pad token", "ok", said)
+    elif theirs == tokenizer.eos_token_id:
+        said += ", the same as the end of sequence"
+        advice = "hosts that look for the last token that is no pad may take one too early; this package does not look"
+    return Check("pad token", "warning" if advice else "ok", said, advice)
 
 
 def _template(tokenizer: Any) -> Iterator[Check]:
-    from codescaler_plugin.scoring.rendering import Renderer
-
     renderer = Renderer(tokenizer)
     text = renderer.render(EXAMPLE, RIGHT)
     row = renderer.encode([(EXAMPLE, RIGHT)])[0]
@@ -218,8 +205,6 @@ def _template(tokenizer: Any) -> Iterator[Check]:
 
 
 def _length(model: Any, tokenizer: Any, max_length: int | None) -> Check:
-    from codescaler_plugin.scoring.loading import text_config
-
     own = getattr(text_config(model), "max_position_embeddings", None)
     said = f"model {own or 'unknown'}"
     theirs = tokenizer.model_max_length
@@ -255,8 +240,6 @@ def _order(scorer: Scorer) -> Iterator[Check]:
 
 
 def _shared(model: Any, scorer: Any) -> Check:
-    from codescaler_plugin.scoring.forward import reason_not_to_share
-
     reason = reason_not_to_share(model)
     if reason is not None:
         return Check("shared prefixes", "warning", f"no: {reason}", "none: batches are padded, and slower")

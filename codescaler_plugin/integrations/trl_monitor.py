@@ -6,8 +6,8 @@ audit works with any engine (vLLM, ZeRO-3, PEFT) that the run trains with. It im
 """
 
 import logging
-from collections import defaultdict, deque
-from collections.abc import Callable, Sequence
+from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import chain
 from math import copysign, inf, sqrt
@@ -20,7 +20,7 @@ from transformers import TrainerCallback  # noqa: TID253 - it subclasses the hos
 from codescaler_plugin.errors import ConfigError, DataError, SandboxError
 from codescaler_plugin.evaluation.intervals import win
 from codescaler_plugin.integrations.ranks import gathered
-from codescaler_plugin.integrations.trl_reward import CodeScalerReward
+from codescaler_plugin.integrations.trl_reward import CodeScalerReward, LogMetric
 from codescaler_plugin.preference.grading import MEMORY_MB, TIMEOUT, named_faults
 from codescaler_plugin.preference.matching import ProblemIndex, problem_key
 from codescaler_plugin.preference.normal_form import distinct_forms
@@ -31,7 +31,7 @@ from codescaler_plugin.text.messages import Text, problem_text
 
 logger = logging.getLogger(__name__)
 
-LogMetric = Callable[[str, float], None]
+_CALLS = 5  # the first of a run and the last, whose means are compared
 
 
 @dataclass(frozen=True)
@@ -171,7 +171,7 @@ class RewardHackingMonitor(TrainerCallback):  # type: ignore[misc]
             raise DataError(f"{len(audit)} problems of the audit have {len(texts)} texts: expected one each")
         self._audit = ProblemIndex(audit, unique_ids=False)
         self._audited: list[tuple[str, float | None, bool]] = []  # problem id, reward, passed
-        self._windows: dict[str, _Window] = defaultdict(_Window)
+        self._values: dict[str, list[float]] = defaultdict(list)  # of each metric, in the first calls and the last
         self._first_scores: list[list[float]] = []  # of the first calls, which drift is measured against
         reward.observers.append(self._observe)
 
@@ -204,7 +204,7 @@ class RewardHackingMonitor(TrainerCallback):  # type: ignore[misc]
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:  # noqa: ARG002
         """Look at the trends of the training completions."""
-        for kind, message in _trends(self._windows):
+        for kind, message in _trends(self._values):
             self._warn(state, kind, message)
 
     def _warn(self, state: Any, kind: str, message: str) -> None:
@@ -225,7 +225,8 @@ class RewardHackingMonitor(TrainerCallback):  # type: ignore[misc]
         else:
             metrics |= self._drift(judgements)
             for name, value in metrics.items():
-                self._windows[name].add(value)
+                self._values[name].append(value)
+                del self._values[name][_CALLS:-_CALLS]
         metrics["warnings"] = float(len(self.warnings))
         if log_metric is not None:
             for name, value in _pooled(gathered(metrics)).items():
@@ -233,7 +234,7 @@ class RewardHackingMonitor(TrainerCallback):  # type: ignore[misc]
 
     def _drift(self, judgements: Sequence[Judgement]) -> dict[str, float]:
         scores = [judgement.score for judgement in judgements if judgement.score is not None]
-        if scores and len(self._first_scores) < _Window.SIZE:
+        if scores and len(self._first_scores) < _CALLS:
             self._first_scores.append(scores)
         first = list(chain.from_iterable(self._first_scores))
         spread = float(np.std(first)) if scores else 0.0
@@ -343,25 +344,6 @@ def _wins(rows: Sequence[tuple[str, float | None, bool]]) -> list[float]:
     return [win(right, wrong) for wrongs, rights in sides.values() for right in rights for wrong in wrongs]
 
 
-class _Window:
-    """The mean of a metric's first calls, and of its last ones."""
-
-    SIZE = 5
-
-    def __init__(self) -> None:
-        self._values: deque[float] = deque(maxlen=self.SIZE)
-        self.first: float | None = None
-
-    def add(self, value: float) -> None:
-        self._values.append(value)
-        if self.first is None and len(self._values) == self.SIZE:
-            self.first = fmean(self._values)
-
-    @property
-    def last(self) -> float:
-        return fmean(self._values)
-
-
 def _problem(prompt: Text) -> str:
     """The problem in a prompt; empty if none can be read: the reward has said so."""
     try:
@@ -370,12 +352,12 @@ def _problem(prompt: Text) -> str:
         return ""
 
 
-def _trends(windows: dict[str, _Window]) -> list[tuple[str, str]]:
+def _trends(values: dict[str, list[float]]) -> list[tuple[str, str]]:
     """Kind and sentence of each trend in the training completions that is worth a warning now."""
 
     def gone(name: str) -> tuple[float, float] | None:
-        window = windows.get(name)
-        return None if window is None or window.first is None else (window.first, window.last)
+        kept = values.get(name, [])
+        return None if len(kept) < _CALLS else (fmean(kept[:_CALLS]), fmean(kept[-_CALLS:]))
 
     found = []
     for kind, name, correlation in (

@@ -24,7 +24,9 @@ logger = logging.getLogger(__name__)
 
 _POOR_CALLS = 3
 
-Observer = Callable[[Sequence[Text], Sequence[Judgement], Callable[[str, float], None] | None], None]
+LogMetric = Callable[[str, float], None]
+LogExtra = Callable[[str, list[Any]], None]
+Observer = Callable[[Sequence[Text], Sequence[Judgement], LogMetric | None], None]
 """Called after each call of a reward with its problems, their judgements, and `log_metric` if the host gave one."""
 
 
@@ -131,8 +133,8 @@ class CodeScalerReward:  # a class, not a closure: async trainers pickle the rew
         prompts: Sequence[Text],
         completions: Sequence[Text],
         *,
-        log_metric: Callable[[str, float], None] | None = None,
-        log_extra: Callable[[str, list[Any]], None] | None = None,
+        log_metric: LogMetric | None = None,
+        log_extra: LogExtra | None = None,
         **columns: Any,  # TRL passes every dataset column, completion_ids, trainer_state ...
     ) -> list[float | None]:
         """Rewards of n completions; same order. Extra keyword arguments are dataset columns and are ignored.
@@ -176,10 +178,11 @@ class CodeScalerReward:  # a class, not a closure: async trainers pickle the rew
     def _check_scored(self, judgements: Sequence[Judgement]) -> None:
         """Raise where going on would train on nothing."""
         valid = [judgement for judgement in judgements if judgement.status is Status.OK]
-        if not valid:
-            self._ensure_loaded()
-            return
+        if not valid and not self._has_loaded:  # no program has made it load yet; a scorer of others need not know how
+            getattr(self.scaler.scorer, "ensure_loaded", lambda: None)()
         self._has_loaded = True
+        if not valid:
+            return
         failures = [judgement.failure for judgement in valid if judgement.failure is not None]
         outage = next((failure for failure in failures if failure.kind.is_outage), None)
         if not self._has_scored and len(failures) == len(valid) and outage is not None:
@@ -194,13 +197,6 @@ class CodeScalerReward:  # a class, not a closure: async trainers pickle the rew
                 f"is {self.scaler.config.model}. The last error: {failures[-1].reason}. Mend that, or set "
                 "max_unscored=1 to go on without these samples"
             )
-
-    def _ensure_loaded(self) -> None:
-        """Once: load what no program has made load yet. A scorer of others need not know how."""
-        ensure_loaded = getattr(self.scaler.scorer, "ensure_loaded", None)
-        if not self._has_loaded and ensure_loaded is not None:
-            ensure_loaded()
-        self._has_loaded = True
 
 
 class _LazyReward:

@@ -17,7 +17,7 @@ from codescaler_plugin.config import CodeScalerConfig
 from codescaler_plugin.errors import ConfigError, DataError, SandboxError
 from codescaler_plugin.extraction.languages import checked_language
 from codescaler_plugin.integrations.ranks import gathered, processes_here
-from codescaler_plugin.integrations.trl_reward import PoorCalls, problems_in
+from codescaler_plugin.integrations.trl_reward import LogExtra, LogMetric, PoorCalls, problems_in
 from codescaler_plugin.pipeline import CodeScaler, check_lengths
 from codescaler_plugin.preference.executing import CachingExecutor, Executor, Job
 from codescaler_plugin.preference.grading import MEMORY_MB, TIMEOUT, named_faults
@@ -38,8 +38,6 @@ _SETTINGS = (
 _PYTHON = "python"  # what the sandbox runs
 _UNTESTED_CALLS = 20  # without any problem with tests, after which that is said; an evaluation may take several
 
-LogMetric = Callable[[str, float], None]
-LogExtra = Callable[[str, list[Any]], None]
 Rewards = list[float | None]
 
 
@@ -178,7 +176,12 @@ class CodeScalerTestsReward:  # a class, not a closure: async trainers pickle th
         found = self.problems(prompts, columns)
         self._say_what_has_no_tests(found)
         tested = {row: problem for row, problem in enumerate(found) if problem is not None}
-        judgements = dict(zip(tested, self._judged(tested, prompts, completions), strict=True))
+        judged = self._reader.with_config(problem_wrapper=None).judge(
+            [problem.text for problem in tested.values()],
+            [completions[row] for row in tested],
+            prompts=[prompts[row] for row in tested],
+        )
+        judgements = dict(zip(tested, judged, strict=True))
         jobs = {row: (one.code, tested[row]) for row, one in judgements.items() if one.is_valid}
         verdicts = dict(zip(jobs, self._run(list(jobs.values())), strict=True))
         seconds = perf_counter() - start
@@ -248,16 +251,6 @@ class CodeScalerTestsReward:  # a class, not a closure: async trainers pickle th
             self._sandbox = self._new_sandbox(workers=workers)
             self._end = weakref.finalize(self, self._sandbox.close)
         return self._sandbox
-
-    def _judged(
-        self, tested: Mapping[int, Problem], prompts: Sequence[Text], completions: Sequence[Text]
-    ) -> list[Judgement]:
-        """What is in the completions of these rows, by the pipeline."""
-        return self._reader.with_config(problem_wrapper=None).judge(
-            [problem.text for problem in tested.values()],
-            [completions[row] for row in tested],
-            prompts=[prompts[row] for row in tested],
-        )
 
     def _run(self, jobs: list[Job]) -> list[Verdict | None]:
         """A verdict on each program; None for all where the sandbox breaks after it has worked."""

@@ -395,17 +395,8 @@ class _PairCollator:
         self.renderer = Renderer(tokenizer, args.max_length)
         self.args = args
         self.kinds = kinds
-        self._epoch = torch.tensor(0)
-        self._epoch.share_memory_()  # type: ignore[no-untyped-call]  # workers that outlive an epoch see it change
-
-    @property
-    def epoch(self) -> int:
-        """That the draws are of."""
-        return int(self._epoch)
-
-    @epoch.setter
-    def epoch(self, epoch: int) -> None:
-        self._epoch.fill_(epoch)
+        self.epoch = torch.tensor(0)  # that the draws are of
+        self.epoch.share_memory_()  # type: ignore[no-untyped-call]  # workers that outlive an epoch see it change
 
     def __call__(self, examples: list[dict[str, Any]]) -> dict[str, Any]:
         examples = [*self._rewritten(examples), *self._unaligned(examples)]
@@ -415,7 +406,7 @@ class _PairCollator:
         return batch
 
     def _rng(self, purpose: str, example: dict[str, Any]) -> Random:
-        return Random(f"{purpose} {self.args.seed} {self.epoch} {example['row']}")
+        return Random(f"{purpose} {self.args.seed} {int(self.epoch)} {example['row']}")
 
     def _rewritten(self, examples: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
         for example in examples:
@@ -459,4 +450,4 @@ class _EpochOf(TrainerCallback):  # type: ignore[misc]
         self.collator = collator
 
     def on_epoch_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:  # noqa: ARG002 - the host's names
-        self.collator.epoch = int(state.epoch or 0)
+        self.collator.epoch.fill_(int(state.epoch or 0))

@@ -61,11 +61,23 @@ class ScoreCache:
     def get(self, key: bytes) -> float | None:
         """The score of a key, None if it is not known or the file cannot be read."""
         score = self._recent.get(key)
-        if score is None and self._folder is not None:
-            packed = self._read(self._folder, key)
-            if packed is not None:
-                (score,) = struct.unpack("<d", packed)
-                self._keep(key, score)
+        if score is not None or self._folder is None:
+            return score
+        import lmdb
+
+        try:
+            with _opened(self._folder, os.getpid()).begin() as transaction:
+                packed: bytes | None = transaction.get(key)
+        except lmdb.Error as error:
+            if not self._failed:
+                logger.warning(
+                    "the score cache in %s cannot be read (%s): its scores are made anew", self._folder, error
+                )
+            self._failed = True
+            return None
+        if packed is not None:
+            (score,) = struct.unpack("<d", packed)
+            self._keep(key, score)
         return score
 
     def put(self, scores: dict[bytes, float]) -> None:
@@ -86,19 +98,6 @@ class ScoreCache:
         except lmdb.Error as error:  # a full disk, as a rule
             self._failed = True
             logger.warning("the score cache in %s fails (%s): no score is added", self._folder, error)
-
-    def _read(self, folder: str, key: bytes) -> bytes | None:
-        import lmdb
-
-        try:
-            with _opened(folder, os.getpid()).begin() as transaction:
-                packed: bytes | None = transaction.get(key)
-                return packed
-        except lmdb.Error as error:
-            if not self._failed:
-                logger.warning("the score cache in %s cannot be read (%s): its scores are made anew", folder, error)
-            self._failed = True
-            return None
 
     def clear(self) -> None:
         """Forget what is in memory; the file stays."""

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from concurrent.futures import CancelledError, ThreadPoolExecutor
 
+from codescaler_plugin.ahead import grouped_chunks
 from codescaler_plugin.errors import Failure, FailureKind, HttpError, ScorerError
 
 REQUESTS = 8
@@ -14,8 +15,8 @@ Outcome = float | Failure | None
 _NOT_SENT = Failure(FailureKind.SCORER, "not sent, since requests before it failed")
 
 
-def fan_out(send: Callable[[list[int]], Sequence[Outcome]], chunks: Sequence[list[int]], count: int) -> list[Outcome]:
-    """Outcomes of `count` items that are sent in chunks of indices; same order.
+def fan_out(send: Callable[[list[int]], Sequence[Outcome]], problems: Sequence[str], size: int) -> list[Outcome]:
+    """Outcomes of items with these problems, sent in chunks of about `size` indices; same order.
 
     The halves of a chunk that a server refuses are sent, until the items that it refuses stand alone. After `REQUESTS`
     chunks that failed otherwise no more is sent: to wait for each of many in turn would seem to have no end.
@@ -30,7 +31,8 @@ def fan_out(send: Callable[[list[int]], Sequence[Outcome]], chunks: Sequence[lis
         middle = len(chunk) // 2
         return answered(chunk[:middle]) + answered(chunk[middle:])
 
-    outcomes: list[Outcome] = [_NOT_SENT] * count
+    chunks = list(grouped_chunks(problems, size))
+    outcomes: list[Outcome] = [_NOT_SENT] * len(problems)
     failed = 0
     with ThreadPoolExecutor(REQUESTS) as pool:
         futures = [pool.submit(answered, chunk) for chunk in chunks]

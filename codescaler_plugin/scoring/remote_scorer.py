@@ -4,7 +4,6 @@ import logging
 from collections.abc import Sequence
 from typing import Any
 
-from codescaler_plugin.ahead import grouped_chunks
 from codescaler_plugin.errors import DataError, Failure, FailureKind, HttpError, ScorerError
 from codescaler_plugin.http_client import HttpClient, RetryPolicy
 from codescaler_plugin.records import Judgement
@@ -65,12 +64,11 @@ class RemoteScorer:
                 names the server and the item, and holds the scores and the failures of all.
         """
         unique = list(dict.fromkeys(items))
-        chunks = list(grouped_chunks([problem for problem, _ in unique], _ITEMS))
 
         def send(chunk: list[int]) -> list[Outcome]:
             return self._asked([unique[index] for index in chunk], affinity=chunk[0])
 
-        outcomes = fan_out(send, chunks, len(unique))
+        outcomes = fan_out(send, [problem for problem, _ in unique], _ITEMS)
         if missing := outcomes.count(None):
             urls = ", ".join(self._client.urls)
             logger.warning("%s: no score for %d of %d programs; the log there says why", urls, missing, len(outcomes))

@@ -152,6 +152,7 @@ class TransformersScorer:
         self.offload_after_call = offload
         self.trust_remote_code = trust_remote_code
         self.stats = ScorerStats()
+        self._name = model if isinstance(model, str) else type(model).__name__
         self._engine: _Engine | None = None
         self._lock = Lock()
 
@@ -185,7 +186,7 @@ class TransformersScorer:
             except RuntimeError as error:
                 done = [scores[item] for item in items]
                 raise ScorerError(
-                    f"{self._name()} failed on {len(items)} samples: {error}; try a smaller max_tokens", done
+                    f"{self._name} failed on {len(items)} samples: {error}; try a smaller max_tokens", done
                 ) from error
             finally:
                 if self.offload_after_call:
@@ -293,7 +294,7 @@ class TransformersScorer:
         for reason, count in unscorable.items():
             logger.warning(_ADVICE[reason], count, len(items), engine.renderer.limit)
         if lost:
-            logger.warning("%s gave %d logits that are not finite; these samples get no score", self._name(), lost)
+            logger.warning("%s gave %d logits that are not finite; these samples get no score", self._name, lost)
 
     def _forward(self, engine: _Engine, wanted: dict[bytes, list[int]]) -> Iterator[dict[bytes, float]]:
         """Finite logits by key, as they come. Halves the token budget for as long as memory runs out."""
@@ -314,9 +315,7 @@ class TransformersScorer:
                 if not out_of_memory(error) or engine.max_tokens <= longest:
                     raise
                 engine.max_tokens = max(engine.max_tokens // 2, longest)
-                logger.warning(
-                    "out of memory: forward passes of %s now hold %d tokens", self._name(), engine.max_tokens
-                )
+                logger.warning("out of memory: forward passes of %s now hold %d tokens", self._name, engine.max_tokens)
                 _free(engine.model.device)
 
     def _passes(self, engine: _Engine, rows: list[list[int]]) -> Iterator[Pass]:
@@ -345,31 +344,27 @@ class TransformersScorer:
         longest = max(rows, key=len)
         half = len(longest) // 2
         sample = [min(rows, key=len), longest, longest[:half] + longest[half:][::-1]]
+        fault = ""
         try:
             shared = _in_order(tree_logits(engine.model, sample, max_tokens=engine.max_tokens))
         except Exception as error:  # whatever a model of a family raises, padded batches can score
             if out_of_memory(error):
                 raise
-            engine.checked, engine.tree = True, False
-            logger.warning("%s: shared prefixes fail: %s; %s", self._name(), error, _GIVEN_UP)
-            return
-        alone = _in_order(padded_logits(engine.model, sample, max_tokens=1))
+            fault = f"shared prefixes fail: {error}"
+        else:
+            alone = _in_order(padded_logits(engine.model, sample, max_tokens=1))
+            if difference := _difference(engine.model, shared, alone):
+                fault = (
+                    f"scores with shared prefixes {shared} differ from those of single samples {alone} by {difference}"
+                )
         engine.checked = True
-        difference = _difference(engine.model, shared, alone)
-        if difference is not None:
+        if fault:
             engine.tree = False
-            logger.warning(
-                "%s: scores with shared prefixes %s differ from those of single samples %s by %s; %s",
-                self._name(),
-                shared,
-                alone,
-                difference,
-                _GIVEN_UP,
-            )
+            logger.warning("%s: %s; %s", self._name, fault, _GIVEN_UP)
 
     def _compile(self, engine: _Engine, rows: list[list[int]]) -> None:
         """Compile the layers, and compare the scores of a few samples; whatever goes wrong, they stay uncompiled."""
-        logger.info("compiling the layers of %s, once; this takes some seconds", self._name())
+        logger.info("compiling the layers of %s, once; this takes some seconds", self._name)
         sample = rows[:_COMPARED]
         before = _in_order(tree_logits(engine.model, sample, max_tokens=engine.max_tokens))
         engine.compiled = True
@@ -390,10 +385,7 @@ class TransformersScorer:
     def _uncompile(self, engine: _Engine, reason: str) -> None:
         uncompile_layers(engine.model)
         engine.compiled = engine.compiles = False
-        logger.warning("%s: its layers stay uncompiled, and slower: %s", self._name(), reason)
-
-    def _name(self) -> str:
-        return self.model if isinstance(self.model, str) else type(self.model).__name__
+        logger.warning("%s: its layers stay uncompiled, and slower: %s", self._name, reason)
 
 
 def _in_order(passes: Iterator[Pass]) -> list[float]:

@@ -9,10 +9,10 @@ import logging
 import math
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import KW_ONLY, dataclass
 from threading import Lock
 from typing import Any
 
-from codescaler_plugin.ahead import grouped_chunks
 from codescaler_plugin.errors import ConfigError, Failure, FailureKind, HttpError, ScorerError
 from codescaler_plugin.http_client import HttpClient, RetryPolicy
 from codescaler_plugin.scoring.cache import CACHE_SIZE, ScoreCache, content_key
@@ -26,6 +26,7 @@ _ITEMS = 32  # of a request; groups stay together
 _START = "start it with: vllm serve MODEL --runner pooling"
 
 
+@dataclass(eq=False, repr=False)  # a repr would show the key
 class VllmScorer:
     """Raw logits from vLLM servers with the same model. Pickles as its settings; asks nothing before the first call.
 
@@ -42,26 +43,18 @@ class VllmScorer:
         ConfigError: a URL without scheme or host; on first use, if the tokenizer cannot be had.
     """
 
-    def __init__(
-        self,
-        urls: str,
-        *,
-        model: str | None = None,
-        tokenizer: str | None = None,
-        max_length: int | None = None,
-        cache_size: int = CACHE_SIZE,
-        api_key: str | None = None,
-        policy: RetryPolicy | None = None,
-    ) -> None:
-        self.urls = urls
-        self.model = model
-        self.tokenizer = tokenizer
-        self.max_length = max_length
-        self.cache_size = cache_size
-        self.api_key = api_key
-        self.policy = policy
-        self._client = HttpClient(urls, api_key=api_key, policy=policy)
-        self._cache = ScoreCache(cache_size)
+    urls: str
+    _: KW_ONLY
+    model: str | None = None
+    tokenizer: str | None = None
+    max_length: int | None = None
+    cache_size: int = CACHE_SIZE
+    api_key: str | None = None
+    policy: RetryPolicy | None = None
+
+    def __post_init__(self) -> None:
+        self._client = HttpClient(self.urls, api_key=self.api_key, policy=self.policy)
+        self._cache = ScoreCache(self.cache_size)
         self._ready: tuple[str, Renderer] | None = None
         self._lock = Lock()
 
@@ -109,8 +102,7 @@ class VllmScorer:
         def send(chunk: list[int]) -> list[Outcome]:
             return self._logits(model, [wanted[index][1] for index in chunk], affinity=chunk[0])
 
-        chunks = list(grouped_chunks([item[0] for item, _, _ in wanted], _ITEMS))
-        found = fan_out(send, chunks, len(wanted))
+        found = fan_out(send, [item[0] for item, _, _ in wanted], _ITEMS)
         with self._lock:
             self._cache.put(
                 {key: logit for (_, _, key), logit in zip(wanted, found, strict=True) if isinstance(logit, float)}

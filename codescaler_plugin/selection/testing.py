@@ -140,12 +140,11 @@ class _State:
     def result(self) -> Selection:
         if not self.selection.programs:
             return self.selection
-        is_open = bool(self._open())
         ranked = self._ranked()
         first = ranked[0]
         fault = first.verdict.fault if first.verdict is not None else None
         ran = self._ran()
-        probability = self._probability(self._open()) if is_open else None
+        probability = self._probability(self._open())
         outcome = Outcome.CHOSEN
         if not _has_verdict(first.verdict) and first.worth is None:
             outcome = Outcome.UNSCORED

@@ -8,7 +8,7 @@ import logging
 import math
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, MutableMapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from itertools import count
 from typing import Any
@@ -315,10 +315,8 @@ def _given_key(authorization: str) -> str:
     if kind.lower() == "bearer":
         return value.strip()
     if kind.lower() == "basic":
-        try:
+        with suppress(ValueError):
             return base64.b64decode(value).decode("utf-8", "replace").partition(":")[2]
-        except ValueError:
-            return ""
     return ""
 
 

@@ -9,7 +9,7 @@ from codescaler_plugin.config import CodeScalerConfig
 from codescaler_plugin.errors import ConfigError
 from codescaler_plugin.records import Judgement
 from codescaler_plugin.scoring.forward import MAX_TOKENS
-from codescaler_plugin.serving.batching import MAX_QUEUE, MAX_WAIT, TIMEOUT, DynamicBatcher
+from codescaler_plugin.serving.batching import DynamicBatcher
 from codescaler_plugin.serving.judging import Item
 from codescaler_plugin.serving.metrics import Metrics
 from codescaler_plugin.serving.supervisor import LOAD_TIMEOUT, WORKER, Worker
@@ -51,34 +51,23 @@ class LocalBackend:
 
     Args:
         config: settings of the scorer.
-        max_wait: see `DynamicBatcher`.
-        max_queue: samples that wait at most.
-        timeout: seconds within which a sample is answered.
         command: starts the worker.
         load_timeout: see `Worker`.
+        **batching: `max_wait`, `max_queue` and `timeout` of `DynamicBatcher`.
     """
 
     def __init__(
         self,
         config: CodeScalerConfig,
         *,
-        max_wait: float = MAX_WAIT,
-        max_queue: int = MAX_QUEUE,
-        timeout: float = TIMEOUT,
         command: Sequence[str] = WORKER,
         load_timeout: float = LOAD_TIMEOUT,
+        **batching: Any,
     ) -> None:
         self.metrics = Metrics()
         self.worker = Worker(config, self.metrics, command, load_timeout)
-        self._batcher = DynamicBatcher(
-            self.worker,
-            self.metrics,
-            max_wait=max_wait,
-            max_tokens=config.max_tokens or MAX_TOKENS,
-            max_queue=max_queue,
-            timeout=timeout,
-            slots=config.spec().batches,
-        )
+        max_tokens, slots = config.max_tokens or MAX_TOKENS, config.spec().batches
+        self._batcher = DynamicBatcher(self.worker, self.metrics, max_tokens=max_tokens, slots=slots, **batching)
         self._task: asyncio.Task[None] | None = None
 
     @property

@@ -169,15 +169,10 @@ class DynamicBatcher:
         self.timeout = timeout
         self._groups: dict[str, dict[int, _Waiting]] = {}  # oldest problem first, oldest sample first
         self._suspects: dict[int, _Waiting] = {}
-        self._count = 0
+        self.waiting = 0  # samples that are not under way
         self._changed = asyncio.Event()
         self._under_way: set[asyncio.Task[None]] = set()
         self._loop_task: asyncio.Task[None] | None = None
-
-    @property
-    def waiting(self) -> int:
-        """Samples that are not under way."""
-        return self._count
 
     def start(self) -> None:
         """Begin to send batches; on a running event loop."""
@@ -185,7 +180,7 @@ class DynamicBatcher:
 
     async def stop(self) -> None:
         """Answer what was accepted, then end."""
-        while self._count or self._under_way:
+        while self.waiting or self._under_way:
             await asyncio.sleep(0.01)
         if self._loop_task is not None:
             self._loop_task.cancel()
@@ -200,8 +195,10 @@ class DynamicBatcher:
         """
         if not items:
             return []
-        if self.max_queue is not None and self._count and self._count + len(items) > self.max_queue:
-            raise OverloadedError(f"{self._count} samples wait already, at most {self.max_queue} may: ask again later")
+        if self.max_queue is not None and self.waiting and self.waiting + len(items) > self.max_queue:
+            raise OverloadedError(
+                f"{self.waiting} samples wait already, at most {self.max_queue} may: ask again later"
+            )
         loop = asyncio.get_running_loop()
         now = loop.time()
         may_fail = self.engine.has_been_ready  # else a trainer that starts before the model trains on fallbacks
@@ -232,12 +229,12 @@ class DynamicBatcher:
                 self._counted(-1)
 
     def _counted(self, change: int) -> None:
-        self._count += change
-        self.observer.waiting(self._count)
+        self.waiting += change
+        self.observer.waiting(self.waiting)
 
     async def _run(self) -> None:
         while True:
-            await self._until(lambda: self._count > 0)
+            await self._until(lambda: self.waiting > 0)
             await self.engine.ready()
             if self._suspects:
                 await self._until(lambda: not self._under_way)
@@ -330,10 +327,8 @@ class DynamicBatcher:
         for sample in batch:
             sample.deaths += alone
             if sample.deaths == _DEATHS:
-                _give(
-                    sample,
-                    _failed(FailureKind.WORKER, f"the scoring worker died {_DEATHS} times with this sample alone"),
-                )
+                reason = f"the scoring worker died {_DEATHS} times with this sample alone"
+                _give(sample, _failed(FailureKind.WORKER, reason))
             elif not sample.answer.done():
                 self._suspects[id(sample)] = sample
                 self._counted(1)

@@ -86,10 +86,9 @@ def judge_items(scaler: CodeScaler, items: Sequence[Item]) -> list[Judgement]:
     Raises:
         ConfigError: the model cannot be used.
     """
-    judgements: dict[int, Judgement] = {}
     programs = [row for row, item in enumerate(items) if item.kind == "code"]
     found = scaler.judge_programs([items[row].problem for row in programs], [items[row].text for row in programs])
-    judgements.update(zip(programs, found, strict=True))
+    judgements = dict(zip(programs, found, strict=True))
     texts: dict[int, tuple[str, str]] = {}
     template, marks = scaler.template, scaler.config.reasoning_marks
     for row, item in enumerate(items):

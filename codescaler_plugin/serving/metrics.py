@@ -1,6 +1,7 @@
 """What `/metrics` tells."""
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, PlatformCollector, ProcessCollector
 
@@ -20,37 +21,27 @@ class Metrics(Observer):
 
     def __init__(self) -> None:
         self.registry = registry = CollectorRegistry()
+        counter, gauge = partial(Counter, registry=registry), partial(Gauge, registry=registry)
+        histogram = partial(Histogram, registry=registry)
         ProcessCollector(registry=registry)
         PlatformCollector(registry=registry)
-        self.requests = Counter("codescaler_requests", "Requests answered.", ["route", "code"], registry=registry)
-        self.request_seconds = Histogram(
-            "codescaler_request_seconds", "From request to answer.", ["route"], buckets=_SECONDS, registry=registry
+        self.requests = counter("codescaler_requests", "Requests answered.", ["route", "code"])
+        self.request_seconds = histogram(
+            "codescaler_request_seconds", "From request to answer.", ["route"], buckets=_SECONDS
         )
-        self.statuses = Counter(
-            "codescaler_statuses", "Samples by the status of their code.", ["status"], registry=registry
+        self.statuses = counter("codescaler_statuses", "Samples by the status of their code.", ["status"])
+        self.failures = counter("codescaler_failures", "Samples without a reward of their own, by cause.", ["cause"])
+        self.queue = gauge("codescaler_queue_samples", "Samples that wait.")
+        self.under_way = gauge("codescaler_under_way_samples", "Samples being scored.")
+        self.body_bytes = gauge("codescaler_body_bytes", "Bytes of bodies that are read, wait or are under way.")
+        self.wait_seconds = histogram("codescaler_wait_seconds", "From arrival to being sent.", buckets=_SECONDS)
+        self.batch_items = histogram("codescaler_batch_samples", "Samples per batch.", buckets=_SIZES)
+        self.batch_seconds = histogram(
+            "codescaler_batch_seconds", "From sending a batch to its answers.", buckets=_SECONDS
         )
-        self.failures = Counter(
-            "codescaler_failures", "Samples without a reward of their own, by cause.", ["cause"], registry=registry
-        )
-        self.queue = Gauge("codescaler_queue_samples", "Samples that wait.", registry=registry)
-        self.under_way = Gauge("codescaler_under_way_samples", "Samples being scored.", registry=registry)
-        self.body_bytes = Gauge(
-            "codescaler_body_bytes", "Bytes of bodies that are read, wait or are under way.", registry=registry
-        )
-        self.wait_seconds = Histogram(
-            "codescaler_wait_seconds", "From arrival to being sent.", buckets=_SECONDS, registry=registry
-        )
-        self.batch_items = Histogram(
-            "codescaler_batch_samples", "Samples per batch.", buckets=_SIZES, registry=registry
-        )
-        self.batch_seconds = Histogram(
-            "codescaler_batch_seconds", "From sending a batch to its answers.", buckets=_SECONDS, registry=registry
-        )
-        self.worker_up = Gauge("codescaler_worker_up", "1 if the worker has scored its warm-up.", registry=registry)
-        self.worker_starts = Counter("codescaler_worker_starts", "Starts of the worker.", registry=registry)
-        self.scorer = Counter(
-            "codescaler_scorer", "What the scorer has done; see ScorerStats.", ["what"], registry=registry
-        )
+        self.worker_up = gauge("codescaler_worker_up", "1 if the worker has scored its warm-up.")
+        self.worker_starts = counter("codescaler_worker_starts", "Starts of the worker.")
+        self.scorer = counter("codescaler_scorer", "What the scorer has done; see ScorerStats.", ["what"])
 
     def waiting(self, samples: int) -> None:
         """See `Observer`."""

@@ -45,14 +45,11 @@ class RaySettings(BaseModel):
         model: see `CodeScalerConfig`.
         min_replicas: of the model.
         max_replicas: of the model; Ray adds one when each has 32 samples at a time.
-        num_gpus: of a replica.
-        num_cpus: of a replica.
+        num_gpus, num_cpus: of a replica.
         max_batch: samples of a forward call.
         max_wait: milliseconds a batch waits for more samples.
         timeout: seconds until a sample is answered.
-        fallback: see `ServingConfig`.
-        api_key: see `ServingConfig`.
-        extra_logs: see `ServingConfig`.
+        fallback, api_key, extra_logs: see `ServingConfig`.
     """
 
     model_config = ConfigDict(extra="forbid")

@@ -52,11 +52,7 @@ def frame(message: Any) -> bytes:
     return LENGTH.pack(len(body)) + body
 
 
-def _scaler(config: CodeScalerConfig) -> CodeScaler:
-    return CodeScaler(config=config)
-
-
-def main(make_scaler: Callable[[CodeScalerConfig], CodeScaler] = _scaler) -> None:
+def main(make_scaler: Callable[[CodeScalerConfig], CodeScaler] = lambda config: CodeScaler(config=config)) -> None:
     """Serve frames until stdin ends."""
     keep_one_heap()
     if sys.platform == "linux":

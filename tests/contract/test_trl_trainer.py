@@ -189,7 +189,7 @@ def test_accuracy_of_a_kind_counts_each_pair_once_in_whatever_batch(tiny_rm_dir:
 
 def unaligned_of(trainer: Any, epoch: int) -> list[tuple[list[int], list[int]]]:
     collator = trainer.data_collator
-    collator.epoch = epoch
+    collator.epoch.fill_(epoch)
     examples = [trainer.train_dataset[index] for index in range(8)]
     return [(made["chosen_ids"], made["rejected_ids"]) for made in collator._unaligned(examples)]
 
@@ -232,7 +232,7 @@ def test_rewritten_pairs_are_the_same_pairs_in_another_dress_drawn_anew_in_each_
     collator = trainer.data_collator
     seen = []
     for epoch in (0, 1, 0):
-        collator.epoch = epoch
+        collator.epoch.fill_(epoch)
         seen.append(list(collator._rewritten(rows)))
     assert seen[0] == seen[2] != seen[1]
     changed = [(old, new) for old, new in zip(rows, seen[0], strict=True) if old != new]
