@@ -215,7 +215,7 @@ class _State:
         if one.verdict is None or one.verdict.fault is not None:
             return 1, 0.0
         if one.verdict.passed:
-            return 0, 0.0
+            return 0, -1.0
         if not self.config.generated or not one.verdict.tests_passed:
             return 2, 0.0
         return 0, -one.verdict.tests_passed / one.verdict.tests_total

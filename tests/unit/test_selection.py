@@ -372,6 +372,9 @@ def test_generated_tests_prove_nothing_so_the_largest_share_wins() -> None:
     selection = decide_by_tests([ranked], [TESTS], executor=executor, config=CascadeConfig(generated=True))[0]
     assert (order(selection), selection.outcome) == ([1, 2, 0], Outcome.CHOSEN)
     assert selection.explanation == "candidate 1 passes 3 of 4 generated tests; 3 programs run"
+    executor = Known({"x = 1": (3, 4), "y = 2": (4, 4)})
+    selection = decide_by_tests([ranked], [TESTS], executor=executor, config=CascadeConfig(generated=True))[0]
+    assert (order(selection), selection.explanation) == ([1, 0, 2], "candidate 1 passes all tests; 2 programs run")
     executor = Known({"x = 1": (0, 4), "y = 2": (1, 4)})
     for budget, expected in ((1, [1, 2, 0]), (2, [1, 2, 0])):  # passing none is worse than not being run
         config = CascadeConfig(generated=True, budget=budget)
