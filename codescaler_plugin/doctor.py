@@ -82,7 +82,6 @@ def examine(
         api_key: of a server.
         trust_remote_code: see `load_scorer`.
     """
-    scorer: Scorer
     if "://" in model:
         yield Check("weights", "warning", f"behind {model}", "run codescaler doctor where the weights are, too")
         scorer = load_scorer(model, max_length=max_length, api_key=api_key, trust_remote_code=trust_remote_code)

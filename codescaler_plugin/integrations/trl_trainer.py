@@ -8,7 +8,7 @@ only once. Everything else (PEFT, accelerate, DeepSpeed, checkpoints, the hub) i
 import logging
 import re
 import textwrap
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from math import isfinite
@@ -223,8 +223,11 @@ class CodeScalerRewardTrainer(RewardTrainer):  # type: ignore[misc]
         elif splits:
             rows = [number for number, one in enumerate(dataset["split"]) if is_of_split(one, split)]
             dataset = dataset.select(rows)
-        if "margin" in dataset.column_names:
-            _check_margins(dataset["margin"], dataset_name)
+        for number, margin in enumerate(dataset["margin"] if "margin" in dataset.column_names else ()):
+            if margin is None or not isfinite(margin):  # one makes every parameter NaN, and the loss log 0.0
+                raise DataError(
+                    f"row {number} of {dataset_name}: margin is {margin!r}: expected a number, or no column margin"
+                )
         if "kind" in dataset.column_names:
             self._kinds += sorted(set(dataset.unique("kind")) - set(self._kinds))
         if not is_train or args.unaligned_ratio == args.rewrite_ratio == 0:
@@ -302,7 +305,7 @@ class CodeScalerRewardTrainer(RewardTrainer):  # type: ignore[misc]
 
     def _bare(self, model: Any) -> Any:
         """The classifier inside whatever accelerate and PEFT have put around it."""
-        inner = self.accelerator.unwrap_model(model) if hasattr(self, "accelerator") else model
+        inner = self.accelerator.unwrap_model(model)
         return inner.get_base_model() if hasattr(inner, "get_base_model") else inner
 
 
@@ -338,9 +341,7 @@ class SharedPrefixes:
                 tree=attention.Tree(row.nodes),
                 use_cache=use_cache,
             )
-        places = [0] * len(items)
-        for item, last in row.lasts:
-            places[item] = last
+        places = [last for _, last in sorted(row.lasts)]
         return SequenceClassifierOutput(logits=scores[0][0, torch.tensor(places, device=device)])
 
 
@@ -434,13 +435,6 @@ class _PairCollator:
             [ids] = self.renderer.encode([(example["problem"], rng.choice(others))])
             if not isinstance(ids, Unscorable):  # too long for this problem
                 yield {**example, "rejected_ids": ids, "kind": UNALIGNED, "margin": self.args.margin_scale}
-
-
-def _check_margins(margins: Iterable[float | None], name: str) -> None:
-    """Raise for a target margin of the loss that is no number: one makes every parameter NaN, and the loss log 0.0."""
-    for number, margin in enumerate(margins):
-        if margin is None or not isfinite(margin):
-            raise DataError(f"row {number} of {name}: margin is {margin!r}: expected a number, or no column margin")
 
 
 class _EpochOf(TrainerCallback):  # type: ignore[misc]

@@ -38,8 +38,7 @@ def load_classifier(name: str, device: str | None = None, *, trust_remote_code: 
     from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer
 
     name = _checked(name)
-    _refuse_adapter(Path(name))
-    _refuse_checkpoints(Path(name))
+    _refuse_unsaved(Path(name))
     named = f"reward model {name!r}"
     load = partial(pretrained, name=name, named=named, advice=_ADVICE, trust_remote_code=trust_remote_code)
     config = load(AutoConfig)
@@ -126,25 +125,21 @@ def text_config(model: Any) -> Any:
     return model.config.get_text_config()
 
 
-def _refuse_adapter(folder: Path) -> None:
-    adapter = folder / "adapter_config.json"
-    if adapter.is_file() and not (folder / "config.json").exists():
+def _refuse_unsaved(folder: Path) -> None:
+    """An adapter alone, or a trainer's folder before `save_model`: its model is in a folder of it."""
+    if not folder.is_dir() or (folder / "config.json").exists():
+        return
+    if (folder / "adapter_config.json").is_file():
         raise ConfigError(
             f"{folder} holds a PEFT adapter (adapter_config.json, no config.json): expected a whole model. Make one "
             f"of it with recipes/trl/reward_merge.py of this project's repository, or with peft's merge_and_unload"
         )
-
-
-def _refuse_checkpoints(folder: Path) -> None:
-    """A trainer's folder before `save_model`: its model is in a folder of it."""
-    if folder.is_dir() and not (folder / "config.json").exists():
-        found = sorted(folder.glob("checkpoint-*/config.json"), key=lambda one: one.stat().st_mtime)
-        if found:
-            newest = found[-1].parent
-            raise ConfigError(
-                f"{folder} holds {newest.name} and no model: give {newest}, or call trainer.save_model() after the "
-                "training"
-            )
+    if found := sorted(folder.glob("checkpoint-*/config.json"), key=lambda one: one.stat().st_mtime):
+        newest = found[-1].parent
+        raise ConfigError(
+            f"{folder} holds {newest.name} and no model: give {newest}, or call trainer.save_model() after "
+            "the training"
+        )
 
 
 def _refuse_openrlhf(name: str, config: Any) -> None:

@@ -101,7 +101,9 @@ class Worker:
             pause = _SHORTEST if self._was_ready else min(2 * pause, _LONGEST)
             self.state = reason or self._killed_for or _cause(process.returncode)
             logger.error("the scoring worker ended: %s. It is started again in %.1f s", self.state, pause)
-            self._fail(EngineDiedError(self.state))
+            for answers in list(self._answers.values()):
+                if not answers.done():
+                    answers.set_exception(EngineDiedError(self.state))
             await asyncio.sleep(pause)
 
     async def ready(self) -> None:
@@ -168,11 +170,6 @@ class Worker:
         self._not_ready()
         if process.returncode is None:
             process.kill()
-
-    def _fail(self, error: EngineDiedError) -> None:
-        for answers in list(self._answers.values()):
-            if not answers.done():
-                answers.set_exception(error)
 
 
 def _cause(code: int | None) -> str:
