@@ -115,10 +115,11 @@ class CodeScalerConfig:
                 raise ConfigError(f"{setting.name} is {getattr(self, setting.name)!r}: expected True or False")
         if not isinstance(self.max_unscored, int | float) or not 0 <= self.max_unscored <= 1:
             raise ConfigError(f"max_unscored is {self.max_unscored!r}: expected a share in [0, 1]")
-        if self.patience is not None and not 0 <= self.patience < math.inf:
-            raise ConfigError(f"patience is {self.patience}: expected seconds, at least 0")
-        if self.fallback is not None and not math.isfinite(self.fallback):
-            raise ConfigError(f"fallback is {self.fallback}: expected a finite number")
+        for name, expected in (("patience", "seconds, at least 0"), ("fallback", "a finite number")):
+            number = getattr(self, name)
+            is_number = isinstance(number, int | float) and not isinstance(number, bool) and math.isfinite(number)
+            if number is not None and not (is_number and (name == "fallback" or number >= 0)):
+                raise ConfigError(f"{name} is {number!r}: expected {expected}")
         self.spec()
 
     def shape(self) -> Shaping:
@@ -156,10 +157,11 @@ class CodeScalerConfig:
             )
 
     @classmethod
-    def from_env(cls, environ: Mapping[str, str] = os.environ, **overrides: Any) -> Self:
+    def from_env(cls, environ: Mapping[str, str] = os.environ, *, has_scorer: bool = False, **overrides: Any) -> Self:
         """Defaults, overridden by `CODESCALER_*` variables, overridden by keyword arguments that are not None.
 
-        An empty variable counts as unset. `CODESCALER_URL` is an older name of `CODESCALER_MODEL`, and warns.
+        With `has_scorer` the variables of the model are left aside. An empty variable counts as unset.
+        `CODESCALER_URL` is an older name of `CODESCALER_MODEL`, and warns.
 
         Raises:
             ConfigError: an unknown `CODESCALER_*` variable or keyword, a value that does not fit, or one that would
@@ -170,7 +172,8 @@ class CodeScalerConfig:
         for variable, text in _variables(environ).items():
             name = variable.removeprefix(PREFIX).lower()
             _known(variable, name, list(hints), [PREFIX + n.upper() for n in hints])
-            values[name] = _parsed(variable, text, hints[name])
+            if not (has_scorer and name in ("model", *MODEL_SETTINGS)):
+                values[name] = _parsed(variable, text, hints[name])
         for name in overrides:
             _known(name, name, list(hints), list(hints))
         given = {name: value for name, value in overrides.items() if value is not None}
@@ -204,7 +207,7 @@ def fallback_of(text: str, name: str) -> float | None:
 
 def _variables(environ: Mapping[str, str]) -> dict[str, str]:
     """The `CODESCALER_*` variables that are set, under their names of today."""
-    found = {name: text for name, text in environ.items() if name.startswith(PREFIX) and text.strip()}
+    found = {name: text.strip() for name, text in environ.items() if name.startswith(PREFIX) and text.strip()}
     url, model = found.pop(PREFIX + "URL", None), found.get(PREFIX + "MODEL")
     if url is not None:
         if model not in (None, url):

@@ -7,6 +7,7 @@ not score in time, it counts against the same `Attempts`.
 import json
 import random
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -39,10 +40,6 @@ class RetryPolicy:
 
     attempts: int = ATTEMPTS
     seconds: float = PATIENCE
-
-    def start(self) -> "Attempts":
-        """The attempts of one request."""
-        return Attempts(self)
 
 
 class Attempts:
@@ -99,7 +96,7 @@ class HttpClient:
     ) -> None:
         self.urls = [url.strip().rstrip("/") for url in urls.split(",") if url.strip()]
         for url in self.urls:
-            if not url.startswith(("http://", "https://")) or not _host(url):
+            if not url.startswith(("http://", "https://")) or not _host(url) or set("?#") & set(url):
                 raise ConfigError(f"{url!r} is no server's address: expected http://host:port")
         if not self.urls:
             raise ConfigError("no server's address: expected http://host:port, several divided by commas")
@@ -113,7 +110,7 @@ class HttpClient:
 
     def get(self, path: str, url: str) -> Any:
         """The JSON at a path of one server; see `post`."""
-        return self._answer("GET", path, None, [url], self.policy.start())
+        return self._answer("GET", path, None, [url], Attempts(self.policy), lambda answer: answer)
 
     def post(
         self,
@@ -123,6 +120,7 @@ class HttpClient:
         affinity: int = 0,
         urls: list[str] | None = None,
         attempts: Attempts | None = None,
+        read: Callable[[Any], Any] = lambda answer: answer,
     ) -> Any:
         """The JSON that answers a JSON body.
 
@@ -136,6 +134,7 @@ class HttpClient:
             affinity: which server is the first.
             urls: of the servers to ask; None: all.
             attempts: those that are left of a request of which this is a part; None: the policy's.
+            read: makes what is returned of the JSON; it may raise an `HttpError`, as for an answer that broke off.
 
         Raises:
             HttpError: a server refuses the body (`is_refusal`; the others are not asked), or none gave a good answer;
@@ -143,14 +142,16 @@ class HttpClient:
         """
         order = urls or self.urls
         first = affinity % len(order)
-        return self._answer("POST", path, body, order[first:] + order[:first], attempts or self.policy.start())
+        return self._answer("POST", path, body, order[first:] + order[:first], attempts or Attempts(self.policy), read)
 
-    def _answer(self, method: str, path: str, body: Any, urls: list[str], attempts: Attempts) -> Any:
+    def _answer(
+        self, method: str, path: str, body: Any, urls: list[str], attempts: Attempts, read: Callable[[Any], Any]
+    ) -> Any:
         errors: dict[str, HttpError] = {}
         while True:
             for url in [url for url in urls if url not in errors or errors[url].is_transient]:
                 try:
-                    return self._asked(method, url + path, body)
+                    return read(self._asked(method, url + path, body))
                 except HttpError as error:
                     if error.is_refusal:
                         raise
@@ -167,18 +168,22 @@ class HttpClient:
         except HTTPError as error:
             reason = str(getattr(error, "reason", None) or error)
             raise HttpError(f"{url} cannot be reached: {reason}; is the server up, and the address right?") from error
+        except ValueError as error:  # half a surrogate pair in a text, a key that no header can hold
+            raise HttpError(f"{url}: the request cannot be sent: {error}", 400) from error
         text = response.data.decode("utf-8", "replace")
         if response.status != 200:
+            after = response.headers.get("Retry-After", "")
             raise HttpError(
                 f"{url} answered {response.status}: {_message(text)}{_hint(response.status)}",
                 response.status,
-                _seconds(response.headers.get("Retry-After")),
+                float(after) if after.isascii() and after.isdigit() else 0.0,  # no server here sends a date
             )
         try:
             return json.loads(text)
         except (ValueError, RecursionError):
             raise HttpError(
-                f"{url} answered what is no JSON: {text[:_SHOWN]!r}; is the address that of the right server?", 200
+                f"{url} answered what is no JSON: {text[:_SHOWN]!r}; is the address that of the right server?",
+                None if text.startswith(("{", "[")) else 200,  # it broke off
             ) from None
 
 
@@ -193,11 +198,6 @@ def _hint(status: int) -> str:
     if status in (401, 403):
         return "; it wants a key: give the server's key as api_key (CODESCALER_API_KEY)"
     return "; its log says why" if status >= 500 else ""
-
-
-def _seconds(retry_after: str | None) -> float:
-    """Seconds of a `Retry-After`; 0 without, and for a date, which no server here sends."""
-    return float(retry_after) if retry_after and retry_after.isdigit() else 0.0
 
 
 def _message(text: str) -> str:

@@ -17,6 +17,7 @@ from codescaler_plugin.extraction import begun, extract_all, prompt_opening
 from codescaler_plugin.records import Extraction, Judgement, Status
 from codescaler_plugin.scoring import Scorer
 from codescaler_plugin.scoring.rendering import unwrapped
+from codescaler_plugin.scoring.spec import MODEL_SETTINGS
 from codescaler_plugin.shaping import LARGEST
 from codescaler_plugin.text.derivation import template_of
 from codescaler_plugin.text.messages import Text, begun_text, completion_text, problem_text
@@ -56,15 +57,17 @@ class CodeScaler:
                 f"scorer is {scorer!r}, a {type(scorer).__name__} without a method score: give a model's name, or "
                 "load_scorer(model)"
             )
-        self.config = config or CodeScalerConfig.from_env()
-        self.scorer = scorer or self.config.spec().scorer()
+        self.config = config or CodeScalerConfig.from_env(has_scorer=scorer is not None)
+        self.scorer = self.config.spec().scorer() if scorer is None else scorer
 
     def with_config(self, **changes: Any) -> "CodeScaler":
-        """The same scorer with other settings.
+        """The same scorer with other settings of the pipeline.
 
         Raises:
-            ConfigError: a setting that cannot be used.
+            ConfigError: a setting that cannot be used, or one of the model.
         """
+        if idle := {"model", *MODEL_SETTINGS}.intersection(changes):
+            raise ConfigError(f"{', '.join(sorted(idle))} would have no effect on a scorer that is there already")
         return CodeScaler(self.scorer, config=replace(self.config, **changes))
 
     def check(self) -> None:
@@ -289,7 +292,8 @@ class _Scoring:
         failures: Mapping[int, Failure] = {}
         failure = None
         try:
-            scores = self._scaler.scorer.score([items[row] for row in part])
+            found = self._scaler.scorer.score([items[row] for row in part])
+            scores = [None if score is None else float(score) for score in found]  # of arrays and tensors, too
             if len(scores) != len(part):
                 scores, came = (), len(scores)
                 raise ScorerError(f"the scorer gave {came} scores for {len(part)} programs: expected one each")

@@ -118,7 +118,7 @@ class Judgement:
                 str(values["code"]),
                 None if failure is None else Failure(FailureKind(failure["kind"]), str(failure["reason"])),
             )
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
             raise DataError(f"{str(values)[:200]!r} is no judgement: {error}") from error
 
 

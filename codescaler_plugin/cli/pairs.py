@@ -75,8 +75,9 @@ def verify(
     Exit code: 0 done; 1 an error, with --strict a bad line; 3 some rows were
     skipped.
     """
+    from codescaler_plugin.data.rows import count_rows
     from codescaler_plugin.preference.rollouts import read_rollouts
-    from codescaler_plugin.preference.verification import count_rows, verify_rollouts
+    from codescaler_plugin.preference.verification import verify_rollouts
     from codescaler_plugin.text.derivation import template_of
 
     skipped = Skipped()
@@ -89,7 +90,7 @@ def verify(
         given = tests.problems(problems, problem_format, None if strict else skipped)
         with (
             tests.executors(second_run=not once, service=executor) as (first, second),
-            rate_bar("verifying", count_rows(source)) as advance,
+            rate_bar("verifying", count_rows(Path(source))) as advance,
         ):
             report = verify_rollouts(
                 read_rollouts(source, format_, on_bad=None if strict else skipped, template=template),

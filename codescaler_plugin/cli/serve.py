@@ -74,7 +74,7 @@ def serve(
         # The key is asked of callers here, and sent on to servers that stand behind this one.
         config = CodeScalerConfig.from_env({k: v for k, v in os.environ.items() if k != _KEY}, model=name)
         if "://" in config.model:
-            config = replace(config, api_key=os.environ.get(_KEY))
+            config = replace(config, api_key=os.environ.get(_KEY, "").strip() or None)
         fallback = fallback_of(on_failure, "--on-failure")
         serving = ServingConfig(api_key, fallback, extra_logs, log_bodies, max_body << 20)
         behind = LocalBackend(

@@ -98,12 +98,18 @@ def read_rows(source: Path | io.BufferedIOBase) -> Iterator[Found]:
         yield from _rows(source, str(getattr(source, "name", "<stdin>")))
 
 
-def count_rows(file: Path) -> int | None:
-    """Rows of a file without parsing them; None if that cannot be told. Blank lines count.
+def count_rows(path: Path) -> int | None:
+    """Rows of a file, or of a folder of files, without parsing them; None if that cannot be told. Blank lines count.
 
     Raises:
-        OSError: the file cannot be opened.
+        OSError: a file cannot be opened.
     """
+    files = sorted(path.iterdir()) if path.is_dir() else [path]
+    counts = [_counted(file) if file.is_file() and file.name.endswith(SUFFIXES) else None for file in files]
+    return None if None in counts else sum(filter(None, counts))
+
+
+def _counted(file: Path) -> int | None:
     with file.open("rb") as stream:
         try:
             opened = _opened(stream, file.name)
@@ -125,20 +131,18 @@ def chunked(items: Iterable[_Item], size: int) -> Iterator[list[_Item]]:
         DataError: of the items.
     """
     chunk: list[_Item] = []
-    found = iter(items)
-    while True:
-        try:
-            item = next(found)
-        except (StopIteration, DataError) as end:
-            if chunk:
+    try:
+        for item in items:
+            chunk.append(item)
+            if len(chunk) == size:
                 yield chunk
-            if isinstance(end, DataError):
-                raise
-            return
-        chunk.append(item)
-        if len(chunk) == size:
+                chunk = []
+    except DataError:
+        if chunk:
             yield chunk
-            chunk = []
+        raise
+    if chunk:
+        yield chunk
 
 
 def stem(name: str) -> str:

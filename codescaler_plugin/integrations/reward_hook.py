@@ -112,22 +112,24 @@ class RewardHook:
 
     def _checked(self, judgements: list[Judgement]) -> list[Judgement]:
         self._has_scored |= any(judgement.score is not None for judgement in judgements)
-        for judgement in judgements:
-            if judgement.failure is None:
-                continue
-            if self.fallback is None:
-                judgement.raise_for_failure()
-            if not self._has_scored and judgement.failure.kind.is_outage:
-                raise ScorerError(
-                    f"codescaler: no program has a score yet, and the reward model fails: {judgement.failure.reason}. "
-                    f"The model is {self.scaler.config.model}"
-                )
-            self.fallbacks[judgement.failure.kind] += 1
+        failures = [judgement.failure for judgement in judgements if judgement.failure is not None]
+        for judgement in judgements if self.fallback is None else ():
+            judgement.raise_for_failure()
+        outage = next((failure for failure in failures if failure.kind.is_outage), None)
+        if outage is not None and not self._has_scored:
+            raise ScorerError(
+                f"codescaler: no program has a score yet, and the reward model fails: {outage.reason}. The model is "
+                f"{self.scaler.config.model}"
+            )
+        if failures:
+            self.fallbacks.update(failure.kind for failure in failures)
             logger.error(
-                "codescaler: a sample gets the fallback reward %s, %d so far in this process: %s",
+                "codescaler: %d of %d samples get the fallback reward %s, %d so far in this process: %s",
+                len(failures),
+                len(judgements),
                 self.fallback,
                 self.fallbacks.total(),
-                judgement.failure,
+                failures[0],
             )
         return judgements
 

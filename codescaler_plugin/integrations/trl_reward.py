@@ -113,8 +113,10 @@ class CodeScalerReward:  # a class, not a closure: async trainers pickle the rew
         for setting in ("model", *MODEL_SETTINGS):
             value = model if setting == "model" else config.get(setting)
             if scorer is not None and value is not None:
-                raise ConfigError(f"{setting} {value!r} would have no effect with a scorer: give one of the two")
-        settings = CodeScalerConfig.from_env(model=model, problem_column=problem_column, **config)
+                raise ConfigError(f"{setting} would have no effect with a scorer: give one of the two")
+        settings = CodeScalerConfig.from_env(
+            has_scorer=scorer is not None, model=model, problem_column=problem_column, **config
+        )
         settings.check_host("trl")
         self.scaler = CodeScaler(scorer, config=settings)
         self.__name__ = name or "codescaler_reward"

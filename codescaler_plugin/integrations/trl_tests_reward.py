@@ -5,6 +5,7 @@ generation batch and process, and free to return None for a sample that is to be
 """
 
 import logging
+import os
 import weakref
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -134,6 +135,7 @@ class CodeScalerTestsReward:  # a class, not a closure: async trainers pickle th
         )
         self._sandbox: Sandbox | None = None
         self._end: weakref.finalize[..., Any] | None = None
+        self._process = os.getpid()
         self._has_run = False
         self._poor_calls = PoorCalls(settings.max_unscored)
         self._calls_untested: int | None = 0  # before the first one with tests; None after it
@@ -246,7 +248,11 @@ class CodeScalerTestsReward:  # a class, not a closure: async trainers pickle th
         """What runs programs, started on the first call."""
         if self._executor is not None:
             return self._executor
+        if self._end is not None and self._process != os.getpid():  # a fork has the parent's processes
+            self._end.detach()
+            self._sandbox = None
         if self._sandbox is None:
+            self._process = os.getpid()
             workers = self._workers or max(1, usable_cores() // processes_here())
             self._sandbox = self._new_sandbox(workers=workers)
             self._end = weakref.finalize(self, self._sandbox.close)
@@ -256,30 +262,28 @@ class CodeScalerTestsReward:  # a class, not a closure: async trainers pickle th
         """A verdict on each program; None for all where the sandbox breaks after it has worked."""
         if not jobs:
             return []
+        verdicts: list[Verdict | None] = [None] * len(jobs)
         try:
-            verdicts: list[Verdict | None] = list(CachingExecutor(self._running()).run(jobs))
+            verdicts = list(CachingExecutor(self._running()).run(jobs))
         except SandboxError as error:
             if not self._has_run:
                 raise
             logger.exception("%s: %d programs could not be run, and get None", self.__name__, len(jobs))
-            self._check_judged(len(jobs), len(jobs), str(error))
-            return [None] * len(jobs)
+            reason = str(error)
+        else:
+            open_ = [one for one in verdicts if one is not None and one.fault is not None]
+            reason = f"{named_faults(open_)}, such as {one_line(open_[0].detail)!r}" if open_ else ""
+            for one in open_:
+                self._warn(str(one.fault), f"no verdict on {len(open_)} of {len(jobs)} programs: {reason}")
         self._has_run = True
-        open_ = [one for one in verdicts if one is not None and one.fault is not None]
-        reason = f"{named_faults(open_)}, such as {one_line(open_[0].detail)!r}" if open_ else ""
-        for one in open_:
-            self._warn(str(one.fault), f"the tests gave no verdict on {len(open_)} of {len(jobs)} programs: {reason}")
-        self._check_judged(len(open_), len(jobs), reason)
-        return verdicts
-
-    def _check_judged(self, unjudged: int, programs: int, reason: str) -> None:
-        """Raise where going on would train on nothing."""
-        if excess := self._poor_calls.excess(unjudged, programs):
+        unjudged = sum(one is None or one.fault is not None for one in verdicts)
+        if excess := self._poor_calls.excess(unjudged, len(jobs)):  # going on would train on nothing
             raise SandboxError(
-                f"{self.__name__}: {unjudged} of {programs} programs got no verdict, {excess}. The last cause: "
+                f"{self.__name__}: {unjudged} of {len(jobs)} programs got no verdict, {excess}. The last cause: "
                 f"{reason}. Mend that (packages, timeout, memory_mb and workers are settings of this reward), or set "
                 "max_unscored=1 to go on without these samples"
             )
+        return verdicts
 
     def _say_what_has_no_tests(self, found: Sequence[Problem | None]) -> None:
         if self._calls_untested is None:

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from codescaler_plugin.errors import ConfigError, HttpError, SandboxError
-from codescaler_plugin.http_client import HttpClient, RetryPolicy
+from codescaler_plugin.http_client import Attempts, HttpClient, RetryPolicy
 from codescaler_plugin.preference.cage import guest, wire
 from codescaler_plugin.preference.cage.counting import Count, error_of
 from codescaler_plugin.preference.executing import Job, Ticker
@@ -231,7 +231,7 @@ class RemoteSandbox:
         return outcome
 
     def _answer(self, body: dict[str, Any]) -> dict[str, Any]:
-        attempts = self._client.policy.start()
+        attempts = Attempts(self._client.policy)
         while True:
             try:
                 answer = self._client.post("/run_code", body, attempts=attempts)

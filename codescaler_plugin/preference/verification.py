@@ -11,8 +11,7 @@ from pathlib import Path
 from typing import Any, Unpack
 
 from codescaler_plugin.data.outputs import CUT, open_resumable
-from codescaler_plugin.data.rows import SUFFIXES, chunked
-from codescaler_plugin.data.rows import count_rows as _count
+from codescaler_plugin.data.rows import chunked
 from codescaler_plugin.errors import ConfigError, DataError
 from codescaler_plugin.extraction import POLICIES as _BLOCK_POLICIES
 from codescaler_plugin.extraction import extract_all
@@ -192,19 +191,6 @@ def executors(
                 )
             made += [RemoteSandbox(service, **remote, seed=seed) for seed in seeds]
         yield made[0], made[1] if second_run else None
-
-
-def count_rows(path: str | Path) -> int | None:
-    """Rows of a file, or of a folder of files, without parsing them; None if that cannot be told."""
-    here = Path(path)
-    files = sorted(here.iterdir()) if here.is_dir() else [here]
-    total = 0
-    for file in files:
-        rows = _count(file) if file.is_file() and file.name.endswith(SUFFIXES) else None
-        if rows is None:
-            return None
-        total += rows
-    return total
 
 
 def _digest(problems: Iterable[Problem]) -> str:

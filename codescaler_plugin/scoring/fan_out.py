@@ -34,7 +34,8 @@ def fan_out(send: Callable[[list[int]], Sequence[Outcome]], problems: Sequence[s
     chunks = list(grouped_chunks(problems, size))
     outcomes: list[Outcome] = [_NOT_SENT] * len(problems)
     failed = 0
-    with ThreadPoolExecutor(REQUESTS) as pool:
+    pool = ThreadPoolExecutor(REQUESTS)
+    try:
         futures = [pool.submit(answered, chunk) for chunk in chunks]
         for chunk, future in zip(chunks, futures, strict=True):
             try:
@@ -47,6 +48,8 @@ def fan_out(send: Callable[[list[int]], Sequence[Outcome]], problems: Sequence[s
             if failed == REQUESTS:
                 for later in futures:
                     later.cancel()
+    finally:  # Ctrl-C does not wait for what is under way
+        pool.shutdown(wait=False, cancel_futures=True)
     return outcomes
 
 

@@ -2,10 +2,11 @@
 
 import logging
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 from codescaler_plugin.errors import DataError, Failure, FailureKind, HttpError, ScorerError
-from codescaler_plugin.http_client import HttpClient, RetryPolicy
+from codescaler_plugin.http_client import Attempts, HttpClient, RetryPolicy
 from codescaler_plugin.records import Judgement
 from codescaler_plugin.scoring.fan_out import Outcome, fan_out, scores_of
 
@@ -79,27 +80,22 @@ class RemoteScorer:
         """Outcomes of one chunk. What a server fails on in passing is asked for again."""
         outcomes: dict[int, Outcome] = {}
         left = list(range(len(items)))
-        attempts = self._client.policy.start()
+        attempts = Attempts(self._client.policy)
         while True:
             body = {"items": [{"problem": items[index][0], "code": items[index][1]} for index in left]}
+            read = partial(_outcomes, count=len(left), urls=", ".join(self._client.urls))
             try:
-                answer = self._client.post(_PATH, body, affinity=affinity, attempts=attempts)
-                found = _outcomes(answer, len(left), ", ".join(self._client.urls))
+                found = self._client.post(_PATH, body, read=read, affinity=affinity, attempts=attempts)
             except HttpError as error:
-                if error.is_transient and attempts.again():  # it broke off: `post` has tried all else again
-                    continue
                 if not outcomes:
                     raise HttpError(_told(error), error.status) from error
                 break
             outcomes.update(zip(left, found, strict=True))
-            left = [index for index in left if _may_pass(outcomes[index])]
+            failed = ((index, outcomes[index]) for index in left)
+            left = [index for index, one in failed if isinstance(one, Failure) and one.kind.is_transient]
             if not left or not attempts.again():
                 break
         return [outcomes[index] for index in range(len(items))]
-
-
-def _may_pass(outcome: Outcome) -> bool:
-    return isinstance(outcome, Failure) and outcome.kind.is_transient
 
 
 def _told(error: HttpError) -> str:

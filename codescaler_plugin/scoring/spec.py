@@ -111,12 +111,16 @@ def model_spec(model: str, **settings: Any) -> ModelSpec:
     """
     if not model:
         raise ConfigError("model is empty: give a hub id, a directory, a server, or 'builtin'")
+    if "://" in model and "@" in model:  # not shown: it holds a key
+        raise ConfigError("a server's address holds a name or a key: give the key as api_key (CODESCALER_API_KEY)")
     kind: type[ModelSpec]
     name: dict[str, Any]
     if "://" not in model:
         kind, name = Classifier, {"path": model}
     elif model.startswith("vllm+"):
         urls, _, served = model.replace("vllm+", "").partition("#")
+        if "," in served:
+            raise ConfigError(f"model is {model!r}: expected the id behind # once, after the last address")
         kind, name = EngineServer, {"urls": urls, "model": served or None}
     else:
         kind, name = CodescalerServer, {"urls": model}

@@ -83,7 +83,12 @@ class VllmScorer:
         """
         if not items:
             return []
-        model, renderer = self._model_and_renderer()
+        try:
+            model, renderer = self._model_and_renderer()
+        except ScorerError as error:  # whatever is sent, it would be the same
+            cause = error.__cause__
+            failure = cause.failure if isinstance(cause, HttpError) else Failure(FailureKind.CONFIG, str(error))
+            raise ScorerError(str(error), failures=dict.fromkeys(range(len(items)), failure)) from error
         unique = list(dict.fromkeys(items))
         rows = renderer.encode(unique)
         for reason, count in Counter(row for row in rows if isinstance(row, Unscorable)).items():

@@ -9,6 +9,7 @@ from codescaler_plugin.config import CodeScalerConfig
 from codescaler_plugin.errors import ConfigError
 from codescaler_plugin.records import Judgement
 from codescaler_plugin.scoring.forward import MAX_TOKENS
+from codescaler_plugin.scoring.spec import Classifier
 from codescaler_plugin.serving.batching import DynamicBatcher
 from codescaler_plugin.serving.judging import Item
 from codescaler_plugin.serving.metrics import Metrics
@@ -66,8 +67,15 @@ class LocalBackend:
     ) -> None:
         self.metrics = Metrics()
         self.worker = Worker(config, self.metrics, command, load_timeout)
-        max_tokens, slots = config.max_tokens or MAX_TOKENS, config.spec().batches
-        self._batcher = DynamicBatcher(self.worker, self.metrics, max_tokens=max_tokens, slots=slots, **batching)
+        spec = config.spec()
+        self._batcher = DynamicBatcher(
+            self.worker,
+            self.metrics,
+            max_tokens=config.max_tokens or MAX_TOKENS,
+            slots=spec.batches,
+            is_patient=not isinstance(spec, Classifier),
+            **batching,
+        )
         self._task: asyncio.Task[None] | None = None
 
     @property

@@ -110,7 +110,15 @@ class InProcess:
 
     def send(self, items: Sequence[Item]) -> "asyncio.Future[list[Judgement]]":
         """See `Engine`."""
-        return asyncio.get_running_loop().run_in_executor(self._threads, self._judge, items)
+        return asyncio.get_running_loop().run_in_executor(self._threads, self._judged, items)
+
+    def _judged(self, items: Sequence[Item]) -> list[Judgement]:
+        try:
+            return self._judge(items)
+        except Exception:
+            raise
+        except BaseException as error:  # KeyboardInterrupt, say: the loop is no place for it, and would end
+            raise RuntimeError(f"{type(error).__name__}: {error}") from error
 
     def kill(self, reason: str) -> None:
         """Nothing: a thread cannot be ended. Its batch is answered when it ends."""
@@ -147,6 +155,7 @@ class DynamicBatcher:
         slots: batches under way at a time.
         timeout: seconds within which a sample is answered; an engine that takes half of it for a batch is killed.
             None: no limit.
+        is_patient: no engine is killed, since it waits for servers.
     """
 
     def __init__(
@@ -159,6 +168,7 @@ class DynamicBatcher:
         max_queue: int | None = MAX_QUEUE,
         slots: int = 2,
         timeout: float | None = TIMEOUT,
+        is_patient: bool = False,
     ) -> None:
         self.engine = engine
         self.observer = observer or Observer()
@@ -167,6 +177,7 @@ class DynamicBatcher:
         self.max_queue = max_queue
         self.slots = slots
         self.timeout = timeout
+        self.kill_after = None if timeout is None or is_patient else timeout / 2
         self._groups: dict[str, dict[int, _Waiting]] = {}  # oldest problem first, oldest sample first
         self._suspects: dict[int, _Waiting] = {}
         self.waiting = 0  # samples that are not under way
@@ -254,7 +265,11 @@ class DynamicBatcher:
         self._counted(-len(batch))
         now = asyncio.get_running_loop().time()
         self.observer.sent([now - sample.arrived for sample in batch])
-        answers = self.engine.send([sample.item for sample in batch])
+        try:
+            answers = self.engine.send([sample.item for sample in batch])
+        except RuntimeError as error:  # no thread can be started: this process ends
+            answers = asyncio.get_running_loop().create_future()
+            answers.set_exception(error)
         task = asyncio.create_task(self._receive(batch, answers, alone=alone))
         self._under_way.add(task)
         task.add_done_callback(self._finished)
@@ -304,11 +319,11 @@ class DynamicBatcher:
         self, batch: list[_Waiting], answers: "asyncio.Future[list[Judgement]]", *, alone: bool
     ) -> None:
         loop = asyncio.get_running_loop()
-        started, limit = loop.time(), None if self.timeout is None else self.timeout / 2
+        started = loop.time()
         try:
-            found = await asyncio.wait_for(answers, limit)
+            found = await asyncio.wait_for(answers, self.kill_after)
         except TimeoutError:
-            self.engine.kill(f"no answer to {len(batch)} samples within {limit:g} s; see --timeout")
+            self.engine.kill(f"no answer to {len(batch)} samples within {self.kill_after:g} s; see --timeout")
             self._again(batch, alone=alone)
         except EngineDiedError as error:
             logger.warning("%s; %d samples are sent again", error, len(batch))

@@ -54,15 +54,8 @@ def label_problem(label: object) -> str | None:
     return _valid(stated) if stated else None
 
 
-def problem_and_completion(
-    item: Item, template: Template | None = None, reasoning_marks: str | None = None
-) -> tuple[str, str]:
-    """The two texts of a sample; a completion with what its prompt has opened before it.
-
-    Args:
-        item: no `code`.
-        template: that of the policy; None: those that `text.templates` knows.
-        reasoning_marks: see `extract_code`.
+def _texts(item: Item, template: Template | None, reasoning_marks: str | None) -> tuple[str, str]:
+    """Problem and completion of a sample that is no `code`; the completion with what its prompt has opened before it.
 
     Raises:
         DataError: the prompt holds no problem.
@@ -94,7 +87,7 @@ def judge_items(scaler: CodeScaler, items: Sequence[Item]) -> list[Judgement]:
     for row, item in enumerate(items):
         if item.kind != "code":
             try:
-                texts[row] = problem_and_completion(item, template, marks)
+                texts[row] = _texts(item, template, marks)
             except DataError as error:
                 failure = Failure(FailureKind.DATA, str(error))
                 judgements[row] = Judgement(None, None, None, "", failure)

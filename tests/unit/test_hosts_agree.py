@@ -312,7 +312,7 @@ def test_a_worker_that_dies_under_a_request_costs_nothing(troubled: Troubled, ho
     fates = ["fine", "no_score", "invalid", "fine"] * 40
     wanted = [expected(number, fate) for number, fate in enumerate(fates)]
     completions = [completion(number, fate) for number, fate in enumerate(fates)]
-    [worker] = psutil.Process().children()
+    [worker] = [child for child in psutil.Process().children() if "serving.worker" in " ".join(child.cmdline())]
     answer, killed = troubled.double.answer, []
 
     def kill_first(path: str, body: dict[str, Any]) -> tuple[int, Any]:

@@ -284,6 +284,44 @@ def test_one_refused_sample_of_a_full_request_costs_two_requests_a_halving(serve
     assert len(double.asked) == 1 + 2 * 6
 
 
+def test_a_vllm_server_that_is_down_costs_one_request_with_its_retries() -> None:
+    scaler = CodeScaler(config=CodeScalerConfig(model="vllm+http://127.0.0.1:9", patience=0.6))
+    started = time.monotonic()
+    judgements = scaler.judge(["p"] * 64, [tiny.fenced(f"x = {number}") for number in range(64)])
+    assert {str(judgement.failure)[:8] for judgement in judgements} == {"scorer: "}
+    assert time.monotonic() - started < 2
+
+
+def test_a_server_that_says_when_to_come_back_is_not_asked_before(serve, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(http_client, "_LONGEST_PAUSE", 30.0)
+    double = serve(lambda path, body: (503, {"detail": "busy"}))
+    double.retry_after = "30"
+    with pytest.raises(ScorerError, match="busy"):
+        load_scorer(double.url, patience=5.0).score(ITEMS)
+    assert len(double.asked) == 1
+
+
+def test_what_cannot_be_sent_costs_no_other_its_score(serve) -> None:
+    double = serve(codescaler)
+    with pytest.raises(ScorerError, match="cannot be sent") as caught:
+        load_scorer(double.url).score([*ITEMS, ("p", "x = '\ud800'\n")])
+    assert caught.value.scores == (6.0, 7.0, 8.0, 6.0, None)
+    assert {failure.kind for failure in caught.value.failures.values()} == {FailureKind.DATA}
+
+
+@pytest.mark.parametrize("model", ["http://x:SECRET@rm:9", "vllm+http://SECRET@rm:9"])
+def test_a_key_in_an_address_is_refused_and_not_shown(model: str) -> None:
+    with pytest.raises(ConfigError, match="give the key as api_key") as caught:
+        CodeScalerConfig(model=model)
+    assert "SECRET" not in str(caught.value)
+
+
+@pytest.mark.parametrize("model", ["http://rm:9#m", "http://rm:9?x=1", "vllm+http://a:9#m,vllm+http://b:9#m"])
+def test_an_address_with_more_than_an_address_is_refused(model: str) -> None:
+    with pytest.raises(ConfigError, match="expected"):
+        load_scorer(model)
+
+
 def test_alternating_failures_share_the_attempts(serve) -> None:
     numbers = iter(range(10**6))
     double = serve(

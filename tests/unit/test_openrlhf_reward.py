@@ -1,5 +1,6 @@
 """The reward from a file, as OpenRLHF loads and calls it, and the hook behind it."""
 
+import asyncio
 import importlib.util
 import logging
 import math
@@ -170,6 +171,20 @@ def test_a_pipeline_that_breaks_its_promise_leaves_nobody_waiting(monkeypatch):
     monkeypatch.setattr(reward_hook, "judge_items", broken)
     [one] = hook.judge([completion(CODE)])
     assert str(one.failure) == "scorer: ZeroDivisionError: bug"
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, SystemExit, asyncio.CancelledError, StopIteration])
+def test_whatever_a_scorer_raises_the_next_call_is_answered(error):
+    hook = scored_once(
+        local(Afterwards(lambda items: (_ for _ in ()).throw(error) if "bad" in items[0][1] else [1.0]))
+    )
+
+    def answers():
+        return [hook.judge([completion(fenced(code))])[0].failure for code in ("bad = 1", "x = 1")]
+
+    with ThreadPoolExecutor(1) as thread:
+        failed, scored = thread.submit(answers).result(timeout=20)
+    assert (failed.kind, scored) == ("scorer", None)
 
 
 @pytest.mark.parametrize("kind", ["scorer", "unreachable", "key"])

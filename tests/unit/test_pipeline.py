@@ -1,9 +1,11 @@
+import json
 import logging
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from codescaler_plugin import CodeScaler, CodeScalerConfig, ConfigError, DataError, Judgement, ScorerError, Status
 from codescaler_plugin.errors import Failure, FailureKind
@@ -269,6 +271,52 @@ def test_what_is_known_after_a_failure_is_kept_and_only_the_rest_is_asked_for_ag
     assert [judgement.score for judgement in judgements] == [6.0, None, 6.0, 6.0]
     assert judgements[1].failure == Failure(FailureKind.DATA, "refused")
     assert [len(call) for call in scorer.calls] == [4, 2]
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda count: np.ones(count, np.float32),
+        lambda count: torch.ones(count),
+        lambda count: tuple(torch.ones(count)),
+        lambda count: (1.0 for _ in range(count)),
+        lambda count: [True] * count,
+    ],
+)
+def test_scores_of_any_numbers_are_floats(make: Any) -> None:
+    class Odd:
+        def __len__(self) -> int:  # it has a length of 0 and is a scorer all the same
+            return 0
+
+        def score(self, items: Any) -> Any:
+            return make(len(items))
+
+    judgements = CodeScaler(Odd(), config=CodeScalerConfig()).judge(["p", "p"], [VALID, VALID])
+    assert [type(judgement.score) for judgement in judgements] == [float, float]
+    assert json.loads(json.dumps(judgements[0].to_json()))["score"] == 1.0
+
+
+@pytest.mark.parametrize("scores", [["a", "b"], 1.0, None, [[1.0], [1.0]], [1j, 1j], {"a": 1, "b": 2}])
+def test_scores_that_are_no_numbers_are_failures(scores: Any) -> None:
+    class Odd:
+        def score(self, items: Any) -> Any:
+            return scores
+
+    judgements = scaler(Odd()).judge(["p", "p"], [VALID, fenced("y = 1")])
+    assert [str(judgement.failure)[:8] for judgement in judgements] == ["scorer: "] * 2
+
+
+def test_settings_of_a_model_that_is_there_already_are_refused() -> None:
+    for setting in ({"model": "other"}, {"max_length": 3}):
+        with pytest.raises(ConfigError, match="no effect on a scorer that is there already"):
+            scaler().with_config(**setting)
+
+
+def test_variables_of_the_model_are_none_of_a_scorers_business(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CODESCALER_API_KEY", "secret")
+    monkeypatch.setenv("CODESCALER_SHAPING", "raw")
+    [judgement] = CodeScaler(LengthScorer()).judge(["p"], [VALID])
+    assert judgement.reward == 6.0
 
 
 def test_a_model_that_is_down_is_not_asked_for_the_next_chunk() -> None:

@@ -12,11 +12,12 @@ from typing import Any
 import pytest
 
 from codescaler_plugin import SandboxError
+from codescaler_plugin.data.rows import count_rows
 from codescaler_plugin.errors import ConfigError, DataError
 from codescaler_plugin.preference.executing import Job
 from codescaler_plugin.preference.matching import ProblemIndex
 from codescaler_plugin.preference.sandbox import Sandbox
-from codescaler_plugin.preference.verification import POLICIES, count_rows, executors, verify_rollouts
+from codescaler_plugin.preference.verification import POLICIES, executors, verify_rollouts
 from codescaler_plugin.records import CallTest, Fault, Problem, Rollout, Verdict
 
 COLUMNS = [
