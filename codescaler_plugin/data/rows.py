@@ -104,8 +104,9 @@ def count_rows(path: Path) -> int | None:
     Raises:
         OSError: a file cannot be opened.
     """
-    files = sorted(path.iterdir()) if path.is_dir() else [path]
-    counts = [_counted(file) if file.is_file() and file.name.endswith(SUFFIXES) else None for file in files]
+    if not path.is_dir():
+        return _counted(path) if path.is_file() else None
+    counts = [_counted(file) if file.name.endswith(SUFFIXES) else None for file in path.iterdir()]
     return None if None in counts else sum(filter(None, counts))
 
 

@@ -85,12 +85,8 @@ class CodescalerServer:
 
 ModelSpec = Classifier | EngineServer | CodescalerServer
 
-MODEL_SETTINGS = tuple(
-    sorted(
-        {setting.name for spec in (Classifier, EngineServer, CodescalerServer) for setting in fields(spec)}
-        - {"path", "urls", "model"}
-    )
-)
+_SPECS = (Classifier, EngineServer, CodescalerServer)
+MODEL_SETTINGS = sorted({setting.name for spec in _SPECS for setting in fields(spec)} - {"path", "urls", "model"})
 """The settings of all specs."""
 
 
