@@ -43,11 +43,7 @@ class RetryPolicy:
 
 
 class Attempts:
-    """What is left of a policy for one request.
-
-    Args:
-        policy: how many, and for how long.
-    """
+    """What is left of a policy for one request."""
 
     def __init__(self, policy: RetryPolicy) -> None:
         self._left = policy.attempts - 1

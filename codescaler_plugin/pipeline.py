@@ -243,11 +243,7 @@ class CodeScaler:
 
 
 class _Scoring:
-    """Scores of one call, whatever the scorer raises; one that is down is not asked again.
-
-    Args:
-        scaler: whose scorer is asked.
-    """
+    """Scores of one call, whatever the scorer raises; one that is down is not asked again."""
 
     def __init__(self, scaler: CodeScaler) -> None:
         self._scaler = scaler

@@ -9,6 +9,7 @@ import typer
 from codescaler_plugin.cli.terminal import reported
 from codescaler_plugin.errors import ConfigError
 from codescaler_plugin.extras import require
+from codescaler_plugin.serving import LOAD_TIMEOUT, MAX_BODY, MAX_QUEUE, MAX_WAIT, TIMEOUT
 
 _KEY = "CODESCALER_API_KEY"
 
@@ -27,15 +28,17 @@ def serve(
     insecure: Annotated[bool, typer.Option("--insecure", help="Listen to other machines without a key.")] = False,
     max_wait: Annotated[
         float, typer.Option(min=0, max=1000, help="Milliseconds a sample waits for others of its problem.")
-    ] = 5.0,
-    max_queue: Annotated[int, typer.Option(min=1, help="Samples that wait; above it the answer is 503.")] = 10_000,
-    max_body: Annotated[int, typer.Option(min=1, help="MiB of a body; at most 4 such, or 256 MiB, at a time.")] = 64,
+    ] = MAX_WAIT * 1000,
+    max_queue: Annotated[int, typer.Option(min=1, help="Samples that wait; above it the answer is 503.")] = MAX_QUEUE,
+    max_body: Annotated[
+        int, typer.Option(min=1, help="MiB of a body; at most 4 such, or 256 MiB, at a time.")
+    ] = MAX_BODY >> 20,
     timeout: Annotated[
         float, typer.Option(min=1, help="Seconds until a sample is answered, if need be by --on-failure.")
-    ] = 110.0,
+    ] = TIMEOUT,
     load_timeout: Annotated[
         float, typer.Option(min=1, help="Seconds to load the model, downloads included; then it starts anew.")
-    ] = 1800.0,
+    ] = LOAD_TIMEOUT,
     on_failure: Annotated[
         str, typer.Option(metavar="REWARD|error", help="Of a sample that cannot be scored; error: answer 503, or 422.")
     ] = "0",

@@ -36,14 +36,11 @@ class RemoteScorer:
     """
 
     def __init__(self, urls: str, *, api_key: str | None = None, policy: RetryPolicy | None = None) -> None:
-        self._settings = {"urls": urls, "api_key": api_key, "policy": policy}
+        self._settings: dict[str, Any] = {"urls": urls, "api_key": api_key, "policy": policy}
         self._client = HttpClient(urls, api_key=api_key, policy=policy)
 
-    def __getstate__(self) -> dict[str, Any]:
-        return self._settings
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        RemoteScorer.__init__(self, **state)
+    def __reduce__(self) -> tuple[Any, ...]:
+        return partial(RemoteScorer, **self._settings), ()
 
     def ensure_loaded(self) -> None:
         """Reach every server, by asking each for the scores of no program.

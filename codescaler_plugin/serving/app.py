@@ -23,6 +23,7 @@ from codescaler_plugin import __version__
 from codescaler_plugin.config import CodeScalerConfig
 from codescaler_plugin.errors import ConfigError, DataError
 from codescaler_plugin.records import Judgement
+from codescaler_plugin.serving import MAX_BODY
 from codescaler_plugin.serving.backend import Backend
 from codescaler_plugin.serving.batching import UnavailableError
 from codescaler_plugin.serving.bodies import (
@@ -89,7 +90,7 @@ class ServingConfig:
     fallback: float | None = 0.0
     extra_logs: bool = False
     log_bodies: bool = False
-    max_body: int = 64 << 20
+    max_body: int = MAX_BODY
     receive_seconds: float = 60.0
 
     def __post_init__(self) -> None:

@@ -10,10 +10,11 @@ from codescaler_plugin.errors import ConfigError
 from codescaler_plugin.records import Judgement
 from codescaler_plugin.scoring.forward import MAX_TOKENS
 from codescaler_plugin.scoring.spec import Classifier
+from codescaler_plugin.serving import LOAD_TIMEOUT
 from codescaler_plugin.serving.batching import DynamicBatcher
 from codescaler_plugin.serving.judging import Item
 from codescaler_plugin.serving.metrics import Metrics
-from codescaler_plugin.serving.supervisor import LOAD_TIMEOUT, WORKER, Worker
+from codescaler_plugin.serving.supervisor import WORKER, Worker
 
 
 class Backend(Protocol):

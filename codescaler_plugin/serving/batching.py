@@ -13,13 +13,11 @@ from typing import Protocol
 from codescaler_plugin.errors import CodeScalerError, Failure, FailureKind
 from codescaler_plugin.records import Judgement
 from codescaler_plugin.scoring.forward import MAX_TOKENS
+from codescaler_plugin.serving import MAX_QUEUE, MAX_WAIT, TIMEOUT
 from codescaler_plugin.serving.judging import Item
 
 logger = logging.getLogger(__name__)
 
-MAX_WAIT = 0.005
-MAX_QUEUE = 10_000
-TIMEOUT = 110.0  # below the 180 s after which OpenRLHF gives a request up
 CHARS_PER_TOKEN = 3  # of code; a batch is bounded before it is tokenised
 _KEY_CHARS = 256
 _DEATHS = 3  # ten random kills among a hundred samples meet one of them twice with probability 0.37, thrice with 0.01

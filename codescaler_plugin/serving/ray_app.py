@@ -26,8 +26,9 @@ from codescaler_plugin.config import CodeScalerConfig
 from codescaler_plugin.errors import ConfigError, Failure, FailureKind
 from codescaler_plugin.pipeline import CodeScaler
 from codescaler_plugin.records import Judgement
+from codescaler_plugin.serving import MAX_QUEUE, MAX_WAIT, TIMEOUT
 from codescaler_plugin.serving.app import ServingConfig, create_app
-from codescaler_plugin.serving.batching import MAX_QUEUE, MAX_WAIT, TIMEOUT, OverloadedError, not_ready
+from codescaler_plugin.serving.batching import OverloadedError, not_ready
 from codescaler_plugin.serving.judging import Item, judge_items
 from codescaler_plugin.serving.metrics import Metrics
 

@@ -12,6 +12,7 @@ from dataclasses import asdict, astuple
 from codescaler_plugin.config import CodeScalerConfig
 from codescaler_plugin.errors import ConfigError
 from codescaler_plugin.records import Judgement
+from codescaler_plugin.serving import LOAD_TIMEOUT
 from codescaler_plugin.serving.batching import EngineDiedError
 from codescaler_plugin.serving.judging import Item
 from codescaler_plugin.serving.metrics import Metrics
@@ -20,8 +21,6 @@ from codescaler_plugin.serving.worker import LENGTH, frame
 logger = logging.getLogger(__name__)
 
 WORKER = (sys.executable, "-P", "-m", "codescaler_plugin.serving.worker")
-LOAD_TIMEOUT = 1800.0
-"""Seconds to load a model, which may have to be downloaded first."""
 _SHORTEST, _LONGEST = 0.2, 15.0  # seconds before the next start; doubles while none succeeds
 _ENDING = 5.0  # seconds for a process that has closed its output to end
 
