@@ -18,7 +18,6 @@ from codescaler_plugin.config import PREFIX, CodeScalerConfig
 from codescaler_plugin.errors import ConfigError, HttpError, ScorerError
 from codescaler_plugin.pipeline import CodeScaler
 from codescaler_plugin.records import Judgement
-from codescaler_plugin.scoring.remote_scorer import RemoteScorer
 from codescaler_plugin.serving.batching import DynamicBatcher, InProcess
 from codescaler_plugin.serving.judging import Item, judge_items
 
@@ -58,7 +57,7 @@ class RewardHook:
         return cls(CodeScaler(config=CodeScalerConfig.from_env(environ)))
 
     def check(self) -> None:
-        """Reach every codescaler server and score a program.
+        """Reach every server and score a program.
 
         A server that still loads its model, or is busy, is waited for as `patience` says, and then accepted.
 
@@ -66,8 +65,7 @@ class RewardHook:
             ConfigError: the model cannot be had, gives no score, or a server does not answer well.
         """
         try:
-            if isinstance(self.scaler.scorer, RemoteScorer):
-                self.scaler.scorer.ensure_loaded()
+            getattr(self.scaler.scorer, "ensure_loaded", lambda: None)()
             self.scaler.check()
         except ScorerError as error:
             is_reached = isinstance(error.__cause__, HttpError) and error.__cause__.status == 503

@@ -373,6 +373,13 @@ def test_loading_the_file_reaches_the_server(serve, monkeypatch, name, status, m
         loaded(name)
 
 
+def test_loading_the_file_finds_a_vllm_server_that_is_not_there(monkeypatch):
+    monkeypatch.setenv("CODESCALER_MODEL", "vllm+http://127.0.0.1:9")
+    monkeypatch.setenv("CODESCALER_PATIENCE", "0")
+    with pytest.raises(ConfigError, match="cannot be reached"):
+        loaded("openrlhf")
+
+
 def test_a_server_that_loads_its_model_is_accepted(serve, monkeypatch):
     monkeypatch.setenv("CODESCALER_MODEL", serve(lambda path, body: (503, {"detail": "loading"})).url)
     loaded("openrlhf")
