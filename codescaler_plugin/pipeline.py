@@ -295,7 +295,7 @@ class _Scoring:
                 raise ScorerError(f"the scorer gave {came} scores for {len(part)} programs: expected one each")
         except ConfigError:
             raise
-        except Exception as error:
+        except Exception as error:  # whatever a scorer raises is the failure of its programs
             if not self._has_logged:
                 self._has_logged = True
                 logger.exception("scoring %d programs failed", len(part))

@@ -113,7 +113,7 @@ class InProcess:
     def _judged(self, items: Sequence[Item]) -> list[Judgement]:
         try:
             return self._judge(items)
-        except Exception:
+        except Exception:  # the batcher answers it
             raise
         except BaseException as error:  # KeyboardInterrupt, say: the loop is no place for it, and would end
             raise RuntimeError(f"{type(error).__name__}: {error}") from error
@@ -326,7 +326,7 @@ class DynamicBatcher:
         except EngineDiedError as error:
             logger.warning("%s; %d samples are sent again", error, len(batch))
             self._again(batch, alone=alone)
-        except Exception as error:
+        except Exception as error:  # whatever it is, callers must not wait for ever
             logger.exception("%d samples cannot be judged", len(batch))
             for sample in batch:
                 _give(sample, _failed(FailureKind.SCORER, f"{type(error).__name__}: {error}"))
