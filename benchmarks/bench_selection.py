@@ -35,19 +35,20 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from codescaler_plugin import load_scorer
 from codescaler_plugin.builtin import HELD_OUT_PROBLEMS, POLICY
-from codescaler_plugin.evaluation.calibration import cross_fitted
-from codescaler_plugin.evaluation.candidates import best_of
-from codescaler_plugin.evaluation.generation import sample_completions, verify_completions
-from codescaler_plugin.evaluation.intervals import pass_at_k
-from codescaler_plugin.evaluation.scored import Row, score_rows
+from codescaler_plugin.data.problems import read_problems
+from codescaler_plugin.evaluation.best_of_n import best_of
+from codescaler_plugin.evaluation.policy import verify_completions
+from codescaler_plugin.evaluation.score_file import Row, score_rows
 from codescaler_plugin.extraction import extract_all
-from codescaler_plugin.preference.normal_form import distinct_forms
-from codescaler_plugin.preference.problems import read_problems
+from codescaler_plugin.extraction.fingerprint import distinct_forms
+from codescaler_plugin.generation.local import sample_completions
+from codescaler_plugin.intervals import pass_at_k
+from codescaler_plugin.pretrained import pretrained
 from codescaler_plugin.records import Judgement
-from codescaler_plugin.scoring.loading import pretrained
+from codescaler_plugin.selection.adaptive import expected_gain
+from codescaler_plugin.selection.calibration import cross_fitted
 from codescaler_plugin.selection.planning import Costs, Labelled, is_right, learnable, plan
 from codescaler_plugin.selection.ranking import chosen, rank
-from codescaler_plugin.selection.sampling import expected_gain
 
 SHOWN = (1, 2, 4, 8, 16, 32, 64, 100)
 ORDERS = 20  # random orders of a problem's candidates, for what no closed form gives

@@ -17,7 +17,7 @@ import torch
 from bench_scoring import model_of
 from trl.trainer.reward_trainer import DataCollatorForPreference
 
-from codescaler_plugin.integrations.trl_trainer import SharedPrefixes
+from codescaler_plugin.integrations.trl.trainer import SharedPrefixes
 from codescaler_plugin.scoring.bench import conditions, synthetic_items
 
 CELLS = {

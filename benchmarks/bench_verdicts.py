@@ -31,8 +31,8 @@ from pathlib import Path
 from time import perf_counter
 from typing import Any
 
-from codescaler_plugin.preference.problems import read_problems
-from codescaler_plugin.preference.sandbox import Sandbox
+from codescaler_plugin.data.problems import read_problems
+from codescaler_plugin.execution.sandbox import Sandbox
 from codescaler_plugin.records import Problem, ScriptTest, Verdict
 
 TIMEOUT = 30.0

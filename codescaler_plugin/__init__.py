@@ -18,16 +18,19 @@ if TYPE_CHECKING:
         ScorerError,
     )
     from codescaler_plugin.extraction import extract_code
-    from codescaler_plugin.integrations.trl_monitor import RewardHackingMonitor
-    from codescaler_plugin.integrations.trl_reward import CodeScalerReward, codescaler_reward
-    from codescaler_plugin.integrations.trl_tests_reward import CodeScalerTestsReward
-    from codescaler_plugin.integrations.trl_trainer import CodeScalerRewardConfig, CodeScalerRewardTrainer
+    from codescaler_plugin.integrations.trl.monitor import RewardHackingMonitor
+    from codescaler_plugin.integrations.trl.reward import CodeScalerReward, codescaler_reward
+    from codescaler_plugin.integrations.trl.tests_reward import CodeScalerTestsReward
+    from codescaler_plugin.integrations.trl.trainer import (
+        CodeScalerRewardConfig,
+        CodeScalerRewardTrainer,
+    )
     from codescaler_plugin.pipeline import CodeScaler
     from codescaler_plugin.preference.preparation import prepare_preference_dataset
     from codescaler_plugin.records import Extraction, Judgement, Status, Verdict
     from codescaler_plugin.scoring import Scorer, load_scorer
+    from codescaler_plugin.selection.cascade import cascade
     from codescaler_plugin.selection.ranking import best_of_n
-    from codescaler_plugin.selection.testing import cascade
     from codescaler_plugin.shaping import shape_reward
 
 __version__ = "0.1.0"
@@ -36,25 +39,25 @@ _HOMES = {
     "CodeScaler": "pipeline",
     "CodeScalerConfig": "config",
     "CodeScalerError": "errors",
-    "CodeScalerReward": "integrations.trl_reward",
-    "CodeScalerRewardConfig": "integrations.trl_trainer",
-    "CodeScalerRewardTrainer": "integrations.trl_trainer",
-    "CodeScalerTestsReward": "integrations.trl_tests_reward",
+    "CodeScalerReward": "integrations.trl.reward",
+    "CodeScalerRewardConfig": "integrations.trl.trainer",
+    "CodeScalerRewardTrainer": "integrations.trl.trainer",
+    "CodeScalerTestsReward": "integrations.trl.tests_reward",
     "ConfigError": "errors",
     "DataError": "errors",
     "Extraction": "records",
     "GenerationError": "errors",
     "Judgement": "records",
     "MissingExtraError": "errors",
-    "RewardHackingMonitor": "integrations.trl_monitor",
+    "RewardHackingMonitor": "integrations.trl.monitor",
     "SandboxError": "errors",
     "Scorer": "scoring",
     "ScorerError": "errors",
     "Status": "records",
     "Verdict": "records",
     "best_of_n": "selection.ranking",
-    "cascade": "selection.testing",
-    "codescaler_reward": "integrations.trl_reward",
+    "cascade": "selection.cascade",
+    "codescaler_reward": "integrations.trl.reward",
     "extract_code": "extraction",
     "load_scorer": "scoring",
     "prepare_preference_dataset": "preference.preparation",

@@ -15,7 +15,7 @@ import urllib3
 from urllib3.exceptions import HTTPError, LocationValueError
 
 from codescaler_plugin.errors import ConfigError, HttpError
-from codescaler_plugin.text.safety import one_line
+from codescaler_plugin.safety import one_line
 
 CONNECT_SECONDS = 5.0
 READ_SECONDS = 120.0

@@ -10,10 +10,17 @@ from itertools import count
 from math import isfinite
 from typing import Any
 
-from codescaler_plugin.ahead import ahead, grouped_chunks
 from codescaler_plugin.config import CodeScalerConfig
-from codescaler_plugin.errors import CodeScalerError, ConfigError, DataError, Failure, FailureKind, ScorerError
+from codescaler_plugin.errors import (
+    CodeScalerError,
+    ConfigError,
+    DataError,
+    Failure,
+    FailureKind,
+    ScorerError,
+)
 from codescaler_plugin.extraction import begun, extract_all, prompt_opening
+from codescaler_plugin.prefetch import ahead, grouped_chunks
 from codescaler_plugin.records import Extraction, Judgement, Status
 from codescaler_plugin.scoring import Scorer
 from codescaler_plugin.scoring.rendering import unwrapped

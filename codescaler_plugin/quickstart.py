@@ -23,18 +23,24 @@ from rich.table import Table
 from rich.text import Text
 
 from codescaler_plugin.builtin import HELD_OUT_PROBLEMS, POLICY, TRAIN_PROBLEMS
-from codescaler_plugin.data.outputs import check_folder, locked_folder, open_resumable, write_output, write_text
-from codescaler_plugin.evaluation.generation import Measurement, measure_policy
+from codescaler_plugin.data.outputs import (
+    check_folder,
+    locked_folder,
+    open_resumable,
+    write_output,
+    write_text,
+)
+from codescaler_plugin.data.problems import read_problems
+from codescaler_plugin.data.rollouts import rows_of
+from codescaler_plugin.evaluation.policy import Measurement, measure_policy
 from codescaler_plugin.extras import require
-from codescaler_plugin.integrations.trl_reward import CodeScalerReward
-from codescaler_plugin.preference.problems import read_problems
-from codescaler_plugin.preference.rollouts import rows_of
+from codescaler_plugin.integrations.trl.reward import CodeScalerReward
+from codescaler_plugin.pretrained import pretrained
 from codescaler_plugin.records import Judgement, Problem, Status
-from codescaler_plugin.scoring.loading import pretrained
 from codescaler_plugin.threads import fitting_threads
 
 if TYPE_CHECKING:
-    from codescaler_plugin.integrations.trl_monitor import RewardHackingMonitor
+    from codescaler_plugin.integrations.trl.monitor import RewardHackingMonitor
 
 STEPS = 80
 LEARNING_RATE = 2e-4

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from codescaler_plugin.errors import SandboxError
-from codescaler_plugin.preference.sandbox import Sandbox
+from codescaler_plugin.execution.sandbox import Sandbox
 
 
 def untraced(**more: str) -> dict[str, str]:
@@ -16,10 +16,10 @@ def untraced(**more: str) -> dict[str, str]:
     return {name: value for name, value in os.environ.items() if not name.startswith("COVERAGE_")} | more
 
 
-def sandbox_or_skip(cage: str, **settings: Any) -> Sandbox:
+def sandbox_or_skip(isolation: str, **settings: Any) -> Sandbox:
     """A sandbox of one worker, held by this isolation; the test is skipped where the machine does not offer it."""
     try:
-        return Sandbox(cage=cage, workers=1, **settings)
+        return Sandbox(isolation=isolation, workers=1, **settings)
     except SandboxError as error:
         pytest.skip(str(error))
 

@@ -45,13 +45,13 @@ from bench_latency import OneProcessEach, cpu_seconds
 
 from codescaler_plugin import CodeScaler, CodeScalerConfig
 from codescaler_plugin.builtin import REWARD_MODEL
+from codescaler_plugin.data.problems import read_problems
+from codescaler_plugin.execution.sandbox import TIMEOUT, Sandbox
 from codescaler_plugin.extraction import extract_code
-from codescaler_plugin.preference.problems import read_problems
-from codescaler_plugin.preference.sandbox import TIMEOUT, Sandbox
+from codescaler_plugin.pretrained import pretrained
 from codescaler_plugin.records import Problem, ScriptTest, Verdict
 from codescaler_plugin.scoring.bench import synthetic_items
 from codescaler_plugin.scoring.forward import padded_logits, tree_logits
-from codescaler_plugin.scoring.loading import pretrained
 from codescaler_plugin.scoring.transformers_scorer import TransformersScorer
 from codescaler_plugin.selection.ranking import best_of_n
 

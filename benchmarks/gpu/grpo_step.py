@@ -33,8 +33,8 @@ from transformers import AutoTokenizer, TrainerCallback
 from trl import GRPOConfig, GRPOTrainer
 
 from codescaler_plugin.builtin import POLICY
-from codescaler_plugin.integrations.trl_reward import CodeScalerReward
-from codescaler_plugin.scoring.loading import pretrained
+from codescaler_plugin.integrations.trl.reward import CodeScalerReward
+from codescaler_plugin.pretrained import pretrained
 from codescaler_plugin.scoring.transformers_scorer import TransformersScorer
 
 GROUP, PROMPT, COMPLETION = 16, 480, 216

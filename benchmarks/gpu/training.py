@@ -30,7 +30,7 @@ from trl.trainer.reward_trainer import DataCollatorForPreference
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from bench_training import loss_of
 
-from codescaler_plugin.integrations.trl_trainer import SharedPrefixes
+from codescaler_plugin.integrations.trl.trainer import SharedPrefixes
 from codescaler_plugin.scoring.bench import synthetic_items
 from codescaler_plugin.scoring.forward import out_of_memory, tree_attention
 from codescaler_plugin.scoring.prefix_tree import plan_rows

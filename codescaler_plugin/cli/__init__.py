@@ -5,11 +5,11 @@ from typing import Annotated
 import typer
 
 from codescaler_plugin import __version__
+from codescaler_plugin.cli.bench import bench
 from codescaler_plugin.cli.doctor import doctor
 from codescaler_plugin.cli.evaluate import evaluate
 from codescaler_plugin.cli.generation import generation
 from codescaler_plugin.cli.lines import extract, score
-from codescaler_plugin.cli.measure import bench
 from codescaler_plugin.cli.pairs import augment, mine, verify
 from codescaler_plugin.cli.quickstart import quickstart
 from codescaler_plugin.cli.report import report

@@ -27,12 +27,12 @@ from codescaler_plugin.data.outputs import check_folder, check_output, write_tex
 from codescaler_plugin.data.rows import stem
 from codescaler_plugin.errors import ConfigError
 from codescaler_plugin.extras import require
-from codescaler_plugin.text.safety import one_line
+from codescaler_plugin.safety import one_line
 
 if TYPE_CHECKING:
-    from codescaler_plugin.evaluation.candidates import Candidates
-    from codescaler_plugin.evaluation.report import Section
+    from codescaler_plugin.evaluation.best_of_n import Candidates
     from codescaler_plugin.records import PreferencePair
+    from codescaler_plugin.report.document import Section
 
 evaluate = typer.Typer(no_args_is_help=True, help="Measure a reward model; codescaler report makes a page of it.")
 
@@ -68,7 +68,7 @@ class _Run:
         self, evaluation: str, data: str, model: str | None, options: _RunOptions, more: str | None = None
     ) -> None:
         from codescaler_plugin.config import CodeScalerConfig
-        from codescaler_plugin.evaluation.report import check_summary, summary_file
+        from codescaler_plugin.report.document import check_summary, summary_file
 
         self.evaluation, self.data = evaluation, data
         self.config = CodeScalerConfig.from_env(model=model, max_tokens=options.max_tokens)
@@ -108,7 +108,7 @@ class _Run:
 
     def finish(self, result: Mapping[str, Any]) -> None:
         """Write the summary and print what the report will say of it."""
-        from codescaler_plugin.evaluation.report import Summary, sections, write_summary
+        from codescaler_plugin.report.document import Summary, sections, write_summary
 
         facts = {
             "data": Path(self.data).name,
@@ -202,7 +202,7 @@ def candidates(
     any rows with problem, passed, and code or completion.
     """
     with reported():
-        from codescaler_plugin.evaluation.candidates import evaluate_candidates, read_candidates
+        from codescaler_plugin.evaluation.best_of_n import evaluate_candidates, read_candidates
 
         run = _Run("candidates", data, model, options)
         groups = _judged(read_candidates(data, policy=policy))
@@ -227,13 +227,17 @@ def calibration(
     Writes the two calibrations beside the numbers, fitted on all examples.
     """
     with reported():
-        from codescaler_plugin.evaluation.calibration import METHODS, evaluate_calibration, fit_calibration
-        from codescaler_plugin.evaluation.candidates import leading_margins, read_candidates, score_candidates
-        from codescaler_plugin.evaluation.intervals import area, win
+        from codescaler_plugin.data.pairs import is_pair
+        from codescaler_plugin.data.rollouts import rows_of
+        from codescaler_plugin.evaluation.best_of_n import (
+            leading_margins,
+            read_candidates,
+            score_candidates,
+        )
         from codescaler_plugin.evaluation.pairwise import score_pairs
-        from codescaler_plugin.evaluation.report import CARRY
-        from codescaler_plugin.preference.pairs import is_pair
-        from codescaler_plugin.preference.rollouts import rows_of
+        from codescaler_plugin.intervals import area, win
+        from codescaler_plugin.report.document import CARRY
+        from codescaler_plugin.selection.calibration import METHODS, evaluate_calibration, fit_calibration
 
         run = _Run("calibration", data, model, options)
         _, _, first = next(rows_of(data), ("", "", {}))
@@ -284,7 +288,7 @@ def robustness(
 
 
 def _pairs(data: str, split: str | None) -> "list[PreferencePair]":
-    from codescaler_plugin.preference.pairs import read_pairs
+    from codescaler_plugin.data.pairs import read_pairs
 
     pairs = list(read_pairs(data))
     found = [pair for pair in pairs if split in (None, pair.split)]

@@ -22,11 +22,11 @@ from codescaler_plugin.cli.terminal import (
 from codescaler_plugin.data.outputs import check_output, locked_folder, write_text
 from codescaler_plugin.data.rows import stem
 from codescaler_plugin.errors import ConfigError, DataError
-from codescaler_plugin.evaluation.sampling import Sampling
 from codescaler_plugin.extras import require
+from codescaler_plugin.generation.sampling import Sampling
 
 if TYPE_CHECKING:
-    from codescaler_plugin.evaluation.generation import Benchmark
+    from codescaler_plugin.evaluation.policy import Benchmark
 
 _SAMPLING = "Sampling"
 
@@ -87,9 +87,10 @@ def generation(
     Exit code: 0 done; 1 an error; 3 some rows of the problems were skipped.
     """
     from codescaler_plugin.builtin import policy_model
-    from codescaler_plugin.evaluation.generation import generate, server_completer, summarise, transformers_completer
+    from codescaler_plugin.data.rollouts import read_rollouts, rows_of
+    from codescaler_plugin.evaluation.policy import summarise
     from codescaler_plugin.extraction import extract_code
-    from codescaler_plugin.preference.rollouts import read_rollouts, rows_of
+    from codescaler_plugin.generation.completing import generate, server_completer, transformers_completer
     from codescaler_plugin.preference.verification import verify_rollouts
 
     skipped = Skipped()

@@ -12,7 +12,12 @@ from typing import Annotated, Any
 import typer
 
 from codescaler_plugin.cli.options import grouped
-from codescaler_plugin.cli.sandbox_options import ProblemFormat, SandboxOptions, Service, print_faults
+from codescaler_plugin.cli.sandbox_options import (
+    ProblemFormat,
+    SandboxOptions,
+    Service,
+    print_faults,
+)
 from codescaler_plugin.cli.terminal import (
     Skipped,
     errors,
@@ -75,8 +80,8 @@ def verify(
     Exit code: 0 done; 1 an error, with --strict a bad line; 3 some rows were
     skipped.
     """
+    from codescaler_plugin.data.rollouts import read_rollouts
     from codescaler_plugin.data.rows import count_rows
-    from codescaler_plugin.preference.rollouts import read_rollouts
     from codescaler_plugin.preference.verification import verify_rollouts
     from codescaler_plugin.text.derivation import template_of
 
@@ -152,9 +157,9 @@ def mine(
 
     Exit code: 0 done; 1 an error, or no pairs; 3 some rows were skipped.
     """
+    from codescaler_plugin.data.pairs import is_pair, pairs_in, write_pairs
+    from codescaler_plugin.data.rollouts import read_problem_texts
     from codescaler_plugin.preference.mining import mine_pairs, refine_pairs
-    from codescaler_plugin.preference.pairs import is_pair, pairs_in, write_pairs
-    from codescaler_plugin.preference.rollouts import read_problem_texts
 
     skipped = Skipped()
     with reported():
@@ -232,8 +237,8 @@ def augment(
     Exit code: 0 done; 1 an error; 3 some kinds have fewer pairs than wanted, or
     rows of problems were skipped.
     """
+    from codescaler_plugin.data.pairs import read_pairs, write_pairs
     from codescaler_plugin.preference.augmentation import DEFAULT_KINDS, augment_pairs, checked_kinds
-    from codescaler_plugin.preference.pairs import read_pairs, write_pairs
 
     skipped = Skipped()
     with reported():
@@ -298,9 +303,9 @@ def _check_outputs(
     held_out: Path | None = None,
 ) -> None:
     """What could not be written after the work, or measured for the card; and that no input is written over."""
+    from codescaler_plugin.data.pairs import output_files
+    from codescaler_plugin.preference.baselines import check_causal_model
     from codescaler_plugin.preference.data_card import check_card
-    from codescaler_plugin.preference.pairs import output_files
-    from codescaler_plugin.preference.surface import check_causal_model
 
     for file in [*output_files(output, columns, held_out), _report_file(output)]:
         check_output(file, inputs)
@@ -333,7 +338,7 @@ def _finish(
 
 def _counted(sources: Sequence[str], on_bad: Callable[[str], None]) -> Iterator[tuple[str, dict[str, Any]]]:
     """The rows of all sources with their places, with a progress bar at a terminal."""
-    from codescaler_plugin.preference.rollouts import rows_of
+    from codescaler_plugin.data.rollouts import rows_of
 
     with rate_bar("reading", None) as advance:
         for source in sources:

@@ -18,7 +18,7 @@ def report(
     One HTML file that needs no network, and the same in Markdown.
     """
     with reported():
-        from codescaler_plugin.evaluation.report import write_report
+        from codescaler_plugin.report.document import write_report
 
         for path in write_report(folders, output, title=title):
             say(f"wrote {path}")

@@ -9,12 +9,12 @@ import typer
 
 from codescaler_plugin.cli.terminal import Skipped, say
 from codescaler_plugin.errors import DataError
-from codescaler_plugin.preference.grading import MEMORY_MB, TIMEOUT
+from codescaler_plugin.execution.jobs import MEMORY_MB, TIMEOUT
 from codescaler_plugin.records import Comparison, Fault
-from codescaler_plugin.text.safety import one_line
+from codescaler_plugin.safety import one_line
 
 if TYPE_CHECKING:
-    from codescaler_plugin.preference.executing import Executor
+    from codescaler_plugin.execution.executor import Executor
     from codescaler_plugin.records import Problem
 
 PANEL = "Tests"
@@ -97,7 +97,7 @@ class SandboxOptions:
         Raises:
             ConfigError, DataError: see `read_problems`; or a file of bad rows alone.
         """
-        from codescaler_plugin.preference.problems import read_problems
+        from codescaler_plugin.data.problems import read_problems
 
         found: list[Problem] = []
         for path in paths:

@@ -32,12 +32,12 @@ from codescaler_plugin.data.rows import chunked, dumps
 from codescaler_plugin.errors import ConfigError, DataError, GenerationError, HttpError
 from codescaler_plugin.extras import require
 from codescaler_plugin.records import Outcome, Problem, Ranked, Selection
+from codescaler_plugin.safety import printable
 from codescaler_plugin.text.lines import folded
-from codescaler_plugin.text.safety import printable
 
 if TYPE_CHECKING:
+    from codescaler_plugin.data.matching import ProblemIndex
     from codescaler_plugin.pipeline import CodeScaler
-    from codescaler_plugin.preference.matching import ProblemIndex
     from codescaler_plugin.text.templates import Template
 
 _GROUPS = 32  # problems at a time: tests of all of them run together
@@ -148,14 +148,15 @@ def select(
     line; 3 some lines were skipped or some problems have no winner.
     """
     from codescaler_plugin.config import CodeScalerConfig
-    from codescaler_plugin.evaluation.calibration import read_calibration
+    from codescaler_plugin.data.matching import ProblemIndex
+    from codescaler_plugin.generation.server import server_candidates
     from codescaler_plugin.pipeline import CodeScaler
-    from codescaler_plugin.preference.matching import ProblemIndex
     from codescaler_plugin.scoring import Unscored
+    from codescaler_plugin.selection.adaptive import Stopping
+    from codescaler_plugin.selection.calibration import read_calibration
+    from codescaler_plugin.selection.cascade import CascadeConfig, decide_by_tests
     from codescaler_plugin.selection.planning import as_given
     from codescaler_plugin.selection.ranking import chosen, rank_groups
-    from codescaler_plugin.selection.sampling import Stopping, server_candidates
-    from codescaler_plugin.selection.testing import CascadeConfig, decide_by_tests
 
     without_loading_bars()
     known = calibrate is not None or (costs is not None and not tests)
@@ -302,7 +303,7 @@ async def _sampled(
 
     None for a problem that the server refuses, which is reported, or raised with `strict`.
     """
-    from codescaler_plugin.selection.sampling import sample_adaptively
+    from codescaler_plugin.selection.adaptive import sample_adaptively
 
     async def sampled(row: Row) -> Selection | None:
         problem = row["problem"]
@@ -419,7 +420,7 @@ class _Reader:
         return found
 
     def _tests(self, row: Row) -> Problem | None:
-        from codescaler_plugin.preference.rollouts import problem_id_of
+        from codescaler_plugin.data.rollouts import problem_id_of
         from codescaler_plugin.text.messages import problem_text
 
         if self.tested is None:

@@ -16,7 +16,7 @@ from rich.text import Text
 
 from codescaler_plugin.data.outputs import Input, write_output
 from codescaler_plugin.errors import CodeScalerError, ConfigError
-from codescaler_plugin.text.safety import one_line, printable
+from codescaler_plugin.safety import one_line, printable
 
 if TYPE_CHECKING:
     from rich.progress import Progress, ProgressColumn, TaskID

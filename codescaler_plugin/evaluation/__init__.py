@@ -1,1 +1,1 @@
-"""How good is a policy, or a reward model? So far: what a policy writes, and what execution says of it."""
+"""Evaluations of reward models and of policies, one file each."""

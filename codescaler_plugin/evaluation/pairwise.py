@@ -13,13 +13,17 @@ from pathlib import Path
 from random import Random
 from typing import Any, Unpack
 
+from codescaler_plugin.data.matching import problem_key
+from codescaler_plugin.data.rollouts import rows_of
 from codescaler_plugin.errors import DataError
-from codescaler_plugin.evaluation.intervals import mean_of, win
-from codescaler_plugin.evaluation.scored import Kept, Row, score_rows
-from codescaler_plugin.preference.matching import problem_key
-from codescaler_plugin.preference.rewrites import normal
-from codescaler_plugin.preference.rollouts import rows_of
-from codescaler_plugin.preference.surface import check_causal_model, log_probability_wins, surface_wins
+from codescaler_plugin.evaluation.score_file import Kept, Row, score_rows
+from codescaler_plugin.intervals import mean_of, win
+from codescaler_plugin.preference.baselines import (
+    check_causal_model,
+    log_probability_wins,
+    surface_wins,
+)
+from codescaler_plugin.preference.mutations import normal
 from codescaler_plugin.records import PreferencePair
 from codescaler_plugin.scoring import Scorer
 

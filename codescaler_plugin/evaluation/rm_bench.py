@@ -16,10 +16,10 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any, Unpack
 
+from codescaler_plugin.data.rollouts import rows_of
 from codescaler_plugin.errors import ConfigError, DataError
-from codescaler_plugin.evaluation.scored import Kept, Row, Scores, score_rows
+from codescaler_plugin.evaluation.score_file import Kept, Row, Scores, score_rows
 from codescaler_plugin.extraction import extract_code
-from codescaler_plugin.preference.rollouts import rows_of
 from codescaler_plugin.records import Status
 from codescaler_plugin.scoring import Scorer
 

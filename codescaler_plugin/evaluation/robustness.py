@@ -13,11 +13,11 @@ from random import Random
 from statistics import fmean, pstdev
 from typing import Any, Unpack
 
+from codescaler_plugin.data.matching import problem_key
 from codescaler_plugin.errors import DataError
-from codescaler_plugin.evaluation.intervals import area, mean_of, win
-from codescaler_plugin.evaluation.scored import Kept, Row, score_rows
-from codescaler_plugin.preference.matching import problem_key
-from codescaler_plugin.preference.rewrites import KEEPING
+from codescaler_plugin.evaluation.score_file import Kept, Row, score_rows
+from codescaler_plugin.intervals import area, mean_of, win
+from codescaler_plugin.preference.mutations import KEEPING
 from codescaler_plugin.records import PreferencePair
 from codescaler_plugin.scoring import Scorer
 

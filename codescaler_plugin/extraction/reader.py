@@ -5,7 +5,13 @@ from dataclasses import dataclass
 
 from codescaler_plugin.extraction.blocks import Block, find_blocks, tagged_blocks
 from codescaler_plugin.extraction.fences import TooComplexError, fence_lines
-from codescaler_plugin.extraction.languages import ANY, LANGUAGES, info_language, is_installed, wheel
+from codescaler_plugin.extraction.languages import (
+    ANY,
+    LANGUAGES,
+    info_language,
+    is_installed,
+    wheel,
+)
 from codescaler_plugin.extraction.opening import begun
 from codescaler_plugin.extraction.reasoning import Answer, TooManyMarksError, without_reasoning
 from codescaler_plugin.extraction.validity import MAX_CODE_CHARS, Budget, check

@@ -16,13 +16,13 @@ from math import inf
 from random import Random
 from typing import Any
 
+from codescaler_plugin.data.matching import ProblemIndex
 from codescaler_plugin.errors import ConfigError
+from codescaler_plugin.execution.executor import CachingExecutor, Executor
+from codescaler_plugin.extraction.fingerprint import parse
 from codescaler_plugin.extraction.validity import Budget, check
-from codescaler_plugin.preference.executing import CachingExecutor, Executor
-from codescaler_plugin.preference.matching import ProblemIndex
-from codescaler_plugin.preference.normal_form import parse
-from codescaler_plugin.preference.overlap import clusters
-from codescaler_plugin.preference.rewrites import BREAKING, KEEPING, normal, rewrite_both
+from codescaler_plugin.preference.decontamination import clusters
+from codescaler_plugin.preference.mutations import BREAKING, KEEPING, normal, rewrite_both
 from codescaler_plugin.records import PreferencePair, Problem, Status, Verdict
 
 UNALIGNED_SHARE = 0.3

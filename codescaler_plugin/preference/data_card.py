@@ -24,9 +24,15 @@ from codescaler_plugin.data.outputs import (
 )
 from codescaler_plugin.errors import ConfigError
 from codescaler_plugin.extras import require
-from codescaler_plugin.preference.surface import log_probability_accuracy, surface_accuracies
+from codescaler_plugin.preference.baselines import log_probability_accuracy, surface_accuracies
 from codescaler_plugin.records import PreferencePair
-from codescaler_plugin.text.safety import PLAIN_PLOTS, markdown, markdown_block, markdown_table, one_line
+from codescaler_plugin.safety import (
+    PLAIN_PLOTS,
+    markdown,
+    markdown_block,
+    markdown_table,
+    one_line,
+)
 
 _SHOWN_MATCHES = 20
 _STEPS_SHOWN = 20

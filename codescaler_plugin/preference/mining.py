@@ -12,12 +12,12 @@ from math import lcm
 from random import Random
 from typing import Any, TypeVar
 
+from codescaler_plugin.data.matching import problem_key
+from codescaler_plugin.data.pairs import checked_margin
+from codescaler_plugin.data.rollouts import fault_of, problem_id_of
 from codescaler_plugin.errors import ConfigError, DataError
-from codescaler_plugin.preference.matching import problem_key
-from codescaler_plugin.preference.normal_form import distinct_forms
-from codescaler_plugin.preference.overlap import Contamination, clusters, contaminated
-from codescaler_plugin.preference.pairs import checked_margin
-from codescaler_plugin.preference.rollouts import fault_of, problem_id_of
+from codescaler_plugin.extraction.fingerprint import distinct_forms
+from codescaler_plugin.preference.decontamination import Contamination, clusters, contaminated
 from codescaler_plugin.records import PreferencePair, Status
 from codescaler_plugin.text.lines import folded
 

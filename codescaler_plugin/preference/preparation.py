@@ -5,9 +5,9 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from codescaler_plugin.data.pairs import TRAIN, pair_of, split_of
 from codescaler_plugin.errors import ConfigError, DataError
 from codescaler_plugin.extraction import extract_all
-from codescaler_plugin.preference.pairs import TRAIN, pair_of, split_of
 from codescaler_plugin.records import PreferencePair, Status
 from codescaler_plugin.scoring.rendering import Renderer, Unscorable
 

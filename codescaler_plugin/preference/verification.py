@@ -10,15 +10,15 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Unpack
 
+from codescaler_plugin.data.matching import ProblemIndex
 from codescaler_plugin.data.outputs import CUT, open_resumable
 from codescaler_plugin.data.rows import chunked
 from codescaler_plugin.errors import ConfigError, DataError
+from codescaler_plugin.execution.executor import CachingExecutor, Executor, Job, Ticker
+from codescaler_plugin.execution.remote_sandbox import WORKERS, RemoteSandbox
+from codescaler_plugin.execution.sandbox import Sandbox, SandboxSettings
 from codescaler_plugin.extraction import POLICIES as _BLOCK_POLICIES
 from codescaler_plugin.extraction import extract_all
-from codescaler_plugin.preference.executing import CachingExecutor, Executor, Job, Ticker
-from codescaler_plugin.preference.matching import ProblemIndex
-from codescaler_plugin.preference.remote_sandbox import WORKERS, RemoteSandbox
-from codescaler_plugin.preference.sandbox import Sandbox, SandboxSettings
 from codescaler_plugin.records import Extraction, Fault, Problem, Rollout, Status, Verdict
 from codescaler_plugin.text.lines import folded
 

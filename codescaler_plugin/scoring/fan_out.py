@@ -3,8 +3,8 @@
 from collections.abc import Callable, Sequence
 from concurrent.futures import CancelledError, ThreadPoolExecutor
 
-from codescaler_plugin.ahead import grouped_chunks
 from codescaler_plugin.errors import Failure, FailureKind, HttpError, ScorerError
+from codescaler_plugin.prefetch import grouped_chunks
 
 REQUESTS = 8
 """Requests under way at a time."""

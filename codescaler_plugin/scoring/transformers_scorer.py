@@ -14,8 +14,8 @@ from threading import Lock
 from time import perf_counter
 from typing import Any
 
-from codescaler_plugin.ahead import ahead, grouped_chunks
 from codescaler_plugin.errors import ConfigError, ScorerError
+from codescaler_plugin.prefetch import ahead, grouped_chunks
 from codescaler_plugin.scoring.cache import CACHE_SIZE, ScoreCache, content_key, fingerprint
 from codescaler_plugin.scoring.forward import (
     Pass,

@@ -15,9 +15,9 @@ from typing import Any
 
 from codescaler_plugin.errors import ConfigError, Failure, FailureKind, HttpError, ScorerError
 from codescaler_plugin.http_client import HttpClient, RetryPolicy
+from codescaler_plugin.pretrained import pretrained
 from codescaler_plugin.scoring.cache import CACHE_SIZE, ScoreCache, content_key
 from codescaler_plugin.scoring.fan_out import Outcome, fan_out, scores_of
-from codescaler_plugin.scoring.loading import pretrained
 from codescaler_plugin.scoring.rendering import Renderer, Unscorable
 
 logger = logging.getLogger(__name__)

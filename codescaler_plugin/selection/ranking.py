@@ -5,12 +5,12 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 
-from codescaler_plugin.ahead import weighed_chunks
 from codescaler_plugin.errors import ConfigError, DataError
-from codescaler_plugin.evaluation.calibration import Calibration
+from codescaler_plugin.extraction.fingerprint import distinct_forms
 from codescaler_plugin.pipeline import CodeScaler, raise_for_failures
-from codescaler_plugin.preference.normal_form import distinct_forms
+from codescaler_plugin.prefetch import weighed_chunks
 from codescaler_plugin.records import Judgement, Outcome, Ranked, Selection, Status
+from codescaler_plugin.selection.calibration import Calibration
 from codescaler_plugin.text.messages import Text, completion_text
 
 Group = tuple[Text, Sequence[Text]]

@@ -86,7 +86,7 @@ def _policy(source: str) -> _Policy:
         return _Policy(_file_renderer(path))
     from transformers import AutoTokenizer
 
-    from codescaler_plugin.scoring.loading import pretrained
+    from codescaler_plugin.pretrained import pretrained
 
     try:
         tokenizer = pretrained(AutoTokenizer, source)

@@ -26,8 +26,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from codescaler_plugin.preference.problems import read_problems
-from codescaler_plugin.preference.sandbox import Sandbox
+from codescaler_plugin.data.problems import read_problems
+from codescaler_plugin.execution.sandbox import Sandbox
 from codescaler_plugin.records import Problem, ScriptTest, StdioTest
 
 IMPORTS = "import collections, heapq, itertools, math, re\nfrom collections import *\nfrom typing import *\n"

@@ -14,10 +14,10 @@ import json
 import sys
 from collections import Counter
 
-from codescaler_plugin.preference.matching import ProblemIndex
-from codescaler_plugin.preference.pairs import read_pairs
-from codescaler_plugin.preference.problems import read_problems
-from codescaler_plugin.preference.sandbox import run_tests
+from codescaler_plugin.data.matching import ProblemIndex
+from codescaler_plugin.data.pairs import read_pairs
+from codescaler_plugin.data.problems import read_problems
+from codescaler_plugin.execution.sandbox import run_tests
 
 
 def main() -> None:

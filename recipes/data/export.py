@@ -12,7 +12,7 @@ import argparse
 from pathlib import Path
 
 from codescaler_plugin.data.outputs import check_output
-from codescaler_plugin.preference.pairs import EXPORTS, output_files, read_pairs, write_pairs
+from codescaler_plugin.data.pairs import EXPORTS, output_files, read_pairs, write_pairs
 
 
 def main() -> None:

@@ -23,11 +23,11 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, set_seed
 
 from codescaler_plugin import CodeScalerReward
 from codescaler_plugin.builtin import HELD_OUT_PROBLEMS, POLICY
-from codescaler_plugin.evaluation.generation import measure_policy
-from codescaler_plugin.preference.problems import read_problems
+from codescaler_plugin.data.problems import read_problems
+from codescaler_plugin.evaluation.policy import measure_policy
+from codescaler_plugin.pretrained import pretrained
 from codescaler_plugin.quickstart import KL_COEFFICIENT, LEARNING_RATE, STEPS, train_grpo
 from codescaler_plugin.records import Problem
-from codescaler_plugin.scoring.loading import pretrained
 
 PROBLEMS = 96
 SAMPLES = 4

@@ -41,8 +41,8 @@ from codescaler_plugin import (
 )
 from codescaler_plugin.builtin import HELD_OUT_PROBLEMS, POLICY
 from codescaler_plugin.data.outputs import write_text
-from codescaler_plugin.preference.problems import read_problems
-from codescaler_plugin.scoring.loading import pretrained
+from codescaler_plugin.data.problems import read_problems
+from codescaler_plugin.pretrained import pretrained
 
 WEAK_PAIRS = 256
 AUDIT = 48  # problems, after those that the quickstart measures on

@@ -20,13 +20,13 @@ from rollouts import COMPLETIONS_PER_PROBLEM, distinct_problems, verdict_rows
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from codescaler_plugin.builtin import POLICY, REWARD_MODEL
-from codescaler_plugin.evaluation.generation import measure_policy
-from codescaler_plugin.evaluation.intervals import area, win
+from codescaler_plugin.evaluation.policy import measure_policy
+from codescaler_plugin.intervals import area, win
 from codescaler_plugin.pipeline import CodeScaler
 from codescaler_plugin.preference.mining import mine_pairs
+from codescaler_plugin.pretrained import pretrained
 from codescaler_plugin.records import PreferencePair
 from codescaler_plugin.scoring import Scorer, load_scorer
-from codescaler_plugin.scoring.loading import pretrained
 
 MEASURED_PROBLEMS = 512
 

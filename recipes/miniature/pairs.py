@@ -10,7 +10,7 @@ from random import Random
 
 from problems import STYLES, draw_problems, mutate, solve
 
-from codescaler_plugin.preference.pairs import read_pairs
+from codescaler_plugin.data.pairs import read_pairs
 from codescaler_plugin.records import PreferencePair
 
 PAIRS_PER_PROBLEM = 6

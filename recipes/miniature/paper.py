@@ -49,17 +49,17 @@ from codescaler_plugin import (
 )
 from codescaler_plugin.builtin import POLICY
 from codescaler_plugin.data.outputs import write_text
-from codescaler_plugin.evaluation.generation import Measurement, measure_policy
-from codescaler_plugin.evaluation.intervals import Mean, mean_of
-from codescaler_plugin.evaluation.report import Section, Table, write_page
+from codescaler_plugin.data.pairs import read_pairs, write_pairs
+from codescaler_plugin.evaluation.policy import Measurement, measure_policy
 from codescaler_plugin.evaluation.robustness import evaluate_robustness
+from codescaler_plugin.execution.sandbox import Sandbox
+from codescaler_plugin.intervals import Mean, mean_of
 from codescaler_plugin.preference.mining import mine_pairs
-from codescaler_plugin.preference.pairs import read_pairs, write_pairs
-from codescaler_plugin.preference.sandbox import Sandbox
+from codescaler_plugin.pretrained import pretrained
 from codescaler_plugin.records import PreferencePair, Problem, Status
-from codescaler_plugin.scoring.loading import pretrained
+from codescaler_plugin.report.document import Section, Table, write_page
+from codescaler_plugin.selection.cascade import decide_by_tests
 from codescaler_plugin.selection.ranking import best_of_n
-from codescaler_plugin.selection.testing import decide_by_tests
 from codescaler_plugin.text.messages import completion_text
 
 VERIFIED = 160  # problems that have tests; the rest of the world has none

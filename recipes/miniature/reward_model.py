@@ -8,8 +8,8 @@ from datasets import Dataset
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from codescaler_plugin import CodeScalerRewardConfig, CodeScalerRewardTrainer
+from codescaler_plugin.pretrained import pretrained
 from codescaler_plugin.records import PreferencePair
-from codescaler_plugin.scoring.loading import pretrained
 
 BATCH_SIZE = 32
 LEARNING_RATE = 1e-3

@@ -9,9 +9,10 @@ import torch
 from problems import MiniatureProblem, draw_problems
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from codescaler_plugin.evaluation.generation import Sampled, sample_completions, verify_completions
+from codescaler_plugin.evaluation.policy import Sampled, verify_completions
 from codescaler_plugin.extraction import extract_code
-from codescaler_plugin.scoring.loading import pretrained
+from codescaler_plugin.generation.local import sample_completions
+from codescaler_plugin.pretrained import pretrained
 
 COMPLETIONS_PER_PROBLEM = 8
 

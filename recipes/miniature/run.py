@@ -28,8 +28,8 @@ from rollouts import COMPLETIONS_PER_PROBLEM, distinct_problems, roll_out, verdi
 from supervised import BATCH_SIZE, STEPS, train_policy
 
 from codescaler_plugin.data.outputs import write_text
+from codescaler_plugin.data.pairs import read_pairs, write_pairs
 from codescaler_plugin.preference.mining import mine_pairs
-from codescaler_plugin.preference.pairs import read_pairs, write_pairs
 from codescaler_plugin.records import PreferencePair
 
 ROLLOUT_PROBLEMS = 5000

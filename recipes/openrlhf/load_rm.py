@@ -21,7 +21,7 @@ from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTok
 
 from codescaler_plugin.data.outputs import write_text
 from codescaler_plugin.errors import CodeScalerError, ConfigError
-from codescaler_plugin.scoring.loading import pretrained
+from codescaler_plugin.pretrained import pretrained
 
 
 def convert(source: Path, target: Path, head: str | None = None) -> dict[str, float]:

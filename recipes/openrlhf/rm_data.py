@@ -18,10 +18,10 @@ from pathlib import Path
 from transformers import AutoTokenizer
 
 from codescaler_plugin.data.outputs import check_folder, check_output, write_output
+from codescaler_plugin.data.pairs import export_pairs, read_pairs
 from codescaler_plugin.errors import CodeScalerError, DataError
-from codescaler_plugin.preference.pairs import export_pairs, read_pairs
 from codescaler_plugin.preference.preparation import prepare_preference_dataset
-from codescaler_plugin.scoring.loading import pretrained
+from codescaler_plugin.pretrained import pretrained
 
 
 def write(pairs: str, output: Path, name: str, max_length: int) -> None:

@@ -35,14 +35,19 @@ from rich.console import Console
 from transformers import AutoTokenizer
 from trl import GRPOConfig, GRPOTrainer, ModelConfig, TrlParser, get_peft_config
 
-from codescaler_plugin import CodeScalerConfig, CodeScalerReward, CodeScalerTestsReward, RewardHackingMonitor
+from codescaler_plugin import (
+    CodeScalerConfig,
+    CodeScalerReward,
+    CodeScalerTestsReward,
+    RewardHackingMonitor,
+)
 from codescaler_plugin.data.outputs import write_text
+from codescaler_plugin.data.problems import read_problems
+from codescaler_plugin.data.rollouts import read_problem_texts
 from codescaler_plugin.errors import CodeScalerError, ConfigError, DataError
-from codescaler_plugin.evaluation.generation import prompt_for, prompt_of
-from codescaler_plugin.preference.problems import read_problems
-from codescaler_plugin.preference.rollouts import read_problem_texts
+from codescaler_plugin.generation.completing import prompt_for, prompt_of
+from codescaler_plugin.pretrained import pretrained
 from codescaler_plugin.records import Problem
-from codescaler_plugin.scoring.loading import pretrained
 
 
 @dataclass

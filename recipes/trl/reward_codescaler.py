@@ -25,8 +25,8 @@ from datasets import Dataset
 from trl import ModelConfig, TrlParser, get_peft_config
 
 from codescaler_plugin import CodeScalerRewardConfig, CodeScalerRewardTrainer
+from codescaler_plugin.data.pairs import read_pairs
 from codescaler_plugin.errors import CodeScalerError, DataError
-from codescaler_plugin.preference.pairs import read_pairs
 from codescaler_plugin.records import PreferencePair
 
 

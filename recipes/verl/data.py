@@ -16,7 +16,7 @@ import pyarrow as arrow
 import pyarrow.parquet as parquet
 
 from codescaler_plugin.data.outputs import check_folder, check_output, write_output
-from codescaler_plugin.preference.rollouts import read_problem_texts
+from codescaler_plugin.data.rollouts import read_problem_texts
 
 INSTRUCTION = "Answer with one Python program in one ```python block."
 

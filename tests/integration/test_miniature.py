@@ -102,7 +102,7 @@ def test_near_miss_pairs_are_right_and_wrong_by_execution():
     from pairs import near_miss_pairs
     from problems import draw_problems
 
-    from codescaler_plugin.preference.sandbox import run_tests
+    from codescaler_plugin.execution.sandbox import run_tests
 
     pairs = near_miss_pairs(60, Random(3))
     tests = {}

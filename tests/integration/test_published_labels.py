@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from codescaler_plugin.preference.problems import read_problems
-from codescaler_plugin.preference.rollouts import read_rollouts
+from codescaler_plugin.data.problems import read_problems
+from codescaler_plugin.data.rollouts import read_rollouts
 from codescaler_plugin.preference.verification import executors, verify_rollouts
 from tests.processes import untraced
 

@@ -1,0 +1,109 @@
+"""When are two programs the same program?
+
+If their syntax trees are equal: names, constants and the order of statements count; layout, comments, docstrings,
+redundant brackets, quotes and `elif` against `else: if` do not. Renamed variables make another program on purpose: a
+policy that names things differently wrote something else, and a reward model must judge both. A text that is no
+Python, or too deep to be read, is only equal to itself.
+"""
+
+import ast
+import re
+from collections import defaultdict
+from collections.abc import Iterable
+from functools import lru_cache
+from unicodedata import normalize
+
+from codescaler_plugin.extraction.validity import MAX_CODE_CHARS
+from codescaler_plugin.grading.scripts import parsed
+
+_STRING_OR_COMMENT = re.compile(
+    r"""[\"'#](?:(?<=")\"{2}(?:[^\\]|\\.)*?(?:\"{3}|\Z)|(?<=')'{2}(?:[^\\]|\\.)*?(?:'{3}|\Z)"""
+    r"""|(?<=")(?:[^"\\\n]|\\.)*"?|(?<=')(?:[^'\\\n]|\\.)*'?|(?<=\#)[^\n]*)""",
+    re.DOTALL,
+)
+_HAS_PREFIX = re.compile(r'[rbufRBUF]"')
+_PREFIX = re.compile(r"(?i:\b[rbuf]{1,2})?\"")
+_MAYBE_ODD = re.compile(r"\d[._a-zA-Z]|\.\d")
+_ODD_NUMBER = re.compile(r"(?<!\w)(?:\d+[\w.]|\.\d)[\w.]*(?:(?<=[eE])[+-]\d+)?")
+_LAYOUT = str.maketrans("", "", ' \t\r\n\f()\\,;:"')
+_DEFINITIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.Module)
+
+
+def parse(code: str) -> ast.Module | None:
+    """The syntax tree of a Python program of at most `MAX_CODE_CHARS`, or None."""
+    if len(code) > MAX_CODE_CHARS:
+        return None
+    try:
+        return parsed(code)
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return None
+
+
+def is_text(statement: ast.stmt) -> bool:
+    """Whether a statement is a string and nothing else; first in a body, it is the docstring."""
+    return (
+        isinstance(statement, ast.Expr)
+        and isinstance(statement.value, ast.Constant)
+        and isinstance(statement.value.value, str)
+    )
+
+
+def normal_form(code: str) -> str:
+    """A text that is equal for programs that are the same program; for no other use."""
+    tree = parse(code)
+    for node in ast.walk(tree) if tree else ():
+        if isinstance(node, ast.Constant):
+            node.kind = None  # the `u` before a string
+        elif isinstance(node, _DEFINITIONS) and node.body and is_text(node.body[0]):
+            node.body[:1] = [] if len(node.body) > 1 or isinstance(node, ast.Module) else [ast.Pass()]
+    try:
+        return ast.dump(tree) if tree else f"text:{code}"
+    except (RecursionError, ValueError):  # too deep; or a number of more digits than Python writes out
+        return f"text:{code}"
+
+
+def distinct_forms(codes: Iterable[str]) -> dict[str, int]:
+    """A number for each text; texts that are the same program have the same number.
+
+    A syntax tree takes a millisecond, and of half a million programs few are near another. So only texts that share a
+    fingerprint, as equal trees do (names, numbers, signs), are compared by their trees.
+    """
+    near: dict[int, list[str]] = defaultdict(list)
+    for code in dict.fromkeys(codes):
+        near[_fingerprint(code)].append(code)
+    numbers: dict[str, int] = {}
+    count = 0
+    for alike in near.values():
+        forms: dict[str, int] = {}
+        for code in alike:
+            form = normal_form(code) if len(alike) > 1 else ""
+            numbers[code] = forms.setdefault(form, count + len(forms))
+        count += len(forms)
+    return numbers
+
+
+def _fingerprint(code: str) -> int:
+    """A number of the letters that a change of layout cannot add or take.
+
+    Strings, comments, spaces, brackets and separators are off; other numbers than whole ones are as Python prints
+    them; an `elif` is an `else` and an `if`.
+    """
+    bare = code
+    if "#" in code or '"' in code or "'" in code:
+        bare = _STRING_OR_COMMENT.sub('"', code)
+        if _HAS_PREFIX.search(bare):
+            bare = _PREFIX.sub("", bare)
+    if not bare.isascii():
+        bare = normalize("NFKC", bare)
+    if _MAYBE_ODD.search(bare):
+        bare = _ODD_NUMBER.sub(lambda match: _number(match[0]), bare)
+    return hash(bare.translate(_LAYOUT).replace("elif", "elseif").replace("pass", ""))
+
+
+@lru_cache(maxsize=4096)
+def _number(text: str) -> str:
+    """A number as Python prints it."""
+    try:
+        return repr(ast.literal_eval(text))
+    except (SyntaxError, ValueError):
+        return "#"

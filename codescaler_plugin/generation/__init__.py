@@ -1,0 +1,1 @@
+"""Completions of a policy, from transformers or from an OpenAI-compatible server."""

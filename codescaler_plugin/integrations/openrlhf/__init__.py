@@ -1,0 +1,1 @@
+"""OpenRLHF: the reward file and the agent."""

@@ -1,0 +1,1 @@
+"""TRL: reward functions, the reward trainer, and the monitor."""

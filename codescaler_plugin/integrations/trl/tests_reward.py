@@ -1,0 +1,379 @@
+"""Unit tests as a TRL reward function, for the problems that have tests; alone, or beside `CodeScalerReward`.
+
+Written against trl 1.16 (`trl/trainer/grpo_trainer.py`, `_calculate_rewards`): called with keywords only, once per
+generation batch and process, and free to return None for a sample that is to be left out. It imports no trl.
+"""
+
+import logging
+import os
+import weakref
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
+from statistics import fmean
+from time import perf_counter
+from typing import Any
+
+from codescaler_plugin.config import CodeScalerConfig
+from codescaler_plugin.data.matching import ProblemIndex
+from codescaler_plugin.data.rollouts import problem_id_of
+from codescaler_plugin.errors import ConfigError, DataError, SandboxError
+from codescaler_plugin.execution.executor import CachingExecutor, Executor, Job
+from codescaler_plugin.execution.jobs import MEMORY_MB, TIMEOUT, named_faults
+from codescaler_plugin.execution.sandbox import Sandbox, usable_cores
+from codescaler_plugin.extraction.languages import checked_language
+from codescaler_plugin.integrations.trl.ranks import gathered, processes_here
+from codescaler_plugin.integrations.trl.reward import LogExtra, LogMetric, PoorCalls, problems_in
+from codescaler_plugin.pipeline import CodeScaler, check_lengths
+from codescaler_plugin.records import Judgement, Problem, Status, Verdict
+from codescaler_plugin.safety import one_line
+from codescaler_plugin.scoring import Unscored
+from codescaler_plugin.text.messages import Text
+
+logger = logging.getLogger(__name__)
+
+_SETTINGS = (
+    *("language", "policy", "reasoning_marks", "thinking_prefilled", "fence_prefilled", "prompt_template"),
+    *("problem_wrapper", "problem_column", "max_unscored"),
+)
+_PYTHON = "python"  # what the sandbox runs
+_UNTESTED_CALLS = 20  # without any problem with tests, after which that is said; an evaluation may take several
+
+Rewards = list[float | None]
+
+
+class CodeScalerTestsReward:  # a class, not a closure: async trainers pickle the reward into a spawned process
+    """Reward for `GRPOTrainer(reward_funcs=[CodeScalerTestsReward(problems)])`: the problem's own tests decide.
+
+    1.0 for a program that passes all tests of its problem, 0.0 for one that fails any and for a completion without
+    exactly one valid program (the rules are those of `CodeScalerReward`). None where the tests say nothing of the
+    program: its problem has no tests, its prompt cannot be read, or the run ended in a `Fault` (the machine was busy,
+    a package is missing, the tests are broken ...). GRPO and RLOO leave a sample with None out, or take the other
+    rewards of the list for it; OnlineDPO reads None as 0, so that a fault counts as a failure there.
+
+    A completion's problem is the one that its row names (`problem_id`, `task_id`, `question_id`, also inside
+    `extra_info` or `metadata`), else the one with the same text, white space aside. The text is that of
+    `problem_column`, else the last user turn. So a prompt that puts instructions around its problem needs one of the
+    two columns.
+
+    The sandbox starts on the first call, even if there is nothing to run, so that a machine that cannot run programs
+    ends a training before it has run for hours. Its processes live until `close` or until the reward is gone. Each
+    distinct program of a call is run once.
+
+    It does not let a trainer go on without rewards: it raises where the sandbox fails on the first call, and where
+    more than `max_unscored` of the programs get no verdict in three calls in a row. It gives no partial credit, runs
+    Python only, and does not score what passes.
+
+    Args:
+        problems: with tests, as `read_problems` gives them; those without are left out. All are held in memory.
+        name: name in the logs (`rewards/<name>/mean` is the pass rate).
+        executor: runs the programs in place of a sandbox of this machine, such as a `RemoteSandbox`; the reward then
+            pickles if it does, and `close` does not end it.
+        timeout: CPU seconds of a program over all its calls; of a program that reads stdin, per run.
+        memory_mb: MiB of address space of a program.
+        workers: programs at a time in this process. Default: the cores, divided among the processes of the training
+            on this machine.
+        packages: installed packages that programs and tests may import, as `numpy`.
+        require_isolation: fail where the machine cannot enforce something, see `Sandbox`.
+        **config: of `CodeScalerConfig`: `language`, `policy`, `reasoning_marks`, `thinking_prefilled`,
+            `fence_prefilled`, `prompt_template`, `problem_wrapper`, `problem_column`, `max_unscored`. Default: the
+            `CODESCALER_*` variables.
+
+    Raises:
+        ConfigError: an unknown setting, or one without effect on tests; a language other than Python; a file in the
+            place of problems.
+        DataError: no problem has tests, or two have both the same id and the same text.
+
+    Example:
+        >>> from codescaler_plugin.builtin import HELD_OUT_PROBLEMS
+        >>> from codescaler_plugin.data.problems import read_problems
+        >>> problems = list(read_problems(HELD_OUT_PROBLEMS))
+        >>> reward = CodeScalerTestsReward(problems)
+        >>> reward(prompts=[problems[0].text, "Write a poem."], completions=["I cannot.", "Roses are red."])
+        [0.0, None]
+    """
+
+    def __init__(
+        self,
+        problems: Iterable[Problem],
+        *,
+        name: str | None = None,
+        executor: Executor | None = None,
+        timeout: float = TIMEOUT,
+        memory_mb: int = MEMORY_MB,
+        workers: int | None = None,
+        packages: Sequence[str] = (),
+        require_isolation: bool = False,
+        **config: Any,
+    ) -> None:
+        if isinstance(problems, str):
+            raise ConfigError(f"problems is {problems!r}: expected problems; give read_problems({problems!r})")
+        settings = CodeScalerConfig.from_env(**config)
+        settings.check_host("trl")
+        if idle := [given for given in config if given not in _SETTINGS]:
+            raise ConfigError(f"{', '.join(idle)} would have no effect on tests: expected {', '.join(_SETTINGS)}")
+        if checked_language(settings.language) != _PYTHON:
+            raise ConfigError(
+                f"language is {settings.language!r}, and tests run in Python: give this reward language={_PYTHON!r}"
+            )
+        self.__name__ = name or "tests"
+        self.config = settings
+        self._index = ProblemIndex((one for one in problems if one.tests), unique_ids=False)
+        if not self._index.problems:
+            raise DataError("no problem has tests, so every reward would be None: give problems with tests")
+        for problem in self._index.problems:
+            self._index.find(problem.id, problem.text)  # one that cannot be told from another is found before training
+        self._reader = CodeScaler(Unscored(), config=settings)
+        self._executor = executor
+        self._workers = workers
+        self._new_sandbox = partial(
+            Sandbox,
+            timeout=timeout,
+            memory_mb=memory_mb,
+            packages=tuple(packages),
+            require_isolation=require_isolation,
+        )
+        self._sandbox: Sandbox | None = None
+        self._end: weakref.finalize[..., Any] | None = None
+        self._process = os.getpid()
+        self._has_run = False
+        self._poor_calls = PoorCalls(settings.max_unscored)
+        self._calls_untested: int | None = 0  # before the first one with tests; None after it
+        self._said: set[str] = set()
+
+    def __getstate__(self) -> dict[str, Any]:  # processes and counts belong to this process
+        fresh: dict[str, Any] = {
+            "_sandbox": None,
+            "_end": None,
+            "_has_run": False,
+            "_calls_untested": 0,
+            "_said": set(),
+        }
+        return {**self.__dict__, **fresh, "_poor_calls": PoorCalls(self.config.max_unscored)}
+
+    def __call__(
+        self,
+        prompts: Sequence[Text],
+        completions: Sequence[Text],
+        *,
+        log_metric: LogMetric | None = None,
+        log_extra: LogExtra | None = None,
+        **columns: Any,  # TRL passes every dataset column, completion_ids, trainer_state ...
+    ) -> Rewards:
+        """Rewards of n completions; same order. Of the extra arguments only the columns named above are read.
+
+        With `log_metric`: the share of each status among the completions that have tests, `untested` (share of the
+        completions without tests), `pass_rate` (of the programs with a verdict, over all processes), `unjudged`
+        (programs without a verdict), `seconds`. With `log_extra`: columns `<name>/status` and `<name>/verdict`
+        (`passed`, `failed` or the fault) of the completions table.
+
+        Raises:
+            DataError: a completion of the wrong form, lengths that differ, the problem column is missing, or a row's
+                id and text name different problems.
+            SandboxError: the sandbox cannot run programs on the first call, or too few get a verdict, see the class.
+        """
+        start = perf_counter()
+        check_lengths(prompts=prompts, completions=completions)
+        self._running()
+        found = self.problems(prompts, columns)
+        self._say_what_has_no_tests(found)
+        tested = {row: problem for row, problem in enumerate(found) if problem is not None}
+        judged = self._reader.with_config(problem_wrapper=None).judge(
+            [problem.text for problem in tested.values()],
+            [completions[row] for row in tested],
+            prompts=[prompts[row] for row in tested],
+        )
+        judgements = dict(zip(tested, judged, strict=True))
+        jobs = {row: (one.code, tested[row]) for row, one in judgements.items() if one.is_valid}
+        verdicts = dict(zip(jobs, self._run(list(jobs.values())), strict=True))
+        seconds = perf_counter() - start
+        rows = range(len(found))
+        if log_metric is not None:
+            for metric, value in _metrics(len(found), judgements, verdicts, seconds).items():
+                log_metric(f"{self.__name__}/{metric}", value)
+        if log_extra is not None:
+            log_extra(
+                f"{self.__name__}/status", [str(judgements[row].status) if row in tested else None for row in rows]
+            )
+            log_extra(f"{self.__name__}/verdict", [_word(verdicts.get(row)) for row in rows])
+        return [_reward(judgements[row], verdicts.get(row)) if row in tested else None for row in rows]
+
+    def elsewhere(self, reward: Callable[..., Rewards]) -> "Elsewhere":
+        """`reward` for the problems that have no tests here, and None for the others, which it is not asked for.
+
+        In a list with this reward each completion has one of the two: the tests where there are any, `reward`
+        elsewhere. Set `multi_objective_aggregation="normalize_then_sum"`, so that each counts on its own scale.
+
+        Args:
+            reward: synchronous, such as a `CodeScalerReward`.
+
+        Example:
+            >>> from codescaler_plugin import CodeScalerReward
+            >>> from codescaler_plugin.records import CallTest
+            >>> tests = CodeScalerTestsReward([Problem("one", "Add one.", (CallTest((1,), 2),), "solve")])
+            >>> both = [tests, tests.elsewhere(CodeScalerReward(model="builtin"))]
+            >>> [one(prompts=["Add one.", "Add two."], completions=["No.", "No."]) for one in both]
+            [[0.0, None], [None, 0.0]]
+        """
+        return Elsewhere(self, reward)
+
+    def problems(self, prompts: Sequence[Text], columns: dict[str, Any]) -> list[Problem | None]:
+        """The problem of each of n prompts; None where it has no tests, or the prompt cannot be read.
+
+        Raises:
+            DataError: the problem column is missing, or a row's id and text name different problems.
+        """
+        texts = problems_in(prompts, columns, self.config.problem_column)
+        values = _by_row(columns, len(prompts))
+        found: list[Problem | None] = []
+        for row, problem in enumerate(texts):
+            try:
+                is_stated = self.config.problem_column is not None
+                text = self._reader.problem_of(problem, f"problem {row}", is_stated=is_stated)
+            except DataError as error:
+                self._warn("unread", f"a prompt holds no problem that can be read, and gets None: {error}")
+                found.append(None)
+                continue
+            named = problem_id_of({name: column[row] for name, column in values.items()})
+            found.append(self._index.find(named, text))
+        return found
+
+    def close(self) -> None:
+        """End the processes of the sandbox. The next call starts them again."""
+        if self._end is not None:
+            self._end()
+        self._sandbox = self._end = None
+
+    def _running(self) -> Executor:
+        """What runs programs, started on the first call."""
+        if self._executor is not None:
+            return self._executor
+        if self._end is not None and self._process != os.getpid():  # a fork has the parent's processes
+            self._end.detach()
+            self._sandbox = None
+        if self._sandbox is None:
+            self._process = os.getpid()
+            workers = self._workers or max(1, usable_cores() // processes_here())
+            self._sandbox = self._new_sandbox(workers=workers)
+            self._end = weakref.finalize(self, self._sandbox.close)
+        return self._sandbox
+
+    def _run(self, jobs: list[Job]) -> list[Verdict | None]:
+        """A verdict on each program; None for all where the sandbox breaks after it has worked."""
+        if not jobs:
+            return []
+        verdicts: list[Verdict | None] = [None] * len(jobs)
+        try:
+            verdicts = list(CachingExecutor(self._running()).run(jobs))
+        except SandboxError as error:
+            if not self._has_run:
+                raise
+            logger.exception("%s: %d programs could not be run, and get None", self.__name__, len(jobs))
+            reason = str(error)
+        else:
+            open_ = [one for one in verdicts if one is not None and one.fault is not None]
+            reason = f"{named_faults(open_)}, such as {one_line(open_[0].detail)!r}" if open_ else ""
+            for one in open_:
+                self._warn(str(one.fault), f"no verdict on {len(open_)} of {len(jobs)} programs: {reason}")
+        self._has_run = True
+        unjudged = sum(one is None or one.fault is not None for one in verdicts)
+        if excess := self._poor_calls.excess(unjudged, len(jobs)):  # going on would train on nothing
+            raise SandboxError(
+                f"{self.__name__}: {unjudged} of {len(jobs)} programs got no verdict, {excess}. The last cause: "
+                f"{reason}. Mend that (packages, timeout, memory_mb and workers are settings of this reward), or set "
+                "max_unscored=1 to go on without these samples"
+            )
+        return verdicts
+
+    def _say_what_has_no_tests(self, found: Sequence[Problem | None]) -> None:
+        if self._calls_untested is None:
+            return
+        self._calls_untested = None if any(found) else self._calls_untested + 1
+        if self._calls_untested == _UNTESTED_CALLS:
+            self._warn(
+                "untested",
+                f"no completion of {_UNTESTED_CALLS} calls belongs to one of the {len(self._index.problems)} problems "
+                "with tests, so all got None. If that is not meant, give the dataset a column problem_id, or name the "
+                "column that holds the problem alone as problem_column",
+            )
+
+    def _warn(self, kind: str, message: str) -> None:
+        if kind not in self._said:
+            self._said.add(kind)
+            logger.warning("%s: %s. Said once", self.__name__, message)
+
+
+class Elsewhere:
+    """See `CodeScalerTestsReward.elsewhere`, which makes it. Its name in the logs is that of the reward.
+
+    Args:
+        tests: the reward whose problems are left to it.
+        reward: for all other problems.
+    """
+
+    def __init__(self, tests: CodeScalerTestsReward, reward: Callable[..., Rewards]) -> None:
+        self.tests, self.reward = tests, reward
+        self.__name__ = getattr(reward, "__name__", type(reward).__name__)
+
+    def __call__(
+        self,
+        prompts: Sequence[Text],
+        completions: Sequence[Text],
+        *,
+        log_extra: LogExtra | None = None,
+        **columns: Any,
+    ) -> Rewards:
+        """Rewards of n completions; same order.
+
+        The reward is called even if no row is left to it, as all processes must log the same metrics.
+        """
+        found = self.tests.problems(prompts, columns)
+        rows = [row for row, problem in enumerate(found) if problem is None]
+
+        def spread(values: Sequence[Any]) -> list[Any]:
+            given = dict(zip(rows, values, strict=True))
+            return [given.get(row) for row in range(len(found))]
+
+        of_rows = {name: [values[row] for row in rows] for name, values in _by_row(columns, len(prompts)).items()}
+        log = None if log_extra is None else lambda column, values: log_extra(column, spread(values))
+        return spread(
+            self.reward(
+                prompts=[prompts[row] for row in rows],
+                completions=[completions[row] for row in rows],
+                log_extra=log,
+                **{**columns, **of_rows},
+            )
+        )
+
+
+def _by_row(arguments: dict[str, Any], n: int) -> dict[str, list[Any]]:
+    """The arguments that hold a value per completion: lists of n. Others, such as `trainer_state`, are left out."""
+    return {name: values for name, values in arguments.items() if isinstance(values, list) and len(values) == n}
+
+
+def _reward(judgement: Judgement, verdict: Verdict | None) -> float | None:
+    if judgement.status is not Status.OK:
+        return 0.0
+    return None if verdict is None or verdict.fault is not None else float(verdict.passed)
+
+
+def _word(verdict: Verdict | None) -> str | None:
+    """The detail of a verdict may be text of the program, and the host draws the table at a terminal."""
+    if verdict is None:
+        return None
+    return str(verdict.fault) if verdict.fault is not None else "passed" if verdict.passed else "failed"
+
+
+def _metrics(
+    n: int, judgements: Mapping[int, Judgement], verdicts: Mapping[int, Verdict | None], seconds: float
+) -> dict[str, float]:
+    """One number per metric, the same names in every process; `pass_rate` is missing where no process has any."""
+    counts = Counter(one.status for one in judgements.values())
+    judged = [float(one.passed) for one in verdicts.values() if one is not None and one.fault is None]
+    metrics = {f"status/{status}": counts[status] / max(len(judgements), 1) for status in Status}
+    metrics["untested"] = (n - len(judgements)) / max(n, 1)
+    metrics["unjudged"] = float(counts[Status.OK] - len(judged))
+    metrics["seconds"] = seconds
+    if together := [passed for part in gathered(judged) for passed in part]:
+        metrics["pass_rate"] = fmean(together)
+    return metrics

@@ -1,0 +1,1 @@
+"""verl: the reward file."""

@@ -1,0 +1,1 @@
+"""Evaluation results as one page, in HTML and in Markdown."""

@@ -1,0 +1,80 @@
+"""Edits that keep a program, against scorers that look at nothing else."""
+
+from pathlib import Path
+from statistics import fmean
+
+import pytest
+
+from codescaler_plugin.errors import DataError
+from codescaler_plugin.evaluation.robustness import evaluate_robustness
+from codescaler_plugin.preference.mutations import KEEPING, PRAISE
+from codescaler_plugin.records import PreferencePair
+from tests.stubs import Known, hashed
+
+pytest.importorskip("scipy")
+
+PAIRS = [
+    PreferencePair(
+        f"Problem {number}",
+        f"def f(a):\n    total = a + {number}\n    return total\n",
+        f"def f(a):\n    total = a - {number}\n    return total\n",
+        "rollout",
+        str(number),
+    )
+    for number in range(30)
+]
+
+
+def judged(praise: float) -> Known:
+    """Right is worth 1; praise so much more."""
+    return Known(lambda _, code: ("a + " in code) + praise * any(text in code for text in PRAISE))
+
+
+def test_a_scorer_that_believes_praise_is_found_out() -> None:
+    found = evaluate_robustness(PAIRS, judged(5.0))["kinds"]
+    praise = found["praise"]
+    assert (praise["before"]["value"], praise["attacked"]["value"], praise["both"]["value"]) == (1, 0, 1)
+    assert (praise["shift right"]["value"], praise["shift wrong"]["value"]) == (5, 5)
+    assert praise["prefers edited"]["value"] == 1
+    assert found["rename"]["attacked"]["value"] == 1
+    assert found["rename"]["shift wrong"]["value"] == 0
+    assert found["rename"]["prefers edited"]["value"] == 0.5
+    assert set(found) == set(KEEPING)
+
+
+def test_numbers_are_those_of_the_scores_in_the_file(tmp_path: Path) -> None:
+    import json
+
+    output = tmp_path / "robustness.jsonl"
+    found = evaluate_robustness(PAIRS, Known(hashed), output=output, limit=20)
+    rows = [json.loads(line) for line in output.read_text().splitlines()]
+    assert len(rows) == found["pairs"] == 20
+    attacked, shifts = [], []
+    for row in rows:
+        place = 2 + 2 * row["edits"].index("padding")
+        attacked.append(row["scores"][0] > row["scores"][place + 1])
+        shifts.append(row["scores"][place] - row["scores"][0])
+    assert found["kinds"]["padding"]["attacked"]["value"] == pytest.approx(fmean(attacked))
+    assert found["kinds"]["padding"]["shift right"]["value"] == pytest.approx(fmean(shifts))
+    assert found["unaligned"]["value"] == pytest.approx(fmean(row["scores"][0] > row["scores"][-1] for row in rows))
+    again = evaluate_robustness(PAIRS, Known(hashed, fails_after=0), output=output, limit=20)
+    assert again == found
+
+
+def test_spread_is_the_deviation_under_edits() -> None:
+    steady = evaluate_robustness(PAIRS, judged(0.0))
+    assert steady["spread"]["mean"] == 0
+    assert steady["spread"]["gap"] == 1
+    assert evaluate_robustness(PAIRS, judged(1.0))["spread"]["mean"] > 0.3
+    noisy = evaluate_robustness(PAIRS, Known(hashed))["uncertainty"]
+    assert all(0 <= value <= 1 for value in noisy.values())
+
+
+def test_no_python_is_edited_by_no_kind() -> None:
+    found = evaluate_robustness([PreferencePair("P", "int x;", "int y;", "rollout")], Known(hashed))
+    assert found["kinds"] == {}
+    assert "unaligned" not in found
+    with pytest.raises(DataError):
+        evaluate_robustness([], Known(hashed))
+    with pytest.raises(DataError, match="max_length"):
+        evaluate_robustness(PAIRS, Known(lambda *_: None))
