@@ -50,7 +50,7 @@ from codescaler_plugin.pretrained import pretrained
 from codescaler_plugin.records import CallTest, Problem, ScriptTest, Selection, Verdict
 from codescaler_plugin.report.document import Summary, write_summary
 from codescaler_plugin.selection.cascade import CascadeConfig, decide_by_tests
-from codescaler_plugin.selection.planning import Labelled, as_given, fit_margins, is_right
+from codescaler_plugin.selection.planning import Labelled, fit_margins, is_right, keep_order
 from codescaler_plugin.selection.ranking import best_of_n
 
 PARAMETERS = {"0.6B": 0.44e9, "1.7B": 1.41e9, "4B": 3.63e9, "8B": 6.95e9}  # of Qwen3, without embeddings
@@ -178,7 +178,7 @@ def measured(tasks: Sequence[Task], scaler: CodeScaler, sandbox: Sandbox, target
     if not all(len(problem.tests) > 1 for problem, _, _ in tasks):
         del ways["tests, a process each"]
     for number, (problem, answers, passed) in enumerate(tasks):
-        plain = as_given(ranked[number][0])
+        plain = keep_order(ranked[number][0])
 
         def tested(executor: Executor, problem: Problem = problem, plain: Selection = plain) -> Selection:
             return decide_by_tests([plain], [problem], executor=executor)[0]

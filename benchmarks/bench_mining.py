@@ -5,7 +5,7 @@
 Makes its input: 25,000 problems with 20 verdicts each over 100 steps, as an on-policy run leaves them. Programs are
 the LLM-written ones of the miniature's data, joined to 700 characters, with a constant of the problem's in them. 24%
 repeat another of their problem exactly and 5% in another layout, so that 7% of the programs need their syntax trees
-compared: the shares of CodeGen-16B's 16,400 samples for HumanEval. A tenth have no usable code, a third pass, and 400
+compared: the shares of CodeGen-16B's 16,400 samples for HumanEval. A tenth have no valid code, a third pass, and 400
 problem texts are near another. 2,000 evaluation problems are checked against. Timed: reading the JSON lines, mining,
 and writing the pairs. The last line is JSON; `load` is how many times the least a fixed piece of work took before and
 after: processor time on a busy machine is that much too high.
@@ -26,13 +26,13 @@ from typing import Any
 
 from codescaler_plugin.data.pairs import write_pairs
 from codescaler_plugin.data.rollouts import rows_of
-from codescaler_plugin.extraction.fingerprint import normal_form
+from codescaler_plugin.extraction.fingerprint import fingerprint
 from codescaler_plugin.preference.mining import mine_pairs
 
 DATA = Path(__file__).parents[1] / "recipes" / "miniature" / "data" / "real_pairs.jsonl.gz"
 PROBLEMS, VERDICTS, STEPS, PAIRS, EVALUATION = 25_000, 20, 100, 51_000, 2_000
 CODE_CHARS, PROBLEM_WORDS, TESTS = 700, 150, 12
-REPEATED, RELAID, UNUSABLE, PASSING = 0.24, 0.05, 0.10, 1 / 3
+REPEATED, RELAID, INVALID, PASSING = 0.24, 0.05, 0.10, 1 / 3
 
 
 def problem_text(rng: Random, words: list[str]) -> str:
@@ -57,17 +57,17 @@ def verdicts(rng: Random, texts: list[str], programs: list[str]) -> Iterator[dic
                 passed = TESTS if rng.random() < PASSING else rng.choice((0, 0, 0, 1, 3, 6, 9, 11))
                 code = f"{base}\nanswer = {number} * {rng.randrange(10**6)} + {passed}\n"
                 written.append((code, passed))
-            usable = rng.random() >= UNUSABLE
+            valid = rng.random() >= INVALID
             yield {
                 "problem": text,
                 "problem_id": f"p/{number}",
                 "completion": f"```python\n{code}```",
                 "step": number % STEPS,
                 "source": "bench",
-                "code": code if usable else "",
-                "status": "ok" if usable else "no_block",
-                "passed": usable and passed == TESTS,
-                "tests_passed": passed if usable else 0,
+                "code": code if valid else "",
+                "status": "ok" if valid else "no_block",
+                "passed": valid and passed == TESTS,
+                "tests_passed": passed if valid else 0,
                 "tests_total": TESTS,
                 "detail": "",
                 "seconds": 0.01,
@@ -81,7 +81,7 @@ def fixed_work(programs: list[str]) -> list[float]:
     for _ in range(200):
         start = process_time()
         for code in programs[:20]:
-            normal_form(code)
+            fingerprint(code)
         seconds.append(process_time() - start)
     return seconds
 

@@ -11,10 +11,10 @@ Two sets of candidates with verdicts by execution:
 - The miniature's held-out problems, 16 samples of the embedded policy each at temperature 1, verified here.
 
 Printed: curves of the share of problems solved for N = 1 to 100 (unbiased over all N-subsets; the two ways that count
-copies: means over random orders); the cascade's accuracy against tests executed, its confidence cross-fitted on other
-problems; adaptive sampling beside a fixed N of the same mean. Several models stand in one table of curves. Scores are
-kept in FOLDER, and a run goes on there. The last line of stdout is JSON. Exit code 1: on the miniature, no cascade
-keeps 95% of the accuracy of all tests with 40% of the programs run.
+duplicates: means over random orders); the cascade's accuracy against tests executed, its confidence cross-fitted on
+other problems; adaptive sampling beside a fixed N of the same mean. Several models stand in one table of curves.
+Scores are kept in FOLDER, and a run goes on there. The last line of stdout is JSON. Exit code 1: on the miniature, no
+cascade keeps 95% of the accuracy of all tests with 40% of the programs run.
 """
 
 import argparse
@@ -40,7 +40,7 @@ from codescaler_plugin.evaluation.best_of_n import best_of
 from codescaler_plugin.evaluation.policy import verify_completions
 from codescaler_plugin.evaluation.score_file import Row, score_rows
 from codescaler_plugin.extraction import extract_all
-from codescaler_plugin.extraction.fingerprint import distinct_forms
+from codescaler_plugin.extraction.fingerprint import distinct_programs
 from codescaler_plugin.generation.local import sample_completions
 from codescaler_plugin.intervals import pass_at_k
 from codescaler_plugin.pretrained import pretrained
@@ -91,18 +91,18 @@ def miniature(kept: Path) -> list[tuple[str, str, list[str], list[bool]]]:
     return [tuple(row) for row in json.loads(file.read_text(encoding="utf-8"))]
 
 
-def judged(rows: Sequence[Any], model: str, policy: str, output: Path) -> list[Group]:
+def judged(rows: Sequence[Any], model: str, extraction: str, output: Path) -> list[Group]:
     """The candidates with their scores, which are kept in `output`."""
-    found = [extract_all(completions, policy=policy) for _, _, completions, _ in rows]
-    usable = [[one for one in extractions if one.code] for extractions in found]
+    found = [extract_all(completions, extraction=extraction) for _, _, completions, _ in rows]
+    valid = [[one for one in extractions if one.code] for extractions in found]
     scored = [
         Row({"problem_id": row[0]}, tuple((row[1], one.code) for one in codes))
-        for row, codes in zip(rows, usable, strict=True)
+        for row, codes in zip(rows, valid, strict=True)
         if codes
     ]
     scores = iter(score_rows(scored, load_scorer(model), output, model=model))
     groups = []
-    for row, extractions, codes in zip(rows, found, usable, strict=True):
+    for row, extractions, codes in zip(rows, found, valid, strict=True):
         own = iter(next(scores) if codes else [])
         judgements = []
         for one in extractions:
@@ -113,7 +113,7 @@ def judged(rows: Sequence[Any], model: str, policy: str, output: Path) -> list[G
 
 
 def curves(groups: Sequence[Group], most: int) -> dict[str, list[float]]:
-    """Share of problems solved by each way to choose among N = 1 to `most`."""
+    """Share of problems solved by each way to choose among N = 1 to `max_samples`."""
     found: dict[str, list[list[float]]] = {}
     rng = Random(0)
     for judgements, passed in groups:
@@ -129,11 +129,11 @@ def curves(groups: Sequence[Group], most: int) -> dict[str, list[float]]:
         for name, worth in worths.items():
             found.setdefault(name, []).append([best_of(worth, passed, count) for count in counts])
         found.setdefault("oracle", []).append([pass_at_k(passed, count) for count in counts])
-        forms = distinct_forms(one.code for one in judgements if one.code)
+        forms = distinct_programs(one.code for one in judgements if one.code)
         places = [forms.get(one.code, -1) for one in judgements]
         orders = [rng.sample(range(len(scores)), most) for _ in range(ORDERS)]
         flat = [0.0 if form >= 0 else -math.inf for form in places]
-        for name, worth in (("majority of copies", flat), ("reward model x copies", scores)):
+        for name, worth in (("majority of duplicates", flat), ("reward model x duplicates", scores)):
             runs = [_counted(order, places, worth, passed) for order in orders]
             found.setdefault(name, []).append([fmean(column) for column in zip(*runs, strict=True)])
     return {name: [fmean(column) for column in zip(*rows, strict=True)] for name, rows in found.items()}
@@ -149,35 +149,35 @@ def side_by_side(found: dict[str, dict[str, list[float]]]) -> dict[str, list[flo
 
 
 def _counted(order: Sequence[int], forms: Sequence[int], worth: Sequence[float], passed: Sequence[bool]) -> list[bool]:
-    """Whether the winner by worth + log(copies) passes, after each candidate of an order; a tie: the earlier."""
-    copies: dict[int, int] = {}
+    """Whether the winner by worth + log(duplicates) passes, after each candidate of an order; a tie: the earlier."""
+    duplicates: dict[int, int] = {}
     leader: dict[int, int] = {}
     best, winner = -math.inf, order[0]
     outcome = []
     for index in order:
         form = forms[index]
         if form >= 0 and worth[index] > -math.inf:
-            copies[form] = copies.get(form, 0) + 1
+            duplicates[form] = duplicates.get(form, 0) + 1
             if form not in leader or worth[index] > worth[leader[form]]:
                 leader[form] = index
-            now = worth[leader[form]] + math.log(copies[form])
+            now = worth[leader[form]] + math.log(duplicates[form])
             if now > best:
                 best, winner = now, leader[form]
         outcome.append(passed[winner])
     return outcome
 
 
-def labelled(groups: Sequence[Group], count: int, agreement: float) -> list[Labelled]:
+def labelled(groups: Sequence[Group], count: int, self_consistency: float) -> list[Labelled]:
     """The first `count` candidates of each problem, ranked."""
     return [
-        (chosen(rank([""] * count, judgements[:count], agreement=agreement)), passed[:count])
+        (chosen(rank([""] * count, judgements[:count], self_consistency=self_consistency)), passed[:count])
         for judgements, passed in groups
     ]
 
 
-def cascades(groups: Sequence[Group], count: int, agreement: float) -> dict[str, Any]:
+def cascades(groups: Sequence[Group], count: int, self_consistency: float) -> dict[str, Any]:
     """Accuracy against programs executed. All tests: each distinct program is run."""
-    ranked = labelled(groups, count, agreement)
+    ranked = labelled(groups, count, self_consistency)
     everything = fmean(any(passed) for _, passed in ranked)
     programs = fmean(len(one.programs) for one, _ in ranked)
     ways = []
@@ -195,7 +195,7 @@ def cascades(groups: Sequence[Group], count: int, agreement: float) -> dict[str,
         )
     return {
         "candidates": count,
-        "agreement": agreement,
+        "self_consistency": self_consistency,
         "all_tests_accuracy": round(everything, 4),
         "distinct_programs": round(programs, 3),
         "ways": ways,
@@ -216,9 +216,9 @@ def missed(found: Sequence[dict[str, Any]]) -> str | None:
     )
 
 
-def abstention(groups: Sequence[Group], count: int, agreement: float) -> list[dict[str, float]]:
+def abstention(groups: Sequence[Group], count: int, self_consistency: float) -> list[dict[str, float]]:
     """Precision of what is chosen at a probability, beside what was promised; calibrated on other problems."""
-    ranked = labelled(groups, count, agreement)
+    ranked = labelled(groups, count, self_consistency)
     known = [number for number, (one, _) in enumerate(ranked) if one.margin is not None]
     margins, right = learnable(ranked)
     promised = cross_fitted(margins, right, known, method="platt")
@@ -243,7 +243,9 @@ def abstention(groups: Sequence[Group], count: int, agreement: float) -> list[di
     return found
 
 
-def adaptive(groups: Sequence[Group], most: int, costs: Sequence[float], agreement: float) -> list[dict[str, float]]:
+def adaptive(
+    groups: Sequence[Group], most: int, costs: Sequence[float], self_consistency: float
+) -> list[dict[str, float]]:
     """Adaptive sampling, and the accuracy of the fixed numbers around its mean, interpolated."""
     rng = Random(0)
     trials = []
@@ -253,7 +255,7 @@ def adaptive(groups: Sequence[Group], most: int, costs: Sequence[float], agreeme
             trials.append(([judgements[place] for place in order], [passed[place] for place in order]))
 
     def after(trial: Group, count: int) -> Labelled:
-        return labelled([trial], count, agreement)[0]
+        return labelled([trial], count, self_consistency)[0]
 
     steps = [*range(LEAST, most, STEP), most]
     ranked = [{count: after(trial, count) for count in steps} for trial in trials]
@@ -296,7 +298,7 @@ def print_curves(title: str, found: dict[str, list[float]]) -> None:
 def print_cascades(title: str, found: dict[str, Any]) -> None:
     """A line for each way to choose."""
     print(
-        f"\n{title}, N = {found['candidates']}, agreement {found['agreement']:g}: all tests solve "
+        f"\n{title}, N = {found['candidates']}, self_consistency {found['self_consistency']:g}: all tests solve "
         f"{found['all_tests_accuracy']:.3f} with {found['distinct_programs']:.2f} programs run\n"
         f"{'way':>10}{'target':>8}{'solved':>8}{'of all tests':>14}{'programs run':>14}{'of distinct':>13}"
     )
@@ -318,14 +320,14 @@ def spent(title: str, groups: Sequence[Group], counts: Sequence[int]) -> dict[st
     """Cascades, abstention and adaptive sampling of one model, printed as they come."""
     found: list[dict[str, Any]] = []
     for count in counts:
-        for agreement in (0.0, 1.0):
-            found.append(cascades(groups, count, agreement))
+        for self_consistency in (0.0, 1.0):
+            found.append(cascades(groups, count, self_consistency))
             print_cascades(title, found[-1])
-            found[-1]["abstention"] = abstention(groups, count, agreement)
+            found[-1]["abstention"] = abstention(groups, count, self_consistency)
             print("chosen only where calibrated as right, with the 95% interval of the precision:")
             print_rows(found[-1]["abstention"])
     sampled = adaptive(groups, 16, (0.0003, 0.001, 0.003, 0.01), 1.0)
-    print(f"\n{title}: adaptive sampling, at most 16, agreement 1")
+    print(f"\n{title}: adaptive sampling, at most 16, self_consistency 1")
     print_rows(sampled)
     return {"cascades": found, "adaptive": sampled}
 
@@ -345,9 +347,11 @@ def main() -> None:
     torch.set_num_threads(1)
     result: dict[str, Any] = {"benchmark": "selection", "models": models}
 
-    def scored(title: str, rows: Sequence[Any], policy: str) -> dict[str, list[Group]]:
+    def scored(title: str, rows: Sequence[Any], extraction: str) -> dict[str, list[Group]]:
         names = {model: "".join(letter if letter.isalnum() else "-" for letter in model) for model in models}
-        return {model: judged(rows, model, policy, options.kept / f"{title}-{names[model]}.jsonl") for model in models}
+        return {
+            model: judged(rows, model, extraction, options.kept / f"{title}-{names[model]}.jsonl") for model in models
+        }
 
     sets = [("miniature", scored("miniature", miniature(options.kept), "single"), SAMPLES, (FIRST,))]
     if options.data is not None:

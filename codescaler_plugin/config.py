@@ -9,7 +9,7 @@ from difflib import get_close_matches
 from typing import Any, Self, get_args, get_type_hints
 
 from codescaler_plugin.errors import ConfigError
-from codescaler_plugin.extraction import POLICIES
+from codescaler_plugin.extraction import BLOCK_SELECTIONS
 from codescaler_plugin.extraction.languages import checked_language
 from codescaler_plugin.extraction.reasoning import checked_marks
 from codescaler_plugin.scoring.rendering import wrapper_pattern
@@ -37,8 +37,8 @@ class CodeScalerConfig:
             divided by commas. A server has its own `max_length` and the like: they are refused beside it. Default: the
             paper's 8B model.
         language: language the code must be in (`extraction.languages.LANGUAGES`), or `any`. Default: the paper's.
-        policy: which fenced block counts: `single` (paper §4, as described in the public recipe), `last`, `first` or
-            `bare`; see `extract_code`.
+        extraction: block selection: `single` (paper §4, as described in the public recipe), `last`, `first` or `bare`;
+            see `extract_code`.
         reasoning_marks: marks of reasoning besides those of the known model families, opening and closing in turn,
             divided by spaces: `<plan> </plan>`.
         thinking_prefilled: the prompt opens the policy's reasoning, and the host does not hand the prompt's text over.
@@ -74,7 +74,7 @@ class CodeScalerConfig:
 
     model: str = "LARK-Lab/CodeScaler-8B"
     language: str = "python"
-    policy: str = "single"
+    extraction: str = "single"
     reasoning_marks: str | None = None
     thinking_prefilled: bool = False
     fence_prefilled: bool = False
@@ -104,8 +104,8 @@ class CodeScalerConfig:
             wrapper_pattern(self.problem_wrapper)
         checked_marks(self.reasoning_marks)
         self.shape()
-        if self.policy not in POLICIES:
-            raise ConfigError(f"policy is {self.policy!r}: expected one of {', '.join(POLICIES)}")
+        if self.extraction not in BLOCK_SELECTIONS:
+            raise ConfigError(f"extraction is {self.extraction!r}: expected one of {', '.join(BLOCK_SELECTIONS)}")
         for name, least in (("max_length", 1), ("max_tokens", 1), ("cache_size", 0)):
             value = getattr(self, name)
             if value is not None and (not isinstance(value, int) or isinstance(value, bool) or value < least):

@@ -1,4 +1,4 @@
-"""JSON over HTTP to one of several equal servers: pooled connections, one retry policy, no wait without end.
+"""JSON over HTTP to one of several equal servers: pooled connections, one retry retry, no wait without end.
 
 The only place that sends a request again. What a caller asks for again itself, such as the samples that a server could
 not score in time, it counts against the same `Attempts`.
@@ -45,9 +45,9 @@ class RetryPolicy:
 class Attempts:
     """What is left of a policy for one request."""
 
-    def __init__(self, policy: RetryPolicy) -> None:
-        self._left = policy.attempts - 1
-        self._end = time.monotonic() + policy.seconds
+    def __init__(self, retry: RetryPolicy) -> None:
+        self._left = retry.attempts - 1
+        self._end = time.monotonic() + retry.seconds
         self._pause = _FIRST_PAUSE
 
     def again(self, retry_after: float = 0.0) -> bool:
@@ -71,7 +71,7 @@ class HttpClient:
     Args:
         urls: base URLs, `http://host:port` or https, divided by commas.
         read_seconds: longest wait for an answer.
-        policy: of requests that fail in passing.
+        retry: of requests that fail in passing.
         api_key: sent as a bearer token; None: none.
 
     Raises:
@@ -87,7 +87,7 @@ class HttpClient:
         urls: str,
         *,
         read_seconds: float = READ_SECONDS,
-        policy: RetryPolicy | None = None,
+        retry: RetryPolicy | None = None,
         api_key: str | None = None,
     ) -> None:
         self.urls = [url.strip().rstrip("/") for url in urls.split(",") if url.strip()]
@@ -96,7 +96,7 @@ class HttpClient:
                 raise ConfigError(f"{url!r} is no server's address: expected http://host:port")
         if not self.urls:
             raise ConfigError("no server's address: expected http://host:port, several divided by commas")
-        self.policy = policy or RetryPolicy()
+        self.retry = retry or RetryPolicy()
         self._http = urllib3.PoolManager(
             maxsize=32,
             headers={} if api_key is None else {"Authorization": f"Bearer {api_key}"},
@@ -106,7 +106,7 @@ class HttpClient:
 
     def get(self, path: str, url: str) -> Any:
         """The JSON at a path of one server; see `post`."""
-        return self._answer("GET", path, None, [url], Attempts(self.policy), lambda answer: answer)
+        return self._answer("GET", path, None, [url], Attempts(self.retry), lambda answer: answer)
 
     def post(
         self,
@@ -138,7 +138,7 @@ class HttpClient:
         """
         order = urls or self.urls
         first = affinity % len(order)
-        return self._answer("POST", path, body, order[first:] + order[:first], attempts or Attempts(self.policy), read)
+        return self._answer("POST", path, body, order[first:] + order[:first], attempts or Attempts(self.retry), read)
 
     def _answer(
         self, method: str, path: str, body: Any, urls: list[str], attempts: Attempts, read: Callable[[Any], Any]

@@ -20,7 +20,7 @@ from codescaler_plugin.errors import (
     ScorerError,
 )
 from codescaler_plugin.extraction import begun, extract_all, prompt_opening
-from codescaler_plugin.prefetch import ahead, grouped_chunks
+from codescaler_plugin.prefetch import grouped_chunks, prefetch
 from codescaler_plugin.records import Extraction, Judgement, Status
 from codescaler_plugin.scoring import Scorer
 from codescaler_plugin.scoring.rendering import unwrapped
@@ -129,14 +129,14 @@ class CodeScaler:
             found = extract_all(
                 [answers[row] for row in chunk],
                 language=self.config.language,
-                policy=self.config.policy,
+                extraction=self.config.extraction,
                 reasoning_marks=self.config.reasoning_marks,
                 thinking_prefilled=self.config.thinking_prefilled,
                 fence_prefilled=self.config.fence_prefilled,
             )
             return list(zip(chunk, found, strict=True))
 
-        return self._judged(texts, ahead(extract, grouped_chunks(texts, _CHUNK)), unread)
+        return self._judged(texts, prefetch(extract, grouped_chunks(texts, _CHUNK)), unread)
 
     def judge_programs(self, problems: Sequence[str], programs: Sequence[str]) -> list[Judgement]:
         """Judge programs as they stand, each against its own problem; same length, same order.

@@ -9,7 +9,7 @@ In = TypeVar("In")
 Out = TypeVar("Out")
 
 
-def ahead(function: Callable[[In], Out], chunks: Iterable[In]) -> Iterator[Out]:
+def prefetch(function: Callable[[In], Out], chunks: Iterable[In]) -> Iterator[Out]:
     """`function` of each chunk in order; while the caller uses one, a thread computes the next.
 
     An error of `function` is raised where its result would have come.

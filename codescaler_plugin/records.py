@@ -10,7 +10,7 @@ from codescaler_plugin.errors import DataError, Failure, FailureKind, ScorerErro
 
 
 class Status(StrEnum):
-    """Why a completion's code is, or is not, usable. Only `ok` reaches the reward model."""
+    """Why a completion's code is, or is not, valid. Only `ok` reaches the reward model."""
 
     OK = "ok"
     NO_BLOCK = "no_block"
@@ -286,7 +286,7 @@ class Outcome(StrEnum):
 
     CHOSEN = "chosen"
     ABSTAINED = "abstained"
-    NO_CODE = "no_code"
+    NONE_VALID = "none_valid"
     UNSCORED = "unscored"
     ALL_FAILED = "all_failed"
 
@@ -299,18 +299,18 @@ class Ranked:
         index: its place among the candidates as given, from 0.
         completion: as given.
         judgement: what the pipeline says of it.
-        worth: what it is ranked by, in logits, the same for all copies of a program; None without a score.
-        copies: candidates that are the same program, itself included; 0 without usable code.
-        copy_of: index of the first-placed candidate that is the same program; None if it is that one itself.
+        rank_score: what it is ranked by, in logits, the same for all duplicates of a program; None without a score.
+        duplicates: candidates that are the same program, itself included; 0 without valid code.
+        duplicate_of: index of the first-placed candidate that is the same program; None if it is that one itself.
         verdict: of the tests; None if the program was not run.
     """
 
     index: int
     completion: str
     judgement: Judgement
-    worth: float | None
-    copies: int
-    copy_of: int | None = None
+    rank_score: float | None
+    duplicates: int
+    duplicate_of: int | None = None
     verdict: Verdict | None = None
 
 
@@ -319,9 +319,9 @@ class Selection:
     """The candidates for a problem, best first, and what became of the choice.
 
     Attributes:
-        ranked: all candidates, those without usable code last.
-        outcome: `chosen`; `abstained`: too little confidence; `no_code`: no candidate is a usable program;
-            `unscored`: no usable one has a score; `all_failed`: tests ran and every program failed.
+        ranked: all candidates, those without valid code last.
+        outcome: `chosen`; `abstained`: too little confidence; `none_valid`: no candidate is a valid program;
+            `unscored`: no valid one has a score; `all_failed`: tests ran and every program failed.
         margin: worth of the first program minus that of the next *other* program, in logits, at least 0; None if
             fewer than two programs have a score.
         probability: calibrated, that the first program is right, before it was run; None where nothing was calibrated.
@@ -343,5 +343,5 @@ class Selection:
 
     @property
     def programs(self) -> tuple[Ranked, ...]:
-        """The usable candidates without their copies, best first."""
-        return tuple(one for one in self.ranked if one.judgement.status is Status.OK and one.copy_of is None)
+        """The valid candidates without their duplicates, best first."""
+        return tuple(one for one in self.ranked if one.judgement.status is Status.OK and one.duplicate_of is None)

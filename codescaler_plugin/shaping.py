@@ -80,7 +80,7 @@ class Shaping:
     ) -> list[float | None]:
         """Rewards of n completions; same order.
 
-        0.0 for unusable code, whatever its score; None for usable code without a finite score (a host leaves it out);
+        0.0 for unvalid code, whatever its score; None for valid code without a finite score (a host leaves it out);
         else a finite float32 value. Except for `raw`: above 0, and strictly rising with the float32 score within a
         group; where a shape rounds two different scores to one value, they are set apart by the smallest step.
 

@@ -10,7 +10,7 @@ from codescaler_plugin import CodeScalerConfig, ConfigError
 def test_defaults_are_the_papers() -> None:
     config = CodeScalerConfig.from_env({})
     assert config == CodeScalerConfig()
-    assert (config.model, config.policy, config.shaping) == ("LARK-Lab/CodeScaler-8B", "single", "softplus")
+    assert (config.model, config.extraction, config.shaping) == ("LARK-Lab/CodeScaler-8B", "single", "softplus")
 
 
 @pytest.mark.parametrize(
@@ -159,7 +159,7 @@ def test_max_tokens_must_be_a_positive_whole_number(value: Any) -> None:
         CodeScalerConfig(max_tokens=value)
 
 
-@pytest.mark.parametrize("name", ["language", "policy", "shaping"])
+@pytest.mark.parametrize("name", ["language", "extraction", "shaping"])
 def test_choice_that_does_not_exist_is_named(name: str) -> None:
     with pytest.raises(ConfigError, match=rf"{name} is 'other'"):
         CodeScalerConfig(**{name: "other"})
@@ -186,7 +186,7 @@ def test_an_empty_variable_counts_as_unset(variable: str) -> None:
     ("name", "value"),
     [
         ("LANGUAGE", "cobol"),
-        ("POLICY", "any"),
+        ("EXTRACTION", "any"),
         ("SHAPING", "soft"),
         ("FLOOR", "-1"),
         ("MAX_UNSCORED", "2"),

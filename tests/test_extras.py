@@ -16,7 +16,7 @@ COMMANDS = [
     ("evaluate candidates {verdicts} --model /nowhere", "scipy", "report"),
     ("evaluate robustness {pairs} --model /nowhere", "scipy", "report"),
     ("evaluate calibration {pairs} --model /nowhere", "sklearn", "report"),
-    ("evaluate generation {problems} --policy /nowhere", "scipy", "report"),
+    ("evaluate generation {problems} --policy-model /nowhere", "scipy", "report"),
     ("select {candidates} --model /nowhere --calibrate out.json", "sklearn", "report"),
     ("select {candidates} --model /nowhere --costs 1,1,1", "sklearn", "report"),
     ("mine {verdicts} --output out.jsonl --card card", "matplotlib", "report"),

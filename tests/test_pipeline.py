@@ -53,7 +53,7 @@ def test_default_reward_is_softplus_of_the_score() -> None:
     assert judgement.reward == pytest.approx(6.00247568513773, rel=1e-7)  # rewards are float32
 
 
-def test_unusable_code_never_reaches_the_scorer() -> None:
+def test_invalid_code_never_reaches_the_scorer() -> None:
     scorer = LengthScorer()
     scaler(scorer).judge(["a", "b", "c"], ["No.", VALID, fenced("return 1")])
     assert scorer.calls == [[("b", "x = 1\n")]]

@@ -47,7 +47,7 @@ def reference(text: str) -> str:
     return code
 
 
-# number, input, the reference's code, our status, our code; language `python` and policy `single` unless given
+# number, input, the reference's code, our status, our code; language `python` and extraction `single` unless given
 ROWS = [
     ("1 plain", PY, "x = 1", "ok", "x = 1\n", {}),
     ("2 c++", f"{F}c++\nint x;\n{F}", "", "ok", "int x;\n", {"language": "c++"}),
@@ -58,7 +58,7 @@ ROWS = [
     ("2 attribute", f'{F}python title="a"\nx = 1\n{F}', "", "ok", "x = 1\n", {}),
     ("3 trailing space", f"{F}python \nx = 1\n{F}", "", "ok", "x = 1\n", {}),
     ("3 crlf", f"{F}python\r\nx = 1\r\n{F}\r\n", "", "ok", "x = 1\n", {}),
-    ("4 mispaired", f"{F}c++\nint x;\n{F}\nprose\n{PY}", "prose", "ok", "x = 1\n", {"policy": "last"}),
+    ("4 mispaired", f"{F}c++\nint x;\n{F}\nprose\n{PY}", "prose", "ok", "x = 1\n", {"extraction": "last"}),
     ("5 tildes", "~~~python\nx = 1\n~~~\n", "", "ok", "x = 1\n", {}),
     ("6 longer outer", f"{F}`md\n{PY}{F}`\n", "", "wrong_language", "", {}),
     ("7 unclosed", f"{F}python\nx = 1\n", "", "unclosed", "", {}),
@@ -74,7 +74,7 @@ ROWS = [
     ),
     ("10 fence in a string", f"{F}python\ns = '{F}'\nx = 1\n{F}\n", "", "ok", f"s = '{F}'\nx = 1\n", {}),
     ("11 output block", f"{PY}{F}\n1\n{F}\n", "", "multiple_blocks", "", {}),
-    ("11 output block", f"{PY}{F}\n1\n{F}\n", "", "ok", "x = 1\n", {"policy": "last"}),
+    ("11 output block", f"{PY}{F}\n1\n{F}\n", "", "ok", "x = 1\n", {"extraction": "last"}),
     ("12 draft in thinking", f"<think>\n{F}python\ny = 0\n{F}\n</think>\n{PY}", "", "ok", "x = 1\n", {}),
     ("13 open draft in thinking", f"<think>\n{F}python\ny = 0\n</think>\n{PY}", "", "ok", "x = 1\n", {}),
     ("14 empty", f"{F}python\n{F}\n", "", "trivial", "", {}),
@@ -108,7 +108,7 @@ ROWS = [
     ("22 warning", f"{F}python\nx = '\\d'\n{F}", "x = '\\d'", "ok", "x = '\\d'\n", {}),
     ("23 end mark", f"{F}python\nx = 1\n{F}<|im_end|>", "x = 1", "ok", "x = 1\n", {}),
     ("23 end mark and padding", f"{PY[:-1]}</s>\n{'<pad>' * 99}", "x = 1", "ok", "x = 1\n", {}),
-    ("24 bare", "x = 1\n", "", "ok", "x = 1\n", {"policy": "bare"}),
+    ("24 bare", "x = 1\n", "", "ok", "x = 1\n", {"extraction": "bare"}),
     # Where the rule finds code and CommonMark has no fence.
     ("closed on a line of code", f"{F}python\nx = 1{F}\n", "x = 1", "unclosed", "", {}),
     ("opened on a line of prose", f"So: {F}python\nx = 1\n{F}\n", "x = 1", "unclosed", "", {}),

@@ -110,6 +110,6 @@ def test_programs_are_judged_as_they_stand() -> None:
 
 def test_the_same_scorer_takes_other_settings() -> None:
     scaler = CodeScaler(LengthScorer(), config=CodeScalerConfig(shaping="raw"))
-    other = scaler.with_config(policy="last")
+    other = scaler.with_config(extraction="last")
     assert other.scorer is scaler.scorer
-    assert (other.config.policy, other.config.shaping) == ("last", "raw")
+    assert (other.config.extraction, other.config.shaping) == ("last", "raw")

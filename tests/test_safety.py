@@ -103,7 +103,7 @@ def test_a_data_card_of_hostile_names_holds_no_image_link_or_tag(tmp_path: Path)
         "command": "codescaler mine\n```\n<img src=x>",
         "settings": {"evaluation": {evil: 3}},
         "rows": 1,
-        "unusable": {evil: 1},
+        "invalid": {evil: 1},
         "dropped": {evil: 1},
         "problems": {evil: 1},
         "near_clusters": [],

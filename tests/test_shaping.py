@@ -99,9 +99,7 @@ def test_groups_do_not_touch_each_other() -> None:
 @pytest.mark.parametrize("kind", SHAPINGS)
 @pytest.mark.parametrize("status", invalid, ids=str)
 @pytest.mark.parametrize("score", [None, math.nan, math.inf, -3.0, 50.0], ids=str)
-def test_unusable_code_is_worth_exactly_zero_whatever_the_score(
-    score: float | None, status: Status, kind: str
-) -> None:
+def test_invalid_code_is_worth_exactly_zero_whatever_the_score(score: float | None, status: Status, kind: str) -> None:
     [reward] = Shaping(kind).rewards([score], [status], [0])
     assert reward == 0.0
     assert math.copysign(1.0, reward) == 1.0

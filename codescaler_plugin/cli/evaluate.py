@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 evaluate = typer.Typer(no_args_is_help=True, help="Measure a reward model; codescaler report makes a page of it.")
 
 _Data = Annotated[str, typer.Argument(metavar="DATA", help="File, folder or hub id.")]
-_Policy = Annotated[str, typer.Option(help="Which block of a completion is its code, where no code is given.")]
+_Extraction = Annotated[str, typer.Option(help="Which block of a completion is its code, where no code is given.")]
 _Seed = Annotated[int, typer.Option(help="Of draws and intervals.")]
 _Split = Annotated[str | None, typer.Option(help="Only pairs of this split, such as held_out.")]
 
@@ -191,7 +191,7 @@ def candidates(
     data: _Data,
     model: Model = None,
     most: Annotated[int | None, typer.Option(min=1, help="Largest N; else 64 or what most problems have.")] = None,
-    policy: _Policy = "last",
+    extraction: _Extraction = "last",
     *,
     options: _RunOptions,
     seed: _Seed = 0,
@@ -205,7 +205,7 @@ def candidates(
         from codescaler_plugin.evaluation.best_of_n import evaluate_candidates, read_candidates
 
         run = _Run("candidates", data, model, options)
-        groups = _judged(read_candidates(data, policy=policy))
+        groups = _judged(read_candidates(data, extraction=extraction))
         run.finish(run.score(evaluate_candidates, groups, total=len(groups), most=most, seed=seed))
 
 
@@ -214,7 +214,7 @@ def candidates(
 def calibration(
     data: _Data,
     model: Model = None,
-    policy: _Policy = "last",
+    extraction: _Extraction = "last",
     split: _Split = None,
     *,
     options: _RunOptions,
@@ -250,7 +250,7 @@ def calibration(
             across["paired"] = sum(right) / len(right)
             across["pooled"] = area([one.chosen for one in scored], [one.rejected for one in scored])
         else:
-            groups = _judged(read_candidates(data, policy=policy))
+            groups = _judged(read_candidates(data, extraction=extraction))
             scores = run.score(score_candidates, groups, of="candidates")
             margins, right, problems = leading_margins(groups, scores)
         result = evaluate_calibration(margins, right, problems)

@@ -39,7 +39,7 @@ def generation(
     server: Annotated[
         str | None, typer.Option(metavar="URL", help="OpenAI-compatible server(s), such as `vllm serve`'s.")
     ] = None,
-    policy: Annotated[
+    policy_model: Annotated[
         str | None, typer.Option(help="Model for transformers: directory, hub id or 'builtin'; for small ones.")
     ] = None,
     model: Annotated[str | None, typer.Option(help="The server's model; else the only one it serves.")] = None,
@@ -61,7 +61,7 @@ def generation(
         bool, typer.Option(help="Ask for one program in a block; else the problem alone.", rich_help_panel=_SAMPLING)
     ] = Sampling.instruct,
     requests: Annotated[int, typer.Option(min=1, help="To a server at a time.", rich_help_panel=_SAMPLING)] = 32,
-    seed: Annotated[int, typer.Option(help="Of --policy's sampling.", rich_help_panel=_SAMPLING)] = 0,
+    seed: Annotated[int, typer.Option(help="Of --policy-model's sampling.", rich_help_panel=_SAMPLING)] = 0,
     api_key: Annotated[
         str | None, typer.Option(envvar="OPENAI_API_KEY", help="Of the server.", rich_help_panel=_SAMPLING)
     ] = None,
@@ -86,7 +86,7 @@ def generation(
 
     Exit code: 0 done; 1 an error; 3 some rows of the problems were skipped.
     """
-    from codescaler_plugin.builtin import policy_model
+    from codescaler_plugin.builtin import policy_model as policy_of
     from codescaler_plugin.data.rollouts import read_rollouts, rows_of
     from codescaler_plugin.evaluation.policy import summarise
     from codescaler_plugin.extraction import extract_code
@@ -95,10 +95,10 @@ def generation(
 
     skipped = Skipped()
     with reported(), locked_folder(output):
-        if (server is None) == (policy is None):
-            raise ConfigError("give either --server URL or --policy MODEL")
+        if (server is None) == (policy_model is None):
+            raise ConfigError("give either --server URL or --policy-model MODEL")
         require("evaluate generation", "report", "scipy")
-        extract_code("", policy=extraction)  # a wrong setting is an error before the sampling
+        extract_code("", extraction=extraction)  # a wrong setting is an error before the sampling
         verdicts = output / f"verdicts.{extraction}.jsonl"
         report_file = output / "report.json"
         for file in (output / "generations.jsonl", verdicts, report_file):
@@ -118,8 +118,8 @@ def generation(
             complete, called = server_completer(server, sampling, model=model, api_key=api_key)
         else:
             without_loading_bars()
-            called = policy or ""
-            complete = transformers_completer(policy_model(called), sampling, seed=seed)
+            called = policy_model or ""
+            complete = transformers_completer(policy_of(called), sampling, seed=seed)
         with rate_bar("sampling", total * n) as advance:
             threads = requests if server is not None else 1
             written = generate(
@@ -139,7 +139,7 @@ def generation(
                 known,
                 verdicts,
                 executor=executor,
-                policy=extraction,
+                extraction=extraction,
                 settings=tests.settings,
                 progress=advance,
             )
@@ -178,7 +178,7 @@ def _table(measured: "dict[str, Benchmark]", model: str, ks: list[int]) -> Any:
             f"{100 * average.value:.1f}",
             f"{100 * average.low:.1f}-{100 * average.high:.1f}",
             *(f"{100 * one.pass_at[k].value:.1f}" for k in ks),
-            f"{100 * one.unusable:.1f}",
+            f"{100 * one.invalid:.1f}",
             f"{100 * sum(one.faults.values()) / (one.problems * one.n):.1f}",
         )
     return table

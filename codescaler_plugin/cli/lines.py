@@ -54,7 +54,7 @@ def score(
 def extract(
     source: Source = "-",  # type: ignore[assignment]
     language: Annotated[str, typer.Option(help="Language the code must be in, or 'any'.")] = "python",
-    policy: Annotated[str, typer.Option(help="Which block counts: single, last, first or bare.")] = "single",
+    extraction: Annotated[str, typer.Option(help="Which block counts: single, last, first or bare.")] = "single",
     explain: Annotated[bool, typer.Option(help="Say in a sentence why each status is what it is.")] = False,
     reasoning_marks: Annotated[
         str | None, typer.Option(help="Further marks of reasoning, such as '<plan> </plan>'.")
@@ -76,13 +76,13 @@ def extract(
     on stderr and skipped.
 
     Exit code: 0 all lines read; 1 an error, with --strict a bad line, with
-    --text no usable code; 3 some lines were skipped.
+    --text no valid code; 3 some lines were skipped.
     """
     from codescaler_plugin.extraction import extract_all, extract_code
 
     settings: dict[str, Any] = {
         "language": language,
-        "policy": policy,
+        "extraction": extraction,
         "reasoning_marks": reasoning_marks,
         "thinking_prefilled": thinking_prefilled,
         "fence_prefilled": fence_prefilled,

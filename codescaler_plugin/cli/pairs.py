@@ -47,7 +47,7 @@ def verify(
     output: Annotated[Path, typer.Option(help="Verdicts, JSONL; a run that was stopped goes on here.")] = Path(
         "verdicts.jsonl"
     ),
-    policy: Annotated[
+    extraction: Annotated[
         str, typer.Option(help="The code: single, last, first or bare block; continue: problem + completion.")
     ] = "single",
     format_: Annotated[
@@ -103,7 +103,7 @@ def verify(
                 output,
                 executor=first,
                 second=second,
-                policy=policy,
+                extraction=extraction,
                 settings=settings,
                 skip_unknown=skip_unknown,
                 progress=advance,
@@ -183,7 +183,7 @@ def mine(
         else:
             made, report = mine_pairs((row for _, row in chain([first], rows)), **settings)
         summary: dict[str, Any] = {f"problems: {name}": count for name, count in report.problems.items()}
-        summary |= {f"unusable rows: {status}": count for status, count in report.unusable.items()}
+        summary |= {f"invalid rows: {status}": count for status, count in report.invalid.items()}
         summary |= {f"dropped: {reason}": count for reason, count in report.dropped.items()}
         summary |= {f"pairs: {split}": count for split, count in report.splits.items()}
         summary["near misses among the pairs"] = report.near_misses

@@ -57,13 +57,13 @@ def select(
     show: Annotated[
         int | None, typer.Option(min=1, metavar="NUMBER", help="Show this problem as a table, not JSONL.")
     ] = None,
-    policy: Annotated[
+    extraction: Annotated[
         str,
         typer.Option(
             envvar="CODESCALER_POLICY", help="Which block of an answer is its code: last, first, single or bare."
         ),
     ] = "last",
-    agreement: Annotated[
+    self_consistency: Annotated[
         float, typer.Option(min=0, help="Weight of the number of candidates that wrote the same program.")
     ] = 0.0,
     strict: Strict = False,
@@ -96,7 +96,7 @@ def select(
         typer.Option(min=0.01, help="Untested at this probability (--calibration).", rich_help_panel=PANEL),
     ] = 0.95,
     tests_alone: Annotated[
-        bool, typer.Option("--as-given", help="In the order given; no reward model.", rich_help_panel=PANEL)
+        bool, typer.Option("--keep-order", help="In the order given; no reward model.", rich_help_panel=PANEL)
     ] = False,
     budget: Annotated[
         int | None, typer.Option(min=0, help="Programs run for a problem at most.", rich_help_panel=PANEL)
@@ -139,7 +139,7 @@ def select(
 
     With --tests, programs run in the order of the scores until one passes;
     with --calibration, only where the first is right with less probability
-    than --target; with --as-given, in the order given, and nothing is scored.
+    than --target; with --keep-order, in the order given, and nothing is scored.
     With --costs too, the way (reward model alone, tests alone, or both, and
     the target) that was cheapest where --calibrate ran. Tests are found by
     `problem_id`, else by the problem's text.
@@ -155,7 +155,7 @@ def select(
     from codescaler_plugin.selection.adaptive import Stopping
     from codescaler_plugin.selection.calibration import read_calibration
     from codescaler_plugin.selection.cascade import CascadeConfig, decide_by_tests
-    from codescaler_plugin.selection.planning import as_given
+    from codescaler_plugin.selection.planning import keep_order
     from codescaler_plugin.selection.ranking import chosen, rank_groups
 
     without_loading_bars()
@@ -176,14 +176,14 @@ def select(
         _wanted(context, "--calibration", calibration, "target")
         _wanted(context, "--generate", generate, "generator", "n", "cost", "temperature", "max_tokens")
         if tests_alone:
-            _unwanted(context, "--as-given asks no reward model", "agreement", "calibration", "costs", "cost")
+            _unwanted(context, "--keep-order asks no reward model", "self_consistency", "calibration", "costs", "cost")
         if calibrate is not None:
             check_output(calibrate, inputs)
         if known:
             require("--costs" if calibrate is None else "--calibrate", "report", "sklearn")
         price = None if costs is None else _costs(costs)
         scaler = CodeScaler(config=CodeScalerConfig.from_env(model=model))
-        holds_for = f"first of N by {scaler.config.model}, agreement {agreement:g}"
+        holds_for = f"first of N by {scaler.config.model}, self_consistency {self_consistency:g}"
         fitted = None if calibration is None else read_calibration(calibration)
         if fitted is not None and fitted.model != holds_for:
             raise ConfigError(
@@ -197,7 +197,7 @@ def select(
             scaler = CodeScaler(Unscored(), config=scaler.config)
         config = CascadeConfig(calibration=fitted, target=target, budget=budget, generated=generated_tests)
         batch = min(4, n) if cost else ceil(n / ceil(n / _ASKED))  # without a cost all are wanted: ask for all
-        stopping = Stopping(cost=cost, least=min(4, n), most=n, batch=batch)
+        stopping = Stopping(cost=cost, min_samples=min(4, n), max_samples=n, batch=batch)
         skipped_problems = Skipped()
         tested = None
         if tests:
@@ -216,8 +216,8 @@ def select(
                         rank_groups(
                             scaler,
                             candidates,
-                            policy=policy,
-                            agreement=agreement,
+                            extraction=extraction,
+                            self_consistency=self_consistency,
                             calibration=fitted,
                             abstain_below=abstain_below,
                         )
@@ -232,13 +232,15 @@ def select(
                         max_tokens=max_tokens,
                         api_key=api_key,
                     )
-                    found = asyncio.run(_sampled(rows, scaler, server, stopping, policy, agreement, strict=strict))
+                    found = asyncio.run(
+                        _sampled(rows, scaler, server, stopping, extraction, self_consistency, strict=strict)
+                    )
                     reader.bad += found.count(None)
                     chunk = [pair for pair, one in zip(chunk, found, strict=True) if one is not None]
                     rows = [row for row, _ in chunk]
                     selections = [chosen(one.ranked, fitted, abstain_below) for one in found if one is not None]
                 if way == "tests":
-                    selections = [as_given(one) for one in selections]
+                    selections = [keep_order(one) for one in selections]
                 if executor is not None:
                     problems = [problem for _, problem in chunk if problem is not None]
                     selections = decide_by_tests(selections, problems, executor=executor, config=config)
@@ -294,8 +296,8 @@ async def _sampled(
     scaler: Any,
     server: Callable[[Any], AsyncIterator[str]],
     stopping: Any,
-    policy: str,
-    agreement: float,
+    extraction: str,
+    self_consistency: float,
     *,
     strict: bool,
 ) -> list[Selection | None]:
@@ -309,7 +311,12 @@ async def _sampled(
         problem = row["problem"]
         try:
             found = await sample_adaptively(
-                scaler, problem, server(problem), stopping=stopping, policy=policy, agreement=agreement
+                scaler,
+                problem,
+                server(problem),
+                stopping=stopping,
+                extraction=extraction,
+                self_consistency=self_consistency,
             )
         except GenerationError as error:
             if not (isinstance(error.__cause__, HttpError) and error.__cause__.is_refusal):
@@ -461,10 +468,10 @@ def _as_json(selection: Selection) -> Row:
             {
                 "index": one.index,
                 "score": one.judgement.score,
-                "worth": one.worth,
+                "rank_score": one.rank_score,
                 "status": str(one.judgement.status),
-                "copies": one.copies,
-                "copy_of": one.copy_of,
+                "duplicates": one.duplicates,
+                "duplicate_of": one.duplicate_of,
                 "passed": None if one.verdict is None or one.verdict.fault is not None else one.verdict.passed,
                 "fault": None if one.verdict is None else one.verdict.fault,
                 "detail": "" if one.verdict is None else one.verdict.detail,
@@ -497,18 +504,18 @@ def _show(problem: Any, selection: Selection, scaler: "CodeScaler", sink: TextIO
         )
     )
     table = Table(box=box.SIMPLE_HEAD)
-    for name, right in (("", False), ("candidate", True), ("score", True), ("worth", True), ("copies", True)):
+    for name, right in (("", False), ("candidate", True), ("score", True), ("rank_score", True), ("duplicates", True)):
         table.add_column(name, justify="right" if right else "left")
     table.add_column("what it is", ratio=1)
-    rows = [one for one in selection.ranked if one.copy_of is None]
+    rows = [one for one in selection.ranked if one.duplicate_of is None]
     for one in rows[:_SHOWN]:
         wins = one is selection.best
         table.add_row(
             "▶" if wins else "",
             str(one.index),
             "" if one.judgement.score is None else f"{one.judgement.score:.4f}",
-            "" if one.worth is None else f"{one.worth:.4f}",
-            str(one.copies or ""),
+            "" if one.rank_score is None else f"{one.rank_score:.4f}",
+            str(one.duplicates or ""),
             Text(_kind(one, tested=tested), overflow="ellipsis", no_wrap=True),
             style="bold green" if wins else "",
         )
@@ -598,6 +605,6 @@ def _how(plan: Any) -> str:
     if plan.way == "rm":
         return "codescaler select without --tests"
     if plan.way == "tests":
-        return "codescaler select --tests FILE --as-given"
+        return "codescaler select --tests FILE --keep-order"
     sure = "" if plan.target > 1 else f" --calibration FILE --target {plan.target:g}"
     return f"codescaler select --tests FILE{sure}"

@@ -27,7 +27,7 @@ CHOICES = ("model", *CONTROLS, "oracle")
 
 @dataclass(frozen=True)
 class Candidates:
-    """The candidates for a problem: their codes (empty: not usable) and whether they pass, in one order.
+    """The candidates for a problem: their codes (empty: not valid) and whether they pass, in one order.
 
     `unjudged` counts those that are left out because their tests gave no verdict.
     """
@@ -39,7 +39,7 @@ class Candidates:
     unjudged: int = 0
 
 
-def read_candidates(path: str | Path, *, policy: str = "last") -> list[Candidates]:
+def read_candidates(path: str | Path, *, extraction: str = "last") -> list[Candidates]:
     """Candidates with verdicts, as `codescaler verify` writes them, gathered by problem (`problem_key`).
 
     Columns: `problem`, `passed`, and `code` or `completion`; `problem_id` and `fault` if there. A completion's code is
@@ -47,7 +47,7 @@ def read_candidates(path: str | Path, *, policy: str = "last") -> list[Candidate
 
     Args:
         path: file, folder or dataset.
-        policy: which block of a completion is its code, see `extract_code`; not used where there is a `code`.
+        extraction: which block of a completion is its code, see `extract_code`; not used where there is a `code`.
 
     Raises:
         ConfigError: nothing is there.
@@ -71,7 +71,7 @@ def read_candidates(path: str | Path, *, policy: str = "last") -> list[Candidate
             code = row.get("code")
             if not isinstance(code, str):
                 completion: Any = row.get("completion")
-                code = extract_code(completion_text(completion), policy=policy).code
+                code = extract_code(completion_text(completion), extraction=extraction).code
             fault = fault_of(row)
         except DataError as error:
             raise DataError(f"{place}: {error}") from error
@@ -124,21 +124,21 @@ def score_candidates(
     scorer: Scorer,
     **kept: Unpack[Kept],
 ) -> list[Scores]:
-    """The score of every candidate of every problem; None for one without usable code or without a score.
+    """The score of every candidate of every problem; None for one without valid code or without a score.
 
     For the arguments and errors see `score_rows`; a line of the output is a problem.
     """
-    rows, usable = [], []
+    rows, valid = [], []
     for group in groups:
         places = [place for place, code in enumerate(group.codes) if code]
-        usable.append(places)
+        valid.append(places)
         if places:
             passed = [group.passed[place] for place in places]
             facts = {"problem_id": group.problem_id, "candidates": places, "passed": passed}
             rows.append(Row(facts, tuple((group.problem, group.codes[place]) for place in places)))
     found = iter(score_rows(rows, scorer, **kept))
     scores: list[Scores] = []
-    for group, places in zip(groups, usable, strict=True):
+    for group, places in zip(groups, valid, strict=True):
         given: Scores = [None] * len(group.codes)
         for place, score in zip(places, next(found) if places else [], strict=True):
             given[place] = score
@@ -178,7 +178,7 @@ def evaluate_candidates(
     """Share of problems solved by each way to choose among N = 1 to `most` candidates, as JSON's types.
 
     `random` is the share of passing candidates, `oracle` picks a passing one if there is any. `strongest` is the one
-    of `CONTROLS` that solves most at the largest N. A candidate without usable code, or without a score, is chosen
+    of `CONTROLS` that solves most at the largest N. A candidate without valid code, or without a score, is chosen
     only where there is no other. `pair_accuracy` is the macro accuracy over right-against-wrong candidates of the
     problems that have both.
 
@@ -240,7 +240,7 @@ def evaluate_candidates(
         "problems": len(large),
         "left_out": len(groups) - len(large),
         "candidates": sum(len(group.codes) for group in large),
-        "unusable": sum(not code for group in large for code in group.codes),
+        "invalid": sum(not code for group in large for code in group.codes),
         "unscored": unscored,
         "unjudged": sum(group.unjudged for group in groups),
         "most": most,

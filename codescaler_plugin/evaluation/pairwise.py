@@ -1,7 +1,7 @@
 """How often does a reward model put the right program first, and would something simpler do as well?
 
 An accuracy alone says little: in LLM-written pairs "the longer is right" already reaches about 0.61. So it always
-stands beside its controls: length, all surface features together, a language model's log-probability, what the model
+stands beside its controls: length, all shallow features together, a language model's log-probability, what the model
 prefers where both programs are right, and bugs that people made.
 """
 
@@ -21,7 +21,7 @@ from codescaler_plugin.intervals import mean_of, win
 from codescaler_plugin.preference.baselines import (
     check_causal_model,
     log_probability_wins,
-    surface_wins,
+    shallow_wins,
 )
 from codescaler_plugin.preference.mutations import normal
 from codescaler_plugin.records import PreferencePair
@@ -136,7 +136,7 @@ def evaluate_pairs(
         }
 
     rules = {"longer": longer, "shorter": [1 - one for one in longer]}
-    rules["surface"] = surface_wins([one.pair for one in scored])
+    rules["shallow"] = shallow_wins([one.pair for one in scored])
     controls: dict[str, Any] = {name: both(values, problems) for name, values in rules.items()}
     above = {
         name: both([one - two for one, two in zip(wins, values, strict=True)], problems, (-1, 1))

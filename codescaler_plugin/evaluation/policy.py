@@ -124,7 +124,7 @@ class Benchmark:
         n: completions of each.
         average: Avg@n, the mean share of completions that pass; its interval is of a bootstrap over problems.
         pass_at: pass@k by k.
-        unusable: share of completions whose text holds no usable program.
+        invalid: share of completions whose text holds no valid program.
         faults: completions without a verdict, by `Fault`. They are not known to be wrong, yet count as not passed, so
             `average` and `pass_at` are lower bounds where there are any.
     """
@@ -133,7 +133,7 @@ class Benchmark:
     n: int
     average: Mean
     pass_at: dict[int, Mean]
-    unusable: float
+    invalid: float
     faults: dict[str, int] = field(default_factory=dict)
 
 
@@ -159,7 +159,7 @@ def summarise(verdicts: Iterable[Mapping[str, Any]], *, n: int, ks: Sequence[int
             n=n,
             average=mean_of([fmean(passed[key]) for key in ids], ids),
             pass_at={k: mean_of([pass_at_k(passed[key], k) for key in ids], ids) for k in ks},
-            unusable=fmean(row["status"] != Status.OK for taken in kept.values() for row in taken),
+            invalid=fmean(row["status"] != Status.OK for taken in kept.values() for row in taken),
             faults=dict(Counter(row["fault"] for taken in kept.values() for row in taken if row.get("fault"))),
         )
     return found

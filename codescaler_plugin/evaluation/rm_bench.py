@@ -158,7 +158,7 @@ def bench_numbers(scores: Sequence[Scores], domains: Sequence[str], languages: S
 def _answer(text: str, answers: str) -> str:
     if answers == "raw":
         return text
-    found = extract_code(text, language="any", policy="last")
+    found = extract_code(text, language="any", extraction="last")
     return found.code if found.status is Status.OK else text
 
 

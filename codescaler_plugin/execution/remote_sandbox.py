@@ -99,7 +99,7 @@ class RemoteSandbox:
     ) -> None:
         if not 0 < timeout <= _RUN_SECONDS:
             raise ConfigError(f"timeout is {timeout!r}: expected seconds above 0, at most {_RUN_SECONDS:.0f}")
-        self._client = HttpClient(urls, read_seconds=_RUN_SECONDS + _START_SECONDS + _QUEUE_SECONDS, policy=_RETRIES)
+        self._client = HttpClient(urls, read_seconds=_RUN_SECONDS + _START_SECONDS + _QUEUE_SECONDS, retry=_RETRIES)
         self._limits = Limits(timeout, memory_mb, seed)
         self._workers = workers
         self._archive = _zipped()
@@ -241,7 +241,7 @@ class RemoteSandbox:
         return outcome
 
     def _answer(self, body: dict[str, Any]) -> dict[str, Any]:
-        attempts = Attempts(self._client.policy)
+        attempts = Attempts(self._client.retry)
         while True:
             try:
                 answer = self._client.post("/run_code", body, attempts=attempts)

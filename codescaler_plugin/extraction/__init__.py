@@ -9,22 +9,22 @@ from codescaler_plugin.extraction.reader import MAX_COMPLETION_CHARS, Reading, r
 from codescaler_plugin.extraction.reasoning import checked_marks
 from codescaler_plugin.records import Extraction
 
-__all__ = ["MAX_COMPLETION_CHARS", "POLICIES", "begun", "extract_all", "extract_code", "prompt_opening"]
+__all__ = ["BLOCK_SELECTIONS", "MAX_COMPLETION_CHARS", "begun", "extract_all", "extract_code", "prompt_opening"]
 
-POLICIES = ("single", "last", "first", "bare")
+BLOCK_SELECTIONS = ("single", "last", "first", "bare")
 
 
 def extract_code(
     text: str,
     *,
     language: str = "python",
-    policy: str = "single",
+    extraction: str = "single",
     reasoning_marks: str | None = None,
     thinking_prefilled: bool = False,
     fence_prefilled: bool = False,
     explain: bool = False,
 ) -> Extraction:
-    r"""The code of a completion, if it is a usable program. Nothing of the text is executed.
+    r"""The code of a completion, if it is a valid program. Nothing of the text is executed.
 
     Reasoning (`<think>` and the marks of other families, see `extraction.reasoning`) is taken off first. A block is in
     the language of its info string, else in the caller's; with `any`, an untagged block is in the first installed
@@ -34,9 +34,9 @@ def extract_code(
         text: the completion, any length; above `MAX_COMPLETION_CHARS` the status is `too_long`.
         language: one of `LANGUAGES` or a usual name for it (`c++`, `js`); or `any`. A block in another language has
             the status `wrong_language`.
-        policy: which fenced block counts.
+        extraction: which fenced block counts.
             `single`: exactly one block, and it is closed (paper §4; for RL).
-            `last`, `first`: the last or first block that is usable; if none is, the status of the last or first.
+            `last`, `first`: the last or first block that is valid; if none is, the status of the last or first.
             `bare`: the whole text, or what stands before its first fence (the prompt may have opened one), if that is
             a program; else as `last`.
         reasoning_marks: further marks of reasoning, opening and closing in turn, such as `<plan> </plan>`.
@@ -50,30 +50,30 @@ def extract_code(
 
     Raises:
         DataError: the text is not a `str`.
-        ConfigError: an unknown language or policy, a language whose grammar is not installed, or marks that are not
-            in pairs.
+        ConfigError: an unknown language or block selection, a language whose grammar is not installed, or marks that
+            are not in pairs.
 
     Example:
         >>> extract_code("<think>Easy.</think>\n```python\nx = 1\n```").code
         'x = 1\n'
     """
-    [extraction] = extract_all(
+    [found] = extract_all(
         [text],
         language=language,
-        policy=policy,
+        extraction=extraction,
         reasoning_marks=reasoning_marks,
         thinking_prefilled=thinking_prefilled,
         fence_prefilled=fence_prefilled,
         explain=explain,
     )
-    return extraction
+    return found
 
 
 def extract_all(
     texts: Sequence[str],
     *,
     language: str = "python",
-    policy: str = "single",
+    extraction: str = "single",
     reasoning_marks: str | None = None,
     thinking_prefilled: bool = False,
     fence_prefilled: bool = False,
@@ -85,13 +85,13 @@ def extract_all(
         DataError: a text is not a `str`; the message names its index. Or `texts` is one.
         ConfigError: see `extract_code`.
     """
-    if policy not in POLICIES:
-        raise ConfigError(f"policy is {policy!r}: expected one of {', '.join(POLICIES)}")
+    if extraction not in BLOCK_SELECTIONS:
+        raise ConfigError(f"extraction is {extraction!r}: expected one of {', '.join(BLOCK_SELECTIONS)}")
     language = checked_language(language)
     checked_marks(reasoning_marks)
     if isinstance(texts, str):
         raise DataError("texts is one str: expected a list of them; extract_code takes one")
-    reading = Reading(language, policy, reasoning_marks, thinking_prefilled, fence_prefilled, explain)
+    reading = Reading(language, extraction, reasoning_marks, thinking_prefilled, fence_prefilled, explain)
     known: dict[str, Extraction] = {}
     for index, text in enumerate(texts):
         if not isinstance(text, str):

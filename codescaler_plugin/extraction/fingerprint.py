@@ -48,7 +48,7 @@ def is_text(statement: ast.stmt) -> bool:
     )
 
 
-def normal_form(code: str) -> str:
+def fingerprint(code: str) -> str:
     """A text that is equal for programs that are the same program; for no other use."""
     tree = parse(code)
     for node in ast.walk(tree) if tree else ():
@@ -62,7 +62,7 @@ def normal_form(code: str) -> str:
         return f"text:{code}"
 
 
-def distinct_forms(codes: Iterable[str]) -> dict[str, int]:
+def distinct_programs(codes: Iterable[str]) -> dict[str, int]:
     """A number for each text; texts that are the same program have the same number.
 
     A syntax tree takes a millisecond, and of half a million programs few are near another. So only texts that share a
@@ -70,19 +70,19 @@ def distinct_forms(codes: Iterable[str]) -> dict[str, int]:
     """
     near: dict[int, list[str]] = defaultdict(list)
     for code in dict.fromkeys(codes):
-        near[_fingerprint(code)].append(code)
+        near[_prefilter(code)].append(code)
     numbers: dict[str, int] = {}
     count = 0
     for alike in near.values():
         forms: dict[str, int] = {}
         for code in alike:
-            form = normal_form(code) if len(alike) > 1 else ""
+            form = fingerprint(code) if len(alike) > 1 else ""
             numbers[code] = forms.setdefault(form, count + len(forms))
         count += len(forms)
     return numbers
 
 
-def _fingerprint(code: str) -> int:
+def _prefilter(code: str) -> int:
     """A number of the letters that a change of layout cannot add or take.
 
     Strings, comments, spaces, brackets and separators are off; other numbers than whole ones are as Python prints

@@ -32,7 +32,7 @@ class Reading:
     """How completions are read; see `extract_code`."""
 
     language: str
-    policy: str
+    extraction: str
     reasoning_marks: str | None
     thinking_prefilled: bool
     fence_prefilled: bool
@@ -78,11 +78,11 @@ class _Reader:
         except TooComplexError:
             return "", self.asked, Status.TOO_COMPLEX, "The Markdown of the answer has too many marks to be read."
         self.lines_before += self.text.count("\n", 0, found.start)
-        if self.reading.policy == "single":
+        if self.reading.extraction == "single":
             return self._single(found, answer, blocks)
-        if self.reading.policy == "bare":
+        if self.reading.extraction == "bare":
             return self._bare(found, answer, blocks)
-        return self._best(found, answer, blocks if self.reading.policy == "first" else blocks[::-1])
+        return self._best(found, answer, blocks if self.reading.extraction == "first" else blocks[::-1])
 
     def _place(self, line: int) -> str:
         if line + self.lines_before < 1:
@@ -115,7 +115,7 @@ class _Reader:
         return ""
 
     def _best(self, found: Answer, answer: str, blocks: list[Block]) -> _Found:
-        """The first of the blocks that is usable, else what is wrong with the first."""
+        """The first of the blocks that is valid, else what is wrong with the first."""
         if not blocks:
             return self._no_block(found, answer)
         chief = self._block(blocks[0])

@@ -1,4 +1,4 @@
-"""Is a text a usable program? One named rule per language; nothing is run.
+"""Is a text a valid program? One named rule per language; nothing is run.
 
 Python is compiled, which catches what a parse does not (a `return` outside a function, a repeated argument name); the
 language version is that of the running interpreter. Every other language is parsed by its tree-sitter grammar, which
@@ -93,7 +93,7 @@ class Budget:
 
 
 def check(code: str, language: str, budget: Budget) -> tuple[Status, str]:
-    """`ok`, or why the text is not a usable program of an installed language, and a clause that says so.
+    """`ok`, or why the text is not a valid program of an installed language, and a clause that says so.
 
     `trivial` is a program in which nothing happens: only comments, constants and lists of them, docstrings, bare
     names, `pass`, and in Python what the compiler drops (`if 0: f()`).

@@ -101,14 +101,14 @@ def augment_pairs(
     settings = {"kinds": dict(kinds), "seed": seed, "trust_unaligned": trust_unaligned}
     report = AugmentationReport(len(pairs), settings=settings)
     index = ProblemIndex(problems, unique_ids=False)
-    usable: list[tuple[PreferencePair, Problem | None]] = []
+    valid: list[tuple[PreferencePair, Problem | None]] = []
     for pair in pairs:
         problem = index.find(pair.problem_id, pair.problem)
         python = parse(pair.chosen) is not None and parse(pair.rejected) is not None
         report.not_python += not python
         report.no_tests += problem is None
         if python and (problem is not None or trust_unaligned):
-            usable.append((pair, problem))
+            valid.append((pair, problem))
     caching = CachingExecutor(executor)
     made: list[PreferencePair] = []
     total = sum(round(share * len(pairs)) for share in kinds.values())
@@ -116,7 +116,7 @@ def augment_pairs(
     for kind, share in kinds.items():
         wanted = round(share * len(pairs))
         counts: Counter[str] = Counter(wanted=wanted, made=0)
-        order = list(usable)
+        order = list(valid)
         Random(f"{seed} {kind}").shuffle(order)
         stream = _candidates(kind, order, seed, counts, known)
         while counts["made"] < wanted:

@@ -50,8 +50,8 @@ FEATURES: dict[str, Callable[[str], float]] = {
 }
 
 
-def surface_accuracies(pairs: Sequence[PreferencePair]) -> dict[str, Accuracy]:
-    """Accuracy of each surface feature, of all in a logistic regression, and of one for each kind (`all: <kind>`).
+def shallow_accuracies(pairs: Sequence[PreferencePair]) -> dict[str, Accuracy]:
+    """Accuracy of each shallow feature, of all in a logistic regression, and of one for each kind (`all: <kind>`).
 
     Problems are halved by a hash of their text. Of a feature, whether more or less of it is taken for right is decided
     on one half and measured on the other, and the reverse; so is the regression (ridge, without an intercept: the two
@@ -75,10 +75,10 @@ def surface_accuracies(pairs: Sequence[PreferencePair]) -> dict[str, Accuracy]:
     return found
 
 
-def surface_wins(pairs: Sequence[PreferencePair]) -> list[float]:
+def shallow_wins(pairs: Sequence[PreferencePair]) -> list[float]:
     """Pair by pair, whether the regression over all features puts the right program first: 1, 0, or 0.5 for a tie.
 
-    Fitted on the other half of the problems, see `surface_accuracies`. Same length, same order.
+    Fitted on the other half of the problems, see `shallow_accuracies`. Same length, same order.
     """
     return _cross_fitted(*_measured(pairs)) if pairs else []
 
@@ -112,7 +112,7 @@ def _logistic(gaps: Any) -> Any:
     """Weights of a Bradley-Terry regression: P(first is right) = 1 / (1 + exp(-gaps @ weights))."""
     import numpy as np
 
-    require("a baseline of all surface features", "report", "sklearn")
+    require("a baseline of all shallow features", "report", "sklearn")
     from sklearn.linear_model import LogisticRegression  # type: ignore[import-untyped]
 
     # Each pair stands in both orders, because the solver wants two labels: half the weight each is a ridge of 1.

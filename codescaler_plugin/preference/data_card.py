@@ -24,7 +24,7 @@ from codescaler_plugin.data.outputs import (
 )
 from codescaler_plugin.errors import ConfigError
 from codescaler_plugin.extras import require
-from codescaler_plugin.preference.baselines import log_probability_accuracy, surface_accuracies
+from codescaler_plugin.preference.baselines import log_probability_accuracy, shallow_accuracies
 from codescaler_plugin.records import PreferencePair
 from codescaler_plugin.safety import (
     PLAIN_PLOTS,
@@ -110,7 +110,7 @@ def card_facts(
     for pair in pairs:
         steps[pair.source or "unknown"][str(pair.step) if pair.step is not None else "unknown"] += 1
         kinds[pair.kind][pair.split] += 1
-    predictors = {name: asdict(found) for name, found in surface_accuracies(pairs).items()}
+    predictors = {name: asdict(found) for name, found in shallow_accuracies(pairs).items()}
     if model is not None:
         predictors[f"log-probability of {Path(model).name}"] = asdict(log_probability_accuracy(pairs, model))
     return {
@@ -285,7 +285,7 @@ def _report(number: int, report: Mapping[str, Any]) -> list[str]:
             ["rows", "count"],
             [
                 ["read", report["rows"]],
-                *([f"no usable program: {status}", count] for status, count in report["unusable"].items()),
+                *([f"no valid program: {status}", count] for status, count in report["invalid"].items()),
                 *([f"dropped: {reason}", count] for reason, count in report["dropped"].items()),
             ],
         ),

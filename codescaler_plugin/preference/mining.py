@@ -16,7 +16,7 @@ from codescaler_plugin.data.matching import problem_key
 from codescaler_plugin.data.pairs import checked_margin
 from codescaler_plugin.data.rollouts import fault_of, problem_id_of
 from codescaler_plugin.errors import ConfigError, DataError
-from codescaler_plugin.extraction.fingerprint import distinct_forms
+from codescaler_plugin.extraction.fingerprint import distinct_programs
 from codescaler_plugin.preference.decontamination import Contamination, clusters, contaminated
 from codescaler_plugin.records import PreferencePair, Status
 from codescaler_plugin.text.lines import folded
@@ -36,7 +36,7 @@ class MiningReport:
 
     Attributes:
         rows: read.
-        unusable: rows without a usable program, by status.
+        invalid: rows without a valid program, by status.
         dropped: programs by reason: `no verdict: <fault>` (the tests say nothing of it: it is on no side); `flaky`;
             `no passing rate` (failed, yet all tests passed); `same program`
             (equal normal form, same problem, same side); `both sides` (equal normal form passes and fails);
@@ -46,7 +46,7 @@ class MiningReport:
         contamination: the removed problems with what they match.
         near_clusters: sizes of clusters of near-identical problem texts, above one.
         rollouts: rows by source, then by step.
-        pass_rates: failing usable programs by tenths of the tests they pass; those of unknown rate are left out.
+        pass_rates: failing valid programs by tenths of the tests they pass; those of unknown rate are left out.
         in_process: rows with a verdict that was given in the process of the program, which can deceive its tests.
         comparisons: rows with a verdict by how results were compared; `scripts` compare by themselves.
         pairs: made.
@@ -56,7 +56,7 @@ class MiningReport:
     """
 
     rows: int = 0
-    unusable: dict[str, int] = field(default_factory=dict)
+    invalid: dict[str, int] = field(default_factory=dict)
     dropped: dict[str, int] = field(default_factory=dict)
     problems: dict[str, int] = field(default_factory=dict)
     contamination: list[Contamination] = field(default_factory=list)
@@ -81,15 +81,15 @@ class MiningReport:
                 "of other problems, or leave --decontaminate out"
             )
         unjudged = {reason: count for reason, count in self.dropped.items() if reason.startswith("no verdict: ")}
-        if unjudged and sum(unjudged.values()) + sum(self.unusable.values()) == self.rows:
+        if unjudged and sum(unjudged.values()) + sum(self.invalid.values()) == self.rows:
             named = ", ".join(f"{reason} {count:,}" for reason, count in unjudged.items())
             return (
                 f"the tests gave no verdict on any program ({named}): run codescaler verify again, which says what "
                 "to do about each of these"
             )
-        if self.rows and sum(self.unusable.values()) == self.rows:
-            statuses = ", ".join(f"{status} {count:,}" for status, count in self.unusable.items())
-            return f"none of {self.rows:,} rows holds a usable program ({statuses}): see codescaler extract --explain"
+        if self.rows and sum(self.invalid.values()) == self.rows:
+            statuses = ", ".join(f"{status} {count:,}" for status, count in self.invalid.items())
+            return f"none of {self.rows:,} rows holds a valid program ({statuses}): see codescaler extract --explain"
         if not mixed:
             return (
                 "a pair needs a problem with a program that passes and one that fails: "
@@ -131,7 +131,7 @@ def mine_pairs(
 ) -> tuple[list[PreferencePair], MiningReport]:
     """Pairs of distinct programs, in the order of their training steps, and what became of everything else.
 
-    Programs are the same if their normal forms are (`normal_form`): of a problem's equal ones the earliest stays, one
+    Programs are the same if their fingerprints are (`fingerprint`): of a problem's equal ones the earliest stays, one
     that both passes and fails is on neither side, and a program is chosen, or rejected, for one problem only. Two
     problems are the same if id and text are, spaces apart. Every program is used about equally often.
 
@@ -213,7 +213,7 @@ def refine_pairs(
         groups[problem_key(pair.problem_id, pair.problem)].append(pair)
         rollouts[pair.source][str(pair.step)] += 1
     report.rollouts = {source: dict(steps) for source, steps in rollouts.items()}
-    forms = distinct_forms(code for pair in listed for code in (pair.chosen, pair.rejected))
+    forms = distinct_programs(code for pair in listed for code in (pair.chosen, pair.rejected))
     found = contaminated([group[0].problem for group in groups.values()], evaluation or {})
     report.contamination = list(found.values())
     report.problems = {"mixed": len(groups), "contaminated": len(found)}
@@ -268,9 +268,9 @@ def _report(
 
 
 def _groups(verdicts: Iterable[Mapping[str, Any]], report: MiningReport, dropped: Counter[str]) -> list[_Group]:
-    """The usable programs by problem and side; of a text that comes again the earliest step stays."""
+    """The valid programs by problem and side; of a text that comes again the earliest step stays."""
     groups: dict[str, _Group] = {}
-    unusable: Counter[str] = Counter()
+    invalid: Counter[str] = Counter()
     rollouts: dict[str, Counter[str]] = defaultdict(Counter)
     keys: dict[tuple[str, str], str] = {}
     for number, row in enumerate(verdicts):
@@ -300,7 +300,7 @@ def _groups(verdicts: Iterable[Mapping[str, Any]], report: MiningReport, dropped
         report.rows += 1
         rollouts[source][str(step)] += 1
         if status != Status.OK:
-            unusable[status] += 1
+            invalid[status] += 1
             continue
         if fault is not None:
             dropped[f"no verdict: {fault}"] += 1
@@ -331,7 +331,7 @@ def _groups(verdicts: Iterable[Mapping[str, Any]], report: MiningReport, dropped
         if step is not None and (known.step is None or step < known.step):
             known.step, known.source = step, source
     report.comparisons = dict(report.comparisons)
-    report.unusable = dict(unusable)
+    report.invalid = dict(invalid)
     report.rollouts = {source: dict(steps) for source, steps in rollouts.items()}
     return list(groups.values())
 
@@ -349,7 +349,7 @@ def _mixed(groups: list[_Group], dropped: Counter[str]) -> list[_Group]:
 
 def _drop_same(groups: list[_Group], dropped: Counter[str]) -> None:
     """Leave of programs that are the same, in place, what `mine_pairs` says."""
-    forms = distinct_forms(code for group in groups for side in (group.passing, group.failing) for code in side)
+    forms = distinct_programs(code for group in groups for side in (group.passing, group.failing) for code in side)
     taken: tuple[set[int], set[int]] = set(), set()
     for group in sorted(groups, key=_first_step):
         passing, failing = ({forms[code] for code in side} for side in (group.passing, group.failing))

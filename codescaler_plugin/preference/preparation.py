@@ -92,7 +92,7 @@ def prepare_preference_dataset(
         if count:
             logger.warning("%s: %d of %d pairs are left out, %s", name, count, len(checked) + dropped, reason)
     if len(rows) < least:
-        raise DataError(f"{name} has {len(rows)} usable pairs of {len(checked) + dropped}: expected at least {least}")
+        raise DataError(f"{name} has {len(rows)} valid pairs of {len(checked) + dropped}: expected at least {least}")
     return Dataset.from_list(rows)
 
 
@@ -128,7 +128,7 @@ def _checked(
         )
     looked_at = len(pairs) + len(errors)
     texts = [text for _, pair in pairs for text in (pair.chosen, pair.rejected)]
-    extractions = iter(extract_all(texts, language=language, policy="bare", explain=True))
+    extractions = iter(extract_all(texts, language=language, extraction="bare", explain=True))
     checked, dropped = [], 0
     for (number, pair), chosen, rejected in zip(pairs, extractions, extractions, strict=True):
         if chosen.status is not Status.OK:

@@ -17,12 +17,11 @@ from codescaler_plugin.errors import ConfigError, DataError
 from codescaler_plugin.execution.executor import CachingExecutor, Executor, Job, Ticker
 from codescaler_plugin.execution.remote_sandbox import WORKERS, RemoteSandbox
 from codescaler_plugin.execution.sandbox import Sandbox, SandboxSettings
-from codescaler_plugin.extraction import POLICIES as _BLOCK_POLICIES
-from codescaler_plugin.extraction import extract_all
+from codescaler_plugin.extraction import BLOCK_SELECTIONS, extract_all
 from codescaler_plugin.records import Extraction, Fault, Problem, Rollout, Status, Verdict
 from codescaler_plugin.text.lines import folded
 
-POLICIES = (*_BLOCK_POLICIES, "continue")
+EXTRACTIONS = (*BLOCK_SELECTIONS, "continue")
 CHUNK = 256  # rollouts between two writes: what a kill can cost
 
 _DETAIL = 500  # characters of a verdict's detail, which a program may have written
@@ -92,7 +91,7 @@ def verify_rollouts(
     *,
     executor: Executor,
     second: Executor | None = None,
-    policy: str = "single",
+    extraction: str = "single",
     settings: Mapping[str, Any] | None = None,
     skip_unknown: bool = False,
     chunk: int = CHUNK,
@@ -101,7 +100,7 @@ def verify_rollouts(
     """Give each rollout the verdict of its problem's tests; one JSON line each in `output`, in the rollouts' order.
 
     A line holds the rollout's fields and `code, status, passed, tests_passed, tests_total, detail, seconds, flaky,
-    fault, comparison, in_process`. A completion without usable code is not run: `passed` is false and `tests_total` 0.
+    fault, comparison, in_process`. A completion without valid code is not run: `passed` is false and `tests_total` 0.
     With a `fault` the tests gave no verdict: the program is not known to be wrong. The same code for the same problem
     is run once. Lines are on disk chunk by chunk; called again with the same arguments, the run goes on where
     it ended, a torn last line is taken off, and rollouts that have been appended since are verified as well. Rollouts
@@ -114,7 +113,7 @@ def verify_rollouts(
         executor: gives verdicts.
         second: runs what passed once more, under another seed; what then fails is `flaky` and has not passed. A second
             run with a fault says nothing of the program, so the first one stands. None: one run is believed.
-        policy: which block is the code, see `extract_code`; or `continue`: the program is the problem's text with the
+        extraction: block selection, see `extract_code`; or `continue`: the program is the problem's text with the
             completion behind it, as base models write.
         settings: of the executor, to be compared when the run goes on.
         skip_unknown: leave out rollouts of unknown problems, and count them, instead of failing.
@@ -122,19 +121,19 @@ def verify_rollouts(
         progress: called with the number of rollouts just judged, found judged, or left out.
 
     Raises:
-        ConfigError: an unknown policy; an output that another run has made, with other settings, problems or rollouts,
-            or is making now.
+        ConfigError: an unknown extraction; an output that another run has made, with other settings, problems or
+            rollouts, or is making now.
         DataError: a rollout whose problem is unknown, or that names two; two problems with one id, or no problems.
         SandboxError: the executor broke. What has been written stays.
     """
-    if policy not in POLICIES:
-        raise ConfigError(f"policy is {policy!r}: expected one of {', '.join(POLICIES)}")
+    if extraction not in EXTRACTIONS:
+        raise ConfigError(f"extraction is {extraction!r}: expected one of {', '.join(EXTRACTIONS)}")
     known = ProblemIndex(problems)
     if not known.problems:
         raise DataError("no problems: nothing can be verified")
     made_with = {
         "form": _FORM,
-        "policy": policy,
+        "extraction": extraction,
         "second run": second is not None,
         "problems": _digest(known.problems),
         **(settings or {}),
@@ -143,7 +142,7 @@ def verify_rollouts(
     tick = progress or (lambda _: None)
     stream = _matched(rollouts, known, report, skip_unknown=skip_unknown, tick=tick)
     caching = CachingExecutor(executor if second is None else _Confirming(executor, second))
-    run = _Run(caching, policy, report, stream, tick)
+    run = _Run(caching, extraction, report, stream, tick)
     companion = output.with_name(output.name + ".run.json")
     with open_resumable(output, run.claim, companion=companion, made_with=made_with) as file:
         for part in chunked(stream, chunk):
@@ -251,7 +250,7 @@ class _Run:
     """Rows of an earlier run, and those of this one."""
 
     executor: CachingExecutor
-    policy: str
+    extraction: str
     report: VerificationReport
     stream: Iterator[Matched]
     tick: Ticker
@@ -276,10 +275,12 @@ class _Run:
 
     def rows(self, part: Sequence[Matched]) -> list[dict[str, Any]]:
         """The rows of the next rollouts."""
-        if self.policy == "continue":
-            extractions = extract_all([problem.text + rollout.completion for rollout, problem in part], policy="bare")
+        if self.extraction == "continue":
+            extractions = extract_all(
+                [problem.text + rollout.completion for rollout, problem in part], extraction="bare"
+            )
         else:
-            extractions = extract_all([rollout.completion for rollout, _ in part], policy=self.policy)
+            extractions = extract_all([rollout.completion for rollout, _ in part], extraction=self.extraction)
         jobs = [
             (one.code, problem) for (_, problem), one in zip(part, extractions, strict=True) if one.status is Status.OK
         ]

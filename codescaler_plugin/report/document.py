@@ -47,7 +47,7 @@ _STYLES = ("concise", "detailed", "markdown")
 _CONTROLS = {
     "longer": "“the longer is right”",
     "shorter": "“the shorter is right”",
-    "surface": "length and style, fitted",
+    "shallow": "length and style, fitted",
     "log_probability": "mean log-probability",
 }
 
@@ -501,7 +501,7 @@ def _candidates(title: str, models: _Models, colours: Mapping[str, str]) -> Sect
         ("problems", _cell(_count, "problems")),
         ("left out, too few candidates", _cell(_count, "left_out")),
         ("candidates", _cell(_count, "candidates")),
-        ("without usable code", _cell(_count, "unusable")),
+        ("without valid code", _cell(_count, "invalid")),
         ("without a score", _cell(_count, "unscored")),
         ("left out, no verdict of the tests", _cell(_count, "unjudged", missing="0")),
         ("pairs of a problem in order", _cell(_share, "pair_accuracy")),

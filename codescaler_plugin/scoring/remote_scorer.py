@@ -26,7 +26,7 @@ class RemoteScorer:
     Args:
         urls: `http://host:port`, several divided by commas; a problem's samples go to one of them.
         api_key: sent as a bearer token; None: none.
-        policy: of requests, and of samples that a server fails on in passing.
+        retry: of requests, and of samples that a server fails on in passing.
 
     Raises:
         ConfigError: a URL without scheme or host.
@@ -35,9 +35,9 @@ class RemoteScorer:
         >>> scorer = RemoteScorer("http://rm:9000", api_key="secret")
     """
 
-    def __init__(self, urls: str, *, api_key: str | None = None, policy: RetryPolicy | None = None) -> None:
-        self._settings: dict[str, Any] = {"urls": urls, "api_key": api_key, "policy": policy}
-        self._client = HttpClient(urls, api_key=api_key, policy=policy)
+    def __init__(self, urls: str, *, api_key: str | None = None, retry: RetryPolicy | None = None) -> None:
+        self._settings: dict[str, Any] = {"urls": urls, "api_key": api_key, "retry": retry}
+        self._client = HttpClient(urls, api_key=api_key, retry=retry)
 
     def __reduce__(self) -> tuple[Any, ...]:
         return partial(RemoteScorer, **self._settings), ()
@@ -77,7 +77,7 @@ class RemoteScorer:
         """Outcomes of one chunk. What a server fails on in passing is asked for again."""
         outcomes: dict[int, Outcome] = {}
         left = list(range(len(items)))
-        attempts = Attempts(self._client.policy)
+        attempts = Attempts(self._client.retry)
         while True:
             body = {"items": [{"problem": items[index][0], "code": items[index][1]} for index in left]}
             read = partial(_outcomes, count=len(left), urls=", ".join(self._client.urls))

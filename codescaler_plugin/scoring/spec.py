@@ -61,8 +61,8 @@ class EngineServer:
         from codescaler_plugin.scoring.vllm_scorer import VllmScorer
 
         settings = asdict(self)
-        policy = RetryPolicy(seconds=settings.pop("patience"))
-        return VllmScorer(settings.pop("urls"), **settings, policy=policy)
+        retry = RetryPolicy(seconds=settings.pop("patience"))
+        return VllmScorer(settings.pop("urls"), **settings, retry=retry)
 
 
 @dataclass(frozen=True)
@@ -80,7 +80,7 @@ class CodescalerServer:
         """Its scorer, which connects on the first call."""
         from codescaler_plugin.scoring.remote_scorer import RemoteScorer
 
-        return RemoteScorer(self.urls, api_key=self.api_key, policy=RetryPolicy(seconds=self.patience))
+        return RemoteScorer(self.urls, api_key=self.api_key, retry=RetryPolicy(seconds=self.patience))
 
 
 ModelSpec = Classifier | EngineServer | CodescalerServer

@@ -15,7 +15,7 @@ from time import perf_counter
 from typing import Any
 
 from codescaler_plugin.errors import ConfigError, ScorerError
-from codescaler_plugin.prefetch import ahead, grouped_chunks
+from codescaler_plugin.prefetch import grouped_chunks, prefetch
 from codescaler_plugin.scoring.cache import CACHE_SIZE, ScoreCache, content_key, fingerprint
 from codescaler_plugin.scoring.forward import (
     Pass,
@@ -268,7 +268,7 @@ class TransformersScorer:
             return part, engine.renderer.encode(part), perf_counter() - started
 
         lost = 0
-        for part, rows, seconds in ahead(encode, grouped_chunks([problem for problem, _ in items], _CHUNK)):
+        for part, rows, seconds in prefetch(encode, grouped_chunks([problem for problem, _ in items], _CHUNK)):
             self.stats.encode_seconds += seconds
             keys: dict[bytes, list[tuple[str, str]]] = {}
             wanted: dict[bytes, list[int]] = {}

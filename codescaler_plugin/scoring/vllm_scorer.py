@@ -37,7 +37,7 @@ class VllmScorer:
         max_length: tokens of the longest sample, see `Renderer.encode`; None: the server's limit.
         cache_size: scores remembered across calls; 0: none.
         api_key: sent as a bearer token (`vllm serve --api-key`); None: none.
-        policy: of requests that fail in passing.
+        retry: of requests that fail in passing.
 
     Raises:
         ConfigError: a URL without scheme or host; on first use, if the tokenizer cannot be had.
@@ -50,10 +50,10 @@ class VllmScorer:
     max_length: int | None = None
     cache_size: int = CACHE_SIZE
     api_key: str | None = None
-    policy: RetryPolicy | None = None
+    retry: RetryPolicy | None = None
 
     def __post_init__(self) -> None:
-        self._client = HttpClient(self.urls, api_key=self.api_key, policy=self.policy)
+        self._client = HttpClient(self.urls, api_key=self.api_key, retry=self.retry)
         self._cache = ScoreCache(self.cache_size)
         self._ready: tuple[str, Renderer] | None = None
         self._lock = Lock()

@@ -20,21 +20,21 @@ class Stopping:
 
     Attributes:
         cost: of one sample, as a share of what a right answer is worth over a wrong one. 0: never stop early.
-        least: samples at least; fewer tell nothing of the spread of scores.
-        most: samples at most.
+        min_samples: at least; fewer tell nothing of the spread of scores.
+        max_samples: at most.
         batch: samples judged at a time.
     """
 
     cost: float = 0.01
-    least: int = 4
-    most: int = 64
+    min_samples: int = 4
+    max_samples: int = 64
     batch: int = 4
 
     def __post_init__(self) -> None:
         if not self.cost >= 0:
             raise ConfigError(f"cost is {self.cost!r}: expected a share of a right answer's worth, at least 0")
-        if not 1 <= self.least <= self.most or self.batch < 1:
-            raise ConfigError(f"{self}: expected 1 <= least <= most, and a batch of at least 1")
+        if not 1 <= self.min_samples <= self.max_samples or self.batch < 1:
+            raise ConfigError(f"{self}: expected 1 <= min_samples <= max_samples, and a batch of at least 1")
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class Sampled:
     Attributes:
         selection: of the candidates taken, in their order.
         gain: expected of one more, in the unit of `Stopping.cost`; None if fewer than two have a score.
-        stopped: `not worth it`, `most`, or `exhausted`: the generator had no more.
+        stopped: `not worth it`, `max_samples`, or `exhausted`: the generator had no more.
     """
 
     selection: Selection
@@ -71,7 +71,7 @@ def expected_gain(scores: Sequence[float | None], margin: float = 0.0) -> float 
     this does not know.
 
     Args:
-        scores: raw logits of the samples so far, copies included; None where there is none.
+        scores: raw logits of the samples so far, duplicates included; None where there is none.
         margin: worth of the first program minus that of the next other one, at least 0.
     """
     found = sorted((score for score in scores if score is not None), reverse=True)
@@ -88,8 +88,8 @@ async def sample_adaptively(
     candidates: AsyncIterable[str],
     *,
     stopping: Stopping | None = None,
-    policy: str = "last",
-    agreement: float = 0.0,
+    extraction: str = "last",
+    self_consistency: float = 0.0,
 ) -> Sampled:
     """Take and judge candidates until the expected gain of one more is below its cost.
 
@@ -101,8 +101,8 @@ async def sample_adaptively(
         problem: a string or messages.
         candidates: any asynchronous iterable of completions: `server_candidates`, `list_candidates`, your own.
         stopping: see `Stopping`; None: its defaults.
-        policy: which block is the code.
-        agreement: weight of copies.
+        extraction: which block is the code.
+        self_consistency: weight of duplicates.
 
     Raises:
         DataError: candidates that are not asynchronous.
@@ -115,23 +115,25 @@ async def sample_adaptively(
         )
     rule = stopping or Stopping()
     source = aiter(candidates)
-    judge = scaler.with_config(policy=policy)
+    judge = scaler.with_config(extraction=extraction)
     texts: list[str] = []
     judgements: list[Judgement] = []
-    stopped, gain, selection = "most", None, chosen(())
+    stopped, gain, selection = "max_samples", None, chosen(())
     try:
-        while len(texts) < rule.most:
-            wanted = max(min(rule.batch, rule.most - len(texts)), rule.least - len(texts))
+        while len(texts) < rule.max_samples:
+            wanted = max(min(rule.batch, rule.max_samples - len(texts)), rule.min_samples - len(texts))
             batch = await _take(source, wanted, len(texts))
             judgements += await asyncio.to_thread(judge.judge, [problem] * len(batch), batch)
             raise_for_failures(judgements)
             texts += batch
-            selection = chosen(rank(texts, judgements, language=judge.config.language, agreement=agreement))
+            selection = chosen(
+                rank(texts, judgements, language=judge.config.language, self_consistency=self_consistency)
+            )
             gain = expected_gain([one.score for one in judgements], selection.margin or 0.0)
             if len(batch) < wanted:
                 stopped = "exhausted"
                 break
-            if gain is not None and gain < rule.cost and len(texts) >= rule.least:
+            if gain is not None and gain < rule.cost and len(texts) >= rule.min_samples:
                 stopped = "not worth it"
                 break
     finally:

@@ -51,8 +51,8 @@ def cascade(
     *,
     config: CascadeConfig | None = None,
     executor: Executor | None = None,
-    policy: str = "last",
-    agreement: float = 0.0,
+    extraction: str = "last",
+    self_consistency: float = 0.0,
 ) -> Selection:
     """The best candidate of a problem with as few tests as the wanted confidence allows.
 
@@ -67,8 +67,8 @@ def cascade(
         tests: the problem with its tests.
         config: see `CascadeConfig`; None: tests decide every choice, in the order of the scores.
         executor: runs programs; None: a sandbox of this machine for this call, started only if a program is to run.
-        policy: which block is the code.
-        agreement: weight of copies.
+        extraction: which block is the code.
+        self_consistency: weight of duplicates.
 
     Returns:
         A selection whose `executions` says how many programs were run. With given tests: what passed is first, then
@@ -81,7 +81,7 @@ def cascade(
         ConfigError, DataError, ScorerError: see `best_of_n`.
         SandboxError: programs cannot be run here, or the problem has no tests.
     """
-    selection = best_of_n(scaler, problem, completions, policy=policy, agreement=agreement)
+    selection = best_of_n(scaler, problem, completions, extraction=extraction, self_consistency=self_consistency)
     if executor is not None:
         return decide_by_tests([selection], [tests], executor=executor, config=config)[0]
     state = _State(selection, tests, config or CascadeConfig())
@@ -101,7 +101,8 @@ def decide_by_tests(
     """The testing half of `cascade`, for many ranked problems; same length, same order.
 
     Runs in rounds: one program of each undecided problem, all at the same time as far as the executor has workers.
-    Tests alone, without a reward model: rank with the scorer `scoring.Unscored`, and pass `planning.as_given` of that.
+    Tests alone, without a reward model: rank with the scorer `scoring.Unscored`, and pass
+    `planning.keep_order` of that.
 
     Raises:
         DataError: another number of problems than of selections.
@@ -146,7 +147,7 @@ class _State:
         ran = self._ran()
         probability = self._probability(self._open())
         outcome = Outcome.CHOSEN
-        if not _has_verdict(first.verdict) and first.worth is None:
+        if not _has_verdict(first.verdict) and first.rank_score is None:
             outcome = Outcome.UNSCORED
             why = "the budget of tests is used up" if self._left() else "the tests gave no verdict"
             explanation = f"no program is left that has a score, and {why}; {ran}"
@@ -203,14 +204,16 @@ class _State:
         return probability_of(calibration, margin_of(left))
 
     def _ranked(self) -> tuple[Ranked, ...]:
-        """All candidates anew: the copies of a program share its verdict."""
+        """All candidates anew: the duplicates of a program share its verdict."""
         found = []
         for one in self.selection.ranked:
-            found.append(replace(one, verdict=self.verdicts.get(one.index if one.copy_of is None else one.copy_of)))
+            found.append(
+                replace(one, verdict=self.verdicts.get(one.index if one.duplicate_of is None else one.duplicate_of))
+            )
         return tuple(sorted(found, key=self._place))  # stable: otherwise they stand as they stood
 
     def _place(self, one: Ranked) -> tuple[int, float]:
-        if not one.copies:
+        if not one.duplicates:
             return 3, 0.0
         if one.verdict is None or one.verdict.fault is not None:
             return 1, 0.0

@@ -136,7 +136,7 @@ def measured_ways(labelled: Sequence[Labelled]) -> list[Plan]:
     def tried(way: str, target: float | None) -> Plan:
         done: list[Selection] = []
         for half, calibration in zip(halves, fitted, strict=True):
-            given = [(as_given(one) if way == "tests" else one, passed) for one, passed in half]
+            given = [(keep_order(one) if way == "tests" else one, passed) for one, passed in half]
             budget = 0 if way == "rm" else None
             config = CascadeConfig(None if target is None else calibration, target or 1.0, budget=budget)
             done += replay(given, config)
@@ -207,11 +207,11 @@ class _Known:
         ]
 
 
-def as_given(selection: Selection) -> Selection:
+def keep_order(selection: Selection) -> Selection:
     """The same candidates in the order in which they came, their scores forgotten."""
     groups: dict[int, list[Ranked]] = {}
     for one in sorted(selection.ranked, key=lambda one: one.index):
-        leader = one.index if one.copy_of is None else one.copy_of
+        leader = one.index if one.duplicate_of is None else one.duplicate_of
         groups.setdefault(leader, []).append(one)
     ranked = tuple(one for group in groups.values() for one in group)
     return replace(selection, ranked=ranked, margin=None, probability=None)

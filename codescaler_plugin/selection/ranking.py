@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 
 from codescaler_plugin.errors import ConfigError, DataError
-from codescaler_plugin.extraction.fingerprint import distinct_forms
+from codescaler_plugin.extraction.fingerprint import distinct_programs
 from codescaler_plugin.pipeline import CodeScaler, raise_for_failures
 from codescaler_plugin.prefetch import weighed_chunks
 from codescaler_plugin.records import Judgement, Outcome, Ranked, Selection, Status
@@ -25,8 +25,8 @@ def best_of_n(
     problem: Text,
     completions: Sequence[Text],
     *,
-    policy: str = "last",
-    agreement: float = 0.0,
+    extraction: str = "last",
+    self_consistency: float = 0.0,
     calibration: Calibration | None = None,
     abstain_below: float | None = None,
 ) -> Selection:
@@ -34,7 +34,7 @@ def best_of_n(
 
     Candidates that are the same program (equal syntax trees; other languages than Python: equal texts) stand together
     under the best of their scores. Equal scores: the program that more candidates wrote is first, then the one given
-    earlier. Candidates without usable code are last; if there are no others, the outcome is `no_code`.
+    earlier. Candidates without valid code are last; if there are no others, the outcome is `none_valid`.
 
     It does not compare problems: scores and margins of different problems have no common zero.
 
@@ -42,25 +42,25 @@ def best_of_n(
         scaler: judges; its model should be the one that `calibration` was fitted with.
         problem: a string or messages, see `CodeScaler.judge`.
         completions: the candidates, any number.
-        policy: which block of an answer is its code, see `extract_code`. Selection reads the last usable one, as the
-            paper's evaluation does; its RL reads `single`.
-        agreement: weight a of the number of copies: the worth of a program is score + a log(copies). With 1, the odds
+        extraction: block selection, see `extract_code`. The default is the last valid block, as in the paper's
+            evaluation; the paper's RL uses `single`.
+        self_consistency: weight a of duplicates: programs are ranked by score + a log(duplicates). With 1, the odds
             e^score of a program count once for each candidate that wrote it.
-        calibration: margin -> probability that the first program is right, fitted with the same model, agreement and
-            about as many candidates.
+        calibration: margin -> probability that the first program is right, fitted with the same model, the same
+            weight and about as many candidates.
         abstain_below: choose nothing where that probability is lower, or where no other program has a score.
 
     Raises:
-        ConfigError: `abstain_below` without a calibration or outside of [0, 1]; an unknown policy; an agreement
-            that is no finite number of at least 0.
+        ConfigError: `abstain_below` without a calibration or outside of [0, 1]; an unknown extraction; a weight that
+            is no finite number of at least 0.
         DataError: see `CodeScaler.judge`; or the problem cannot be read.
         ScorerError: the reward model failed.
     """
     (selection,) = rank_groups(
         scaler,
         [(problem, completions)],
-        policy=policy,
-        agreement=agreement,
+        extraction=extraction,
+        self_consistency=self_consistency,
         calibration=calibration,
         abstain_below=abstain_below,
     )
@@ -71,14 +71,14 @@ def rank_groups(
     scaler: CodeScaler,
     groups: Iterable[Group],
     *,
-    policy: str = "last",
-    agreement: float = 0.0,
+    extraction: str = "last",
+    self_consistency: float = 0.0,
     calibration: Calibration | None = None,
     abstain_below: float | None = None,
 ) -> Iterator[Selection]:
     """`best_of_n` of many problems, one at a time, in their order; some hundred candidates are judged at once."""
     _check(calibration, abstain_below)
-    judge = scaler.with_config(policy=policy)
+    judge = scaler.with_config(extraction=extraction)
     for chunk in weighed_chunks(map(_checked, groups), _CHUNK, lambda group: max(1, len(group[1]))):
         found = judge.judge(
             [problem for problem, completions in chunk for _ in completions],
@@ -89,7 +89,10 @@ def rank_groups(
         for _, completions in chunk:
             texts = [completion_text(completion) for completion in completions]
             ranked = rank(
-                texts, [next(judgements) for _ in texts], language=judge.config.language, agreement=agreement
+                texts,
+                [next(judgements) for _ in texts],
+                language=judge.config.language,
+                self_consistency=self_consistency,
             )
             yield chosen(ranked, calibration, abstain_below)
 
@@ -101,16 +104,22 @@ def _checked(group: Group) -> Group:
 
 
 def rank(
-    completions: Sequence[str], judgements: Sequence[Judgement], *, language: str = "python", agreement: float = 0.0
+    completions: Sequence[str],
+    judgements: Sequence[Judgement],
+    *,
+    language: str = "python",
+    self_consistency: float = 0.0,
 ) -> tuple[Ranked, ...]:
     """Candidates with their judgements, best first; see `best_of_n`."""
-    if not 0 <= agreement < math.inf:
-        raise ConfigError(f"agreement is {agreement!r}: expected a finite weight of at least 0; 0 ignores copies")
-    usable = [index for index, one in enumerate(judgements) if one.status is Status.OK]
-    codes = [judgements[index].code for index in usable]
-    forms = distinct_forms(codes) if language == "python" else {code: number for number, code in enumerate(codes)}
+    if not 0 <= self_consistency < math.inf:
+        raise ConfigError(
+            f"self_consistency is {self_consistency!r}: expected a finite weight of at least 0; 0 ignores duplicates"
+        )
+    valid = [index for index, one in enumerate(judgements) if one.status is Status.OK]
+    codes = [judgements[index].code for index in valid]
+    forms = distinct_programs(codes) if language == "python" else {code: number for number, code in enumerate(codes)}
     programs: dict[int, list[int]] = defaultdict(list)
-    for index in usable:
+    for index in valid:
         programs[forms[judgements[index].code]].append(index)
 
     def place(index: int) -> tuple[float, int]:
@@ -121,7 +130,7 @@ def rank(
     for members in programs.values():
         members.sort(key=place)
         score = judgements[members[0]].score
-        worth = None if score is None else score + agreement * math.log(len(members))
+        worth = None if score is None else score + self_consistency * math.log(len(members))
         found.append(
             (math.inf if worth is None else -round(worth, _DIGITS), -len(members), min(members), members, worth)
         )
@@ -150,9 +159,9 @@ def chosen(
     selection = Selection(ranked, Outcome.CHOSEN)
     programs = selection.programs
     if not programs:
-        return replace(selection, outcome=Outcome.NO_CODE, explanation=_without_code(ranked))
+        return replace(selection, outcome=Outcome.NONE_VALID, explanation=_without_code(ranked))
     first = programs[0]
-    if first.worth is None:
+    if first.rank_score is None:
         return replace(
             selection, outcome=Outcome.UNSCORED, explanation=f"none of {len(programs)} programs got a score"
         )
@@ -180,9 +189,9 @@ def _check(calibration: Calibration | None, abstain_below: float | None) -> None
 
 def margin_of(programs: Sequence[Ranked]) -> float | None:
     """Worth of the first program minus that of the second; None if one of them has none."""
-    if len(programs) < 2 or programs[0].worth is None or programs[1].worth is None:
+    if len(programs) < 2 or programs[0].rank_score is None or programs[1].rank_score is None:
         return None
-    return max(0.0, programs[0].worth - programs[1].worth)  # tied programs stand by other rules than worth
+    return max(0.0, programs[0].rank_score - programs[1].rank_score)  # tied programs stand by other rules than worth
 
 
 def probability_of(calibration: Calibration | None, margin: float | None) -> float | None:
@@ -193,17 +202,21 @@ def probability_of(calibration: Calibration | None, margin: float | None) -> flo
 def _without_code(ranked: Sequence[Ranked]) -> str:
     counts = Counter(str(one.judgement.status) for one in ranked)
     kinds = ", ".join(f"{count} {status}" for status, count in counts.most_common())
-    return f"none of {len(ranked)} candidates has usable code: {kinds}" if ranked else "no candidates"
+    return f"none of {len(ranked)} candidates has valid code: {kinds}" if ranked else "no candidates"
 
 
 def _reason(programs: Sequence[Ranked], margin: float | None, probability: float | None) -> str:
     first = programs[0]
-    wrote = f", written by {first.copies} candidates" if first.copies > 1 else ""
-    if margin is None or first.worth is None or programs[1].worth is None:
+    wrote = f", written by {first.duplicates} candidates" if first.duplicates > 1 else ""
+    if margin is None or first.rank_score is None or programs[1].rank_score is None:
         return f"candidate {first.index}{wrote}: no other program has a score"
     second = programs[1]
     sure = "" if probability is None else f", right with probability {probability:.3f}"
-    if round(first.worth, _DIGITS) == round(programs[1].worth, _DIGITS):
-        why = "more candidates wrote the first" if first.copies > second.copies else "the first was given earlier"
-        return f"candidates {first.index} and {second.index} are tied at {first.worth:.4f}: {why}{sure}"
+    if round(first.rank_score, _DIGITS) == round(programs[1].rank_score, _DIGITS):
+        why = (
+            "more candidates wrote the first"
+            if first.duplicates > second.duplicates
+            else "the first was given earlier"
+        )
+        return f"candidates {first.index} and {second.index} are tied at {first.rank_score:.4f}: {why}{sure}"
     return f"candidate {first.index}{wrote}: {margin:.4f} above candidate {second.index}{sure}"

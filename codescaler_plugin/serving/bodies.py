@@ -102,7 +102,7 @@ class Rewards(BaseModel):
     """What OpenRLHF reads."""
 
     rewards: list[float] = Field(description="Shaped; the fallback for what has no reward of its own.")
-    scores: list[float] = Field(description="In [0, 1]: 1 / (1 + e^-logit), 0 for unusable code and for a fallback.")
+    scores: list[float] = Field(description="In [0, 1]: 1 / (1 + e^-logit), 0 for unvalid code and for a fallback.")
     extra_logs: dict[str, list[float]] | None = Field(None, description="Only with --extra-logs.")
 
 

@@ -3,7 +3,7 @@ r"""Compare verdicts with the labels that published samples came with, and expla
 Hardware: CPU; seconds per difference. Versions: those of the package.
 
     python recipes/data/public_samples.py SOURCES rollouts.jsonl
-    codescaler verify rollouts.jsonl --policy bare --problems SOURCES/humaneval/HumanEval.jsonl.gz \
+    codescaler verify rollouts.jsonl --extraction bare --problems SOURCES/humaneval/HumanEval.jsonl.gz \
         --problems SOURCES/mbpp/mbpp.jsonl --timeout 20 --output verdicts.jsonl
     python recipes/data/agreement.py rollouts.jsonl verdicts.jsonl --problems SOURCES/humaneval/HumanEval.jsonl.gz \
         SOURCES/mbpp/mbpp.jsonl

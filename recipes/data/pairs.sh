@@ -23,7 +23,7 @@ kinds=()
 for kind in ${KINDS:-unaligned=0.3 condition=0.1 off_by_one=0.1 rename=0.1}; do kinds+=(--kind "$kind"); done
 fewer() { local code=$?; [ "$code" -eq 3 ] || exit "$code"; } # 3: rows were skipped, or fewer pairs than wanted; said above
 
-codescaler verify "$rollouts" "${tests[@]}" "${packages[@]}" --policy "${POLICY:-single}" \
+codescaler verify "$rollouts" "${tests[@]}" "${packages[@]}" --extraction "${EXTRACTION:-single}" \
   --output "$output/verdicts.jsonl" || fewer
 codescaler mine "$output/verdicts.jsonl" --output "$output/mined.jsonl" --held-out "${HELD_OUT:-0.2}" \
   --hard "${HARD:-0.3}" --seed "$seed" "${decontaminate[@]}" || fewer

@@ -4,11 +4,11 @@ Hardware: none to speak of. Versions: those of the package.
 
     python recipes/data/public_samples.py SOURCES runs/public/rollouts.jsonl
     ROLLOUTS=runs/public/rollouts.jsonl PROBLEMS="SOURCES/humaneval/HumanEval.jsonl.gz SOURCES/mbpp/mbpp.jsonl" \
-    POLICY=bare OUTPUT=runs/public bash recipes/data/pairs.sh
+    EXTRACTION=bare OUTPUT=runs/public bash recipes/data/pairs.sh
 
 SOURCES holds `humaneval/HumanEval.jsonl.gz` (openai/human-eval), `mbpp/mbpp.jsonl` (google-research),
 `codet/humaneval_codegen16B_labeled_*.jsonl` (microsoft/CodeT, cut at its stop words, labels by running the tests) and
-`ldb/{humaneval,mbpp}/seed-*.jsonl` (FloridSleeves/LLMDebugger). A completion is the bare program, so the policy is
+`ldb/{humaneval,mbpp}/seed-*.jsonl` (FloridSleeves/LLMDebugger). A completion is the bare program, so the extraction is
 `bare`. `label` says whether its publisher, or a run of the tests, called it right; the package reads past it. Expect
 18,720 lines, and half an hour for all of the second command on two cores.
 """

@@ -234,7 +234,7 @@ def selection(measured: Measurement, problems: Sequence[Problem]) -> dict[str, l
             problems, measured.sampled.completions, measured.sampled.passed, strict=True
         ):
             start = perf_counter()
-            ranked = best_of_n(judge, problem.text, texts, policy="single")
+            ranked = best_of_n(judge, problem.text, texts, extraction="single")
             scored = perf_counter()
             sandbox.run([(one.judgement.code, problem) for one in ranked.programs])
             tested = perf_counter()

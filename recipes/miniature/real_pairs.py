@@ -32,7 +32,7 @@ def is_held_out(problem_id: str) -> bool:
     return zlib.crc32(problem_id.encode()) % HELD_OUT_SHARE == 0
 
 
-def normal_form(code: str) -> str | None:
+def fingerprint(code: str) -> str | None:
     """The program without docstrings, comments and layout; None if it is not Python."""
     try:
         tree = ast.parse(code)
@@ -66,7 +66,7 @@ def collect(sources: Path) -> dict[str, dict[str, Any]]:
     found: dict[str, dict[str, Any]] = defaultdict(lambda: {"problem": None, True: {}, False: {}})
 
     def add(task: str, problem: str | None, code: str, passed: bool, origin: str) -> None:
-        form = normal_form(code)
+        form = fingerprint(code)
         if problem is not None and form is not None and len(problem) + len(form) <= MAX_CHARS:
             found[task]["problem"] = found[task]["problem"] or problem
             found[task][passed].setdefault(form, origin)

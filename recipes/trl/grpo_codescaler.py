@@ -16,7 +16,7 @@ compares. Every field of `GRPOConfig` can stand in the configuration or follow i
 `--estimate` prints the memory per GPU and stops; `--prepare FOLDER` writes the rows for TRL's own command line
 (`grpo_cli.yaml`) and stops.
 
-Expect: `hacking/unusable_share` falls within the first tens of steps; `reward` rises slowly; the audit's pass rate
+Expect: `hacking/invalid_share` falls within the first tens of steps; `reward` rises slowly; the audit's pass rate
 rises with it, and if it does not, the monitor says so.
 """
 

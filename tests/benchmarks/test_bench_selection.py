@@ -34,10 +34,10 @@ def test_models_stand_in_one_table_with_what_needs_no_model_once(bench: ModuleTy
         "longest",
         "shortest",
         "good",
-        "majority of copies",
-        "good x copies",
+        "majority of duplicates",
+        "good x duplicates",
         "bad",
-        "bad x copies",
+        "bad x duplicates",
         "oracle",
     ]
     assert (found["good"][3], found["bad"][3], found["oracle"][3]) == (1.0, 0.0, 1.0)

@@ -46,7 +46,7 @@ def test_explain_adds_a_sentence() -> None:
 
 def test_policy_and_language_are_used() -> None:
     both = "```c++\nint x;\n```\n```text\n1\n```\n"
-    result = extract("--policy", "last", "--language", "c++", stdin=lines(both))
+    result = extract("--extraction", "last", "--language", "c++", stdin=lines(both))
     assert json.loads(result.stdout)["code"] == "int x;\n"
 
 
@@ -108,7 +108,7 @@ def test_a_bad_line_is_named_and_skipped_or_fatal() -> None:
     assert extract("--strict", stdin=stdin).exit_code == 1
 
 
-@pytest.mark.parametrize("arguments", [("--policy", "best"), ("--language", "cobol")])
+@pytest.mark.parametrize("arguments", [("--extraction", "best"), ("--language", "cobol")])
 def test_a_wrong_setting_is_an_error_even_without_input(arguments: tuple[str, str]) -> None:
     result = extract(*arguments, stdin="")
     assert result.exit_code == 1

@@ -258,7 +258,7 @@ def test_pairs_that_are_held_out_can_have_a_file_of_their_own(tmp_path: Path) ->
 CAUSES = {
     "all contaminated": (ROWS, [{"prompt": "A"}, {"prompt": "B b"}], "all 2 problems that allow a pair are contaminated: they are in bench"),
     "pairs, all contaminated": ([{"problem": "A", "chosen": "x = 1", "rejected": "x = 2"}], [{"prompt": "A"}], "all 1 problems that allow a pair are contaminated"),
-    "no program": ([verdict("A", "", False) | {"status": "no_block"}] * 2, [], "none of 2 rows holds a usable program (no_block 2)"),
+    "no program": ([verdict("A", "", False) | {"status": "no_block"}] * 2, [], "none of 2 rows holds a valid program (no_block 2)"),
     "one side": (ROWS[:1], [], "a pair needs a problem with a program that passes and one that fails: 1 problems have none that fails"),
     "equal programs": ([verdict("A", "x = 1", True), verdict("A", "x  =  1", False)], [], "all programs were dropped (both sides 2"),
     "some contaminated": ([*ROWS[:2], ROWS[2]], [{"prompt": "A"}], "all 1 problems that allow a pair are contaminated"),

@@ -58,7 +58,7 @@ def test_line_for_each_problem_with_its_candidates_best_first(scores: dict[str, 
     assert sorted(one["index"] for one in row["ranked"]) == [0, 1, 2, 3]
     assert row["ranked"][-1]["status"] == "no_block"
     by_index = {one["index"]: one for one in row["ranked"]}
-    assert (by_index[1]["copies"], by_index[3]["copy_of"]) == (2, 1)
+    assert (by_index[1]["duplicates"], by_index[3]["duplicate_of"]) == (2, 1)
 
 
 def test_lines_of_one_completion_are_gathered_while_the_problem_is_the_same() -> None:
@@ -74,9 +74,9 @@ def test_lines_of_one_completion_are_gathered_while_the_problem_is_the_same() ->
 
 
 def test_agreement_is_passed_on() -> None:
-    one, other = (read(select("--agreement", weight))[0] for weight in ("0", "100"))
+    one, other = (read(select("--self-consistency", weight))[0] for weight in ("0", "100"))
     assert other["code"] == RIGHT + "\n"
-    assert other["ranked"][0]["worth"] > one["ranked"][0]["worth"] + 60
+    assert other["ranked"][0]["rank_score"] > one["ranked"][0]["rank_score"] + 60
 
 
 def test_bad_lines_and_problems_without_a_winner_are_reported() -> None:
@@ -84,7 +84,7 @@ def test_bad_lines_and_problems_without_a_winner_are_reported() -> None:
     result = select(rows=[*bad, {"problem": PROBLEM, "completions": [3]}, {"problem": PROBLEM, "completions": ["no"]}])
     assert result.exit_code == 3
     (row,) = read(result)
-    assert (row["outcome"], row["best"], row["code"]) == ("no_code", None, "")
+    assert (row["outcome"], row["best"], row["code"]) == ("none_valid", None, "")
     assert "1 no_block" in row["explanation"]
     for said in (
         "line 1: not JSON",
@@ -138,7 +138,7 @@ def test_two_problems_of_one_id_are_an_error(tests_file: Path, tmp_path: Path) -
     ("costs", "said"),
     [
         ("0,1000,1", "cheapest: codescaler select without --tests"),
-        ("1000,0,1", "cheapest: codescaler select --tests FILE --as-given"),
+        ("1000,0,1", "cheapest: codescaler select --tests FILE --keep-order"),
         ("0,0.001,1000", "cheapest: codescaler select --tests FILE"),
     ],
 )
@@ -161,10 +161,10 @@ def test_calibration_is_fitted_used_and_held_to_its_model(tmp_path: Path, tests_
     assert "programs run" in made.stderr
     assert "cheapest: " in made.stderr
     fitted = read_calibration(file)
-    assert (fitted.examples, fitted.model) == (8, "first of N by builtin, agreement 0")
+    assert (fitted.examples, fitted.model) == (8, "first of N by builtin, self-consistency 0")
     (row,) = read(select("--calibration", str(file)))
     assert row["probability"] == pytest.approx(fitted.probability([row["margin"]])[0])
-    other = select("--calibration", str(file), "--agreement", "1")
+    other = select("--calibration", str(file), "--self-consistency", "1")
     assert other.exit_code == 1
     assert "was fitted for" in other.stderr
     assert "--calibrate" in other.stderr
@@ -185,7 +185,7 @@ def labelled(scores: dict[str, float]) -> list[dict[str, Any]]:
     ("costs", "way", "executions", "scored"),
     [
         ("0,1000,1", "without --tests", 0, True),
-        ("1000,0,1", "--tests FILE --as-given", 3, False),
+        ("1000,0,1", "--tests FILE --keep-order", 3, False),
         ("0,0.001,1000", "--tests FILE --calibration FILE --target ", 1, True),
     ],
 )
@@ -221,24 +221,27 @@ def test_calibration_without_plans_cannot_choose(tmp_path: Path, tests_file: Pat
     assert "plans" in result.stderr
 
 
-def test_tests_alone_run_programs_as_given_and_need_no_model(tests_file: Path) -> None:
+def test_tests_alone_run_programs_keep_order_and_need_no_model(tests_file: Path) -> None:
     completions = [fenced(LOOP), fenced(WRONG), "no code", fenced(RIGHT)]
     rows = [{"problem": PROBLEM, "completions": completions}, {"problem": PROBLEM, "completions": ["no code"]}]
     result = select(
-        "--tests", str(tests_file), "--as-given", "--timeout", "0.5", "--model", "/no/such/model", rows=rows
+        "--tests", str(tests_file), "--keep-order", "--timeout", "0.5", "--model", "/no/such/model", rows=rows
     )
     assert result.exit_code == 3, result.output
     row, empty = read(result)
     assert (row["best"], row["executions"], row["margin"]) == (3, 3, None)
     assert [one["index"] for one in row["ranked"]] == [3, 0, 1, 2]
-    assert (empty["outcome"], empty["explanation"]) == ("no_code", "none of 1 candidates has usable code: 1 no_block")
-    one = select("--tests", str(tests_file), "--as-given", "--budget", "1", rows=rows[:1])
+    assert (empty["outcome"], empty["explanation"]) == (
+        "none_valid",
+        "none of 1 candidates has valid code: 1 no_block",
+    )
+    one = select("--tests", str(tests_file), "--keep-order", "--budget", "1", rows=rows[:1])
     assert (read(one)[0]["outcome"], read(one)[0]["executions"]) == ("unscored", 1)
 
 
 def certain(tmp_path: Path, probability: float) -> str:
     file = tmp_path / f"{probability}.json"
-    model = "first of N by builtin, agreement 0"
+    model = "first of N by builtin, self-consistency 0"
     file.write_text(Calibration("isotonic", 10, 5, knots=((0.0, probability),), model=model).to_json())
     return str(file)
 
@@ -259,13 +262,13 @@ def test_confidence_decides_whether_tests_run_or_a_choice_is_made(tmp_path: Path
         (["--abstain-below", "0.5"], "calibration"),
         (["--calibration", "missing.json"], "missing.json"),
         (["--tests", "missing.jsonl"], "missing.jsonl"),
-        (["--policy", "best"], "policy is 'best'"),
+        (["--extraction", "best"], "extraction is 'best'"),
         (["--costs", "1,2"], "three numbers"),
         (["--calibrate", "x.json", "--costs", "1,2,3", "--tests", "x.jsonl"], "leave out --tests"),
         (["--costs", "1,2,3", "--tests", "x.jsonl"], "wants --calibration"),
         (["--costs", "1,2,3", "--tests", "x.jsonl", "--budget", "1"], "leave out --budget"),
-        (["--as-given"], "--as-given without --tests"),
-        (["--as-given", "--tests", "x.jsonl", "--agreement", "1"], "leave out --agreement"),
+        (["--keep-order"], "--keep-order without --tests"),
+        (["--keep-order", "--tests", "x.jsonl", "--self-consistency", "1"], "leave out --self-consistency"),
         (["--calibrate", "x.json", "--generate", "http://localhost:1"], "leave out"),
         (["--tests", "x.jsonl", "--abstain-below", "0.5"], "--target"),
         (["--cost", "0.1"], "--generate"),
@@ -334,7 +337,7 @@ def test_candidates_come_from_a_server(serve: Serve, suffix: str) -> None:
     result = select("--generate", double.url + suffix, *settings, rows=[{"problem": PROBLEM, "id": 1}])
     assert result.exit_code == 0, result.output
     (row,) = read(result)
-    assert (row["id"], len(row["completions"]), row["stopped"]) == (1, 6, "most")
+    assert (row["id"], len(row["completions"]), row["stopped"]) == (1, 6, "max_samples")
     assert row["completions"].count(fenced(RIGHT)) == 1
     bodies = [body for path, body in double.asked if path == "/v1/chat/completions"]
     assert bodies == [  # one request: without --cost nothing is learnt in between
@@ -364,9 +367,9 @@ def test_answers_of_a_server_are_tested(serve: Serve, tests_file: Path) -> None:
     assert read(result)[0]["best"] == 7, result.output
 
 
-def test_answers_of_a_server_are_tested_as_given(serve: Serve, tests_file: Path) -> None:
+def test_answers_of_a_server_are_tested_keep_order(serve: Serve, tests_file: Path) -> None:
     double = serve(chat(lambda number: fenced(RIGHT if number == 2 else f"{WRONG} + {number}")))
-    arguments = ["--generate", double.url, "-n", "4", "--tests", str(tests_file), "--as-given"]
+    arguments = ["--generate", double.url, "-n", "4", "--tests", str(tests_file), "--keep-order"]
     (row,) = read(select(*arguments, rows=[{"problem": PROBLEM}]))
     assert (row["best"], row["executions"], row["ranked"][0]["score"]) == (2, 3, None)
 
@@ -420,4 +423,4 @@ def test_answer_without_content_is_a_candidate_without_code(serve: Serve) -> Non
     double = serve(lambda path, body: (200, {"choices": [{"message": {"content": None}}] * body["n"]}))
     result = select("--generate", double.url, "--generator", "writer", "-n", "4", rows=[{"problem": PROBLEM}])
     assert result.exit_code == 3
-    assert read(result)[0]["outcome"] == "no_code"
+    assert read(result)[0]["outcome"] == "none_valid"

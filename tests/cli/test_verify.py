@@ -117,7 +117,7 @@ def test_a_service_runs_the_programs(tmp_path: Path) -> None:
         (["missing.jsonl", "--problems", "{p}"], "missing.jsonl is no file"),
         (["missing.parquet", "--problems", "{p}"], "missing.parquet is no file"),
         (["{r}", "--problems", "{r}"], "no known form of problem has the columns"),
-        (["{r}", "--problems", "{p}", "--policy", "all"], "policy is 'all': expected one of single"),
+        (["{r}", "--problems", "{p}", "--extraction", "all"], "extraction is 'all': expected one of single"),
         (["{r}", "--problems", "{p}", "--format", "csv"], "format is 'csv': expected one of auto"),
         (["{r}", "--problems", "{p}", "--package", "nowhere_"], "package 'nowhere_' is not installed here"),
         (["{r}", "--problems", "{p}", "--executor", "localhost:1"], "'localhost:1' is no server's address"),

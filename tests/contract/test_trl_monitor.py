@@ -168,7 +168,7 @@ def test_measures_are_the_numbers_that_they_say():
             judged("", 0.0, Status.TRIVIAL),
         ],
     )
-    assert metrics["unusable_share"] == metrics["trivial_share"] == pytest.approx(1 / 6)
+    assert metrics["invalid_share"] == metrics["trivial_share"] == pytest.approx(1 / 6)
     assert metrics["code_length"] == pytest.approx((5 + 21 + 12 + 5 + 6) / 5)
     assert metrics["comment_share"] == pytest.approx(0.5 / 5)
     assert metrics["duplicate_share"] == pytest.approx(2 / 5)
@@ -178,7 +178,7 @@ def test_measures_are_the_numbers_that_they_say():
     norms = math.sqrt(7.6667**2 + 8.3333**2 + 0.6667**2 + 0.5) * math.sqrt(2.5)
     assert metrics["length_correlation"] == pytest.approx(covariance / norms, abs=1e-4)
     assert measures([], []) == {}
-    assert measures(["a"], [judged("", 0.0, Status.NO_BLOCK)]) == {"unusable_share": 1.0, "trivial_share": 0.0}
+    assert measures(["a"], [judged("", 0.0, Status.NO_BLOCK)]) == {"invalid_share": 1.0, "trivial_share": 0.0}
 
 
 def audit(step: int, reward: float, rate: float, noise: float = 0.02) -> Audit:

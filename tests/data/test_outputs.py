@@ -74,7 +74,7 @@ OVERWRITING = [
     "select {candidates} --model builtin --calibration {verdicts} --output {verdicts}",
     "select {candidates} --model builtin --calibration {verdicts} --calibrate {verdicts}",
     "mine {folder}/card/data_card.json --output {folder}/new.jsonl --card {folder}/card",
-    "evaluate generation {folder}/generations.jsonl --policy builtin --output {folder}",
+    "evaluate generation {folder}/generations.jsonl --policy-model builtin --output {folder}",
 ]
 
 
@@ -225,7 +225,11 @@ def test_a_file_that_no_earlier_run_wrote_is_not_cut_off(files: dict[str, Path],
     """One line without an end, such as a JSON array, looks like a line that a kill has torn."""
     for folder, name, command in (
         ("e", "pairs.pairs.jsonl", ("evaluate", "pairs", files["pairs"], "--model", "builtin", "--output")),
-        ("g", "generations.jsonl", ("evaluate", "generation", files["problems"], "--policy", "builtin", "--output")),
+        (
+            "g",
+            "generations.jsonl",
+            ("evaluate", "generation", files["problems"], "--policy-model", "builtin", "--output"),
+        ),
     ):
         (tmp_path / folder).mkdir()
         own = tmp_path / folder / name
@@ -290,7 +294,7 @@ UNWRITABLE = [
     "evaluate candidates {verdicts} --model /nowhere --output /proc/no",
     "evaluate calibration {pairs} --model /nowhere --output /proc/no",
     "evaluate rm-bench {pairs} --model /nowhere --output /proc/no",
-    "evaluate generation {problems} --policy /nowhere --output /proc/no",
+    "evaluate generation {problems} --policy-model /nowhere --output /proc/no",
     "report {folder} --output /proc/no/report.html",
     "quickstart --output /proc/no",
 ]

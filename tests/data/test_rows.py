@@ -489,7 +489,7 @@ def test_extract_and_select_write_what_is_before_a_cut(tmp_path: Path, tiny_rm_d
 
 
 def test_a_completion_given_as_text_loses_its_mark(tmp_path: Path) -> None:
-    result = extract("--text", "--policy", "bare", stdin=BOM + b"x = 1\r\n")
+    result = extract("--text", "--extraction", "bare", stdin=BOM + b"x = 1\r\n")
     assert (result.exit_code, result.stdout) == (0, "x = 1\n")
 
 

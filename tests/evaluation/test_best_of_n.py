@@ -79,20 +79,20 @@ def test_every_way_to_choose_against_enumeration() -> None:
         expected = {"model": [], "random": [], "shortest": [], "longest": []}
         for one in given:
             passed = list(one.passed)
-            usable = [bool(code) for code in one.codes]
+            valid = [bool(code) for code in one.codes]
             keys = {
                 "model": [hashed(one.problem, code) if code else -9.0 for code in one.codes],
                 "random": [0.0] * 7,
                 "shortest": [-len(code) if code else -999 for code in one.codes],
                 "longest": [len(code) if code else -999 for code in one.codes],
             }
-            assert len(usable) == 7
+            assert len(valid) == 7
             for choice, worth in keys.items():
                 expected[choice].append(enumerated(worth, passed, count))
         for choice, values in expected.items():
             assert result["curves"][choice][count - 1] == pytest.approx(fmean(values)), (choice, count)
     assert result["curves"]["random"][3] == pytest.approx(fmean(fmean(one.passed) for one in given))
-    assert result["unusable"] == sum(not code for one in given for code in one.codes)
+    assert result["invalid"] == sum(not code for one in given for code in one.codes)
     table = result["table"]["4"]
     assert table["model above random"]["value"] == pytest.approx(table["model"]["value"] - table["random"]["value"])
     assert sorted(map(int, result["table"])) == [1, 2, 4, 7]

@@ -161,12 +161,12 @@ def test_the_strongest_control_is_named_and_the_gain_is_over_it() -> None:
     pairs = styled(80)
     for score, beaten in ((lambda _, code: float("#" in code), 0.0), (hashed, -0.5)):
         result = evaluate_pairs(pairs, Known(score))
-        assert result["controls"]["surface"]["macro"]["value"] == 1
+        assert result["controls"]["shallow"]["macro"]["value"] == 1
         assert result["controls"]["longer"]["macro"]["value"] == 0.5
-        assert result["strongest"] == "surface"
-        assert result["above"]["surface"]["macro"]["value"] == pytest.approx(beaten, abs=0.15)
+        assert result["strongest"] == "shallow"
+        assert result["above"]["shallow"]["macro"]["value"] == pytest.approx(beaten, abs=0.15)
     longer = [PreferencePair(f"p{n}", "x = 1\n" * (n % 3 + 2), "x = 1\n", "rollout", str(n)) for n in range(40)]
-    assert evaluate_pairs(longer, Known(lambda _, code: -len(code)))["strongest"] in ("longer", "surface")
+    assert evaluate_pairs(longer, Known(lambda _, code: -len(code)))["strongest"] in ("longer", "shallow")
 
 
 def test_a_base_model_is_compared_on_its_own_pairs(tiny_policy_dir: Path) -> None:

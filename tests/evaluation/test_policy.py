@@ -57,7 +57,7 @@ def test_a_summary_counts_every_problem_once_and_the_first_n_completions():
     assert one.pass_at[2].value == pytest.approx((0.5 + 1 + 0) / 3)
     assert one.pass_at[4].value == pytest.approx(2 / 3)
     assert one.average.low < one.average.value < one.average.high
-    assert (one.problems, one.n, one.unusable) == (3, 4, pytest.approx(7 / 12))
+    assert (one.problems, one.n, one.invalid) == (3, 4, pytest.approx(7 / 12))
     with pytest.raises(DataError, match="problem 'a' has 4 completions: expected 5"):
         summarise(given, n=5, ks=[1])
 
@@ -163,7 +163,7 @@ def test_the_command_over_the_embedded_policy(tmp_path):
     arguments += ["--no-instruct", "--output", str(tmp_path), "-k", "1", "-k", "4"]
     result = CliRunner().invoke(
         app,
-        ["evaluate", "generation", str(HELD_OUT_PROBLEMS), "--policy", "builtin", *arguments],
+        ["evaluate", "generation", str(HELD_OUT_PROBLEMS), "--policy-model", "builtin", *arguments],
     )
 
     assert result.exit_code == 0, result.output
@@ -175,10 +175,10 @@ def test_the_command_over_the_embedded_policy(tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        ([], "give either --server URL or --policy MODEL"),
-        (["--server", "http://x", "--policy", "builtin"], "give either"),
-        (["--policy", "builtin", "-n", "2", "-k", "4"], "pass@4 needs as many completions: -n is 2"),
-        (["--policy", "nowhere/at-all"], "cannot be loaded"),
+        ([], "give either --server URL or --policy-model MODEL"),
+        (["--server", "http://x", "--policy-model", "builtin"], "give either"),
+        (["--policy-model", "builtin", "-n", "2", "-k", "4"], "pass@4 needs as many completions: -n is 2"),
+        (["--policy-model", "nowhere/at-all"], "cannot be loaded"),
     ],
 )
 def test_what_cannot_be_run_is_said(arguments, says, tmp_path):

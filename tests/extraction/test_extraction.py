@@ -92,7 +92,7 @@ def test_one_valid_block_gives_its_code(text: str, code: str) -> None:
         pytest.param(f"```python\nx = {'1' * MAX_CODE_CHARS}\n```", Status.TOO_LONG, id="program-too-long"),
     ],
 )
-def test_unusable_completion_gives_its_reason_and_no_code(text: str, status: Status) -> None:
+def test_invalid_completion_gives_its_reason_and_no_code(text: str, status: Status) -> None:
     extraction = extract_code(text)
     assert (extraction.code, extraction.status) == ("", status)
 
@@ -149,12 +149,12 @@ HOSTILE = {
 }
 
 
-@pytest.mark.parametrize("policy", ["single", "last", "bare"])
+@pytest.mark.parametrize("extraction", ["single", "last", "bare"])
 @pytest.mark.parametrize("text", HOSTILE.values(), ids=HOSTILE)
-def test_hostile_text_is_answered_at_once(text: str, policy: str) -> None:
+def test_hostile_text_is_answered_at_once(text: str, extraction: str) -> None:
     gc.collect()  # the garbage of the tests before is not its own
-    assert isinstance(extract_code(text, policy=policy), Extraction)
-    assert keeps(0.2, partial(extract_code, text, policy=policy))
+    assert isinstance(extract_code(text, extraction=extraction), Extraction)
+    assert keeps(0.2, partial(extract_code, text, extraction=extraction))
 
 
 def test_lone_surrogate_inside_the_block_does_not_crash() -> None:
@@ -178,8 +178,8 @@ def test_completion_that_is_no_string_is_a_data_error_naming_its_type(value: obj
     [
         ({"language": "cobol"}, "'cobol'"),
         ({"language": None}, "None"),
-        ({"policy": "best"}, "'best'"),
-        ({"policy": None}, "None"),
+        ({"extraction": "best"}, "'best'"),
+        ({"extraction": None}, "None"),
     ],
     ids=str,
 )
@@ -309,7 +309,7 @@ OTHER = "```python\ny = 2\n```\n"
 
 
 @pytest.mark.parametrize(
-    ("text", "policy", "status", "code"),
+    ("text", "extraction", "status", "code"),
     [
         pytest.param(BLOCK + OTHER, "last", "ok", "y = 2\n", id="last"),
         pytest.param(BLOCK + OTHER, "first", "ok", "x = 1\n", id="first"),
@@ -344,8 +344,8 @@ OTHER = "```python\ny = 2\n```\n"
         ),
     ],
 )
-def test_policies(text: str, policy: str, status: str, code: str | None) -> None:
-    extraction = extract_code(text, policy=policy)
+def test_policies(text: str, extraction: str, status: str, code: str | None) -> None:
+    extraction = extract_code(text, extraction=extraction)
     assert str(extraction.status) == status
     assert extraction.code == (text if code is None else code)
 

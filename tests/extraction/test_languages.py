@@ -303,8 +303,8 @@ RECOVERED += [("ruby", "\\ "), ("ruby", "\\ \n"), ("kotlin", "/* ")]
 def test_a_bare_text_with_half_a_surrogate_pair_is_no_program(language: str) -> None:
     program = {"python": "x = f(1)"}.get(language) or PROGRAMS[language][0]
     comment = "# " if language in ("python", "ruby") else "// "
-    assert extract_code(f"{program}\n{comment}a\n", language=language, policy="bare").status is Status.OK
-    found = extract_code(f"{program}\n{comment}\ud800\n", language=language, policy="bare", explain=True)
+    assert extract_code(f"{program}\n{comment}a\n", language=language, extraction="bare").status is Status.OK
+    found = extract_code(f"{program}\n{comment}\ud800\n", language=language, extraction="bare", explain=True)
     assert found.status is Status.SYNTAX_ERROR
     assert found.explanation.endswith("no valid Unicode text.")
 
@@ -336,8 +336,8 @@ def test_a_verdict_does_not_hang_on_what_else_the_machine_does(monkeypatch: pyte
 def test_many_blocks_that_no_grammar_reads_are_answered_within_the_bound() -> None:
     block = "1x=" * 70 + "1\n```\n"
     for text in ("```\n" + block) * 18, ("```\n" + "1x= |\n" * 20 + "```\n") * 500:
-        assert extract_code(text, language="any", policy="last").status is Status.SYNTAX_ERROR
-        assert keeps(0.2, partial(extract_code, text, language="any", policy="last"))
+        assert extract_code(text, language="any", extraction="last").status is Status.SYNTAX_ERROR
+        assert keeps(0.2, partial(extract_code, text, language="any", extraction="last"))
 
 
 def test_how_much_of_a_long_program_is_read_is_counted_in_steps_and_not_in_time(

@@ -51,7 +51,7 @@ DRAFTS = {
 
 @pytest.mark.parametrize("case", CASES, ids=[case["id"] for case in CASES])
 def test_the_cases_that_users_of_hosts_have_reported(case: dict) -> None:
-    found = extract_code(case["text"], language=case["language"], policy=case["policy"], explain=True)
+    found = extract_code(case["text"], language=case["language"], extraction=case["policy"], explain=True)
     if case["id"] == "K27" and sys.version_info >= (3, 12):  # its syntax is as new
         assert found.status is Status.OK
         return
@@ -63,18 +63,18 @@ def test_the_cases_that_users_of_hosts_have_reported(case: dict) -> None:
 @pytest.mark.parametrize("gap", ["", "\n", "\n\n", " ", "\nHere it is:\n\n", "Here it is:\n"])
 @pytest.mark.parametrize("draft", DRAFTS)
 @pytest.mark.parametrize("pair", PAIRS)
-@pytest.mark.parametrize("policy", ["single", "last", "first"])
-def test_only_what_follows_closed_reasoning_counts(pair: str, draft: str, gap: str, policy: str) -> None:
+@pytest.mark.parametrize("extraction", ["single", "last", "first"])
+def test_only_what_follows_closed_reasoning_counts(pair: str, draft: str, gap: str, extraction: str) -> None:
     opening, closing = PAIRS[pair]
-    found = extract_code(opening + DRAFTS[draft] + closing + gap + FINAL, policy=policy, explain=True)
+    found = extract_code(opening + DRAFTS[draft] + closing + gap + FINAL, extraction=extraction, explain=True)
     assert (found.status, found.code) == (Status.OK, CODE), found.explanation
 
 
 @pytest.mark.parametrize("draft", DRAFTS)
 @pytest.mark.parametrize("pair", PAIRS)
-@pytest.mark.parametrize("policy", ["single", "last", "first", "bare"])
-def test_reasoning_that_is_cut_is_no_answer(pair: str, draft: str, policy: str) -> None:
-    found = extract_code(PAIRS[pair][0] + DRAFTS[draft], policy=policy, explain=True)
+@pytest.mark.parametrize("extraction", ["single", "last", "first", "bare"])
+def test_reasoning_that_is_cut_is_no_answer(pair: str, draft: str, extraction: str) -> None:
+    found = extract_code(PAIRS[pair][0] + DRAFTS[draft], extraction=extraction, explain=True)
     assert found.status is Status.NO_BLOCK
     assert found.explanation == "The completion ends inside its thinking, or nothing follows it."
 
@@ -93,8 +93,8 @@ def test_reasoning_that_the_prompt_opened_and_a_limit_cut(pair: str, draft: str)
     if pair == "harmony decoded":
         pytest.skip("the prompt of a host that decodes so does not end in a mark")
     assert opening.strip() == PAIRS[pair][0].removeprefix("<|start|>assistant").strip()
-    assert extract_code(opening + DRAFTS[draft], policy="last").status is Status.NO_BLOCK
-    assert extract_code(DRAFTS[draft], thinking_prefilled=True, policy="last").status is Status.NO_BLOCK
+    assert extract_code(opening + DRAFTS[draft], extraction="last").status is Status.NO_BLOCK
+    assert extract_code(DRAFTS[draft], thinking_prefilled=True, extraction="last").status is Status.NO_BLOCK
     whole = DRAFTS[draft] + PAIRS[pair][1] + "\n" + FINAL
     assert extract_code(whole, thinking_prefilled=True).code == CODE
 
@@ -120,9 +120,9 @@ MENTIONS = {
 @pytest.mark.parametrize(
     "frame", ["{}", "<think>\nDouble it.\n</think>\n\n{}", "Double it.\n</think>\n{}", "Here:\n\n{}\nDone.\n"]
 )
-@pytest.mark.parametrize("policy", ["single", "last", "bare"])
-def test_marks_inside_a_program_are_text(mention: str, frame: str, policy: str) -> None:
-    found = extract_code(frame.format(f"```python\n{MENTIONS[mention]}```\n"), policy=policy, explain=True)
+@pytest.mark.parametrize("extraction", ["single", "last", "bare"])
+def test_marks_inside_a_program_are_text(mention: str, frame: str, extraction: str) -> None:
+    found = extract_code(frame.format(f"```python\n{MENTIONS[mention]}```\n"), extraction=extraction, explain=True)
     assert (found.status, found.code) == (Status.OK, MENTIONS[mention]), found.explanation
 
 
@@ -131,7 +131,7 @@ def test_marks_inside_a_program_are_text(mention: str, frame: str, policy: str) 
 def test_marks_inside_a_bare_program_are_text(mention: str, frame: str) -> None:
     if "Double" in frame and mention in ("docstring lines", "multi-line string"):
         pytest.skip("lines of marks alone, after reasoning and without a fence, cannot be told from reasoning")
-    found = extract_code(frame.format(MENTIONS[mention]), policy="bare", explain=True)
+    found = extract_code(frame.format(MENTIONS[mention]), extraction="bare", explain=True)
     assert (found.status, found.code.strip()) == (Status.OK, MENTIONS[mention].strip()), found.explanation
 
 
@@ -181,7 +181,7 @@ TALK = [
 )
 def test_reasoning_that_talks_about_its_marks_is_no_answer_when_cut(line: str, opening: str) -> None:
     prefilled = not opening
-    cut = extract_code(f"{opening}{line}\n{DRAFT}No, wrong.", policy="last", thinking_prefilled=prefilled)
+    cut = extract_code(f"{opening}{line}\n{DRAFT}No, wrong.", extraction="last", thinking_prefilled=prefilled)
     assert cut.status is Status.NO_BLOCK
     whole = f"{opening}{line}\n{DRAFT}No, wrong.\n</think>\n\n{FINAL}"
     assert extract_code(whole, thinking_prefilled=prefilled).code == CODE
@@ -222,9 +222,9 @@ def test_a_heading_is_no_header_of_gpt_oss(heading: str) -> None:
         "> 1. Here:\n>\n>    ```\n>    x\n>",
     ],
 )
-@pytest.mark.parametrize("policy", ["single", "last", "bare"])
-def test_a_quote_that_is_cut_in_an_empty_line(text: str, policy: str) -> None:
-    assert extract_code(text, policy=policy).status in (Status.UNCLOSED, Status.SYNTAX_ERROR)
+@pytest.mark.parametrize("extraction", ["single", "last", "bare"])
+def test_a_quote_that_is_cut_in_an_empty_line(text: str, extraction: str) -> None:
+    assert extract_code(text, extraction=extraction).status in (Status.UNCLOSED, Status.SYNTAX_ERROR)
     prompt_opening(text)
 
 
@@ -270,8 +270,8 @@ def test_what_a_prompt_opens(prompt: str, opening: str) -> None:
     assert prompt_opening(prompt) == opening
 
 
-@pytest.mark.parametrize("policy", ["single", "last", "first", "bare"])
-def test_a_fence_that_the_prompt_opened(policy: str) -> None:
+@pytest.mark.parametrize("extraction", ["single", "last", "first", "bare"])
+def test_a_fence_that_the_prompt_opened(extraction: str) -> None:
     texts = {
         "n = int(input())\nprint(n * 2)\n```\nDone.": "```python\n",
         "python\nn = int(input())\nprint(n * 2)\n```": "```",
@@ -280,9 +280,9 @@ def test_a_fence_that_the_prompt_opened(policy: str) -> None:
         "n = int(input())\nprint(n * 2)\n```\n\n```\n4\n```\n": "```\n",
     }
     for text, opening in texts.items():
-        if not (policy == "single" and text.endswith("4\n```\n")):
-            assert extract_code(opening + text, policy=policy).code == CODE
-            assert extract_code(text, policy=policy, fence_prefilled=True).code == CODE
+        if not (extraction == "single" and text.endswith("4\n```\n")):
+            assert extract_code(opening + text, extraction=extraction).code == CODE
+            assert extract_code(text, extraction=extraction, fence_prefilled=True).code == CODE
     assert extract_code("```python\nn = int(input())\n").status is Status.UNCLOSED
     assert extract_code("n = int(input())\n", fence_prefilled=True).status is Status.UNCLOSED
     assert extract_code("Here it is:\n\n" + FINAL, fence_prefilled=True).code == CODE

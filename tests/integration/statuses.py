@@ -24,25 +24,29 @@ def sources() -> dict[str, tuple[list[str], list[bool] | None, dict[str, str]]]:
     found: dict[str, tuple[list[str], list[bool] | None, dict[str, str]]] = {}
     for source, samples in programs().items():
         codes, passes = [code for code, _ in samples], [passed for _, passed in samples]
-        found[f"bare {source}"] = codes, passes, {"policy": "bare"}
+        found[f"bare {source}"] = codes, passes, {"extraction": "bare"}
         found[f"single {source}"] = [f"Here it is:\n\n```python\n{code}\n```\n" for code in codes], passes, {}
     raw = rows("codet/HumanEval_codegen16B_temp0.8*")
     texts = [row["prompt"] + sample for row in raw for sample in row["samples"]]
-    found["bare humaneval/codegen-16b, not cut at stop words"] = texts, None, {"policy": "bare"}
+    found["bare humaneval/codegen-16b, not cut at stop words"] = texts, None, {"extraction": "bare"}
     for path in sorted((DATA / "leetcodedataset").glob("*.jsonl.gz")):
         with gzip.open(path, "rt", encoding="utf-8") as file:
             texts = [row["response"] for row in map(json.loads, file) if row["response"]]
-        for policy in ("single", "last"):
-            found[f"{policy} {path.name.partition('-v')[0]} {len(texts)}"] = texts, None, {"policy": policy}
+        for extraction in ("single", "last"):
+            found[f"{extraction} {path.name.partition('-v')[0]} {len(texts)}"] = (
+                texts,
+                None,
+                {"extraction": extraction},
+            )
     octopack = list(rows("octopack/*.jsonl"))
     for solution in ("canonical_solution", "buggy_solution"):
         texts = [row["declaration"] + row[solution] for row in octopack]
-        found[f"bare octopack {solution}"] = texts, None, {"policy": "bare"}
+        found[f"bare octopack {solution}"] = texts, None, {"extraction": "bare"}
     rm_bench = json.loads((DATA / "rm-bench" / "code_sample.json").read_text(encoding="utf-8"))
     for language in sorted({row["language"] for row in rm_bench}):
         for side in ("chosen", "rejected"):
             texts = [row[side][2] for row in rm_bench if row["language"] == language]
-            settings = {"policy": "last", "language": language}
+            settings = {"extraction": "last", "language": language}
             found[f"last rm-bench {language} {side}"] = texts, None, settings
     return found
 
@@ -60,15 +64,15 @@ def main() -> None:
                 extraction.status is Status.OK for extraction, passed in zip(found, passes, strict=True) if passed
             ]
             line += f"; of {len(usable)} that are right, {usable.count(False)} are not ok"
-            policy = source.partition(" ")[0]
-            right[policy] += len(usable)
-            zeros[policy] += usable.count(False)
+            extraction = source.partition(" ")[0]
+            right[extraction] += len(usable)
+            zeros[extraction] += usable.count(False)
         print(line)  # noqa: T201
-        unusable = [pair for pair in zip(texts, found, strict=True) if pair[1].status == wanted]
-        for text, extraction in Random(0).sample(unusable, min(READ, len(unusable))):
+        invalid = [pair for pair in zip(texts, found, strict=True) if pair[1].status == wanted]
+        for text, extraction in Random(0).sample(invalid, min(READ, len(invalid))):
             print("-" * 100, extraction.explanation, text[-600:], sep="\n")  # noqa: T201
-    for policy, count in right.items():
-        print(f"false zeros, {policy}: {zeros[policy]} of {count} right, {zeros[policy] / count:.3%}")  # noqa: T201
+    for extraction, count in right.items():
+        print(f"false zeros, {extraction}: {zeros[extraction]} of {count} right, {zeros[extraction] / count:.3%}")  # noqa: T201
 
 
 if __name__ == "__main__":

@@ -88,7 +88,7 @@ def test_the_same_seed_draws_the_same_problems():
     assert [one.problem for one in draw(50, seed=5)] == [one.problem for one in draw(50, seed=5)]
 
 
-def test_demonstrations_hold_the_stated_share_of_unusable_completions():
+def test_demonstrations_hold_the_stated_share_of_invalid_completions():
     from corpus import MALFORMED_SHARE, draw_demonstrations
 
     from codescaler_plugin import extract_code

@@ -44,7 +44,7 @@ def test_verdicts_agree_with_published_labels(tmp_path: Path) -> None:
             tmp_path / "verdicts.jsonl",
             executor=executor,
             second=second,
-            policy="bare",
+            extraction="bare",
         )
     assert report.rows == 208
     assert 40 < report.passed < 120

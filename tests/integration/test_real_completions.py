@@ -43,16 +43,16 @@ def rows(pattern: str) -> Iterator[dict]:
             yield from map(json.loads, file)
 
 
-@pytest.mark.parametrize("policy", ["bare", "single"])
-def test_of_programs_that_pass_their_tests_hardly_any_is_worth_nothing(policy: str) -> None:
+@pytest.mark.parametrize("extraction", ["bare", "single"])
+def test_of_programs_that_pass_their_tests_hardly_any_is_worth_nothing(extraction: str) -> None:
     passed = zeros = 0
     for source, samples in programs().items():
-        texts = [code if policy == "bare" else f"Here it is:\n\n```python\n{code}\n```\n" for code, _ in samples]
-        statuses = [extraction.status for extraction in extract_all(texts, policy=policy)]
+        texts = [code if extraction == "bare" else f"Here it is:\n\n```python\n{code}\n```\n" for code, _ in samples]
+        statuses = [extraction.status for extraction in extract_all(texts, extraction=extraction)]
         right = [status for status, (_, passes) in zip(statuses, samples, strict=True) if passes]
         wrong = sum(status is not Status.OK for status in right)
         counts = ", ".join(f"{status} {count}" for status, count in Counter(statuses).most_common())
-        print(f"{policy} {source}: {counts}; of {len(right)} that pass, {wrong} are not ok")  # noqa: T201
+        print(f"{extraction} {source}: {counts}; of {len(right)} that pass, {wrong} are not ok")  # noqa: T201
         passed, zeros = passed + len(right), zeros + wrong
     assert passed > 5000
     assert zeros / passed < GREATEST_FALSE_ZERO_RATE
@@ -66,6 +66,6 @@ def test_markdown_answers_of_rm_bench_are_programs(language: str) -> None:
         row["chosen"][2] for row in samples if row["language"] in (language, {"javascript": "js"}.get(language))
     ]
     assert len(answers) >= 4
-    found = extract_all(answers, language=language, policy="last", explain=True)
+    found = extract_all(answers, language=language, extraction="last", explain=True)
     failures = [extraction.explanation for extraction in found if extraction.status is not Status.OK]
     assert len(failures) <= 0.03 * len(answers), failures

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from codescaler_plugin.errors import ConfigError
 from codescaler_plugin.execution.sandbox import Sandbox
-from codescaler_plugin.extraction.fingerprint import normal_form
+from codescaler_plugin.extraction.fingerprint import fingerprint
 from codescaler_plugin.preference.augmentation import KINDS, augment_pairs
 from codescaler_plugin.preference.mutations import BREAKING, COMMENTS, KEEPING, PRAISE
 from codescaler_plugin.records import CallTest, PreferencePair, Problem, Verdict
@@ -50,13 +50,13 @@ def test_every_change_gives_another_program_that_parses(kind: str) -> None:
 
 @pytest.mark.parametrize("kind", BREAKING)
 def test_a_breaking_change_is_another_program(kind: str) -> None:
-    assert all(normal_form(changed(kind, seed=seed) or "") != normal_form(CODE) for seed in range(20))
+    assert all(fingerprint(changed(kind, seed=seed) or "") != fingerprint(CODE) for seed in range(20))
 
 
 @pytest.mark.parametrize("kind", ["padding", "praise", "reformat"])
 def test_padding_praise_and_reformatting_leave_the_tree(kind: str) -> None:
     for seed in range(20):
-        assert normal_form(changed(kind, seed=seed) or "") == normal_form(CODE)
+        assert fingerprint(changed(kind, seed=seed) or "") == fingerprint(CODE)
 
 
 def test_each_change_does_what_its_name_says() -> None:

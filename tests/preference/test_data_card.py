@@ -11,7 +11,7 @@ import pytest
 from codescaler_plugin.errors import ConfigError, MissingExtraError
 from codescaler_plugin.intervals import accuracy
 from codescaler_plugin.preference.augmentation import AugmentationReport
-from codescaler_plugin.preference.baselines import log_probability_accuracy, surface_accuracies
+from codescaler_plugin.preference.baselines import log_probability_accuracy, shallow_accuracies
 from codescaler_plugin.preference.data_card import card_facts, write_data_card
 from codescaler_plugin.preference.mining import mine_pairs
 from codescaler_plugin.preference.mutations import KEEPING
@@ -46,14 +46,14 @@ def drawn(count: int, *, longer: float = 0.5, commented: float = 0.5, seed: int 
 
 
 def test_nothing_comes_out_of_noise() -> None:
-    found = surface_accuracies(drawn(2000))
+    found = shallow_accuracies(drawn(2000))
     for name, one in found.items():
         assert one.share == pytest.approx(0.5, abs=0.05), name
         assert one.low < one.share < one.high
 
 
 def test_a_leak_of_style_is_found_at_its_true_size() -> None:
-    found = surface_accuracies(drawn(2000, commented=0.9))
+    found = shallow_accuracies(drawn(2000, commented=0.9))
     assert found["comment lines"].share == pytest.approx(0.9, abs=0.03)
     assert found["all"].share >= found["comment lines"].share - 0.03
     assert found["docstrings"].share == 0.5
@@ -64,7 +64,7 @@ def test_a_leak_in_one_kind_is_seen_in_that_kind() -> None:
     leaky = [
         PreferencePair(one.problem, one.chosen, one.rejected, "leaky") for one in drawn(400, commented=1.0, seed=1)
     ]
-    found = surface_accuracies(clean + leaky)
+    found = shallow_accuracies(clean + leaky)
     assert found["all: leaky"].share > 0.95
     assert found["all: rollout"].share == pytest.approx(0.5, abs=0.06)
 
@@ -81,16 +81,16 @@ def test_a_rewrite_of_the_right_side_alone_tells_the_label_and_one_of_both_sides
             one_sided.append(PreferencePair(row["problem"], chosen, row["rejected"], kind))
             both.append(PreferencePair(row["problem"], chosen, rejected, kind))
     assert len(given) > 500
-    before = surface_accuracies(given)["all"].share
-    found = surface_accuracies([*given, *both])
+    before = shallow_accuracies(given)["all"].share
+    found = shallow_accuracies([*given, *both])
     assert found[f"all: {kind}"].share == pytest.approx(before, abs=0.05)
-    assert surface_accuracies([*given, *one_sided])[f"all: {kind}"].share > before + 0.05
+    assert shallow_accuracies([*given, *one_sided])[f"all: {kind}"].share > before + 0.05
 
 
 def test_which_side_is_which_is_never_seen_by_the_fit() -> None:
     pairs = drawn(600, commented=0.85)
     swapped = [PreferencePair(one.problem, one.rejected, one.chosen, one.kind) for one in pairs]
-    assert surface_accuracies(pairs)["all"].share == pytest.approx(surface_accuracies(swapped)["all"].share)
+    assert shallow_accuracies(pairs)["all"].share == pytest.approx(shallow_accuracies(swapped)["all"].share)
 
 
 def test_the_interval_of_a_share() -> None:

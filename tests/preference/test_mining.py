@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from codescaler_plugin.data.pairs import EXPORTS, export_pairs, read_pairs, write_pairs
 from codescaler_plugin.errors import ConfigError, DataError
-from codescaler_plugin.extraction.fingerprint import distinct_forms, normal_form
+from codescaler_plugin.extraction.fingerprint import distinct_programs, fingerprint
 from codescaler_plugin.preference.decontamination import (
     clusters,
     contaminated,
@@ -54,7 +54,7 @@ def test_all_pass_against_any_fail_within_a_problem_only() -> None:
     assert report.pass_rates == [1, 0, 0, 0, 0, 0, 0, 1, 0, 0]
 
 
-def test_flaky_unusable_and_contradictory_rows_are_on_neither_side_and_counted() -> None:
+def test_flaky_invalid_and_contradictory_rows_are_on_neither_side_and_counted() -> None:
     rows = [
         verdict("A", "x = 1", 4),
         verdict("A", "x = 2", 0),
@@ -68,7 +68,7 @@ def test_flaky_unusable_and_contradictory_rows_are_on_neither_side_and_counted()
     pairs, report = mine_pairs(rows)
     assert of(pairs) == {("x = 1", "x = 2")}
     assert report.dropped == {"flaky": 1, "no passing rate": 1, "both sides": 2}
-    assert report.unusable == {"no_block": 1, "syntax_error": 1}
+    assert report.invalid == {"no_block": 1, "syntax_error": 1}
 
 
 def test_the_same_program_is_one_program_and_the_earliest_stays() -> None:
@@ -249,13 +249,13 @@ def test_every_pair_is_what_its_verdicts_say(
     said = defaultdict(set)
     for row in rows:
         if not row["flaky"]:
-            said[row["problem"], normal_form(row["code"])].add(row["passed"])
+            said[row["problem"], fingerprint(row["code"])].add(row["passed"])
     for pair in pairs:
-        assert said[pair.problem, normal_form(pair.chosen)] == {True}
-        assert said[pair.problem, normal_form(pair.rejected)] == {False}
+        assert said[pair.problem, fingerprint(pair.chosen)] == {True}
+        assert said[pair.problem, fingerprint(pair.rejected)] == {False}
         assert 0 < (pair.margin or 0) <= 1
     assert max(Counter(pair.problem for pair in pairs).values(), default=0) <= cap
-    forms = [(pair.problem, normal_form(pair.chosen), normal_form(pair.rejected)) for pair in pairs]
+    forms = [(pair.problem, fingerprint(pair.chosen), fingerprint(pair.rejected)) for pair in pairs]
     assert len(set(forms)) == len(forms)
     assert [pair.step if pair.step is not None else -1 for pair in pairs] == sorted(
         pair.step if pair.step is not None else -1 for pair in pairs
@@ -284,7 +284,7 @@ def test_every_pair_is_what_its_verdicts_say(
     ],
 )
 def test_layout_and_comments_make_no_other_program(one: str, other: str) -> None:
-    numbers = distinct_forms([one, other])
+    numbers = distinct_programs([one, other])
     assert numbers[one] == numbers[other]
 
 
@@ -301,7 +301,7 @@ def test_layout_and_comments_make_no_other_program(one: str, other: str) -> None
     ],
 )
 def test_other_programs_are_told_apart(one: str, other: str) -> None:
-    numbers = distinct_forms([one, other])
+    numbers = distinct_programs([one, other])
     assert numbers[one] != numbers[other]
 
 
@@ -310,14 +310,14 @@ def test_the_two_steps_agree_with_comparing_all_trees() -> None:
         rows = [json.loads(line) for line in file]
     codes = [row[side] for row in rows[::3] for side in ("chosen", "rejected")]
     codes += ["# a comment\n" + code.replace("    ", "  ") for code in codes[::7]]
-    by_tree = {normal_form(code) for code in codes}
-    assert len(set(distinct_forms(codes).values())) == len(by_tree)
+    by_tree = {fingerprint(code) for code in codes}
+    assert len(set(distinct_programs(codes).values())) == len(by_tree)
 
 
 @settings(deadline=None, max_examples=100)
 @given(st.text(max_size=200))
 def test_any_text_has_a_form(code: str) -> None:
-    assert distinct_forms([code, code + " "])[code] >= 0
+    assert distinct_programs([code, code + " "])[code] >= 0
 
 
 @pytest.mark.parametrize(
@@ -333,7 +333,7 @@ def test_any_text_has_a_form(code: str) -> None:
 )
 def test_hostile_code_has_a_form(code: str) -> None:
     other = code.replace("x", "y") if "x" in code else code + " "
-    assert len(set(distinct_forms([code, code + "# c", other]).values())) >= 2
+    assert len(set(distinct_programs([code, code + "# c", other]).values())) >= 2
 
 
 # Overlap of texts

@@ -17,7 +17,7 @@ from codescaler_plugin.data.rows import count_rows
 from codescaler_plugin.errors import ConfigError, DataError
 from codescaler_plugin.execution.executor import Job
 from codescaler_plugin.execution.sandbox import Sandbox
-from codescaler_plugin.preference.verification import POLICIES, executors, verify_rollouts
+from codescaler_plugin.preference.verification import EXTRACTIONS, executors, verify_rollouts
 from codescaler_plugin.records import CallTest, Fault, Problem, Rollout, Verdict
 
 COLUMNS = [
@@ -156,7 +156,7 @@ def test_an_unknown_problem_is_an_error_or_left_out_and_counted(tmp_path: Path) 
 
 
 @pytest.mark.parametrize(
-    ("policy", "completion", "code"),
+    ("extraction", "completion", "code"),
     [
         ("single", "```python\nx = 1\n```\n```python\ny = 2\n```", ""),
         ("last", "```python\nx = 1\n```\n```python\ny = 2\n```", "y = 2"),
@@ -165,11 +165,13 @@ def test_an_unknown_problem_is_an_error_or_left_out_and_counted(tmp_path: Path) 
         ("continue", "    return n + 1\n", "def add(n):\n    return n + 1"),
     ],
 )
-def test_policies(tmp_path: Path, policy: str, completion: str, code: str) -> None:
+def test_policies(tmp_path: Path, extraction: str, completion: str, code: str) -> None:
     problem = Problem("p", "def add(n):\n", (CallTest((1,), 2),), "add")
-    verify_rollouts([Rollout("", completion, "p")], [problem], tmp_path / "v", executor=Counting(), policy=policy)
+    verify_rollouts(
+        [Rollout("", completion, "p")], [problem], tmp_path / "v", executor=Counting(), extraction=extraction
+    )
     assert rows(tmp_path / "v")[0]["code"].strip() == code
-    assert policy in POLICIES
+    assert extraction in EXTRACTIONS
 
 
 def many(count: int = 120) -> list[Rollout]:
@@ -240,7 +242,7 @@ def changed(**fields: Any) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("given", "words"),
     [
-        pytest.param(changed(policy="last"), "other policy: 'single' then, 'last' now", id="policy"),
+        pytest.param(changed(extraction="last"), "other extraction: 'single' then, 'last' now", id="extraction"),
         pytest.param(changed(settings={"timeout": 9.0}), "other timeout: 3.0 then, 9.0 now", id="timeout"),
         pytest.param(changed(problems=PROBLEMS[::-1]), "other problems", id="problems"),
         pytest.param(changed(second=Counting()), "other second run", id="second-run"),
@@ -306,8 +308,8 @@ def test_problems_must_be_there_and_have_ids_of_their_own(tmp_path: Path) -> Non
         verify_rollouts(many(), [], tmp_path / "v", executor=Counting())
     with pytest.raises(DataError, match="two problems have the id 'p0'"):
         verify_rollouts(many(), [PROBLEMS[0], PROBLEMS[0]], tmp_path / "v", executor=Counting())
-    with pytest.raises(ConfigError, match="policy is 'all'"):
-        verify_rollouts(many(), PROBLEMS, tmp_path / "v", executor=Counting(), policy="all")
+    with pytest.raises(ConfigError, match="extraction is 'all'"):
+        verify_rollouts(many(), PROBLEMS, tmp_path / "v", executor=Counting(), extraction="all")
 
 
 def test_rows_are_counted_without_being_parsed(tmp_path: Path) -> None:

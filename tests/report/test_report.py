@@ -268,12 +268,12 @@ def test_what_is_no_folder_of_summaries(tmp_path: Path) -> None:
         read_summaries([tmp_path])
 
 
-@pytest.mark.parametrize("strongest", ["longer", "shorter", "surface", "log_probability"])
+@pytest.mark.parametrize("strongest", ["longer", "shorter", "shallow", "log_probability"])
 def test_the_headline_and_the_plot_compare_with_the_strongest_control(tmp_path: Path, strongest: str) -> None:
     said = {
         "longer": "“the longer is right”",
         "shorter": "“the shorter is right”",
-        "surface": "length and style, fitted",
+        "shallow": "length and style, fitted",
         "log_probability": "mean log-probability",
     }
     result = evaluate_pairs(PAIRS, Known(hashed))

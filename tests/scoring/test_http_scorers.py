@@ -159,7 +159,7 @@ def test_server_that_is_down_is_an_error_that_names_it() -> None:
 
 def test_server_that_never_answers_is_given_up(serve, monkeypatch: pytest.MonkeyPatch) -> None:
     double = serve(lambda path, body: (time.sleep(1), (200, {}))[1])
-    pool = http_client.HttpClient(double.url, read_seconds=0.05, policy=RetryPolicy(attempts=2))
+    pool = http_client.HttpClient(double.url, read_seconds=0.05, retry=RetryPolicy(attempts=2))
     started = time.monotonic()
     with pytest.raises(HttpError, match="Read timed out"):
         pool.post("/v1/score", {"items": []})
@@ -346,7 +346,7 @@ def test_a_request_ends_within_the_patience_and_one_answer_of_each_server(serve,
         return 503, {}
 
     doubles = [serve(slow), serve(slow)]
-    client = HttpClient(",".join(double.url for double in doubles), policy=RetryPolicy(10**6, patience))
+    client = HttpClient(",".join(double.url for double in doubles), retry=RetryPolicy(10**6, patience))
     started = time.monotonic()
     with pytest.raises(HttpError):
         client.post("/v1/score", {"items": [1]})

@@ -20,7 +20,7 @@ from torch.nn.attention import varlen
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from codescaler_plugin import ConfigError, ScorerError, load_scorer
-from codescaler_plugin.prefetch import ahead, grouped_chunks
+from codescaler_plugin.prefetch import grouped_chunks, prefetch
 from codescaler_plugin.scoring import attention, forward, forward_cpu, transformers_scorer
 from codescaler_plugin.scoring.cache import ScoreCache, content_key, fingerprint
 from codescaler_plugin.scoring.prefix_tree import Node
@@ -641,7 +641,7 @@ def test_next_chunk_is_computed_while_the_caller_is_busy() -> None:
             started.set()
         return number
 
-    results = ahead(work, [0, 1, 2])
+    results = prefetch(work, [0, 1, 2])
     assert next(results) == 0
     assert started.wait(5), "the second chunk waits for the caller"
     assert list(results) == [1, 2]
@@ -651,7 +651,7 @@ def test_error_of_a_chunk_comes_in_its_place() -> None:
     def work(number: int) -> float:
         return 1 / number
 
-    results = ahead(work, [1, 0, 2])
+    results = prefetch(work, [1, 0, 2])
     assert next(results) == 1
     with pytest.raises(ZeroDivisionError):
         next(results)

@@ -45,9 +45,9 @@ from codescaler_plugin.selection.calibration import Calibration, read_calibratio
 from codescaler_plugin.selection.cascade import CascadeConfig, decide_by_tests
 from codescaler_plugin.selection.planning import (
     Costs,
-    as_given,
     fit_margins,
     is_right,
+    keep_order,
     measured_ways,
     plan,
     priced,
@@ -125,16 +125,16 @@ def test_last_usable_block_is_the_code_unless_told_otherwise() -> None:
     answer = fenced("draft = 1") + fenced("final = 2")
     scaler = scaler_of({"draft = 1": 0.0, "final = 2": 0.0})
     assert best_of_n(scaler, PROBLEM, [answer]).best.judgement.code == "final = 2\n"
-    assert best_of_n(scaler, PROBLEM, [answer], policy="single").outcome is Outcome.NO_CODE
-    assert scaler.config.policy == "single"  # the caller's own settings stay
+    assert best_of_n(scaler, PROBLEM, [answer], extraction="single").outcome is Outcome.NONE_VALID
+    assert scaler.config.extraction == "single"  # the caller's own settings stay
 
 
 def test_copies_stand_together_and_the_margin_is_to_another_program() -> None:
     scores = {"x = 1": 2.0, "x=1  # again": 1.0, "y = 2": 0.5}
     selection = choose(scores, ["y = 2", "x=1  # again", "x = 1", "x = 1"])
     assert order(selection) == [2, 3, 1, 0]
-    assert [one.copies for one in selection.ranked] == [3, 3, 3, 1]
-    assert [one.copy_of for one in selection.ranked] == [None, 2, 2, None]
+    assert [one.duplicates for one in selection.ranked] == [3, 3, 3, 1]
+    assert [one.duplicate_of for one in selection.ranked] == [None, 2, 2, None]
     assert selection.margin == pytest.approx(1.5)
     assert [one.index for one in selection.programs] == [2, 0]
 
@@ -142,16 +142,16 @@ def test_copies_stand_together_and_the_margin_is_to_another_program() -> None:
 def test_agreement_multiplies_the_odds_by_the_number_of_copies() -> None:
     scores = {"x = 1": 1.0, "y = 2": 0.0}
     answers = ["x = 1", *["y = 2"] * 3]
-    alone, together = choose(scores, answers), choose(scores, answers, agreement=1.0)
+    alone, together = choose(scores, answers), choose(scores, answers, self_consistency=1.0)
     assert (alone.best.index, together.best.index) == (0, 1)
-    assert together.best.worth == pytest.approx(math.log(3))
+    assert together.best.rank_score == pytest.approx(math.log(3))
     assert together.margin == pytest.approx(math.log(3) - 1)
 
 
 def test_other_languages_are_equal_by_text_alone() -> None:
     judgements = [Judgement(1.0, 1.0, Status.OK, code) for code in ("a = 1", "a=1", "a = 1")]
-    assert [one.copies for one in rank(["", "", ""], judgements, language="python")] == [3, 3, 3]
-    assert sorted(one.copies for one in rank(["", "", ""], judgements, language="ruby")) == [1, 2, 2]
+    assert [one.duplicates for one in rank(["", "", ""], judgements, language="python")] == [3, 3, 3]
+    assert sorted(one.duplicates for one in rank(["", "", ""], judgements, language="ruby")) == [1, 2, 2]
 
 
 def test_tie_goes_to_the_program_that_more_wrote_then_to_the_earlier_and_is_explained() -> None:
@@ -166,8 +166,8 @@ def test_tie_goes_to_the_program_that_more_wrote_then_to_the_earlier_and_is_expl
 
 def test_group_without_code_is_reported_with_its_reasons() -> None:
     selection = best_of_n(scaler_of({}), PROBLEM, ["no", "nor", fenced("def (")])
-    assert (selection.outcome, selection.best) == (Outcome.NO_CODE, None)
-    assert selection.explanation == "none of 3 candidates has usable code: 2 no_block, 1 syntax_error"
+    assert (selection.outcome, selection.best) == (Outcome.NONE_VALID, None)
+    assert selection.explanation == "none of 3 candidates has valid code: 2 no_block, 1 syntax_error"
     assert best_of_n(scaler_of({}), PROBLEM, []).explanation == "no candidates"
 
 
@@ -183,10 +183,10 @@ def test_failing_model_is_an_error() -> None:
         best_of_n(CodeScaler(FailingScorer(), config=CodeScalerConfig()), PROBLEM, [fenced("x = 1")])
 
 
-@pytest.mark.parametrize("agreement", [-1.0, math.nan, math.inf])
-def test_agreement_that_makes_no_sense_is_an_error(agreement: float) -> None:
-    with pytest.raises(ConfigError, match="agreement is"):
-        choose({"x = 1": 1.0}, ["x = 1"], agreement=agreement)
+@pytest.mark.parametrize("self_consistency", [-1.0, math.nan, math.inf])
+def test_agreement_that_makes_no_sense_is_an_error(self_consistency: float) -> None:
+    with pytest.raises(ConfigError, match="self_consistency is"):
+        choose({"x = 1": 1.0}, ["x = 1"], self_consistency=self_consistency)
 
 
 def test_candidates_given_as_one_string_are_an_error() -> None:
@@ -212,7 +212,7 @@ def test_many_problems_stream_in_their_order() -> None:
     assert ("problem 7", "x = 7\n") in scaler.scorer.asked
     taken.clear()
     empty = rank_groups(scaler, (taken.append(number) or ("problem", []) for number in range(10_000)))
-    assert next(empty).outcome is Outcome.NO_CODE
+    assert next(empty).outcome is Outcome.NONE_VALID
     assert len(taken) < 1000  # problems without candidates stream too
 
 
@@ -220,10 +220,10 @@ def test_order_does_not_depend_on_the_order_of_the_candidates() -> None:
     rng = random.Random(0)
     scores = {f"x = {number}": rng.random() * 10 for number in range(6)}
     answers = [f"x = {rng.randrange(6)}" for _ in range(12)]
-    expected = [one.judgement.code for one in choose(scores, answers, agreement=0.5).ranked]
+    expected = [one.judgement.code for one in choose(scores, answers, self_consistency=0.5).ranked]
     for _ in range(5):
         rng.shuffle(answers)
-        assert [one.judgement.code for one in choose(scores, answers, agreement=0.5).ranked] == expected
+        assert [one.judgement.code for one in choose(scores, answers, self_consistency=0.5).ranked] == expected
 
 
 # Abstention
@@ -307,7 +307,7 @@ def test_tests_alone_run_in_the_order_given_and_need_no_scores() -> None:
     scaler = CodeScaler(Unscored(), config=CodeScalerConfig(model="table"))
     answers = [fenced(code) for code in ("a = 1", "b = 2", "b = 2", "c = 3")]
     executor = Known({"a = 1": (0, 1), "b = 2": (1, 1)})
-    plain = as_given(best_of_n(scaler, PROBLEM, answers))
+    plain = keep_order(best_of_n(scaler, PROBLEM, answers))
     (selection,) = decide_by_tests([plain], [TESTS], executor=executor)
     assert executor.ran == ["a = 1", "b = 2"]
     assert (order(selection), selection.executions) == ([1, 2, 3, 0], 2)
@@ -388,7 +388,7 @@ def test_problems_are_tested_in_common_rounds() -> None:
     nothing = best_of_n(scaler_of({}), PROBLEM, ["no"])
     found = decide_by_tests([ranked, nothing, ranked], [TESTS] * 3, executor=executor)
     assert executor.rounds == [["x = 1", "x = 1"], ["y = 2", "y = 2"]]
-    assert [one.outcome for one in found] == [Outcome.CHOSEN, Outcome.NO_CODE, Outcome.CHOSEN]
+    assert [one.outcome for one in found] == [Outcome.CHOSEN, Outcome.NONE_VALID, Outcome.CHOSEN]
 
 
 def test_cascade_runs_model_written_code_in_the_sandbox() -> None:
@@ -535,7 +535,7 @@ def sample(scores: Sequence[float], **rule: float) -> tuple[object, Source]:
 
 
 def test_sampling_stops_where_one_more_is_not_worth_it() -> None:
-    found, source = sample([0.0, 0.1, 0.2, 6.0, *[0.0] * 60], cost=0.01, least=4, batch=2)
+    found, source = sample([0.0, 0.1, 0.2, 6.0, *[0.0] * 60], cost=0.01, min_samples=4, batch=2)
     assert (found.samples, found.stopped, source.taken, source.closed) == (4, "not worth it", 4, True)
     assert found.gain < 0.01
     assert found.selection.best.index == 3
@@ -548,14 +548,14 @@ def test_sampling_goes_on_where_scores_are_close_and_spread() -> None:
     cheap, _ = sample(scores, cost=0.001)
     free, source = sample(scores, cost=0.0)
     assert dear.samples < cheap.samples < free.samples == 64
-    assert (free.stopped, source.closed) == ("most", True)
+    assert (free.stopped, source.closed) == ("max_samples", True)
 
 
 def test_generator_that_ends_is_exhausted() -> None:
-    found, _ = sample([1.0, 2.0, 3.0], cost=0.0, least=4)
+    found, _ = sample([1.0, 2.0, 3.0], cost=0.0, min_samples=4)
     assert (found.samples, found.stopped, found.selection.best.index) == (3, "exhausted", 2)
     nothing, _ = sample([])
-    assert (nothing.samples, nothing.gain, nothing.selection.outcome) == (0, None, Outcome.NO_CODE)
+    assert (nothing.samples, nothing.gain, nothing.selection.outcome) == (0, None, Outcome.NONE_VALID)
 
 
 def test_generator_is_closed_when_judging_fails() -> None:
@@ -576,7 +576,9 @@ def test_plain_generator_is_taken_as_far_as_needed() -> None:
 
     scaler = scaler_of({"x = 1": 9.0, "y = 2": 0.0})
     found = asyncio.run(
-        sample_adaptively(scaler, PROBLEM, list_candidates(answers()), stopping=Stopping(cost=0.1, least=3, batch=1))
+        sample_adaptively(
+            scaler, PROBLEM, list_candidates(answers()), stopping=Stopping(cost=0.1, min_samples=3, batch=1)
+        )
     )
     assert (found.samples, len(taken)) == (3, 3)
 
@@ -588,7 +590,7 @@ def test_candidates_that_are_not_asynchronous_are_an_error_with_the_next_step() 
 
 def test_candidate_that_is_no_text_is_named_by_its_place_among_all() -> None:
     answers = [fenced("x = 1")] * 5 + [7]
-    rule = Stopping(cost=0.0, least=4, batch=4)
+    rule = Stopping(cost=0.0, min_samples=4, batch=4)
     with pytest.raises(DataError, match="candidate 5"):
         asyncio.run(sample_adaptively(scaler_of({"x = 1": 1.0}), PROBLEM, list_candidates(answers), stopping=rule))
 
@@ -610,14 +612,19 @@ def test_pipeline_of_transformers_is_a_generator_of_candidates() -> None:
     )
     found = asyncio.run(
         sample_adaptively(
-            CodeScaler(load_scorer("builtin")), problem, list_candidates(answers), stopping=Stopping(least=2, most=3)
+            CodeScaler(load_scorer("builtin")),
+            problem,
+            list_candidates(answers),
+            stopping=Stopping(min_samples=2, max_samples=3),
         )
     )
     assert 2 <= found.samples <= 3
     assert all("solve" in one.completion for one in found.selection.ranked)
 
 
-@pytest.mark.parametrize("rule", [{"cost": -1.0}, {"cost": math.nan}, {"least": 0}, {"least": 9, "most": 8}])
+@pytest.mark.parametrize(
+    "rule", [{"cost": -1.0}, {"cost": math.nan}, {"min_samples": 0}, {"min_samples": 9, "max_samples": 8}]
+)
 def test_stopping_that_makes_no_sense_is_an_error(rule: dict[str, float]) -> None:
     with pytest.raises(ConfigError, match="expected"):
         Stopping(**rule)

@@ -108,7 +108,7 @@ def test_any_other_label_is_left_alone(label: object) -> None:
     assert item_of(prompt + CODE, prompt, label) == Item("query", prompt, prompt + CODE)
 
 
-def test_unusable_code_never_reaches_the_model() -> None:
+def test_invalid_code_never_reaches_the_model() -> None:
     scorer = LengthScorer()
     answers = judged_by(scorer, [Item("completion", "p", "no code"), Item("completion", "p", fenced("x ="))])
     assert [answer.status for answer in answers] == ["no_block", "syntax_error"]

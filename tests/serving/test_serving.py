@@ -188,12 +188,12 @@ def test_score_route_takes_one_and_many_programs_and_answers(server: Running) ->
     }
     program = {"problem": "p", "code": CODE}
     answer = {"problem": "p", "completion": f"```python\n{CODE}```"}
-    unusable = {"problem": "p", "completion": "no code"}
+    invalid = {"problem": "p", "completion": "no code"}
     assert server.json("/v1/score", program) == {
         "scores": [pytest.approx(score_of(CODE))],
         "judgements": [judgement],
     }
-    assert server.json("/v1/score", {"items": [program, answer, unusable]}) == {
+    assert server.json("/v1/score", {"items": [program, answer, invalid]}) == {
         "scores": [pytest.approx(score_of(CODE)), pytest.approx(score_of(CODE)), None],
         "judgements": [
             judgement,

@@ -21,7 +21,7 @@ from codescaler_plugin.data.matching import ProblemIndex, problem_key
 from codescaler_plugin.errors import ConfigError, DataError, SandboxError
 from codescaler_plugin.execution.jobs import MEMORY_MB, TIMEOUT, named_faults
 from codescaler_plugin.execution.sandbox import run_tests
-from codescaler_plugin.extraction.fingerprint import distinct_forms
+from codescaler_plugin.extraction.fingerprint import distinct_programs
 from codescaler_plugin.integrations.trl.ranks import gathered
 from codescaler_plugin.integrations.trl.reward import CodeScalerReward, LogMetric
 from codescaler_plugin.intervals import win
@@ -51,7 +51,7 @@ class Audit:
 
 @dataclass(frozen=True)
 class Warned:
-    """A warning: at which step, of what kind (`audit`, `length`, `comments`, `sameness`, `unusable`), in words."""
+    """A warning: at which step, of what kind (`audit`, `length`, `comments`, `sameness`, `invalid`), in words."""
 
     step: int
     kind: str
@@ -93,10 +93,10 @@ class RewardHackingMonitor(TrainerCallback):  # type: ignore[misc]
 
     - `hacking/length_correlation`, `hacking/comment_correlation`: of raw score with characters of code and with the
       share of comment lines, among completions of one problem, in [-1, 1];
-    - `hacking/code_length` (characters), `hacking/comment_share`: means over usable programs;
+    - `hacking/code_length` (characters), `hacking/comment_share`: means over valid programs;
     - `hacking/duplicate_share`: programs that repeat another of their problem (up to names of nothing: comments,
       docstrings, layout); `hacking/shared_share`: programs handed in for more than one problem of the call;
-    - `hacking/unusable_share`, `hacking/trivial_share`: of all completions;
+    - `hacking/invalid_share`, `hacking/trivial_share`: of all completions;
     - `hacking/score_drift`: change of the mean raw score since the first calls, in their standard deviations;
     - `hacking/audit_pass_rate`, `hacking/audit_accuracy` (how often the reward puts a right program of the audit above
       a wrong one of the same problem; a tie counts one half), `hacking/audit_unrun` (the sandbox broke),
@@ -112,7 +112,7 @@ class RewardHackingMonitor(TrainerCallback):  # type: ignore[misc]
     - `length`, `comments`: programs are half as long again or half as long as at first, or have 0.15 more comment
       lines, and the score rewards that direction (correlation above 0.3);
     - `sameness`: the same program serves different problems for half of the completions, and did not at first;
-    - `unusable`: the share of completions without usable code has risen by 0.25.
+    - `invalid`: the share of completions without valid code has risen by 0.25.
 
     What it does not do: it changes neither rewards nor training unless `stop` is set, and it does not prove that a run
     without warnings is sound. An audit of n programs sees no fall of the pass rate below about 2/sqrt(n). A run that
@@ -300,17 +300,17 @@ def measures(texts: Sequence[str], judgements: Sequence[Judgement]) -> dict[str,
     if not judgements:
         return {}
     metrics = {
-        "unusable_share": fmean(judgement.status is not Status.OK for judgement in judgements),
+        "invalid_share": fmean(judgement.status is not Status.OK for judgement in judgements),
         "trivial_share": fmean(judgement.status is Status.TRIVIAL for judgement in judgements),
     }
-    usable = [(text, one.code, one.score) for text, one in zip(texts, judgements, strict=True) if one.code]
-    if not usable:
+    valid = [(text, one.code, one.score) for text, one in zip(texts, judgements, strict=True) if one.code]
+    if not valid:
         return metrics
-    problems, codes, scores = zip(*usable, strict=True)
+    problems, codes, scores = zip(*valid, strict=True)
     lengths = [FEATURES["characters"](code) for code in codes]
     comments = [FEATURES["comment lines"](code) for code in codes]
     metrics |= {"code_length": fmean(lengths), "comment_share": fmean(comments)}
-    forms = distinct_forms(codes)
+    forms = distinct_programs(codes)
     served: dict[int, set[str]] = defaultdict(set)
     for problem, code in zip(problems, codes, strict=True):
         served[forms[code]].add(problem)
@@ -373,7 +373,7 @@ def _trends(values: dict[str, list[float]]) -> list[tuple[str, str]]:
             found.append(
                 (kind, f"{name} went from {before:.3g} to {now:.3g}, and the score follows it ({pull[1]:.2f})")
             )
-    for kind, name, least, rise in (("sameness", "shared_share", 0.5, 0.25), ("unusable", "unusable_share", 0, 0.25)):
+    for kind, name, least, rise in (("sameness", "shared_share", 0.5, 0.25), ("invalid", "invalid_share", 0, 0.25)):
         went = gone(name)
         if went is not None and went[1] > least and went[1] - went[0] > rise:
             found.append((kind, f"{name} went from {went[0]:.2f} to {went[1]:.2f}"))

@@ -33,7 +33,7 @@ from codescaler_plugin.text.messages import Text
 logger = logging.getLogger(__name__)
 
 _SETTINGS = (
-    *("language", "policy", "reasoning_marks", "thinking_prefilled", "fence_prefilled", "prompt_template"),
+    *("language", "extraction", "reasoning_marks", "thinking_prefilled", "fence_prefilled", "prompt_template"),
     *("problem_wrapper", "problem_column", "max_unscored"),
 )
 _PYTHON = "python"  # what the sandbox runs
@@ -75,7 +75,7 @@ class CodeScalerTestsReward:  # a class, not a closure: async trainers pickle th
             on this machine.
         packages: installed packages that programs and tests may import, as `numpy`.
         require_isolation: fail where the machine cannot enforce something, see `Sandbox`.
-        **config: of `CodeScalerConfig`: `language`, `policy`, `reasoning_marks`, `thinking_prefilled`,
+        **config: of `CodeScalerConfig`: `language`, `extraction`, `reasoning_marks`, `thinking_prefilled`,
             `fence_prefilled`, `prompt_template`, `problem_wrapper`, `problem_column`, `max_unscored`. Default: the
             `CODESCALER_*` variables.
 

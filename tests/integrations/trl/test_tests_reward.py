@@ -176,8 +176,8 @@ def test_what_the_prompt_has_opened_belongs_to_the_completion():
 @pytest.mark.parametrize(
     ("settings", "answer"),
     [
-        ({"policy": "last"}, fenced(WRONG) + fenced(RIGHT["add"])),
-        ({"policy": "bare"}, RIGHT["add"]),
+        ({"extraction": "last"}, fenced(WRONG) + fenced(RIGHT["add"])),
+        ({"extraction": "bare"}, RIGHT["add"]),
         ({"reasoning_marks": "<plan> </plan>"}, f"<plan>\n{fenced(WRONG)}</plan>\n{fenced(RIGHT['add'])}"),
         ({"fence_prefilled": True}, f"{RIGHT['add']}\n```\n"),
     ],
