@@ -36,6 +36,7 @@ from transformers import Qwen3Config, Qwen3ForSequenceClassification
 
 from codescaler_plugin.scoring.bench import Bench, conditions, run_bench, synthetic_items
 from codescaler_plugin.scoring.forward import tree_logits
+from codescaler_plugin.testing import tiny_tokenizer
 
 EXACT, ENGINE_EXACT = 1e-5, 1e-4
 WORKER = Path(__file__).with_name("vllm_classify.py")
@@ -149,16 +150,13 @@ def beside_vllm(python: str, cores: int, block: int, repetitions: int = 7) -> di
         block: tokens of a block of its prefix cache.
         repetitions: after the first, which is not counted.
     """
-    sys.path.insert(0, str(Path(__file__).parents[1]))
-    from tests import tiny
-
     pinned = sorted(os.sched_getaffinity(0))[:cores]
     before, threads = os.sched_getaffinity(0), torch.get_num_threads()
     model = model_of("small")
     times: dict[str, list[tuple[float, float]]] = {"ours": [], "vllm": []}
     with tempfile.TemporaryDirectory() as folder, (Path(folder) / "log").open("w") as log:
         model.save_pretrained(folder)
-        tiny.tokenizer().save_pretrained(folder)  # vLLM wants one; it gets token ids
+        tiny_tokenizer().save_pretrained(folder)  # vLLM wants one; it gets token ids
         command = [python, str(WORKER), folder, ",".join(map(str, pinned)), str(block)]
         os.sched_setaffinity(0, pinned)
         torch.set_num_threads(cores)

@@ -35,8 +35,7 @@ import psutil
 import torch
 from transformers import Qwen3Config, Qwen3ForSequenceClassification
 
-sys.path.insert(0, str(Path(__file__).parents[1]))
-from tests import tiny
+from codescaler_plugin import testing
 
 GROUP, PROMPT, COMPLETION = 16, 512, 128
 CLIENTS = 64
@@ -54,7 +53,7 @@ runpy.run_module("openrlhf.cli.serve_rm", run_name="__main__")
 
 def save_model(folder: Path) -> Any:
     """The reward model with its tokenizer; returns the tokenizer."""
-    words = tiny.tokenizer()
+    words = testing.tiny_tokenizer()
     torch.manual_seed(0)
     config = Qwen3Config(
         vocab_size=32_000,

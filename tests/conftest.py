@@ -20,27 +20,27 @@ def pytest_configure() -> None:
 @pytest.fixture(scope="session")
 def tiny_tokenizer_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     pytest.importorskip("torch")
-    from tests import tiny
+    from codescaler_plugin import testing
 
     folder = tmp_path_factory.mktemp("tokenizer")
-    tiny.tokenizer().save_pretrained(folder)
+    testing.tiny_tokenizer().save_pretrained(folder)
     return folder
 
 
 @pytest.fixture(scope="session")
 def tiny_policy_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     pytest.importorskip("torch")
-    from tests import tiny
+    from codescaler_plugin import testing
 
-    return tiny.save_policy(tmp_path_factory.mktemp("policy"))
+    return testing.save_tiny_policy(tmp_path_factory.mktemp("policy"))
 
 
 @pytest.fixture(scope="session")
 def tiny_rm_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     pytest.importorskip("torch")
-    from tests import tiny
+    from codescaler_plugin import testing
 
-    return tiny.save_reward_model(tmp_path_factory.mktemp("reward-model"))
+    return testing.save_tiny_reward_model(tmp_path_factory.mktemp("reward-model"))
 
 
 @pytest.fixture

@@ -6,9 +6,10 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+from codescaler_plugin import testing
 from codescaler_plugin.cli import app
 from codescaler_plugin.doctor import EXAMPLE, RIGHT, WRONG, Check, examine, verdict
-from tests import tiny
+from tests import models
 
 
 def found(model: str, **settings: object) -> dict[str, Check]:
@@ -39,7 +40,7 @@ def test_the_embedded_model_passes() -> None:
 
 
 def test_no_one_label_classifier_is_red_and_tells(tmp_path: Path) -> None:
-    tiny.save_reward_model(tmp_path, num_labels=2)
+    testing.save_tiny_reward_model(tmp_path, num_labels=2)
     (only,) = examine(str(tmp_path))
     assert (only.state, bool(only.advice)) == ("failed", True)
     assert "2 labels" in only.found
@@ -60,17 +61,17 @@ def changed(folder: Path, file: str, **settings: object) -> str:
 
 
 def test_pad_tokens_that_differ_or_end_the_sequence_are_yellow(tmp_path: Path) -> None:
-    other = changed(tiny.save_reward_model(tmp_path / "other"), "config.json", pad_token_id=5)
+    other = changed(testing.save_tiny_reward_model(tmp_path / "other"), "config.json", pad_token_id=5)
     check = found(other)["pad token"]
     assert (check.state, "config 5, tokenizer 0" in check.found) == ("warning", True)
-    same = tiny.save_reward_model(tmp_path / "same")
+    same = testing.save_tiny_reward_model(tmp_path / "same")
     changed(same, "tokenizer_config.json", pad_token="<|im_end|>")
     changed(same, "config.json", pad_token_id=2)
     assert "end of sequence" in found(str(same))["pad token"].found
 
 
 def test_a_template_that_changes_the_code_is_red(tmp_path: Path) -> None:
-    folder = tiny.save_reward_model(tmp_path)
+    folder = testing.save_tiny_reward_model(tmp_path)
     (folder / "chat_template.jinja").write_text(
         "{% for m in messages %}<|im_start|>{{ m['content'] | upper }}<|im_end|>{% endfor %}"
     )
@@ -81,7 +82,7 @@ def test_a_template_that_changes_the_code_is_red(tmp_path: Path) -> None:
 
 
 def test_a_start_token_before_each_turn_is_fine_and_twice_in_a_row_is_red(tmp_path: Path) -> None:
-    folder = tiny.save_reward_model(tmp_path)
+    folder = testing.save_tiny_reward_model(tmp_path)
     each = changed(folder, "tokenizer_config.json", bos_token="<|im_start|>")
     assert "template start" not in found(each)
     template = folder / "chat_template.jinja"
@@ -92,7 +93,7 @@ def test_a_start_token_before_each_turn_is_fine_and_twice_in_a_row_is_red(tmp_pa
 def test_a_head_of_zeros_is_red_twice(tmp_path: Path) -> None:
     from safetensors.torch import load_file, save_file
 
-    folder = tiny.save_reward_model(tmp_path)
+    folder = testing.save_tiny_reward_model(tmp_path)
     weights = load_file(folder / "model.safetensors")
     weights["score.weight"].zero_()
     save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
@@ -117,7 +118,7 @@ def test_a_server_that_is_not_there_is_red() -> None:
 
 @pytest.mark.parametrize("score", ["padded"])
 def test_a_model_without_shared_prefixes_is_yellow(tmp_path: Path, score: str) -> None:
-    checks = found(str(tiny.save_encoder(tmp_path)))
+    checks = found(str(models.save_encoder(tmp_path)))
     assert checks["shared prefixes"].state == "warning"
     assert checks["head"].state == "ok"
 

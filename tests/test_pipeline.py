@@ -18,13 +18,14 @@ from codescaler_plugin import (
 )
 from codescaler_plugin.errors import Failure, FailureKind
 from codescaler_plugin.pipeline import raise_for_failures
-from tests.tiny import FailingScorer, LengthScorer, fenced
+from codescaler_plugin.testing import FakeScorer
+from tests.samples import fenced
 
 VALID = fenced("x = 1")
 
 
 def scaler(scorer: Any = None, **settings: Any) -> CodeScaler:
-    return CodeScaler(scorer or LengthScorer(), config=CodeScalerConfig(**settings))
+    return CodeScaler(scorer or FakeScorer(), config=CodeScalerConfig(**settings))
 
 
 def user(content: Any) -> dict[str, Any]:
@@ -54,19 +55,19 @@ def test_default_reward_is_softplus_of_the_score() -> None:
 
 
 def test_invalid_code_never_reaches_the_scorer() -> None:
-    scorer = LengthScorer()
+    scorer = FakeScorer()
     scaler(scorer).judge(["a", "b", "c"], ["No.", VALID, fenced("return 1")])
     assert scorer.calls == [[("b", "x = 1\n")]]
 
 
 def test_scorer_is_not_called_when_nothing_is_usable() -> None:
-    scorer = LengthScorer()
+    scorer = FakeScorer()
     (judgement,) = scaler(scorer).judge(["a"], ["No."])
     assert (judgement.reward, judgement.score, scorer.calls) == (0.0, None, [])
 
 
 def test_empty_batch_gives_an_empty_list() -> None:
-    scorer = LengthScorer()
+    scorer = FakeScorer()
     assert scaler(scorer).judge([], []) == []
     assert scorer.calls == []
 
@@ -89,7 +90,7 @@ def test_empty_batch_gives_an_empty_list() -> None:
     ],
 )
 def test_problem_is_the_string_or_the_last_user_turn(problem: Any, text: str) -> None:
-    scorer = LengthScorer()
+    scorer = FakeScorer()
     scaler(scorer).judge([problem], [VALID])
     assert scorer.calls == [[(text, "x = 1\n")]]
 
@@ -164,7 +165,7 @@ def test_bad_row_is_a_data_error_naming_it(problem: Any, completion: Any, messag
 
 
 def test_bad_row_is_found_before_anything_is_scored() -> None:
-    scorer = LengthScorer()
+    scorer = FakeScorer()
     with pytest.raises(DataError):
         scaler(scorer).judge(["p", "p"], [VALID, 7])  # type: ignore[list-item]
     assert scorer.calls == []
@@ -176,16 +177,16 @@ def test_unequal_lengths_are_a_data_error_with_both_numbers() -> None:
 
 
 def test_failure_of_the_scorer_can_be_raised() -> None:
-    [judgement] = scaler(FailingScorer()).judge(["p"], [VALID])
+    [judgement] = scaler(FakeScorer(fails_after=0)).judge(["p"], [VALID])
     with pytest.raises(ScorerError, match="out of memory"):
         judgement.raise_for_failure()
 
 
 def test_failure_of_the_scorer_is_one_of_its_sample_after_exactly_one_retry(caplog: pytest.LogCaptureFixture) -> None:
-    scorer = FailingScorer()
+    scorer = FakeScorer(fails_after=0)
     with caplog.at_level(logging.ERROR, logger="codescaler_plugin"):
         judgements = scaler(scorer).judge(["p", "p"], [VALID, "No."])
-    assert scorer.calls == 2
+    assert len(scorer.calls) == 2
     assert [(judgement.reward, judgement.status) for judgement in judgements] == [(None, "ok"), (0.0, "no_block")]
     assert judgements[0].failure == Failure(FailureKind.SCORER, "out of memory; try a smaller max_tokens")
     assert judgements[1].failure is None
@@ -193,7 +194,7 @@ def test_failure_of_the_scorer_is_one_of_its_sample_after_exactly_one_retry(capl
 
 
 def test_retry_that_succeeds_gives_the_scores() -> None:
-    class Flaky(LengthScorer):
+    class Flaky(FakeScorer):
         def score(self, items: Any) -> list[float | None]:
             scores = super().score(items)
             if len(self.calls) == 1:
@@ -205,7 +206,7 @@ def test_retry_that_succeeds_gives_the_scores() -> None:
 
 
 def test_missing_and_infinite_scores_give_no_reward() -> None:
-    class Odd(LengthScorer):
+    class Odd(FakeScorer):
         def score(self, items: Any) -> list[float | None]:
             return [None, float("nan"), float("inf")]
 
@@ -218,7 +219,7 @@ def test_missing_and_infinite_scores_give_no_reward() -> None:
 
 
 def test_scorer_that_loses_a_sample_is_not_believed() -> None:
-    class Short(LengthScorer):
+    class Short(FakeScorer):
         def score(self, items: Any) -> list[float | None]:
             return super().score(items)[1:]
 
@@ -229,7 +230,7 @@ def test_scorer_that_loses_a_sample_is_not_believed() -> None:
 
 def test_without_a_config_the_environment_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CODESCALER_SHAPING", "raw")
-    (judgement,) = CodeScaler(LengthScorer()).judge(["p"], [VALID])
+    (judgement,) = CodeScaler(FakeScorer()).judge(["p"], [VALID])
     assert judgement.reward == 6.0
 
 
@@ -255,18 +256,18 @@ def test_one_string_is_not_a_list_of_letters(problems: Any, completions: Any, na
 
 
 def test_a_failure_that_a_retry_mends_leaves_nothing() -> None:
-    class Once(FailingScorer):
+    class Once(FakeScorer):
         def score(self, items: Any) -> list[float | None]:
             if self.calls:
                 return [1.0] * len(items)
             return super().score(items)
 
-    [judgement] = scaler(Once()).judge(["p"], [VALID])
+    [judgement] = scaler(Once(fails_after=0)).judge(["p"], [VALID])
     assert judgement.failure is None
 
 
 def test_what_is_known_after_a_failure_is_kept_and_only_the_rest_is_asked_for_again() -> None:
-    class Partial(LengthScorer):
+    class Partial(FakeScorer):
         def score(self, items: Any) -> list[float | None]:
             scores = super().score(items)
             if len(self.calls) == 1:
@@ -323,15 +324,15 @@ def test_settings_of_a_model_that_is_there_already_are_refused() -> None:
 def test_variables_of_the_model_are_none_of_a_scorers_business(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CODESCALER_API_KEY", "secret")
     monkeypatch.setenv("CODESCALER_SHAPING", "raw")
-    [judgement] = CodeScaler(LengthScorer()).judge(["p"], [VALID])
+    [judgement] = CodeScaler(FakeScorer()).judge(["p"], [VALID])
     assert judgement.reward == 6.0
 
 
 def test_a_model_that_is_down_is_not_asked_for_the_next_chunk() -> None:
-    scorer = FailingScorer()
+    scorer = FakeScorer(fails_after=0)
     judgements = scaler(scorer).judge(["p"] * 2000, [fenced(f"x = {number}") for number in range(2000)])
     assert {judgement.failure.kind for judgement in judgements if judgement.failure} == {FailureKind.SCORER}
-    assert scorer.calls < 20
+    assert len(scorer.calls) < 20
 
 
 def test_a_config_error_of_the_scorer_is_the_callers() -> None:
@@ -345,7 +346,7 @@ def test_a_config_error_of_the_scorer_is_the_callers() -> None:
 
 @pytest.mark.parametrize("prompt", [[], [user([{"type": "image"}])], "", "<|nobody|>user<|knows|>P<|these|>assistant"])
 def test_a_prompt_without_a_problem_is_no_end_of_the_run(prompt: Any, caplog: pytest.LogCaptureFixture) -> None:
-    scorer = LengthScorer()
+    scorer = FakeScorer()
     judgements = scaler(scorer).judge(["p", prompt, prompt], [VALID, VALID, "no"])
     assert [judgement.status for judgement in judgements] == [Status.OK, Status.OK, Status.NO_BLOCK]
     assert [judgement.score for judgement in judgements] == [len("x = 1\n"), None, None]
@@ -384,17 +385,17 @@ def test_a_fence_that_the_prompt_opened_is_part_of_the_answer(prompt: Any) -> No
 
 def test_settings_say_what_a_prompt_opened_that_nobody_sees() -> None:
     config = CodeScalerConfig(thinking_prefilled=True, reasoning_marks="<plan> </plan>")
-    judgements = CodeScaler(LengthScorer(), config=config).judge(
+    judgements = CodeScaler(FakeScorer(), config=config).judge(
         ["p"] * 3, [VALID, f"{VALID}</plan>{VALID}", f"{VALID}</think>{VALID}"]
     )
     assert [str(judgement.status) for judgement in judgements] == ["no_block", "ok", "ok"]
     config = CodeScalerConfig(fence_prefilled=True)
-    [judgement] = CodeScaler(LengthScorer(), config=config).judge(["p"], ["x = 1\n```\n"])
+    [judgement] = CodeScaler(FakeScorer(), config=config).judge(["p"], ["x = 1\n```\n"])
     assert judgement.code == "x = 1\n"
 
 
 def test_the_prompt_may_be_another_text_than_the_problem() -> None:
-    scorer = LengthScorer()
+    scorer = FakeScorer()
     prompts = ["Say: p\n<think>\n", [user("p")]]
     judgements = scaler(scorer).judge(["p", "p"], [VALID, VALID], prompts=prompts)
     assert [str(judgement.status) for judgement in judgements] == ["no_block", "ok"]
@@ -453,7 +454,7 @@ def test_the_end_of_a_problem_takes_no_right_program_away(prompt: str, answer: s
     ],
 )
 def test_a_problem_beside_its_prompt_is_taken_as_it_stands(problem: str) -> None:
-    scorer = LengthScorer()
+    scorer = FakeScorer()
     scaler(scorer).judge([problem], [VALID], prompts=["Write it."])
     assert scorer.calls == [[(problem, "x = 1\n")]]
 
@@ -464,7 +465,7 @@ def test_a_template_of_a_file_reads_the_prompts_of_its_policy(tmp_path: Path) ->
         "{% for turn in messages %}<|bom|><|{{ turn.role }}|> {{ turn.content }}<|eom|>{% endfor %}"
         "{% if add_generation_prompt %}<|bom|><|assistant|>{% endif %}"
     )
-    scorer = LengthScorer()
+    scorer = FakeScorer()
     prompt = "<|bom|><|user|> Write it.<|eom|><|bom|><|assistant|>"
     scaler(scorer, prompt_template=str(template)).judge([prompt], [VALID])
     assert scorer.calls == [[("Write it.", "x = 1\n")]]

@@ -21,12 +21,12 @@ from codescaler_plugin import (
     Status,
     extract_code,
     shape_reward,
+    testing,
 )
 from codescaler_plugin.scoring.rendering import Renderer, Unscorable, unwrapped
 from codescaler_plugin.shaping import Shaping
+from codescaler_plugin.testing import FakeScorer
 from codescaler_plugin.text.messages import problem_text
-from tests import tiny
-from tests.stubs import Known
 
 F = "```"
 PY = f"{F}python\nx = 1\n{F}\n"
@@ -171,12 +171,12 @@ def test_pitfall_27_invalid_code_stands_beside_the_worst_valid_code_and_floor_se
 
 
 def test_pitfall_30_a_completion_without_code_is_not_put_to_the_model() -> None:
-    scorer = Known(lambda problem, code: 1.0)
+    scorer = FakeScorer(lambda problem, code: 1.0)
     CodeScaler(scorer, config=CodeScalerConfig()).judge(["p", "p"], ["I cannot.", PY])
-    assert scorer.asked == [("p", "x = 1\n")]
+    assert scorer.items == [("p", "x = 1\n")]
 
 
-TOKENIZER = tiny.tokenizer()
+TOKENIZER = testing.tiny_tokenizer()
 
 
 def reference_ids(problem: str, code: str, limit: int) -> list[int]:

@@ -17,7 +17,7 @@ from codescaler_plugin import (
     Status,
 )
 from codescaler_plugin.errors import Failure, FailureKind, HttpError
-from tests.tiny import LengthScorer
+from codescaler_plugin.testing import FakeScorer
 
 NUMBERS = st.none() | st.floats(allow_nan=False, width=32)
 JUDGEMENTS = st.builds(
@@ -99,7 +99,7 @@ def test_what_a_server_answers_is_a_kind_of_failure(status: int | None, kind: st
 
 
 def test_programs_are_judged_as_they_stand() -> None:
-    scorer = LengthScorer()
+    scorer = FakeScorer()
     scaler = CodeScaler(scorer, config=CodeScalerConfig(shaping="raw"))
     judgements = scaler.judge_programs(["p", "q"], ["x = 1\n", "return 1\n"])
     assert judgements == [Judgement(6.0, 6.0, Status.OK, ""), Judgement(9.0, 9.0, Status.OK, "")]
@@ -109,7 +109,7 @@ def test_programs_are_judged_as_they_stand() -> None:
 
 
 def test_the_same_scorer_takes_other_settings() -> None:
-    scaler = CodeScaler(LengthScorer(), config=CodeScalerConfig(shaping="raw"))
+    scaler = CodeScaler(FakeScorer(), config=CodeScalerConfig(shaping="raw"))
     other = scaler.with_config(extraction="last")
     assert other.scorer is scaler.scorer
     assert (other.config.extraction, other.config.shaping) == ("last", "raw")

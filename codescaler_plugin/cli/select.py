@@ -183,7 +183,7 @@ def select(
             require("--costs" if calibrate is None else "--calibrate", "report", "sklearn")
         price = None if costs is None else _costs(costs)
         scaler = CodeScaler(config=CodeScalerConfig.from_env(model=model))
-        holds_for = f"first of N by {scaler.config.model}, self_consistency {self_consistency:g}"
+        holds_for = f"first of N by {scaler.config.model}, self-consistency {self_consistency:g}"
         fitted = None if calibration is None else read_calibration(calibration)
         if fitted is not None and fitted.model != holds_for:
             raise ConfigError(

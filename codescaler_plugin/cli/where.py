@@ -16,9 +16,9 @@ class Host(StrEnum):
 
 
 _FILES = {
-    Host.OPENRLHF: "openrlhf_reward.py",
-    Host.OPENRLHF_AGENT: "openrlhf_agent.py",
-    Host.VERL: "verl_reward.py",
+    Host.OPENRLHF: "openrlhf/reward.py",
+    Host.OPENRLHF_AGENT: "openrlhf/agent.py",
+    Host.VERL: "verl/reward.py",
 }
 
 

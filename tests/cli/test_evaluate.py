@@ -8,10 +8,9 @@ import pytest
 from click.testing import Result
 from typer.testing import CliRunner
 
-from codescaler_plugin import load_scorer
+from codescaler_plugin import load_scorer, testing
 from codescaler_plugin.cli import app
 from codescaler_plugin.selection.calibration import read_calibration
-from tests import tiny
 
 pytest.importorskip("sklearn")
 pytest.importorskip("matplotlib")
@@ -133,7 +132,7 @@ def test_other_data_under_one_name_is_an_error_that_tells(data: Path, tiny_rm_di
 def test_scores_of_a_model_that_was_trained_anew_are_not_taken(data: Path, tmp_path: Path) -> None:
     from safetensors.torch import load_file, save_file
 
-    folder = tiny.save_reward_model(tmp_path / "model")
+    folder = testing.save_tiny_reward_model(tmp_path / "model")
     command = ("evaluate", "pairs", data / "pairs.jsonl", "--model", folder, "--output", data / "out")
     assert run(*command).exit_code == 0
     assert run(*command).exit_code == 0

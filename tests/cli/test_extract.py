@@ -6,7 +6,7 @@ from click.testing import Result
 from typer.testing import CliRunner
 
 from codescaler_plugin.cli import app
-from tests.tiny import fenced
+from tests.samples import fenced
 
 GOOD = fenced("def solve(n):\n    return n")
 

@@ -9,7 +9,7 @@ from typer.testing import CliRunner
 from codescaler_plugin import __version__, load_scorer
 from codescaler_plugin.cli import app
 from codescaler_plugin.cli.rows import CHUNK
-from tests.tiny import fenced
+from tests.samples import fenced
 
 GOOD = {"problem": "Write solve(n).", "completion": fenced("def solve(n):\n    return n")}
 USELESS = {"problem": "Write solve(n).", "completion": "I cannot."}

@@ -12,7 +12,7 @@ from codescaler_plugin import load_scorer
 from codescaler_plugin.cli import app
 from codescaler_plugin.selection.calibration import Calibration, read_calibration
 from tests.doubles import Answer, Serve, chat
-from tests.tiny import fenced
+from tests.samples import fenced
 
 PROBLEM = "Write solve(xs). From a list xs of integers, return the sum."
 RIGHT = "def solve(xs):\n    return sum(xs)"

@@ -34,7 +34,7 @@ from codescaler_plugin import (
 from codescaler_plugin.data.pairs import write_pairs
 from codescaler_plugin.records import PreferencePair
 from codescaler_plugin.scoring.rendering import Renderer
-from tests.tiny import fenced
+from tests.samples import fenced
 
 ROOT = Path(__file__).parents[2]
 RECIPES = ROOT / "recipes" / "openrlhf"
@@ -209,12 +209,12 @@ def test_client_gets_the_rewards_of_direct_scoring(
     """By URL, by two URLs, by the file, and by the agent; through the experience maker, with the recipe's flags."""
     minor = tuple(map(int, release.split(".")[:2]))
     url = f"{server}/get_reward"
-    ways = [url, str(HOOKS / "openrlhf_reward.py")]
+    ways = [url, str(HOOKS / "openrlhf" / "reward.py")]
     if minor >= (0, 7):
         ways.append(f"{url},{url}")
     logged = f"{logging_server}/get_reward"
     if minor >= (0, 9):
-        ways += [f"agent {HOOKS / 'openrlhf_agent.py'}", logged]
+        ways += [f"agent {HOOKS / 'openrlhf' / 'agent.py'}", logged]
     if minor < (0, 8):
         flags = list(FLAGS_5 if minor < (0, 6) else FLAGS_7)
     elif minor < (0, 10):
@@ -257,7 +257,7 @@ def test_every_flag_of_the_recipe_is_known(
         assert "async_enable=True" in parsed
         assert "dynamic_filtering_enable=True" in parsed
         assert "seed=7" in parsed
-        assert {"server": f"{server}/get_reward", "file": "openrlhf_reward.py", "agent": "openrlhf_agent.py"}[
+        assert {"server": f"{server}/get_reward", "file": "openrlhf/reward.py", "agent": "openrlhf/agent.py"}[
             case["REWARD"]
         ] in parsed
 

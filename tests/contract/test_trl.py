@@ -29,9 +29,10 @@ from codescaler_plugin import (  # noqa: E402
     load_scorer,
     shape_reward,
 )
+from codescaler_plugin.testing import FakeScorer  # noqa: E402
 from tests.contract import spawned  # noqa: E402
 from tests.processes import untraced  # noqa: E402
-from tests.tiny import FailingScorer, LengthScorer, fenced  # noqa: E402
+from tests.samples import fenced  # noqa: E402
 
 ROOT = Path(__file__).parents[2]
 SETTINGS: dict[str, Any] = {
@@ -112,7 +113,7 @@ def run(tiny_policy_dir: Path, tiny_rm_dir: Path, tmp_path_factory: pytest.TempP
     """One GRPO step over valid programs, with two instances, extra columns and a table of completions."""
     folder = tmp_path_factory.mktemp("grpo")
     by_model = Ghostwriter(CodeScalerReward(model=str(tiny_rm_dir), name="by_model", problem_column="statement"))
-    scorer = LengthScorer()
+    scorer = FakeScorer()
     by_length = Ghostwriter(CodeScalerReward(scorer=scorer, name="by_length", shaping="raw"))
     trainer = train(
         "grpo",
@@ -194,7 +195,7 @@ def test_problem_column_takes_the_place_of_the_prompt(run: dict[str, Any], tiny_
 
 @pytest.mark.parametrize("kind", ["grpo", "rloo"])
 def test_training_goes_on_when_the_scorer_fails(tiny_policy_dir: Path, tmp_path: Path, kind: str) -> None:
-    reward = Ghostwriter(CodeScalerReward(scorer=FailingScorer(after=1)))
+    reward = Ghostwriter(CodeScalerReward(scorer=FakeScorer(fails_after=1)))
     trainer = train(kind, tiny_policy_dir, tmp_path, [reward], STANDARD, max_steps=3)
     assert reward.rewards[1:] == [[None] * 4] * 2
     assert trainer.state.global_step == 3
@@ -218,15 +219,15 @@ def test_training_ends_at_once_when_no_program_of_the_first_call_is_scored(
 def test_training_ends_after_three_calls_in_a_row_that_are_mostly_unscored(
     tiny_policy_dir: Path, tmp_path: Path
 ) -> None:
-    reward = Ghostwriter(CodeScalerReward(scorer=FailingScorer(after=1)))
+    reward = Ghostwriter(CodeScalerReward(scorer=FakeScorer(fails_after=1)))
     with pytest.raises(ScorerError, match=r"4 of 4 .* max_unscored=0.5 for 3 calls in a row.*out of memory"):
         train("grpo", tiny_policy_dir, tmp_path, [reward], STANDARD, max_steps=9)
     assert len(reward.rewards) == 3  # the fourth call raised
 
 
 def test_other_rewards_still_count_when_the_scorer_fails(tiny_policy_dir: Path, tmp_path: Path) -> None:
-    failing = Ghostwriter(CodeScalerReward(scorer=FailingScorer(after=1), name="failing"))
-    working = Ghostwriter(CodeScalerReward(scorer=LengthScorer(), name="working", shaping="raw"))
+    failing = Ghostwriter(CodeScalerReward(scorer=FakeScorer(fails_after=1), name="failing"))
+    working = Ghostwriter(CodeScalerReward(scorer=FakeScorer(), name="working", shaping="raw"))
     trainer = train("grpo", tiny_policy_dir, tmp_path, [failing, working], STANDARD, max_steps=2)
     log = trainer.state.log_history[1]
     assert log["reward"] == log["rewards/working/mean"] == 7.5
@@ -237,7 +238,7 @@ def test_other_rewards_still_count_when_the_scorer_fails(tiny_policy_dir: Path, 
 
 
 def test_reward_is_called_without_log_functions_by_some_trainers() -> None:
-    reward = CodeScalerReward(scorer=LengthScorer(), shaping="raw")
+    reward = CodeScalerReward(scorer=FakeScorer(), shaping="raw")
     given = reward(prompts=["p", "p"], completions=[fenced("x = 1"), "No."], completion_ids=[[1], [2]], task_id=[1, 2])
     assert given == [6.0, 0.0]
 
@@ -245,7 +246,7 @@ def test_reward_is_called_without_log_functions_by_some_trainers() -> None:
 def test_empty_batch_gives_no_rewards_and_finite_metrics() -> None:
     metrics: dict[str, float] = {}
     tables: dict[str, list[Any]] = {}
-    reward = CodeScalerReward(scorer=LengthScorer())
+    reward = CodeScalerReward(scorer=FakeScorer())
     given = reward(
         prompts=[], completions=[], log_metric=metrics.__setitem__, log_extra=tables.__setitem__, trainer_state=None
     )
@@ -256,7 +257,7 @@ def test_empty_batch_gives_no_rewards_and_finite_metrics() -> None:
 
 
 def test_missing_problem_column_is_a_data_error_that_lists_the_columns() -> None:
-    reward = CodeScalerReward(scorer=LengthScorer(), problem_column="question")
+    reward = CodeScalerReward(scorer=FakeScorer(), problem_column="question")
     with pytest.raises(DataError, match=r"'question'.*statement, task_id"):
         reward(prompts=["p"], completions=["c"], task_id=[1], statement=["s"])
 
@@ -267,7 +268,7 @@ def test_wrong_setting_shows_when_the_reward_is_made() -> None:
 
 
 def test_invalid_programs_alone_say_nothing_of_the_model() -> None:
-    reward = CodeScalerReward(scorer=FailingScorer())
+    reward = CodeScalerReward(scorer=FakeScorer(fails_after=0))
     for _ in range(4):
         assert reward(prompts=["p"], completions=["No program."]) == [0.0]
     with pytest.raises(ScorerError, match="first call"):
@@ -275,7 +276,7 @@ def test_invalid_programs_alone_say_nothing_of_the_model() -> None:
 
 
 def test_unscored_calls_count_only_in_a_row_and_the_limit_is_a_setting() -> None:
-    class Some(LengthScorer):
+    class Some(FakeScorer):
         scored = 0
 
         def score(self, items: Any) -> list[float | None]:
@@ -298,7 +299,7 @@ def test_unscored_calls_count_only_in_a_row_and_the_limit_is_a_setting() -> None
 
 
 def test_a_new_process_proves_the_model_anew() -> None:
-    reward = CodeScalerReward(scorer=FailingScorer(after=1))
+    reward = CodeScalerReward(scorer=FakeScorer(fails_after=1))
     reward(prompts=["p"], completions=[fenced("x = 1")])
     assert reward(prompts=["p"], completions=[fenced("x = 1")]) == [None]
     with pytest.raises(ScorerError, match="first call"):
@@ -307,7 +308,7 @@ def test_a_new_process_proves_the_model_anew() -> None:
 
 def test_a_model_beside_a_scorer_is_an_error() -> None:
     with pytest.raises(ConfigError, match="no effect with a scorer"):
-        CodeScalerReward("builtin", scorer=LengthScorer())
+        CodeScalerReward("builtin", scorer=FakeScorer())
 
 
 def test_model_that_cannot_be_used_is_raised_and_not_scored_as_none(tmp_path: Path) -> None:
@@ -466,7 +467,7 @@ def in_parts(reward: CodeScalerReward) -> Ghostwriter:
 
 @pytest.mark.parametrize("kind", ["grpo", "rloo"])
 def test_content_parts_are_read_as_their_text(parts_policy: Path, tmp_path: Path, kind: str) -> None:
-    scorer = LengthScorer()
+    scorer = FakeScorer()
     reward = in_parts(CodeScalerReward(scorer=scorer, shaping="raw"))
     train(kind, parts_policy, tmp_path, [reward], PARTS)
     assert isinstance(reward.calls[0]["prompts"][0][1]["content"], list)
@@ -478,7 +479,7 @@ def test_online_dpo_with_content_parts(parts_policy: Path, tmp_path: Path, caplo
     online = pytest.importorskip("trl.experimental.online_dpo")
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    scorer = LengthScorer()
+    scorer = FakeScorer()
     reward = in_parts(CodeScalerReward(scorer=scorer, shaping="raw"))
     config = online.OnlineDPOConfig(
         output_dir=str(tmp_path),
@@ -507,7 +508,7 @@ def test_online_dpo_with_content_parts(parts_policy: Path, tmp_path: Path, caplo
 
 
 def test_a_host_that_reads_none_as_0_is_warned(caplog: pytest.LogCaptureFixture) -> None:
-    class Half(LengthScorer):
+    class Half(FakeScorer):
         def score(self, items: Any) -> list[float | None]:
             return [None, *super().score(items[1:])]
 
@@ -540,7 +541,7 @@ class Shown:
 def test_an_environment_that_returns_parts(tiny_policy_dir: Path, tmp_path: Path) -> None:
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    scorer = LengthScorer()
+    scorer = FakeScorer()
     reward = in_parts(CodeScalerReward(scorer=scorer, shaping="raw"))
     tokenizer = AutoTokenizer.from_pretrained(tiny_policy_dir)
     data = {"prompt": [[{"role": "user", "content": "Write one."}], [{"role": "user", "content": "Write two."}]]}
@@ -600,7 +601,7 @@ def test_group_split_over_two_ranks_is_scored_slice_by_slice(
 
 @pytest.mark.parametrize("score", [math.nan, math.inf, 1e39])
 def test_a_score_that_is_not_finite_counts_as_none(score: float) -> None:
-    class Odd(LengthScorer):
+    class Odd(FakeScorer):
         def score(self, items: Any) -> list[float | None]:
             return [score, *[1.0] * (len(items) - 1)]
 

@@ -24,7 +24,8 @@ from codescaler_plugin import (  # noqa: E402
 from codescaler_plugin.integrations.trl import monitor as trl_monitor  # noqa: E402
 from codescaler_plugin.integrations.trl.monitor import Audit, change, judge_audits, measures  # noqa: E402
 from codescaler_plugin.records import CallTest, Fault, Judgement, Problem, Status, Verdict  # noqa: E402
-from tests.tiny import LengthScorer, fenced  # noqa: E402
+from codescaler_plugin.testing import FakeScorer  # noqa: E402
+from tests.samples import fenced  # noqa: E402
 
 AUDIT = [
     Problem(f"add/{number}", f"Write solve(n) that adds {number}.", (CallTest((1,), 1 + number),), "solve")
@@ -65,7 +66,7 @@ def hacked(problem: str, step: int, number: int) -> str:
 def run(
     policy: Path, folder: Path, write: Callable[[str, int, int], str], **settings: Any
 ) -> tuple[RewardHackingMonitor, list[dict[str, Any]]]:
-    reward = CodeScalerReward(scorer=LengthScorer())
+    reward = CodeScalerReward(scorer=FakeScorer())
     monitor = RewardHackingMonitor(reward, AUDIT, **settings)
     trainer = GRPOTrainer(
         model=str(policy),
@@ -139,7 +140,7 @@ def test_stop_ends_the_run_at_the_warning(tiny_policy_dir, tmp_path):
 
 
 def test_an_audit_that_would_never_be_written_is_refused(tiny_policy_dir, tmp_path):
-    reward = CodeScalerReward(scorer=LengthScorer())
+    reward = CodeScalerReward(scorer=FakeScorer())
     trainer = GRPOTrainer(
         model=str(tiny_policy_dir),
         reward_funcs=[reward],
@@ -226,7 +227,7 @@ def test_a_broken_sandbox_is_counted_and_stops_nothing(monkeypatch, caplog):
         raise SandboxError("no process can be started")
 
     monkeypatch.setattr(trl_monitor, "run_tests", broken)
-    reward, logged = CodeScalerReward(scorer=LengthScorer()), {}
+    reward, logged = CodeScalerReward(scorer=FakeScorer()), {}
     monitor = RewardHackingMonitor(reward, AUDIT)
     assert reward([AUDIT[0].text], [fenced("def solve(n):\n    return n")], log_metric=logged.__setitem__) == [
         pytest.approx(26, abs=2)
@@ -245,7 +246,7 @@ def test_an_audited_problem_is_found_whatever_white_space_its_prompt_has(monkeyp
         return [Verdict(False)] * len(jobs)
 
     monkeypatch.setattr(trl_monitor, "run_tests", failing)
-    reward = CodeScalerReward(scorer=LengthScorer())
+    reward = CodeScalerReward(scorer=FakeScorer())
     RewardHackingMonitor(reward, AUDIT)
     reward([AUDIT[3].text + "\n"], [fenced("def solve(n):\n    return n")])
     assert asked == [AUDIT[3].id]
@@ -259,7 +260,7 @@ def test_a_watched_reward_is_pickled_without_its_watcher():
 
 
 def test_settings_that_make_no_sense():
-    reward = CodeScalerReward(scorer=LengthScorer())
+    reward = CodeScalerReward(scorer=FakeScorer())
     with pytest.raises(ConfigError, match="sigmas is 0"):
         RewardHackingMonitor(reward, sigmas=0)
     with pytest.raises(ConfigError, match="patience is 0"):
@@ -281,7 +282,7 @@ def test_completions_without_a_verdict_are_left_out_of_the_audit_and_logged(monk
         ]
 
     monkeypatch.setattr(trl_monitor, "run_tests", faulty)
-    reward, logged = CodeScalerReward(scorer=LengthScorer()), {}
+    reward, logged = CodeScalerReward(scorer=FakeScorer()), {}
     RewardHackingMonitor(reward, AUDIT, packages=["numpy"], timeout=9.0)
     bodies = ["import numpy\n    return n", "return n + 0", "return n", "return n - 1 - 1"]
     texts = [fenced(f"def solve(n):\n    {body}") for body in bodies]

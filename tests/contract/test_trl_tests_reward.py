@@ -17,8 +17,9 @@ from trl import GRPOConfig, GRPOTrainer, RLOOConfig, RLOOTrainer  # noqa: E402
 
 from codescaler_plugin import CodeScalerReward, CodeScalerTestsReward  # noqa: E402
 from codescaler_plugin.records import CallTest, Problem, ScriptTest  # noqa: E402
+from codescaler_plugin.testing import FakeScorer  # noqa: E402
 from tests.processes import untraced  # noqa: E402
-from tests.tiny import LengthScorer, fenced  # noqa: E402
+from tests.samples import fenced  # noqa: E402
 
 ROOT = Path(__file__).parents[2]
 ADD = Problem("add", "Write solve(n) that adds one.", (CallTest((1,), 2), CallTest((5,), 6)), "solve")
@@ -96,7 +97,7 @@ def hybrid(tiny_policy_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> d
     """One GRPO step: a problem with tests, one without, and one whose tests cannot run; prompts with instructions."""
     folder = tmp_path_factory.mktemp("hybrid")
     tests = CodeScalerTestsReward([ADD, BROKEN], workers=1)
-    scorer = LengthScorer()
+    scorer = FakeScorer()
     by_tests = Ghostwriter(tests)
     by_model = Ghostwriter(tests.elsewhere(CodeScalerReward(scorer=scorer, shaping="raw", problem_column="problem")))
     texts = {"add": ADD.text, "broken": BROKEN.text, "other": OTHER}

@@ -357,9 +357,9 @@ def test_processes_that_draw_other_numbers_of_unaligned_pairs_train_one_model(
 
 
 def test_model_that_cannot_share_prefixes_is_trained_in_padded_batches(tmp_path: Path) -> None:
-    from tests import tiny
+    from tests.models import save_encoder
 
-    folder = tiny.save_encoder(tmp_path / "encoder")
+    folder = save_encoder(tmp_path / "encoder")
     trainer = trainer_of(folder, tmp_path / "run")
     trainer.train()
     assert trainer.state.global_step == 2

@@ -23,11 +23,11 @@ from transformers import AutoTokenizer
 
 from codescaler_plugin import CodeScaler, CodeScalerConfig, integrations
 from codescaler_plugin.integrations import reward_hook
-from tests.tiny import fenced
+from tests.samples import fenced
 
 ROOT = Path(__file__).parents[2]
 RECIPE = ROOT / "recipes" / "verl" / "grpo.sh"
-HOOK = Path(integrations.__path__[0]) / "verl_reward.py"
+HOOK = Path(integrations.__path__[0]) / "verl" / "reward.py"
 VERSION = "0.9.1"
 
 pytestmark = pytest.mark.network

@@ -14,7 +14,8 @@ from datasets import Dataset
 from trl import GRPOConfig, GRPOTrainer
 
 from codescaler_plugin import CodeScalerReward
-from tests.tiny import LengthScorer, fenced
+from codescaler_plugin.testing import FakeScorer
+from tests.samples import fenced
 
 policy, reward_model, folder, *invalid = sys.argv[1:]
 rank = int(os.environ["RANK"])
@@ -43,7 +44,7 @@ class Watched(CodeScalerReward):
 trainer = GRPOTrainer(
     policy,
     reward_funcs=[
-        Watched(scorer=LengthScorer(), shaping="raw", name="length"),
+        Watched(scorer=FakeScorer(), shaping="raw", name="length"),
         CodeScalerReward(model=reward_model, name="model"),
     ],
     args=GRPOConfig(

@@ -14,7 +14,8 @@ from trl import GRPOConfig, GRPOTrainer
 
 from codescaler_plugin import CodeScalerReward, CodeScalerTestsReward
 from codescaler_plugin.records import CallTest, Problem
-from tests.tiny import LengthScorer, fenced
+from codescaler_plugin.testing import FakeScorer
+from tests.samples import fenced
 
 policy, folder = sys.argv[1:]
 rank = int(os.environ["RANK"])
@@ -44,7 +45,7 @@ class Watched:
 tests = CodeScalerTestsReward([Problem("add", TESTED, (CallTest((1,), 2),), "solve")], workers=1)
 trainer = GRPOTrainer(
     policy,
-    reward_funcs=[Watched(tests), Watched(tests.elsewhere(CodeScalerReward(scorer=LengthScorer())))],
+    reward_funcs=[Watched(tests), Watched(tests.elsewhere(CodeScalerReward(scorer=FakeScorer())))],
     args=GRPOConfig(
         output_dir=f"{folder}/run",
         use_cpu=True,

@@ -21,7 +21,7 @@ from codescaler_plugin.data.outputs import (
     whole_lines,
     write_output,
 )
-from tests.tiny import fenced
+from tests.samples import fenced
 
 PROBLEM = {"problem": "Return n.", "problem_id": "p", "tests": [{"input": "1", "output": "1"}]}
 ANSWER = {"problem": "Return n.", "completion": fenced("print(input())"), "problem_id": "p"}

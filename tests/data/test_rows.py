@@ -25,7 +25,7 @@ from codescaler_plugin.data.rows import LongInt, chunked, count_rows, dumps, loa
 from codescaler_plugin.errors import DataError
 from codescaler_plugin.evaluation.best_of_n import read_candidates
 from codescaler_plugin.records import CallTest, StdioTest
-from tests.tiny import fenced
+from tests.samples import fenced
 
 ROWS = [{"problem": f"Add {number}.", "completion": f'ü, "{number}"\nDone.'} for number in range(3)]
 LONG = "-" + "1234567890" * 500

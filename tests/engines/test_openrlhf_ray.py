@@ -20,7 +20,7 @@ from tests.contract.test_openrlhf import (
     run,
     server,  # noqa: F401 - a fixture
 )
-from tests.tiny import fenced
+from tests.samples import fenced
 
 pytestmark = [
     pytest.mark.engine,

@@ -12,8 +12,7 @@ import torch
 import urllib3
 from transformers import Qwen3Config, Qwen3ForSequenceClassification
 
-from codescaler_plugin import ScorerError, load_scorer
-from tests import tiny
+from codescaler_plugin import ScorerError, load_scorer, testing
 
 pytestmark = [
     pytest.mark.engine,
@@ -37,7 +36,7 @@ ITEMS = [
 def reward_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Heads of 64 wide: vLLM's attention on a CPU has no smaller ones."""
     folder = tmp_path_factory.mktemp("vllm-model")
-    words = tiny.tokenizer()
+    words = testing.tiny_tokenizer()
     torch.manual_seed(0)
     model = Qwen3ForSequenceClassification(
         Qwen3Config(

@@ -19,7 +19,8 @@ from codescaler_plugin.evaluation.best_of_n import (
 from codescaler_plugin.evaluation.pairwise import ScoredPair
 from codescaler_plugin.intervals import pass_at_k
 from codescaler_plugin.records import PreferencePair
-from tests.stubs import Known, hashed
+from codescaler_plugin.testing import FakeScorer
+from tests.samples import hashed
 
 pytest.importorskip("scipy")
 
@@ -74,7 +75,7 @@ def test_every_way_to_choose_against_enumeration() -> None:
         )
         for one in groups(6, 7)
     ]
-    result = evaluate_candidates(given, Known(hashed), most=7)
+    result = evaluate_candidates(given, FakeScorer(hashed), most=7)
     for count in range(1, 8):
         expected = {"model": [], "random": [], "shortest": [], "longest": []}
         for one in given:
@@ -105,20 +106,20 @@ def test_a_perfect_scorer_is_the_oracle() -> None:
         Candidates(one.problem_id, one.problem, one.codes, tuple(right[one.problem, c] and bool(c) for c in one.codes))
         for one in given
     ]
-    result = evaluate_candidates(given, Known(lambda problem, code: float(right[problem, code])))
+    result = evaluate_candidates(given, FakeScorer(lambda problem, code: float(right[problem, code])))
     assert result["curves"]["model"] == pytest.approx(result["curves"]["oracle"])
     assert result["pair_accuracy"]["value"] == 1
 
 
 def test_small_groups_are_left_out_and_counted(tmp_path: Path) -> None:
     given = [*groups(4, 8), *groups(1, 3, seed=1)]
-    result = evaluate_candidates(given, Known(hashed), output=tmp_path / "c.jsonl")
+    result = evaluate_candidates(given, FakeScorer(hashed), output=tmp_path / "c.jsonl")
     assert (result["most"], result["problems"], result["left_out"]) == (8, 4, 1)
-    assert result == evaluate_candidates(given, Known(hashed, fails_after=0), output=tmp_path / "c.jsonl")
+    assert result == evaluate_candidates(given, FakeScorer(hashed, fails_after=0), output=tmp_path / "c.jsonl")
     with pytest.raises(ConfigError, match="8"):
-        evaluate_candidates(given, Known(hashed), most=9)
+        evaluate_candidates(given, FakeScorer(hashed), most=9)
     with pytest.raises(DataError):
-        evaluate_candidates([], Known(hashed))
+        evaluate_candidates([], FakeScorer(hashed))
 
 
 def test_margins_are_between_different_programs() -> None:
@@ -154,7 +155,7 @@ def test_candidates_without_a_verdict_are_left_out_and_counted(tmp_path: Path) -
     file.write_text("".join(json.dumps(row) + "\n" for row in made))
     (group,) = read_candidates(file)
     assert (group.codes, group.passed, group.unjudged) == (("x = 0", "x = 1"), (True, False), 2)
-    result = evaluate_candidates([group], Known(lambda _, code: float(code == "x = 0")))
+    result = evaluate_candidates([group], FakeScorer(lambda _, code: float(code == "x = 0")))
     assert (result["candidates"], result["unjudged"]) == (2, 2)
     file.write_text("".join(json.dumps(row) + "\n" for row in made[2:]))
     with pytest.raises(DataError, match="no candidates with a verdict: 2 rows have a fault"):

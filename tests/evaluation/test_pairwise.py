@@ -12,7 +12,8 @@ from codescaler_plugin.errors import ConfigError, DataError, ScorerError
 from codescaler_plugin.evaluation.pairwise import evaluate_pairs, read_human_bugs
 from codescaler_plugin.intervals import area, mean_of, win
 from codescaler_plugin.records import PreferencePair
-from tests.stubs import Known, hashed
+from codescaler_plugin.testing import FakeScorer
+from tests.samples import hashed
 
 pytest.importorskip("scipy")
 
@@ -34,7 +35,7 @@ def drawn(count: int, seed: int = 0) -> list[PreferencePair]:
 
 def test_every_share_is_what_counting_gives() -> None:
     pairs = drawn(200)
-    result = evaluate_pairs(pairs, Known(hashed))
+    result = evaluate_pairs(pairs, FakeScorer(hashed))
     gaps = [hashed(one.problem, one.chosen) - hashed(one.problem, one.rejected) for one in pairs]
     right = [gap > 0 for gap in gaps]
     assert result["accuracy"]["value"] == pytest.approx(sum(right) / 200)
@@ -57,7 +58,7 @@ def test_every_share_is_what_counting_gives() -> None:
 
 
 def test_a_model_of_length_has_nothing_above_length() -> None:
-    result = evaluate_pairs(drawn(200), Known(lambda _, code: len(code)))
+    result = evaluate_pairs(drawn(200), FakeScorer(lambda _, code: len(code)))
     assert result["accuracy"]["value"] == pytest.approx(result["controls"]["longer"]["all"]["value"])
     gain = result["above"]["longer"]["macro"]
     assert (gain["value"], gain["low"], gain["high"]) == (0, 0, 0)
@@ -67,21 +68,23 @@ def test_a_model_of_length_has_nothing_above_length() -> None:
 
 def test_a_preference_for_layout_shows_among_right_programs() -> None:
     pairs = [PreferencePair(f"P{n}", f"x=  {n}\n", f"x = -{n}\n", "rollout", str(n)) for n in range(20)]
-    rewritten = evaluate_pairs(pairs, Known(lambda _, code: float("=  " not in code)))["controls"]["prefers rewritten"]
+    rewritten = evaluate_pairs(pairs, FakeScorer(lambda _, code: float("=  " not in code)))["controls"][
+        "prefers rewritten"
+    ]
     assert (rewritten["value"], rewritten["rows"]) == (1, 20)
-    with_blind = evaluate_pairs(pairs, Known(lambda _, code: 0.0))
+    with_blind = evaluate_pairs(pairs, FakeScorer(lambda _, code: 0.0))
     assert with_blind["controls"]["prefers rewritten"]["value"] == 0.5
     assert with_blind["ties"] == 20
 
 
 def test_sides_without_a_score_are_counted_and_left_out() -> None:
     pairs = drawn(30)
-    result = evaluate_pairs(pairs, Known(lambda problem, code: None if code.startswith("x = 7\n") else 1.0))
+    result = evaluate_pairs(pairs, FakeScorer(lambda problem, code: None if code.startswith("x = 7\n") else 1.0))
     assert (result["unscored"], result["accuracy"]["rows"]) == (1, 29)
     with pytest.raises(DataError, match="30 pairs"):
-        evaluate_pairs(pairs, Known(lambda *_: None))
+        evaluate_pairs(pairs, FakeScorer(lambda *_: None))
     with pytest.raises(DataError, match="no pairs"):
-        evaluate_pairs([], Known(hashed))
+        evaluate_pairs([], FakeScorer(hashed))
 
 
 def test_the_interval_draws_whole_problems() -> None:
@@ -109,24 +112,24 @@ def test_area_is_the_share_of_ordered_combinations() -> None:
 def test_a_killed_run_goes_on_and_a_changed_one_does_not(tmp_path: Path) -> None:
     pairs, output = drawn(300), tmp_path / "pairs.jsonl"
     with pytest.raises(ScorerError):
-        evaluate_pairs(pairs, Known(hashed, fails_after=300), output=output, model="m")
+        evaluate_pairs(pairs, FakeScorer(hashed, fails_after=1), output=output, model="m")
     kept = output.read_bytes()
     done = len(kept.splitlines())
     assert 0 < done < 300
     output.write_bytes(kept + b'{"row": 1')  # a torn line
-    again = Known(hashed)
+    again = FakeScorer(hashed)
     result = evaluate_pairs(pairs, again, output=output, model="m")
     sides = 2 * (300 - done)
-    assert again.asked[:sides] == [(p.problem, side) for p in pairs[done:] for side in (p.chosen, p.rejected)]
-    assert result == evaluate_pairs(pairs, Known(hashed))
+    assert again.items[:sides] == [(p.problem, side) for p in pairs[done:] for side in (p.chosen, p.rejected)]
+    assert result == evaluate_pairs(pairs, FakeScorer(hashed))
     rows = [json.loads(line) for line in output.read_text().splitlines()]
     assert [row["row"] for row in rows] == list(range(300))
     assert rows[5]["scores"] == [hashed(pairs[5].problem, side) for side in (pairs[5].chosen, pairs[5].rejected)]
-    whole = Known(hashed, fails_after=0)
+    whole = FakeScorer(hashed, fails_after=0)
     assert evaluate_pairs(pairs, whole, output=output, model="m") == result  # nothing is asked
     for changed, model in ((pairs, "other"), (pairs[1:], "m"), (pairs[:-1], "m")):
         with pytest.raises(ConfigError, match=r"pairs\.jsonl"):
-            evaluate_pairs(changed, Known(hashed), output=output, model=model)
+            evaluate_pairs(changed, FakeScorer(hashed), output=output, model=model)
 
 
 def test_human_bugs_have_their_own_numbers(tmp_path: Path) -> None:
@@ -135,7 +138,7 @@ def test_human_bugs_have_their_own_numbers(tmp_path: Path) -> None:
     file.write_text("".join(json.dumps({**row, "task_id": f"T/{n}", "bug_type": "value"}) + "\n" for n in range(4)))
     bugs = list(read_human_bugs(file))
     assert (bugs[0].chosen, bugs[0].kind) == ("def f():\n    return 10\n", "value")
-    found = evaluate_pairs(drawn(9), Known(lambda _, code: -len(code)), human_bugs=bugs)["controls"]["human_bugs"]
+    found = evaluate_pairs(drawn(9), FakeScorer(lambda _, code: -len(code)), human_bugs=bugs)["controls"]["human_bugs"]
     assert (found["value"], found["longer"]["value"], found["rows"]) == (0, 1, 4)
     file.write_text('{"prompt": "x"}\n')
     with pytest.raises(DataError, match="canonical_solution"):
@@ -143,7 +146,7 @@ def test_human_bugs_have_their_own_numbers(tmp_path: Path) -> None:
 
 
 def test_the_log_probability_control_is_on_the_same_pairs(tiny_policy_dir: Path) -> None:
-    found = evaluate_pairs(drawn(12), Known(hashed), base_model=str(tiny_policy_dir), base_pairs=5)
+    found = evaluate_pairs(drawn(12), FakeScorer(hashed), base_model=str(tiny_policy_dir), base_pairs=5)
     control = found["controls"]["log_probability"]
     assert control["pairs"] == control["model"]["rows"] == 5
 
@@ -160,17 +163,17 @@ def styled(count: int) -> list[PreferencePair]:
 def test_the_strongest_control_is_named_and_the_gain_is_over_it() -> None:
     pairs = styled(80)
     for score, beaten in ((lambda _, code: float("#" in code), 0.0), (hashed, -0.5)):
-        result = evaluate_pairs(pairs, Known(score))
+        result = evaluate_pairs(pairs, FakeScorer(score))
         assert result["controls"]["shallow"]["macro"]["value"] == 1
         assert result["controls"]["longer"]["macro"]["value"] == 0.5
         assert result["strongest"] == "shallow"
         assert result["above"]["shallow"]["macro"]["value"] == pytest.approx(beaten, abs=0.15)
     longer = [PreferencePair(f"p{n}", "x = 1\n" * (n % 3 + 2), "x = 1\n", "rollout", str(n)) for n in range(40)]
-    assert evaluate_pairs(longer, Known(lambda _, code: -len(code)))["strongest"] in ("longer", "shallow")
+    assert evaluate_pairs(longer, FakeScorer(lambda _, code: -len(code)))["strongest"] in ("longer", "shallow")
 
 
 def test_a_base_model_is_compared_on_its_own_pairs(tiny_policy_dir: Path) -> None:
-    found = evaluate_pairs(drawn(12), Known(hashed), base_model=str(tiny_policy_dir), base_pairs=5)
+    found = evaluate_pairs(drawn(12), FakeScorer(hashed), base_model=str(tiny_policy_dir), base_pairs=5)
     control, gain = found["controls"]["log_probability"], found["above"]["log_probability"]["macro"]
     assert gain["rows"] == control["macro"]["rows"] == 5
     assert gain["value"] == pytest.approx(control["model"]["value"] - control["macro"]["value"])
@@ -178,7 +181,7 @@ def test_a_base_model_is_compared_on_its_own_pairs(tiny_policy_dir: Path) -> Non
 
 
 def test_a_base_model_that_is_not_there_is_found_before_the_scoring(tmp_path: Path) -> None:
-    scorer = Known(hashed)
+    scorer = FakeScorer(hashed)
     with pytest.raises(ConfigError, match=r"causal model .* cannot be loaded"):
         evaluate_pairs(drawn(12), scorer, base_model=str(tmp_path))
-    assert scorer.asked == []
+    assert scorer.items == []

@@ -23,7 +23,7 @@ from codescaler_plugin.generation.sampling import Sampling
 from codescaler_plugin.intervals import pass_at_k
 from codescaler_plugin.records import CallTest, Problem, StdioTest
 from tests.doubles import Double, Serve, chat
-from tests.tiny import fenced
+from tests.samples import fenced
 
 ADD = Problem("add", "Add one to n.", (CallTest((1,), 2),), "solve")
 ECHO = Problem("echo", "Echo the line.", (StdioTest("a\n", "a\n"),))

@@ -14,7 +14,8 @@ from codescaler_plugin.evaluation.rm_bench import (
     evaluate_rm_bench,
     read_rm_bench,
 )
-from tests.stubs import Known, hashed
+from codescaler_plugin.testing import FakeScorer
+from tests.samples import hashed
 
 SAMPLE = Path(__file__).parents[3] / "shared" / "data" / "rm-bench" / "code_sample.json"
 
@@ -66,7 +67,7 @@ def sample(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
 
 def test_a_sample_to_the_last_digit(sample: Path, tmp_path: Path) -> None:
     raw = json.loads(sample.read_text())
-    result = evaluate_rm_bench(read_rm_bench(sample), Known(hashed), output=tmp_path / "scores.jsonl")
+    result = evaluate_rm_bench(read_rm_bench(sample), FakeScorer(hashed), output=tmp_path / "scores.jsonl")
     scored = [
         {
             **row,
@@ -126,11 +127,11 @@ def test_extracted_answers_are_scored_as_code() -> None:
     answer = "Here:\n\n```cpp\nint f() { return 1; }\n```\n\nThat is it."
     data = [{"prompt": "P", "chosen": [answer, "no block", answer], "rejected": ["x", "y", "z"], "language": "cpp"}]
     file_rows = _read(data)
-    raw, extracted = Known(hashed), Known(hashed)
+    raw, extracted = FakeScorer(hashed), FakeScorer(hashed)
     evaluate_rm_bench(file_rows, raw)
     evaluate_rm_bench(file_rows, extracted, answers="extracted")
-    assert [code for _, code in raw.asked] == [answer, "no block", answer, "x", "y", "z"]
-    assert [code for _, code in extracted.asked] == ["int f() { return 1; }\n", "no block"] * 1 + [
+    assert [code for _, code in raw.items] == [answer, "no block", answer, "x", "y", "z"]
+    assert [code for _, code in extracted.items] == ["int f() { return 1; }\n", "no block"] * 1 + [
         "int f() { return 1; }\n",
         "x",
         "y",
@@ -153,7 +154,7 @@ def test_an_answer_without_a_score_wins_nothing_and_is_counted() -> None:
     data = _read([{"prompt": "P", "chosen": ["a", "b", "c"], "rejected": ["d", "e", "f"]}])
     assert data[0].domain == "code"  # by the file's name
     found = evaluate_rm_bench(
-        data, Known(lambda _, text: {"a": None, "d": None}.get(text, 1.0 if text in "bc" else 0.0))
+        data, FakeScorer(lambda _, text: {"a": None, "d": None}.get(text, 1.0 if text in "bc" else 0.0))
     )
     assert found["unscored"] == 2
     assert found["matrix"] == [[0, 0, 0], [0, 1, 1], [0, 1, 1]]

@@ -9,7 +9,8 @@ from codescaler_plugin.errors import DataError
 from codescaler_plugin.evaluation.robustness import evaluate_robustness
 from codescaler_plugin.preference.mutations import KEEPING, PRAISE
 from codescaler_plugin.records import PreferencePair
-from tests.stubs import Known, hashed
+from codescaler_plugin.testing import FakeScorer
+from tests.samples import hashed
 
 pytest.importorskip("scipy")
 
@@ -25,9 +26,9 @@ PAIRS = [
 ]
 
 
-def judged(praise: float) -> Known:
+def judged(praise: float) -> FakeScorer:
     """Right is worth 1; praise so much more."""
-    return Known(lambda _, code: ("a + " in code) + praise * any(text in code for text in PRAISE))
+    return FakeScorer(lambda _, code: ("a + " in code) + praise * any(text in code for text in PRAISE))
 
 
 def test_a_scorer_that_believes_praise_is_found_out() -> None:
@@ -46,7 +47,7 @@ def test_numbers_are_those_of_the_scores_in_the_file(tmp_path: Path) -> None:
     import json
 
     output = tmp_path / "robustness.jsonl"
-    found = evaluate_robustness(PAIRS, Known(hashed), output=output, limit=20)
+    found = evaluate_robustness(PAIRS, FakeScorer(hashed), output=output, limit=20)
     rows = [json.loads(line) for line in output.read_text().splitlines()]
     assert len(rows) == found["pairs"] == 20
     attacked, shifts = [], []
@@ -57,7 +58,7 @@ def test_numbers_are_those_of_the_scores_in_the_file(tmp_path: Path) -> None:
     assert found["kinds"]["padding"]["attacked"]["value"] == pytest.approx(fmean(attacked))
     assert found["kinds"]["padding"]["shift right"]["value"] == pytest.approx(fmean(shifts))
     assert found["unaligned"]["value"] == pytest.approx(fmean(row["scores"][0] > row["scores"][-1] for row in rows))
-    again = evaluate_robustness(PAIRS, Known(hashed, fails_after=0), output=output, limit=20)
+    again = evaluate_robustness(PAIRS, FakeScorer(hashed, fails_after=0), output=output, limit=20)
     assert again == found
 
 
@@ -66,15 +67,15 @@ def test_spread_is_the_deviation_under_edits() -> None:
     assert steady["spread"]["mean"] == 0
     assert steady["spread"]["gap"] == 1
     assert evaluate_robustness(PAIRS, judged(1.0))["spread"]["mean"] > 0.3
-    noisy = evaluate_robustness(PAIRS, Known(hashed))["uncertainty"]
+    noisy = evaluate_robustness(PAIRS, FakeScorer(hashed))["uncertainty"]
     assert all(0 <= value <= 1 for value in noisy.values())
 
 
 def test_no_python_is_edited_by_no_kind() -> None:
-    found = evaluate_robustness([PreferencePair("P", "int x;", "int y;", "rollout")], Known(hashed))
+    found = evaluate_robustness([PreferencePair("P", "int x;", "int y;", "rollout")], FakeScorer(hashed))
     assert found["kinds"] == {}
     assert "unaligned" not in found
     with pytest.raises(DataError):
-        evaluate_robustness([], Known(hashed))
+        evaluate_robustness([], FakeScorer(hashed))
     with pytest.raises(DataError, match="max_length"):
-        evaluate_robustness(PAIRS, Known(lambda *_: None))
+        evaluate_robustness(PAIRS, FakeScorer(lambda *_: None))

@@ -19,13 +19,13 @@ with atheris.instrument_imports(include=["codescaler_plugin"]):
 
 from transformers import AutoTokenizer
 
-from tests import tiny
+from codescaler_plugin import testing
 from tests.fuzz.pieces import text_of
 
 SECONDS = 0.2
 MAX_CHARS = 3000  # of a problem or program: a tokenizer's own time on long text is not what is looked for
 folder = os.environ.get("QWEN3_TOKENIZER")
-TOKENIZER = AutoTokenizer.from_pretrained(folder) if folder else tiny.tokenizer()
+TOKENIZER = AutoTokenizer.from_pretrained(folder) if folder else testing.tiny_tokenizer()
 END = TOKENIZER("<|im_end|>\n", add_special_tokens=False)["input_ids"]
 CONTROLS = set(TOKENIZER.added_tokens_decoder)
 FREE, TIGHT = Renderer(TOKENIZER), Renderer(TOKENIZER, 96)

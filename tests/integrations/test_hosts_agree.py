@@ -29,8 +29,8 @@ from codescaler_plugin.integrations import reward_hook
 from codescaler_plugin.serving.app import ServingConfig
 from tests.doubles import Double
 from tests.integrations.openrlhf.test_reward import loaded
+from tests.samples import fenced
 from tests.serving.test_serving import Running, served
-from tests.tiny import fenced
 
 PROMPT = "<|im_start|>user\nWrite one.<|im_end|>\n<|im_start|>assistant\n"
 FALLBACK = -7.0

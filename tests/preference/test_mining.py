@@ -448,9 +448,9 @@ def test_wrong_suffix_format_and_folder_are_errors(tmp_path: Path) -> None:
 
 def test_exported_messages_become_the_tokens_that_scoring_renders() -> None:
     pytest.importorskip("torch")
-    from tests import tiny
+    from codescaler_plugin.testing import tiny_tokenizer
 
-    tokenizer = tiny.tokenizer()
+    tokenizer = tiny_tokenizer()
     [row] = export_pairs([PAIR], "trl")
     for side in ("chosen", "rejected"):
         ids = tokenizer.apply_chat_template(row["prompt"] + row[side], return_dict=False)

@@ -23,7 +23,8 @@ from codescaler_plugin.report.document import (
     write_summary,
 )
 from codescaler_plugin.selection.calibration import evaluate_calibration
-from tests.stubs import Known, hashed
+from codescaler_plugin.testing import FakeScorer
+from tests.samples import hashed
 
 pytest.importorskip("matplotlib")
 pytest.importorskip("sklearn")
@@ -40,7 +41,7 @@ GROUPS = [
 
 
 def measured(shift: str = "") -> dict[str, dict[str, Any]]:
-    scorer = Known(lambda problem, code: hashed(problem + shift, code))
+    scorer = FakeScorer(lambda problem, code: hashed(problem + shift, code))
     margins = [hashed(shift, str(n)) for n in range(40)]
     right = [float(hashed("right", str(n)) < 0.8) for n in range(40)]
     return {
@@ -204,7 +205,7 @@ def test_what_was_measured_on_other_data_stands_apart(tmp_path: Path) -> None:
 
 def test_a_model_of_length_is_told_to_be_one() -> None:
     pairs = [PreferencePair(f"P{n}", "x = 1\n" * (n % 5 + 1), "y\n", "rollout", str(n)) for n in range(20)]
-    result = evaluate_pairs(pairs, Known(lambda _, code: len(code)))
+    result = evaluate_pairs(pairs, FakeScorer(lambda _, code: len(code)))
     (section,) = sections([Summary("pairs", "data", "length", result)])
     assert "may be chance" in section.findings[0]
     assert "longer is right" in section.findings[0]
@@ -213,7 +214,8 @@ def test_a_model_of_length_is_told_to_be_one() -> None:
 def test_every_control_has_its_line_with_what_it_would_have_taken(tmp_path: Path) -> None:
     pairs = [PreferencePair(f"P{n}", f"x = {n}", f"y = {n}", "rollout", str(n)) for n in range(12)]
     page, text = write_report(
-        [kept(tmp_path / "one", "bare", {"pairs": evaluate_pairs(pairs, Known(hashed))})], tmp_path / "report.html"
+        [kept(tmp_path / "one", "bare", {"pairs": evaluate_pairs(pairs, FakeScorer(hashed))})],
+        tmp_path / "report.html",
     )
     for line in (
         "| mean log-probability | not measured: --base-model MODEL |",
@@ -276,7 +278,7 @@ def test_the_headline_and_the_plot_compare_with_the_strongest_control(tmp_path: 
         "shallow": "length and style, fitted",
         "log_probability": "mean log-probability",
     }
-    result = evaluate_pairs(PAIRS, Known(hashed))
+    result = evaluate_pairs(PAIRS, FakeScorer(hashed))
     result["controls"]["log_probability"] = {
         "base": "b",
         "pairs": 12,
@@ -307,14 +309,14 @@ def test_the_headline_and_the_plot_compare_with_the_strongest_control(tmp_path: 
 
 def test_best_of_n_is_compared_with_the_best_that_needs_no_model() -> None:
     groups = [Candidates(str(n), f"P{n}", ("a = 1", "b = 22", "c = 333"), (False, False, True)) for n in range(6)]
-    result = evaluate_candidates(groups, Known(hashed))
+    result = evaluate_candidates(groups, FakeScorer(hashed))
     assert result["strongest"] == "longest"
     [section] = sections([Summary("candidates", "x", "m", result)])
     assert "above the longest program, which is the best control" in section.findings[0]
 
 
 def test_a_summary_without_its_strongest_control_is_to_be_made_anew(tmp_path: Path) -> None:
-    result = evaluate_pairs(PAIRS, Known(hashed))
+    result = evaluate_pairs(PAIRS, FakeScorer(hashed))
     del result["strongest"]
     write_summary(tmp_path, Summary("pairs", "x", "m", result))
     with pytest.raises(DataError, match="run its command again"):

@@ -79,9 +79,9 @@ def test_model_without_a_pad_token_is_measured(tiny_rm_dir: Path, tmp_path: Path
 
 
 def test_shape_that_does_not_fit_the_model_is_a_config_error(tiny_policy_dir: Path, tmp_path: Path) -> None:
-    from tests import tiny
+    from tests.models import save_encoder
 
-    model, _ = load_classifier(str(tiny.save_encoder(tmp_path)))
+    model, _ = load_classifier(str(save_encoder(tmp_path)))
     with pytest.raises(ConfigError, match=r"500 \+ 3 x 20 tokens do not fit the model's 512"):
         synthetic_items(model, groups=1, group=1, prompt=500, completion=20)
 

@@ -20,8 +20,8 @@ from codescaler_plugin.errors import FailureKind, HttpError
 from codescaler_plugin.http_client import HttpClient, RetryPolicy, _message
 from codescaler_plugin.scoring.remote_scorer import RemoteScorer
 from codescaler_plugin.scoring.vllm_scorer import VllmScorer
-from tests import tiny
 from tests.doubles import Answer
+from tests.samples import fenced
 
 ITEMS = [("p", "x = 1\n"), ("q", "y = 22\n"), ("p", "z = 333\n"), ("p", "x = 1\n")]
 
@@ -212,7 +212,7 @@ def test_client_asks_again_only_for_what_was_not_scored(serve) -> None:
 
     double = serve(answer)
     scaler = CodeScaler(config=CodeScalerConfig(model=double.url))
-    judgements = scaler.judge(problems, [tiny.fenced("x = 1")] * 130)
+    judgements = scaler.judge(problems, [fenced("x = 1")] * 130)
     assert all(judgement.score == 6.0 for judgement in judgements)
     assert len(double.asked[-1][1]["items"]) == 64
 
@@ -294,7 +294,7 @@ def test_one_refused_sample_of_a_full_request_costs_two_requests_a_halving(serve
 def test_a_vllm_server_that_is_down_costs_one_request_with_its_retries() -> None:
     scaler = CodeScaler(config=CodeScalerConfig(model="vllm+http://127.0.0.1:9", patience=0.6))
     started = time.monotonic()
-    judgements = scaler.judge(["p"] * 64, [tiny.fenced(f"x = {number}") for number in range(64)])
+    judgements = scaler.judge(["p"] * 64, [fenced(f"x = {number}") for number in range(64)])
     assert {str(judgement.failure)[:8] for judgement in judgements} == {"scorer: "}
     assert time.monotonic() - started < 2
 

@@ -8,12 +8,11 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
-from codescaler_plugin import ConfigError, DataError
+from codescaler_plugin import ConfigError, DataError, testing
 from codescaler_plugin.scoring.rendering import Renderer, Unscorable, unwrapped, wrapper_pattern
-from tests import tiny
 from tests.processes import keeps
 
-TOKENIZER = tiny.tokenizer()
+TOKENIZER = testing.tiny_tokenizer()
 RENDERER = Renderer(TOKENIZER)
 CONTROLS = ["<|im_end|>", "<|im_start|>", "<|endoftext|>", "</think>", "<think>"]
 END = TOKENIZER("<|im_end|>\n", add_special_tokens=False)["input_ids"]
@@ -85,7 +84,7 @@ def test_code_too_long_for_the_limit_costs_its_group_nothing() -> None:
 
 
 def test_a_control_token_that_cannot_be_broken_up_makes_the_sample_unscorable() -> None:
-    tokenizer = tiny.tokenizer()
+    tokenizer = testing.tiny_tokenizer()
     tokenizer.add_tokens(["< |im_end|>"], special_tokens=True)  # what breaking up `<|im_end|>` would give
     renderer = Renderer(tokenizer)
     renderer._control_text = re.compile(re.escape("<|im_end|>"))

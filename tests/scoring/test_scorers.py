@@ -20,11 +20,11 @@ from transformers import (
 )
 from trl import RewardConfig, RewardTrainer
 
-from codescaler_plugin import CodeScaler, CodeScalerConfig, ConfigError, ScorerError, load_scorer
+from codescaler_plugin import CodeScaler, CodeScalerConfig, ConfigError, ScorerError, load_scorer, testing
 from codescaler_plugin.builtin import REWARD_MODEL
 from codescaler_plugin.scoring.rendering import Renderer
 from codescaler_plugin.scoring.transformers_scorer import TransformersScorer
-from tests import tiny
+from tests import models
 
 ITEMS = [
     ("Write solve(n).", "def solve(n):\n    return n\n"),
@@ -39,7 +39,7 @@ ITEMS = [
 
 @pytest.fixture(scope="module")
 def encoder_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tiny.save_encoder(tmp_path_factory.mktemp("encoder"))
+    return models.save_encoder(tmp_path_factory.mktemp("encoder"))
 
 
 def plain_logits(folder: Path, **settings: Any) -> list[float]:
@@ -182,19 +182,19 @@ def test_home_directory_sign_is_understood(
 
 
 def two_labels(folder: Path) -> None:
-    tiny.save_reward_model(folder, num_labels=2)
+    testing.save_tiny_reward_model(folder, num_labels=2)
 
 
 def causal_lm(folder: Path) -> None:
-    tiny.save_policy(folder)
+    testing.save_tiny_policy(folder)
 
 
 def no_trained_head(folder: Path) -> None:
-    tiny.save_policy(folder, num_labels=1)
+    testing.save_tiny_policy(folder, num_labels=1)
 
 
 def no_chat_template(folder: Path) -> None:
-    tiny.save_reward_model(folder)
+    testing.save_tiny_reward_model(folder)
     (folder / "chat_template.jinja").unlink()
 
 
@@ -203,24 +203,24 @@ def empty(folder: Path) -> None:
 
 
 def no_weights(folder: Path) -> None:
-    tiny.save_reward_model(folder)
+    testing.save_tiny_reward_model(folder)
     (folder / "model.safetensors").unlink()
 
 
 def no_tokenizer(folder: Path) -> None:
-    tiny.save_reward_model(folder)
+    testing.save_tiny_reward_model(folder)
     for path in folder.glob("*token*"):
         path.unlink()
 
 
 def cut_weights(folder: Path) -> None:
-    tiny.save_reward_model(folder)
+    testing.save_tiny_reward_model(folder)
     path = folder / "model.safetensors"
     path.write_bytes(path.read_bytes()[:1000])
 
 
 def unknown_architecture(folder: Path) -> None:
-    tiny.save_reward_model(folder)
+    testing.save_tiny_reward_model(folder)
     path = folder / "config.json"
     path.write_text(path.read_text().replace('"qwen3"', '"qwen99"'))
 
@@ -264,7 +264,7 @@ class RewardModel(Qwen3PreTrainedModel):
 
 def save_as_openrlhf(folder: Path, *, head: str, normalised: bool) -> None:
     """As openrlhf 0.11.2 saves it: `train_rm.py`, `rm_trainer.py` and `save_model` of `utils/deepspeed/deepspeed.py`."""
-    config = Qwen3Config(**tiny.vocabulary(), **tiny.SIZES, num_key_value_heads=1, head_dim=16)
+    config = Qwen3Config(**testing.tiny_vocabulary(), **testing.TINY_SIZES, num_key_value_heads=1, head_dim=16)
     config.normalize_reward = False
     config.value_head_prefix = head
     model = RewardModel(config)
@@ -272,7 +272,7 @@ def save_as_openrlhf(folder: Path, *, head: str, normalised: bool) -> None:
         config.mean, config.std = 1.5, 2.0
     model.save_pretrained(folder, state_dict=model.state_dict())
     model.config.to_json_file(folder / "config.json")
-    tiny.tokenizer().save_pretrained(folder)
+    testing.tiny_tokenizer().save_pretrained(folder)
 
 
 @pytest.mark.parametrize(("head", "normalised"), [("score", False), ("score", True), ("value_head", True)])
@@ -336,7 +336,7 @@ def own_code_dir(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     torch.manual_seed(0)
     weights = {"embed.weight": torch.randn(400, 8), "score.weight": torch.randn(1, 8), "score.bias": torch.zeros(1)}
     save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
-    tiny.tokenizer().save_pretrained(folder)
+    testing.tiny_tokenizer().save_pretrained(folder)
     return folder
 
 

@@ -24,7 +24,7 @@ from transformers import (
 )
 from typer.testing import CliRunner
 
-from codescaler_plugin import CodeScaler, load_scorer
+from codescaler_plugin import CodeScaler, load_scorer, testing
 from codescaler_plugin.cli import app
 from codescaler_plugin.doctor import examine
 from codescaler_plugin.integrations.trl.trainer import (
@@ -34,10 +34,9 @@ from codescaler_plugin.integrations.trl.trainer import (
 from codescaler_plugin.scoring.forward import reason_not_to_share
 from codescaler_plugin.scoring.loading import load_classifier
 from codescaler_plugin.scoring.transformers_scorer import TransformersScorer
-from tests import tiny
 from tests.scoring.test_scorers import ITEMS, plain_logits
 
-TEXT = {**tiny.SIZES, "num_key_value_heads": 1, "head_dim": 16, "max_position_embeddings": 1024}
+TEXT = {**testing.TINY_SIZES, "num_key_value_heads": 1, "head_dim": 16, "max_position_embeddings": 1024}
 WINDOW = {"sliding_window": 16, "layer_types": ["sliding_attention", "full_attention"]}
 HYBRID = {
     "layer_types": ["linear_attention", "full_attention"],
@@ -71,7 +70,7 @@ def qwen3_5_text(words: dict[str, Any]) -> Any:
 
 
 def modernvbert(words: dict[str, Any]) -> Any:
-    text = {**words, **tiny.SIZES, "max_position_embeddings": 1024, "cls_token_id": 1, "bos_token_id": 1}
+    text = {**words, **testing.TINY_SIZES, "max_position_embeddings": 1024, "cls_token_id": 1, "bos_token_id": 1}
     parts = {"text_config": text, "vision_config": {**IMAGES, "image_size": 28, "patch_size": 14}}
     return ModernVBertForSequenceClassification(ModernVBertConfig(**parts, image_token_id=5, num_labels=1))
 
@@ -86,7 +85,9 @@ MODELS = [gemma3, gemma3_text, qwen3_5, qwen3_5_text, modernvbert, t5gemma]
 
 @pytest.fixture(scope="module", params=MODELS, ids=lambda make: make.__name__)
 def folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tiny.save(tmp_path_factory.mktemp("model") / "rm", lambda: request.param(tiny.vocabulary()))
+    return testing.save_tiny_model(
+        tmp_path_factory.mktemp("model") / "rm", lambda: request.param(testing.tiny_vocabulary())
+    )
 
 
 @pytest.mark.parametrize("max_tokens", [200, None])
@@ -126,7 +127,9 @@ def test_bench_measures(folder: Path) -> None:
 
 @pytest.mark.parametrize("make", [gemma3, qwen3_5], ids=lambda make: make.__name__)
 def test_trained_model_scores_as_it_did_in_the_trainer(make: Any, tmp_path: Path) -> None:
-    start = tiny.save(tmp_path / "start", lambda: make({**tiny.vocabulary(), "pad_token_id": None}))
+    start = testing.save_tiny_model(
+        tmp_path / "start", lambda: make({**testing.tiny_vocabulary(), "pad_token_id": None})
+    )
     rows = [{"problem": problem, "chosen": code, "rejected": "x = 2\n"} for problem, code in ITEMS[:3]]
     args = CodeScalerRewardConfig(
         str(tmp_path / "trained"),

@@ -56,7 +56,8 @@ from codescaler_plugin.selection.planning import (
     with_plans,
 )
 from codescaler_plugin.selection.ranking import chosen, rank, rank_groups
-from tests.tiny import FailingScorer, fenced
+from codescaler_plugin.testing import FakeScorer
+from tests.samples import fenced
 
 PROBLEM = "Write solve(n): n plus one."
 SURE = Calibration("isotonic", 10, 5, knots=((0.0, 0.5), (1.0, 0.6), (2.0, 0.9), (4.0, 0.98)))
@@ -180,7 +181,7 @@ def test_group_without_scores_is_unscored_and_one_without_a_score_is_behind_thos
 
 def test_failing_model_is_an_error() -> None:
     with pytest.raises(ScorerError, match="out of memory"):
-        best_of_n(CodeScaler(FailingScorer(), config=CodeScalerConfig()), PROBLEM, [fenced("x = 1")])
+        best_of_n(CodeScaler(FakeScorer(fails_after=0), config=CodeScalerConfig()), PROBLEM, [fenced("x = 1")])
 
 
 @pytest.mark.parametrize("self_consistency", [-1.0, math.nan, math.inf])
@@ -560,7 +561,7 @@ def test_generator_that_ends_is_exhausted() -> None:
 
 def test_generator_is_closed_when_judging_fails() -> None:
     source = Source([fenced("x = 1")] * 9)
-    scaler = CodeScaler(FailingScorer(), config=CodeScalerConfig())
+    scaler = CodeScaler(FakeScorer(fails_after=0), config=CodeScalerConfig())
     with pytest.raises(ScorerError):
         asyncio.run(sample_adaptively(scaler, PROBLEM, source.candidates()))
     assert source.closed

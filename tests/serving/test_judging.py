@@ -10,8 +10,9 @@ from codescaler_plugin import CodeScaler, CodeScalerConfig, ScorerError
 from codescaler_plugin.errors import FailureKind
 from codescaler_plugin.records import Judgement, Status
 from codescaler_plugin.serving.judging import Item, item_of, judge_items
+from codescaler_plugin.testing import FakeScorer
+from tests.samples import fenced
 from tests.text.test_templates import PROBLEM, TEMPLATED
-from tests.tiny import FailingScorer, LengthScorer, fenced
 
 CODE = "def solve(n):\n    return n + 1\n"
 ANSWER = fenced(CODE.rstrip())
@@ -48,7 +49,7 @@ ENDS = {"chatml": "<|im_end|>", "llama3": "<|eot_id|>", "deepseek": "<｜end▁o
 
 @pytest.mark.parametrize("name", TEMPLATED)
 def test_problem_and_code_are_found_in_each_template(name: str) -> None:
-    scorer = LengthScorer()
+    scorer = FakeScorer()
     prompt = TEMPLATED[name].replace("{p}", PROBLEM)
     end = ENDS.get(name.partition("_")[0], "</s>")
     thought = "It adds.\n</think>\n\n" if prompt.endswith("<think>\n") else ""
@@ -59,7 +60,7 @@ def test_problem_and_code_are_found_in_each_template(name: str) -> None:
 
 @pytest.mark.parametrize("name", [name for name in TEMPLATED if not name.startswith("bare")])
 def test_query_cut_from_the_left_still_has_its_problem_from_the_prompt(name: str) -> None:
-    scorer = LengthScorer()
+    scorer = FakeScorer()
     prompt = TEMPLATED[name].replace("{p}", PROBLEM)
     thought = "It adds.\n</think>\n\n" if name == "deepseek_r1" else ""  # its prompt opens the thought
     query = (prompt + thought + ANSWER)[len(prompt) - 60 :]
@@ -71,7 +72,7 @@ def test_query_cut_from_the_left_still_has_its_problem_from_the_prompt(name: str
 @pytest.mark.parametrize("name", ["deepseek_r1", "bare_chatml_thinking"])
 @pytest.mark.parametrize("label", [None, {"problem": "Of the label."}])
 def test_answer_that_is_cut_inside_the_reasoning_of_its_prompt_is_none(name: str, label: object) -> None:
-    scorer = LengthScorer()
+    scorer = FakeScorer()
     prompt = TEMPLATED[name].replace("{p}", PROBLEM)
     [answer] = judged_by(scorer, [item_of(prompt + ANSWER, prompt, label)])
     assert (answer.score, answer.status) == (None, "no_block")
@@ -79,14 +80,14 @@ def test_answer_that_is_cut_inside_the_reasoning_of_its_prompt_is_none(name: str
 
 
 def test_fence_that_the_prompt_opens_is_part_of_the_answer() -> None:
-    scorer = LengthScorer()
+    scorer = FakeScorer()
     prompt = TEMPLATED["chatml"].replace("{p}", PROBLEM) + "```python\n"
     judged_by(scorer, [item_of(f"{prompt}{CODE}```\nDone.<|im_end|>", prompt)])
     assert scorer.calls == [[(PROBLEM, CODE)]]
 
 
 def test_query_without_a_prompt_is_taken_apart_by_its_own_marks() -> None:  # OpenRLHF 0.4
-    scorer = LengthScorer()
+    scorer = FakeScorer()
     query = TEMPLATED["chatml"].replace("{p}", PROBLEM) + ANSWER
     judged_by(scorer, [item_of(query, "")])
     assert scorer.calls == [[(PROBLEM, CODE)]]
@@ -96,7 +97,7 @@ def test_query_without_a_prompt_is_taken_apart_by_its_own_marks() -> None:  # Op
     "label", [{"problem": "Of the label."}, json.dumps({"question": "Of the label.", "tests": [1]})]
 )
 def test_problem_in_a_label_wins(label: object) -> None:
-    scorer = LengthScorer()
+    scorer = FakeScorer()
     prompt = TEMPLATED["chatml"].replace("{p}", PROBLEM)
     judged_by(scorer, [item_of(prompt + ANSWER, prompt, label)])
     assert scorer.calls == [[("Of the label.", CODE)]]
@@ -109,7 +110,7 @@ def test_any_other_label_is_left_alone(label: object) -> None:
 
 
 def test_invalid_code_never_reaches_the_model() -> None:
-    scorer = LengthScorer()
+    scorer = FakeScorer()
     answers = judged_by(scorer, [Item("completion", "p", "no code"), Item("completion", "p", fenced("x ="))])
     assert [answer.status for answer in answers] == ["no_block", "syntax_error"]
     assert scorer.calls == []
@@ -140,10 +141,10 @@ def test_many_poisoned_samples_in_a_row_do_not_take_the_rest_along() -> None:
 
 
 def test_scorer_that_is_down_is_not_asked_for_every_sample() -> None:
-    scorer = FailingScorer()
+    scorer = FakeScorer(fails_after=0)
     answers = judged_by(scorer, [Item("code", "p", f"x = {number}\n") for number in range(256)])
     assert all(str(answer.failure).startswith("scorer: out of memory") for answer in answers)
-    assert scorer.calls < 20
+    assert len(scorer.calls) < 20
 
 
 @pytest.mark.parametrize("score", [math.nan, math.inf, -math.inf, None])
@@ -155,7 +156,7 @@ def test_score_that_is_no_number_is_a_failure(score: float | None) -> None:
 
 
 def test_broken_rows_fail_without_a_call_of_the_model_for_them() -> None:
-    scorer = LengthScorer()
+    scorer = FakeScorer()
     cut = "the end of it.<|im_end|>\n<|im_start|>assistant\n"
     items = [Item("query", cut, cut + ANSWER), Item("completion", "p", ANSWER)]
     answers = judged_by(scorer, items)
@@ -165,7 +166,7 @@ def test_broken_rows_fail_without_a_call_of_the_model_for_them() -> None:
 
 
 def test_warm_up_is_never_answered_from_memory() -> None:
-    scorer = LengthScorer()
+    scorer = FakeScorer()
     scaler = CodeScaler(scorer, config=CONFIG)
     scaler.check()
     scaler.check()

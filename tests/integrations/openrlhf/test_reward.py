@@ -21,8 +21,9 @@ from codescaler_plugin.errors import DataError, ScorerError
 from codescaler_plugin.integrations import reward_hook
 from codescaler_plugin.integrations.reward_hook import RewardHook
 from codescaler_plugin.serving.judging import Item, item_of
+from codescaler_plugin.testing import FakeScorer
 from codescaler_plugin.text.messages import stated_problem
-from tests.tiny import FailingScorer, LengthScorer, fenced
+from tests.samples import fenced
 
 CODE = fenced("x = 1")
 PROMPT = "<|im_start|>user\nWrite one.<|im_end|>\n<|im_start|>assistant\n"
@@ -40,7 +41,7 @@ def rewards(hook: RewardHook, items) -> list[float]:
     return [judgement.reward_or(hook.fallback) for judgement in hook.judge(items)]
 
 
-class Afterwards(LengthScorer):
+class Afterwards(FakeScorer):
     """Scores its first program, so that what fails later is no outage from the start."""
 
     def __init__(self, act) -> None:
@@ -123,7 +124,7 @@ def test_stated_problem(label, problem):
 
 
 def test_problem_comes_from_the_label_before_the_prompt():
-    scorer = LengthScorer()
+    scorer = FakeScorer()
     samples = [(PROMPT + CODE, PROMPT, ""), (PROMPT + CODE, PROMPT, '{"problem": "Stated."}')]
     assert rewards(local(scorer), [item_of(*sample) for sample in samples]) == [6.0, 6.0]
     assert scorer.calls == [[("Write one.", "x = 1\n"), ("Stated.", "x = 1\n")]]
@@ -133,7 +134,7 @@ def test_problem_comes_from_the_label_before_the_prompt():
 
 
 def test_invalid_code_is_a_judgement_and_no_fallback(caplog):
-    hook = local(LengthScorer(), fallback=-1.0)
+    hook = local(FakeScorer(), fallback=-1.0)
     [one] = hook.judge([completion("I cannot.")])
     assert (one.reward_or(hook.fallback), one.probability, one.is_valid, one.failure) == (0.0, 0.0, False, None)
     assert not hook.fallbacks
@@ -141,13 +142,13 @@ def test_invalid_code_is_a_judgement_and_no_fallback(caplog):
 
 
 def test_a_scorer_that_fails_costs_a_second_try_a_count_and_an_error(caplog):
-    scorer = FailingScorer(after=1)
+    scorer = FakeScorer(fails_after=1)
     hook = scored_once(local(scorer, fallback=-0.5))
     with caplog.at_level(logging.ERROR):
         [one] = hook.judge([completion(CODE)])
     assert (one.reward_or(hook.fallback), one.probability, one.failure.kind) == (-0.5, 0.0, "scorer")
     assert one.logs() == {"codescaler_valid": 1.0, "codescaler_fallback": 1.0}
-    assert scorer.calls == 3
+    assert len(scorer.calls) == 3
     assert hook.fallbacks == {"scorer": 1}
     assert "fallback reward -0.5, 1 so far" in caplog.text
     assert "out of memory" in caplog.text
@@ -155,7 +156,7 @@ def test_a_scorer_that_fails_costs_a_second_try_a_count_and_an_error(caplog):
 
 def test_a_prompt_cut_down_to_nothing_gets_the_fallback_and_its_neighbour_a_reward():
     cut = Item("query", "<|im_start|>assistant\n", f"<|im_start|>assistant\n{CODE}")
-    hook = local(LengthScorer())
+    hook = local(FakeScorer())
     first, second = hook.judge([cut, completion(CODE)])
     assert first.failure is not None
     assert second.reward == 6.0
@@ -163,7 +164,7 @@ def test_a_prompt_cut_down_to_nothing_gets_the_fallback_and_its_neighbour_a_rewa
 
 
 def test_a_pipeline_that_breaks_its_promise_leaves_nobody_waiting(monkeypatch):
-    hook = scored_once(local(LengthScorer()))
+    hook = scored_once(local(FakeScorer()))
 
     def broken(*_):
         raise ZeroDivisionError("bug")
@@ -190,7 +191,7 @@ def test_whatever_a_scorer_raises_the_next_call_is_answered(error):
 @pytest.mark.parametrize("kind", ["scorer", "unreachable", "key"])
 def test_an_outage_before_any_program_has_a_score_is_an_error(serve, kind):
     url = {"unreachable": "http://127.0.0.1:9", "key": serve(lambda path, body: (401, {})).url}.get(kind)
-    hook = local(FailingScorer()) if url is None else remote(url, patience=0.0)
+    hook = local(FakeScorer(fails_after=0)) if url is None else remote(url, patience=0.0)
     for _ in range(2):
         with pytest.raises(ScorerError, match="no program has a score yet, and the reward model fails"):
             hook.judge([completion(CODE)])
@@ -199,7 +200,7 @@ def test_an_outage_before_any_program_has_a_score_is_an_error(serve, kind):
 
 
 def test_a_failure_without_a_fallback_is_raised():
-    hook = scored_once(local(FailingScorer(after=1), fallback=None))
+    hook = scored_once(local(FakeScorer(fails_after=1), fallback=None))
     with pytest.raises(ScorerError, match="out of memory"):
         hook.judge([completion(CODE)])
     with pytest.raises(DataError, match="prompt"):
@@ -233,14 +234,14 @@ def test_a_score_that_is_no_number_is_a_fallback(score):
 
 
 def test_no_samples_no_rewards():
-    assert local(LengthScorer()).judge([]) == []
+    assert local(FakeScorer()).judge([]) == []
 
 
 # Many threads
 
 
 def test_concurrent_calls_share_batches_and_get_their_own_rewards():
-    class Slow(LengthScorer):
+    class Slow(FakeScorer):
         def score(self, items):
             time.sleep(0.02)
             return super().score(items)

@@ -21,8 +21,9 @@ from codescaler_plugin import (
 from codescaler_plugin.execution.sandbox import Job, Sandbox
 from codescaler_plugin.integrations.trl import ranks, tests_reward
 from codescaler_plugin.records import CallTest, Fault, Problem, ScriptTest, StdioTest, Verdict
+from codescaler_plugin.testing import FakeScorer
 from tests.contract import spawned
-from tests.tiny import LengthScorer, fenced
+from tests.samples import fenced
 
 ADD = Problem("add", "Write solve(n) that adds one.", (CallTest((1,), 2), CallTest((5,), 6)), "solve")
 DOUBLE = Problem("double", "Write solve(n) that doubles n.", (CallTest((3,), 6),), "solve")
@@ -67,7 +68,7 @@ def test_the_tests_decide_and_invalid_code_is_worth_0(reward):
 
 def test_each_problem_has_one_of_the_two_rewards():
     tests = CodeScalerTestsReward([Problem("problem/0", "Add one.", (CallTest((1,), 2),), "solve")])
-    inner = CodeScalerReward(scorer=LengthScorer(), problem_column="problem")
+    inner = CodeScalerReward(scorer=FakeScorer(), problem_column="problem")
     judge = tests.elsewhere(inner)
     answers = [fenced("def solve(n):\n    return n + 1"), fenced("def solve(n):\n    return n"), "no code"]
     batch = {
@@ -119,7 +120,7 @@ def test_elsewhere_hands_on_what_belongs_to_its_rows_and_logs_a_value_for_each_c
 
 def test_elsewhere_asks_its_reward_even_for_no_rows_so_that_all_processes_log_alike():
     tests, _ = graded()
-    scorer = LengthScorer()
+    scorer = FakeScorer()
     metrics: dict[str, float] = {}
     tables: dict[str, list[Any]] = {}
     judge = tests.elsewhere(CodeScalerReward(scorer=scorer))

@@ -10,7 +10,7 @@ import pytest
 from codescaler_plugin import CodeScaler, CodeScalerConfig, DataError
 from codescaler_plugin.integrations import reward_hook
 from tests.integrations.openrlhf.test_reward import judged, loaded, sized
-from tests.tiny import fenced
+from tests.samples import fenced
 
 CODE = fenced("x = 1")
 KEYS = {"score", "probability", "codescaler_valid", "codescaler_fallback"}
