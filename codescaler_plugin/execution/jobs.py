@@ -112,7 +112,7 @@ def packed_calls(problem: Problem) -> tuple[list[Any], list[list[Any]]]:
         requests = [serialization.pack((tuple(test.arguments), {}))[0] for test in tests]
         accepted = [[serialization.pack(value)[0] for value in (test.expected, *test.alternatives)] for test in tests]
         return requests, accepted
-    except serialization.UnsendableError as error:
+    except serialization.UnserializableError as error:
         raise SandboxError(f"a test of problem {problem.id!r} holds a value that is no plain data: {error}") from None
 
 
@@ -152,15 +152,15 @@ def checked_report(report: Any, token: str = "") -> Report:
     """A report whose sender may be a candidate; whoever shares a process with one proves itself by a token.
 
     Raises:
-        serialization.WireError: it is none.
+        serialization.SerializationError: it is none.
     """
     kinds = {"passed": int, "total": int, "detail": str, "fault": str, "beyond": str}
     if not isinstance(report, dict) or any(type(report.get(name)) is not kind for name, kind in kinds.items()):
-        raise serialization.WireError("no report")
+        raise serialization.SerializationError("no report")
     if report.get("token", "") != token:
-        raise serialization.WireError("a report without the token")
+        raise serialization.SerializationError("a report without the token")
     if report["fault"] not in ("", *Fault):
-        raise serialization.WireError("an unknown fault")
+        raise serialization.SerializationError("an unknown fault")
     return {name: report[name][:_SHOWN] if kind is str else report[name] for name, kind in kinds.items()}
 
 

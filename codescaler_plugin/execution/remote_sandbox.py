@@ -178,7 +178,7 @@ class RemoteSandbox:
             return nothing(problem, came["over"]), came["seconds"]
         try:
             report = checked_report(came["report"], token)
-        except serialization.WireError:  # whoever shares the tests' process may send anything, or end it
+        except serialization.SerializationError:  # whoever shares the tests' process may send anything, or end it
             report = nothing(problem, "Killed")
         return told_apart(report, [came["code"]], came["cpu"], allowed), came["seconds"]
 

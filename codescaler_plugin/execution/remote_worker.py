@@ -89,7 +89,7 @@ def _received(channel: socket.socket, job: dict[str, Any]) -> Any:
         return serialization.receive(channel, time.monotonic() + job["timeout"], REPORT_BYTES)
     except TimeoutError:
         return {**report, "detail": "Timeout"}
-    except (EOFError, serialization.WireError):
+    except (EOFError, serialization.SerializationError):
         return {**report, "detail": "Killed"}
 
 
@@ -119,7 +119,7 @@ def _program(settings: dict[str, Any], job: dict[str, Any], stdin: str) -> dict[
             serialization.send(child.channel, {"code": job["code"], "preamble": job["preamble"]})
             code = child.wait(time.monotonic() + settings["wall"])
             if code:
-                with contextlib.suppress(EOFError, OSError, serialization.WireError):
+                with contextlib.suppress(EOFError, OSError, serialization.SerializationError):
                     told = serialization.receive(child.channel, time.monotonic() + _GRACE, REPORT_BYTES)
         size = os.fstat(output.fileno()).st_size
         output.seek(0)

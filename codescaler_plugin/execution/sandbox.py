@@ -315,7 +315,7 @@ def grade_calls(problem: Problem, accepted: Sequence[Any], came: Sequence[Frame]
                 for frame in frames:
                     serialization.send_bytes(ours, frame)
             return checked_report(serialization.receive(ours, time.monotonic() + _WAIT, _REPORT_BYTES))
-        except (EOFError, TimeoutError, serialization.WireError):
+        except (EOFError, TimeoutError, serialization.SerializationError):
             return nothing(problem, "UnreadableResult", Fault.UNREADABLE_RESULT)
         finally:
             process.kill()
@@ -377,7 +377,7 @@ class _Slot:
             )
         try:
             answer = serialization.receive(self._control, time.monotonic() + _WAIT)
-        except (EOFError, TimeoutError, serialization.WireError) as error:
+        except (EOFError, TimeoutError, serialization.SerializationError) as error:
             self.close()
             raise SandboxError(f"its process does not start: {self._last_words or repr(error)}") from error
         self._enforced = answer.get("enforced", [])
@@ -473,7 +473,7 @@ class _Slot:
             self._is_broken = True
             try:
                 verdict = self._verdict(code, problem, limits)
-            except (EOFError, ConnectionError, TimeoutError, serialization.WireError):
+            except (EOFError, ConnectionError, TimeoutError, serialization.SerializationError):
                 continue  # the zygote has gone: only a new one can tell whether it was us
             except OSError as error:
                 raise SandboxError(f"programs cannot be run here: {error}. What has been judged stands") from error
@@ -551,7 +551,11 @@ class _Slot:
         if self._judge is not None and not self._is_broken:
             try:
                 self._stop(0.0)
-            except (OSError, EOFError, serialization.WireError):  # the next program finds it so, and starts anew
+            except (
+                OSError,
+                EOFError,
+                serialization.SerializationError,
+            ):  # the next program finds it so, and starts anew
                 self._is_broken = True
 
     def _forget_judge(self) -> None:
@@ -573,7 +577,7 @@ class _Slot:
                 report = checked_report(answer, token)
             except TimeoutError:
                 report = nothing(problem, "Timeout")
-            except (EOFError, serialization.WireError):
+            except (EOFError, serialization.SerializationError):
                 report = nothing(problem, "Killed")
         codes, cpu = self._stop(_GRACE if report["detail"] == "Killed" else 0.0)
         return told_apart(report, codes, cpu[0], allowed)
@@ -627,7 +631,7 @@ class _Slot:
                 if error == "Killed" and codes[0] > 0:
                     error, fault = f"exit code {codes[0]}", ""
                     with contextlib.suppress(
-                        EOFError, OSError, serialization.WireError, AttributeError
+                        EOFError, OSError, serialization.SerializationError, AttributeError
                     ):  # it exited by itself
                         error, fault = error_of(serialization.receive(ours, time.monotonic() + _GRACE, _REPORT_BYTES))
         return error, fault, text

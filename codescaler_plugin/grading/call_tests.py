@@ -63,7 +63,7 @@ def _is_costly(frame: bytes, rule: str) -> bool:
         if rule == "set" and len(tags) > 1:
             return True
         return not _COSTLY.isdisjoint(tags) or not (_HASHED.isdisjoint(tags) or _NESTED.isdisjoint(tags))
-    except (serialization.WireError, TypeError, LookupError):  # what it is, the grader tells
+    except (serialization.SerializationError, TypeError, LookupError):  # what it is, the grader tells
         return False
 
 
@@ -107,7 +107,7 @@ def _asked(channel: socket.socket, message: dict[str, Any], deadline: float) -> 
         return {"over": "Timeout"}
     except (EOFError, ConnectionError):
         return {"over": "Killed"}
-    except (serialization.WireError, MemoryError):
+    except (serialization.SerializationError, MemoryError):
         return {"over": "UnreadableResult", "fault": "unreadable_result"}
 
 
@@ -115,7 +115,7 @@ def _reply(frame: bytes) -> dict[str, Any] | None:
     """What a candidate has sent, whatever it says: it cannot say that the run is over. None if it is no reply."""
     try:
         reply = serialization.decoded(frame)
-    except (serialization.WireError, MemoryError):
+    except (serialization.SerializationError, MemoryError):
         return None
     return reply if isinstance(reply, dict) else None
 
@@ -126,7 +126,7 @@ def _grade(reply: dict[str, Any], accepted: list[Any], rule: str, count: Count) 
         return
     try:
         result, _ = serialization.unpack(reply.get("value"))
-    except (serialization.WireError, MemoryError):
+    except (serialization.SerializationError, MemoryError):
         count.take_error("UnreadableResult", "unreadable_result")
         return
     wanted = [serialization.unpack(one)[0] for one in accepted]

@@ -43,7 +43,7 @@ def serve_calls(channel: socket.socket) -> None:
             reply = _error(error)
         try:
             serialization.send(channel, reply)
-        except serialization.WireError:
+        except serialization.SerializationError:
             serialization.send(channel, {"error": "ResultTooLarge", "bases": []})
 
 
@@ -186,7 +186,7 @@ class _Service:
                 known=objects if message["copy_back"] else (),
                 before=request["nodes"] if message["copy_back"] else (),
             )
-        except serialization.UnsendableError:
+        except serialization.UnserializableError:
             return {"error": "ResultTooLarge", "bases": []}
         return {"value": reply}
 

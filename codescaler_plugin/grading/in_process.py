@@ -171,7 +171,7 @@ class _Shared(Side):
             return serialization.unpack(
                 message, class_of=self.classes.get, object_of=lambda number: _Local(self, number)
             )[0]
-        except (serialization.UnsendableError, serialization.WireError) as error:
+        except (serialization.UnserializableError, serialization.SerializationError) as error:
             raise self.cannot_read(str(error)) from None
 
     async def _later(self, coroutine: Any) -> Any:

@@ -49,11 +49,11 @@ _NUMPY_KINDS = "biufcU"
 _WAITING = ("t", "f", "r", "F", "N", "S", "V", "a", "y")  # nodes that hold others and cannot be filled later
 
 
-class WireError(Exception):
+class SerializationError(Exception):
     """What came is not of this form, or too large."""
 
 
-class UnsendableError(Exception):
+class UnserializableError(Exception):
     """A value has no form here; the message is its type's name."""
 
 
@@ -61,7 +61,7 @@ def send(channel: socket.socket, message: Any) -> None:
     """Send one message.
 
     Raises:
-        WireError: it is above `MAX_FRAME` bytes.
+        SerializationError: it is above `MAX_FRAME` bytes.
     """
     send_bytes(channel, json.dumps(message, separators=(",", ":")).encode("ascii"))
 
@@ -69,7 +69,7 @@ def send(channel: socket.socket, message: Any) -> None:
 def send_bytes(channel: socket.socket, data: bytes) -> None:
     """Send one message that is encoded already; see `send`."""
     if len(data) > MAX_FRAME:
-        raise WireError("too large")
+        raise SerializationError("too large")
     channel.sendall(len(data).to_bytes(4, "big") + data)
 
 
@@ -79,7 +79,7 @@ def receive(channel: socket.socket, deadline: float | None = None, limit: int = 
     Raises:
         EOFError: the other side has gone.
         TimeoutError: nothing whole by the deadline (of `time.monotonic`).
-        WireError: what came is no message.
+        SerializationError: what came is no message.
     """
     return decoded(receive_bytes(channel, deadline, limit))
 
@@ -88,7 +88,7 @@ def receive_bytes(channel: socket.socket, deadline: float | None = None, limit: 
     """The next message as it came, for someone else to decode; see `receive`."""
     size = int.from_bytes(_exactly(channel, 4, deadline), "big")
     if size > limit:
-        raise WireError("too large")
+        raise SerializationError("too large")
     return _exactly(channel, size, deadline)
 
 
@@ -96,12 +96,12 @@ def decoded(data: bytes) -> Any:
     """The message of these bytes.
 
     Raises:
-        WireError: they are none.
+        SerializationError: they are none.
     """
     try:
         return json.loads(data)
     except (ValueError, RecursionError) as error:
-        raise WireError("no message") from error
+        raise SerializationError("no message") from error
 
 
 def _exactly(channel: socket.socket, size: int, deadline: float | None) -> bytes:
@@ -141,7 +141,7 @@ def pack(
         before: their nodes as the receiver knows them; unchanged ones are sent as None.
 
     Raises:
-        UnsendableError: something in it does not cross.
+        UnserializableError: something in it does not cross.
     """
     objects = list(known)
     numbers = {id(thing): number for number, thing in enumerate(objects)}
@@ -163,7 +163,7 @@ def pack(
         node = _node(thing, child, name_of, handle_of)
         size += len(node)
         if size > _MAX_NODES:
-            raise UnsendableError("too large")
+            raise UnserializableError("too large")
         nodes.append(None if len(nodes) < len(before) and node == before[len(nodes)] else node)
     return {"root": root, "nodes": nodes}, objects
 
@@ -212,7 +212,7 @@ def _node(
         return ["n", thing.__name__]
     handle = handle_of(thing)
     if handle is None:
-        raise UnsendableError(kind.__name__)
+        raise UnserializableError(kind.__name__)
     return ["h", handle]
 
 
@@ -271,12 +271,12 @@ def unpack(
         known: objects of the first numbers; mutable ones take the contents that came, in place.
 
     Raises:
-        WireError: it is no such message, or holds what the receiver does not take.
+        SerializationError: it is no such message, or holds what the receiver does not take.
     """
     try:
         return _Unpacked(message["nodes"], class_of, object_of, known).value(message["root"])
     except (TypeError, ValueError, LookupError, AttributeError, ArithmeticError, RecursionError) as error:
-        raise WireError(f"no value: {type(error).__name__}") from error
+        raise SerializationError(f"no value: {type(error).__name__}") from error
 
 
 class _Unpacked:
@@ -304,7 +304,7 @@ class _Unpacked:
             elif tag in ("o", "e"):
                 kind: Any = class_of(node[1])
                 if kind is None or (tag == "e" and not issubclass(kind, enum.Enum)):
-                    raise WireError(f"an object of class {str(node[1])[:50]}")
+                    raise SerializationError(f"an object of class {str(node[1])[:50]}")
                 if tag == "o":
                     self.objects[number] = object.__new__(kind)
                     filled.append(number)
@@ -317,12 +317,12 @@ class _Unpacked:
                 waiting.add(number)
             elif tag == "h":
                 if object_of is None:
-                    raise WireError("an object")
+                    raise SerializationError("an object")
                 self.objects[number] = object_of(node[1])
             elif tag in _LEAVES:
                 self.objects[number] = _LEAVES[tag](*node[1:])
             else:
-                raise WireError("an unknown kind of value")
+                raise SerializationError("an unknown kind of value")
         self._build(waiting)
         order = {"o": 0, "l": 1, "q": 1, "B": 1}  # what others hash by comes first
         for number in sorted(filled, key=lambda number: order.get(nodes[number][0], 2)):
@@ -336,7 +336,7 @@ class _Unpacked:
             return part
         (number,) = part
         if number < 0:
-            raise WireError("a negative number of a node")
+            raise SerializationError("a negative number of a node")
         return self.objects[number]
 
     def _build(self, waiting: set[int]) -> None:
@@ -350,7 +350,7 @@ class _Unpacked:
                 child = next((part[0] for part in parts if type(part) is list and part[0] in waiting), None)
                 if child is not None:
                     if child in path:
-                        raise WireError("a tuple that holds itself")
+                        raise SerializationError("a tuple that holds itself")
                     path.add(child)
                     stack.append((child, self._held(child)))
                     continue
@@ -358,7 +358,7 @@ class _Unpacked:
                 children = held[_HEAD.get(tag, 0) :]
                 parts_of[number] = 1 + sum(parts_of.get(one[0], 1) if type(one) is list else 1 for one in children)
                 if parts_of[number] > _MAX_NODES:
-                    raise WireError("too large")
+                    raise SerializationError("too large")
                 start = _HEAD.get(tag, 0)
                 self.objects[number] = _BUILD[tag](*held[:start], [self._child(one) for one in held[start:]])
                 waiting.discard(number)
@@ -404,7 +404,7 @@ def _tuple_class(name: str, fields: tuple[str, ...]) -> Any:
 
 def _named(name: str, fields: list[str], parts: list[Any]) -> Any:
     if len(fields) > _MAX_FIELDS:
-        raise WireError("a named tuple of too many fields")
+        raise SerializationError("a named tuple of too many fields")
     return _tuple_class(name, tuple(fields))(*parts)
 
 
@@ -416,7 +416,7 @@ def _view(kind: str, parts: list[Any]) -> Any:
 
 def _numpy(kind: str, shape: list[int], is_array: bool, parts: list[Any]) -> Any:
     if math.prod(shape) != len(parts) or len(shape) > _MAX_DIMENSIONS:
-        raise WireError("an array of another size")
+        raise SerializationError("an array of another size")
     numpy = sys.modules.get("numpy")
     if numpy is not None:
         found = numpy.array(parts, dtype=None if kind[1] == "U" and parts else numpy.dtype(kind[:_DTYPE])).reshape(

@@ -124,7 +124,7 @@ class Channel(Side):
         self.asked += 1
         try:
             request, objects = serialization.pack((arguments, keywords), name_of=self.class_of, handle_of=self._number)
-        except serialization.UnsendableError as error:
+        except serialization.UnserializableError as error:
             raise self.go_beyond(f"it hands the program a {error}") from None
         reply = self._exchange(
             {"target": target, "verb": verb, "value": request, "classes": list(self.classes), "copy_back": True}
@@ -137,7 +137,7 @@ class Channel(Side):
             value, _ = serialization.unpack(
                 reply.get("value"), class_of=self.classes.get, object_of=self._object, known=objects
             )
-        except (serialization.WireError, MemoryError) as error:
+        except (serialization.SerializationError, MemoryError) as error:
             raise self.cannot_read(str(error)[:_NAME]) from error
         return value
 
@@ -151,7 +151,7 @@ class Channel(Side):
             reply = serialization.receive(self.channel)
         except (EOFError, ConnectionError):
             raise self.end("Killed") from None
-        except (serialization.WireError, MemoryError):
+        except (serialization.SerializationError, MemoryError):
             reply = None
         self.is_waited_for = False
         if not isinstance(reply, dict):
@@ -172,7 +172,7 @@ class Channel(Side):
 
     def _object(self, number: Any) -> "Remote":
         if type(number) is not int:
-            raise serialization.WireError("a handle that is no number")
+            raise serialization.SerializationError("a handle that is no number")
         return self.objects.setdefault(number, Remote(self, number))
 
 

@@ -1639,7 +1639,7 @@ def test_numbers_and_arrays_of_numpy_cross_by_value(monkeypatch: pytest.MonkeyPa
     ],
 )
 def test_forged_values_are_wire_errors(node: list[object]) -> None:
-    with pytest.raises(serialization.WireError):
+    with pytest.raises(serialization.SerializationError):
         serialization.unpack({"root": [0], "nodes": [node]})
 
 
