@@ -2,18 +2,18 @@
 
     python benchmarks/bench_latency.py [--humaneval DATA] [--device cuda --model LARK-Lab/CodeScaler-8B]
 
-The same candidates go four ways, a problem at a time, in turns: reward model; tests with all of a program's in one
-process; tests with a process each; a cascade (reward model, then tests where its calibrated confidence is below
---target). Both ways of testing take programs as given, run a program that several candidates wrote once, and stop at
-the first that passes: the cheapest way to use right tests. A process each stops a program at its first failure.
+Four strategies choose among the same candidates, a problem at a time, in turns: reward model; tests with all of a
+program's in one process; tests with a process each; a cascade (reward model, then tests where its calibrated
+confidence is below --target). Both kinds of testing take programs in their original order, run duplicates once, and
+stop at the first that passes: the cheapest use of right tests. A process each stops a program at its first failure.
 
 A process each needs problems of two tests or more; HumanEval's have one, an assertion script, so it is left out there
 and the conditions say so.
 
 Printed: p50 and p95 of wall and CPU seconds a problem, accuracy, share of runs that time out, who wins, and the
 conditions of a fair comparison; then what the reward models of the paper would take on GPUs by name, which is computed
-and not measured. The last line of stdout is JSON. With --output FOLDER, what was measured is kept there as well, and
-`codescaler report FOLDER` shows it.
+and not measured. The last line of stdout is JSON. With --output FOLDER, the results are kept there as well, and
+`codescaler report FOLDER` shows them.
 
 DATA is that of bench_selection.py. Without it, and without --candidates FILE (what `codescaler verify` wrote) and
 --tests FILE (what it was given): the embedded policy's samples on held-out problems of the miniature, where programs
@@ -48,7 +48,7 @@ from codescaler_plugin.execution.jobs import TIMEOUT
 from codescaler_plugin.execution.sandbox import Sandbox
 from codescaler_plugin.pretrained import pretrained
 from codescaler_plugin.records import CallTest, Problem, ScriptTest, Selection, Verdict
-from codescaler_plugin.report.document import Summary, write_summary
+from codescaler_plugin.report.summary import Summary, write_summary
 from codescaler_plugin.selection.cascade import CascadeConfig, decide_by_tests
 from codescaler_plugin.selection.planning import Labelled, fit_margins, is_right, keep_order
 from codescaler_plugin.selection.ranking import best_of_n
@@ -63,8 +63,8 @@ Task = tuple[Problem, list[str], list[bool]]
 
 
 @dataclass
-class Way:
-    """What one way to choose took, a number for each problem."""
+class Measured:
+    """Costs and results of one strategy, a number for each problem."""
 
     wall: list[float]
     cpu: list[float]
@@ -74,14 +74,14 @@ class Way:
 
     def summary(self) -> dict[str, Any]:
         """Means and percentiles."""
-        found: dict[str, Any] = {"accuracy": round(fmean(self.right), 4)}
+        summary: dict[str, Any] = {"accuracy": round(fmean(self.right), 4)}
         for name, seconds in (("wall", self.wall), ("cpu", self.cpu)):
-            found[f"{name}_ms_p50"] = round(median(seconds) * 1e3, 2)
-            found[f"{name}_ms_p95"] = round(quantiles(seconds, n=20, method="inclusive")[-1] * 1e3, 2)
-            found[f"{name}_ms_mean"] = round(fmean(seconds) * 1e3, 2)
-        found["programs_run"] = round(self.runs / len(self.right), 3)
-        found["share_of_runs_that_time_out"] = round(self.timeouts / self.runs, 4) if self.runs else None
-        return found
+            summary[f"{name}_ms_p50"] = round(median(seconds) * 1e3, 2)
+            summary[f"{name}_ms_p95"] = round(quantiles(seconds, n=20, method="inclusive")[-1] * 1e3, 2)
+            summary[f"{name}_ms_mean"] = round(fmean(seconds) * 1e3, 2)
+        summary["programs_run"] = round(self.runs / len(self.right), 3)
+        summary["share_of_runs_that_time_out"] = round(self.timeouts / self.runs, 4) if self.runs else None
+        return summary
 
 
 class Counted:
@@ -106,13 +106,13 @@ class OneProcessEach:
 
     def run(self, jobs: Sequence[Job], *, progress: Any = None) -> list[Verdict]:  # noqa: ARG002
         """A verdict per job."""
-        return [self._judge(*job) for job in jobs]
+        return [self._verdict(*job) for job in jobs]
 
-    def _judge(self, code: str, problem: Problem) -> Verdict:
-        for place, test in enumerate(problem.tests):
+    def _verdict(self, code: str, problem: Problem) -> Verdict:
+        for index, test in enumerate(problem.tests):
             (verdict,) = self.executor.run([(code, replace(problem, tests=(test,)))])  # type: ignore[arg-type]
             if not verdict.passed:
-                return replace(verdict, tests_passed=place, tests_total=len(problem.tests))
+                return replace(verdict, tests_passed=index, tests_total=len(problem.tests))
         return Verdict(True, tests_passed=len(problem.tests), tests_total=len(problem.tests))
 
 
@@ -144,71 +144,77 @@ def miniature(count: int, candidates: int) -> list[Task]:
     return list(zip(problems, completions, passed, strict=True))
 
 
-def codegen(data: Path, count: int, most: int) -> list[Task]:
-    """CodeGen's samples for HumanEval, as fenced answers; problems from all over the set."""
+def codegen(data: Path, count: int, candidates: int) -> list[Task]:
+    """CodeGen's samples for HumanEval, as fenced completions; problems from all over the set."""
     rows = humaneval(data)
     tests = {problem.id: problem for problem in read_problems(data / "humaneval" / "HumanEval.jsonl.gz")}
     return [
-        (tests[name], [f"```python\n{code}\n```" for code in codes[:most]], passed[:most])
+        (tests[name], [f"```python\n{code}\n```" for code in codes[:candidates]], passed[:candidates])
         for name, _, codes, passed in rows[:: max(1, len(rows) // count)][:count]
     ]
 
 
-def given(candidates: Path, tests: Path, count: int, most: int) -> list[Task]:
-    """Candidates of a file, as fenced answers."""
+def from_file(file: Path, tests: Path, count: int, candidates: int) -> list[Task]:
+    """Candidates of a file, as fenced completions."""
     problems = {problem.id: problem for problem in read_problems(tests)}
-    groups = islice((group for group in read_candidates(candidates) if group.problem_id in problems), count)
+    groups = islice((group for group in read_candidates(file) if group.problem_id in problems), count)
     return [
         (
             replace(problems[group.problem_id], text=group.problem),
-            [f"```python\n{code}\n```" for code in group.codes[:most]],
-            list(group.passed[:most]),
+            [f"```python\n{code}\n```" for code in group.codes[:candidates]],
+            list(group.passed[:candidates]),
         )
         for group in groups
     ]
 
 
-def measured(tasks: Sequence[Task], scaler: CodeScaler, sandbox: Sandbox, target: float) -> dict[str, Way]:
-    """Each task all ways, in turns; the cascade's confidence is calibrated on the other half of the tasks."""
-    ranked: list[Labelled] = [(best_of_n(scaler, problem.text, answers), passed) for problem, answers, passed in tasks]
+def measure(tasks: Sequence[Task], scaler: CodeScaler, sandbox: Sandbox, target: float) -> dict[str, Measured]:
+    """Every strategy on each task, in turns; the cascade's confidence is calibrated on the other half of the tasks."""
+    ranked: list[Labelled] = [
+        (best_of_n(scaler, problem.text, completions), passed) for problem, completions, passed in tasks
+    ]
     fitted = [fit_margins(half) for half in (ranked[1::2], ranked[::2])]
-    ways = {
-        name: Way([], [], []) for name in ("reward model", "tests, one process", "tests, a process each", "cascade")
+    strategies = {
+        name: Measured([], [], [])
+        for name in ("reward model", "tests, one process", "tests, a process each", "cascade")
     }
     if not all(len(problem.tests) > 1 for problem, _, _ in tasks):
-        del ways["tests, a process each"]
-    for number, (problem, answers, passed) in enumerate(tasks):
+        del strategies["tests, a process each"]
+    for number, (problem, completions, passed) in enumerate(tasks):
         plain = keep_order(ranked[number][0])
 
         def tested(executor: Executor, problem: Problem = problem, plain: Selection = plain) -> Selection:
             return decide_by_tests([plain], [problem], executor=executor)[0]
 
         def both(
-            executor: Executor, problem: Problem = problem, answers: list[str] = answers, half: int = number % 2
+            executor: Executor,
+            problem: Problem = problem,
+            completions: list[str] = completions,
+            half: int = number % 2,
         ) -> Selection:
-            selection = best_of_n(scaler, problem.text, answers)
+            selection = best_of_n(scaler, problem.text, completions)
             config = CascadeConfig(fitted[half], target)
             return decide_by_tests([selection], [problem], executor=executor, config=config)[0]
 
         choices: dict[str, Callable[[Executor], Selection]] = {
-            "reward model": lambda _, problem=problem, answers=answers: best_of_n(scaler, problem.text, answers),  # type: ignore[misc]
+            "reward model": lambda _, problem=problem, texts=completions: best_of_n(scaler, problem.text, texts),  # type: ignore[misc]
             "tests, one process": tested,
             "tests, a process each": lambda executor, tested=tested: tested(OneProcessEach(executor)),  # type: ignore[misc]
             "cascade": both,
         }
-        order = list(ways)
+        order = list(strategies)
         for name in order[number % len(order) :] + order[: number % len(order)]:
             executor = Counted(sandbox)
             cpu, start = cpu_seconds(), perf_counter()
             selection = choices[name](executor)
             wall, used = perf_counter() - start, cpu_seconds() - cpu
-            way = ways[name]
-            way.wall.append(wall)
-            way.cpu.append(used)
-            way.right.append(is_right(selection, passed))
-            way.runs += selection.executions
-            way.timeouts += executor.timeouts
-    return ways
+            measured = strategies[name]
+            measured.wall.append(wall)
+            measured.cpu.append(used)
+            measured.right.append(is_right(selection, passed))
+            measured.runs += selection.executions
+            measured.timeouts += executor.timeouts
+    return strategies
 
 
 def computed(prompt: int, completion: int, candidates: int, test_cpu: float) -> list[dict[str, Any]]:
@@ -232,9 +238,9 @@ def conditions(
     kinds = {CallTest: "calls", ScriptTest: "assertions in a script"}
     separate = all(len(problem.tests) > 1 for problem, _, _ in tasks)
     return {
-        "candidates": "the same for every way",
+        "candidates": "the same for every strategy",
         "problems": len(tasks),
-        "candidates_a_problem": round(fmean(len(answers) for _, answers, _ in tasks), 2),
+        "candidates_a_problem": round(fmean(len(completions) for _, completions, _ in tasks), 2),
         "tests_a_problem": median(len(problem.tests) for problem, _, _ in tasks),
         "style_of_tests": kinds.get(type(tasks[0][0].tests[0]), "stdin and stdout"),
         "a_process_for_each_test": "measured" if separate else "left out: a problem has a single test",
@@ -269,16 +275,16 @@ def placed(scaler: CodeScaler) -> dict[str, Any]:
     }
 
 
-def multiples(ways: dict[str, Way], clock: str) -> dict[str, dict[str, float]]:
-    """What the other ways take, over what the reward model takes; `clock` is wall or cpu."""
-    model = getattr(ways["reward model"], clock)
-    found = {}
-    for name, way in ways.items():
+def multiples(strategies: dict[str, Measured], clock: str) -> dict[str, dict[str, float]]:
+    """Times of the other strategies over those of the reward model; `clock` is wall or cpu."""
+    model = getattr(strategies["reward model"], clock)
+    ratios = {}
+    for name, measured in strategies.items():
         if name != "reward model":
-            own = getattr(way, clock)
+            own = getattr(measured, clock)
             paired = [other / fast for other, fast in zip(own, model, strict=True) if fast > 0]
-            found[name] = {"median": round(median(paired), 2), "of_means": round(sum(own) / sum(model), 2)}
-    return found
+            ratios[name] = {"median": round(median(paired), 2), "of_means": round(sum(own) / sum(model), 2)}
+    return ratios
 
 
 def main() -> None:
@@ -306,34 +312,34 @@ def main() -> None:
         data, tasks = "miniature", miniature(options.problems, options.n)
     else:
         data = options.candidates.name.split(".")[0]
-        tasks = given(options.candidates, options.tests, options.problems, options.n)
+        tasks = from_file(options.candidates, options.tests, options.problems, options.n)
     if len(tasks) < 4:
         parser.error(f"{len(tasks)} problems have candidates and tests: at least 4 are needed")
     scaler = CodeScaler(config=CodeScalerConfig.from_env(model=options.model, device=options.device, cache_size=0))
     scaler.judge([tasks[0][0].text], tasks[0][1][:1])  # loads the model
     with Sandbox(workers=1, timeout=options.timeout) as sandbox:
-        ways = measured(tasks, scaler, sandbox, options.target)
-        around = conditions(tasks, options, scaler, sandbox)
-    summaries = {name: way.summary() for name, way in ways.items()}
+        strategies = measure(tasks, scaler, sandbox, options.target)
+        facts = conditions(tasks, options, scaler, sandbox)
+    summaries = {name: measured.summary() for name, measured in strategies.items()}
     heads = (("a problem", 22), ("wall ms p50", 13), ("p95", 9), ("CPU ms p50", 12), ("p95", 9), ("solved", 8))
     print("".join(f"{head:>{width}}" for head, width in (*heads, ("runs", 7), ("timeouts", 10))))
-    for name, one in summaries.items():
-        late = one["share_of_runs_that_time_out"]
+    for name, row in summaries.items():
+        late = row["share_of_runs_that_time_out"]
         print(
-            f"{name:>22}{one['wall_ms_p50']:>13.1f}{one['wall_ms_p95']:>9.1f}{one['cpu_ms_p50']:>12.1f}"
-            f"{one['cpu_ms_p95']:>9.1f}{one['accuracy']:>8.3f}{one['programs_run']:>7.2f}"
+            f"{name:>22}{row['wall_ms_p50']:>13.1f}{row['wall_ms_p95']:>9.1f}{row['cpu_ms_p50']:>12.1f}"
+            f"{row['cpu_ms_p95']:>9.1f}{row['accuracy']:>8.3f}{row['programs_run']:>7.2f}"
             f"{'' if late is None else f'{late:.1%}':>10}"
         )
-    ratios = {clock: multiples(ways, clock) for clock in ("wall", "cpu")}
+    ratios = {clock: multiples(strategies, clock) for clock in ("wall", "cpu")}
     print("\nTime over that of the reward model; below 1 the reward model is the slower one:")
     for clock, rows in ratios.items():
-        for name, one in rows.items():
-            print(f"{name:>22} {clock:>4}: median {one['median']:.2f}, of means {one['of_means']:.2f}")
+        for name, ratio in rows.items():
+            print(f"{name:>22} {clock:>4}: median {ratio['median']:.2f}, of means {ratio['of_means']:.2f}")
     print(
         "\nThe paper states 10x lower latency than unit tests; its protocol is not public. That figure is the paper's."
     )
-    print("Conditions: " + "; ".join(f"{name.replace('_', ' ')}: {value}" for name, value in around.items()))
-    in_process = ways["tests, one process"]
+    print("Conditions: " + "; ".join(f"{name.replace('_', ' ')}: {value}" for name, value in facts.items()))
+    in_process = strategies["tests, one process"]
     test_cpu = sum(in_process.cpu) / max(1, in_process.runs)
     gpus = computed(options.prompt_tokens, options.completion_tokens, options.n, test_cpu)
     print(
@@ -346,7 +352,7 @@ def main() -> None:
             print(f"{row['gpu']:>12}" + "".join(f"{row[model]:>8.2f}" for model in PARAMETERS))
         else:
             print(f"beside the tests above (measured CPU) on {row['tests on cores']} cores: {row['ms']} ms")
-    result = {"ways": summaries, "multiple_of_reward_model": ratios, "conditions": around}
+    result = {"strategies": summaries, "multiple_of_reward_model": ratios, "conditions": facts}
     if options.output is not None:
         command = f"python benchmarks/bench_latency.py {shlex.join(sys.argv[1:])}"
         summary = Summary("latency", data, scaler.config.model, result, {"command": command.strip()})

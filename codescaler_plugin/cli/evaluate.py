@@ -32,7 +32,7 @@ from codescaler_plugin.safety import one_line
 if TYPE_CHECKING:
     from codescaler_plugin.evaluation.best_of_n import Candidates
     from codescaler_plugin.records import PreferencePair
-    from codescaler_plugin.report.document import Section
+    from codescaler_plugin.report.sections import Section
 
 evaluate = typer.Typer(no_args_is_help=True, help="Measure a reward model; codescaler report makes a page of it.")
 
@@ -68,7 +68,7 @@ class _Run:
         self, evaluation: str, data: str, model: str | None, options: _RunOptions, more: str | None = None
     ) -> None:
         from codescaler_plugin.config import CodeScalerConfig
-        from codescaler_plugin.report.document import check_summary, summary_file
+        from codescaler_plugin.report.summary import check_summary, summary_file
 
         self.evaluation, self.data = evaluation, data
         self.config = CodeScalerConfig.from_env(model=model, max_tokens=options.max_tokens)
@@ -108,7 +108,8 @@ class _Run:
 
     def finish(self, result: Mapping[str, Any]) -> None:
         """Write the summary and print what the report will say of it."""
-        from codescaler_plugin.report.document import Summary, sections, write_summary
+        from codescaler_plugin.report.document import sections
+        from codescaler_plugin.report.summary import Summary, write_summary
 
         facts = {
             "data": Path(self.data).name,
@@ -160,7 +161,9 @@ def pairs(
 def rm_bench(
     data: _Data,
     model: Model = None,
-    answers: Annotated[str, typer.Option(help="raw, as the benchmark; or extracted: the last code block.")] = "raw",
+    completions: Annotated[
+        str, typer.Option(help="raw, as the benchmark; or extracted: the last code block.")
+    ] = "raw",
     published: Annotated[
         str | None, typer.Option(metavar="MODEL", help="DATA holds this model's scores; nothing is scored.")
     ] = None,
@@ -175,14 +178,16 @@ def rm_bench(
     with reported():
         from codescaler_plugin.evaluation.rm_bench import evaluate_rm_bench, read_rm_bench
 
-        if published and answers != "raw":
-            raise ConfigError(f"--answers {answers} with --published: nothing is scored, the scores are as published")
+        if published and completions != "raw":
+            raise ConfigError(
+                f"--completions {completions} with --published: nothing is scored, the scores are as published"
+            )
         run = _Run("rm-bench", data, published or model, options)
         rows = read_rm_bench(data)
         if published:
             run.finish(evaluate_rm_bench(rows, None))
         else:
-            run.finish(run.score(evaluate_rm_bench, rows, total=len(rows), answers=answers))
+            run.finish(run.score(evaluate_rm_bench, rows, total=len(rows), completions=completions))
 
 
 @evaluate.command()
@@ -190,7 +195,7 @@ def rm_bench(
 def candidates(
     data: _Data,
     model: Model = None,
-    most: Annotated[int | None, typer.Option(min=1, help="Largest N; else 64 or what most problems have.")] = None,
+    max_n: Annotated[int | None, typer.Option(min=1, help="Largest N; else 64 or what most problems have.")] = None,
     extraction: _Extraction = "last",
     *,
     options: _RunOptions,
@@ -206,7 +211,7 @@ def candidates(
 
         run = _Run("candidates", data, model, options)
         groups = _judged(read_candidates(data, extraction=extraction))
-        run.finish(run.score(evaluate_candidates, groups, total=len(groups), most=most, seed=seed))
+        run.finish(run.score(evaluate_candidates, groups, total=len(groups), max_n=max_n, seed=seed))
 
 
 @evaluate.command()
@@ -234,10 +239,11 @@ def calibration(
             read_candidates,
             score_candidates,
         )
+        from codescaler_plugin.evaluation.calibration import evaluate_calibration
         from codescaler_plugin.evaluation.pairwise import score_pairs
         from codescaler_plugin.intervals import area, win
-        from codescaler_plugin.report.document import CARRY
-        from codescaler_plugin.selection.calibration import METHODS, evaluate_calibration, fit_calibration
+        from codescaler_plugin.report.sections import MARGIN_NOTE
+        from codescaler_plugin.selection.calibration import METHODS, fit_calibration
 
         run = _Run("calibration", data, model, options)
         _, _, first = next(rows_of(data), ("", "", {}))
@@ -259,7 +265,7 @@ def calibration(
             path = run.folder / f"calibration.{run.name}.{method}.json"
             write_text(path, fit_calibration(margins, right, method=method, model=run.model).to_json() + "\n")
             say(f"wrote {path}")
-        errors.print(f"note: {CARRY}", style="yellow")
+        errors.print(f"note: {MARGIN_NOTE}", style="yellow")
 
 
 @evaluate.command()
@@ -305,8 +311,8 @@ def _pairs(data: str, split: str | None) -> "list[PreferencePair]":
 
 def _judged(groups: "list[Candidates]") -> "list[Candidates]":
     """The groups as given; how many candidates were left out of them is said."""
-    if unjudged := sum(group.unjudged for group in groups):
-        errors.print(f"left out: {unjudged:,}, on which the tests gave no verdict (column fault)", style="yellow")
+    if count := sum(group.without_verdict for group in groups):
+        errors.print(f"left out: {count:,}, on which the tests gave no verdict (column fault)", style="yellow")
     return groups
 
 

@@ -90,7 +90,9 @@ def generation(
     from codescaler_plugin.data.rollouts import read_rollouts, rows_of
     from codescaler_plugin.evaluation.policy import summarise
     from codescaler_plugin.extraction import extract_code
-    from codescaler_plugin.generation.completing import generate, server_completer, transformers_completer
+    from codescaler_plugin.generation.completions import generate
+    from codescaler_plugin.generation.local import transformers_completer
+    from codescaler_plugin.generation.server import server_completer
     from codescaler_plugin.preference.verification import verify_rollouts
 
     skipped = Skipped()

@@ -192,7 +192,7 @@ def select(
         if price is not None and tests:
             _unwanted(context, "--costs chooses, for right tests", "target", "budget", "generated_tests", "cost")
             best = _cheapest(calibration, price)
-            way, target = best.way, best.target or target
+            way, target = best.strategy, best.target or target
         if way == "tests":
             scaler = CodeScaler(Unscored(), config=scaler.config)
         config = CascadeConfig(calibration=fitted, target=target, budget=budget, generated=generated_tests)
@@ -546,30 +546,30 @@ def _kind(one: Ranked, *, tested: bool) -> str:
 
 def _learn(labelled: Sequence[tuple[Selection, list[bool]]], holds_for: str, output: Path | None, costs: Any) -> None:
     """A calibration of the first program's margin, and what each way to choose is worth and would have cost."""
-    from codescaler_plugin.selection.planning import fit_margins, measured_ways, priced, with_plans
+    from codescaler_plugin.selection.planning import fit_margins, measure_plans, price_plans, with_plans
 
-    plans = measured_ways(labelled)
+    plans = measure_plans(labelled)
     if output is not None:
         fitted = fit_margins(labelled, model=holds_for)
         write_text(output, with_plans(fitted, plans) + "\n")
         share = f"{fitted.right:g} of {fitted.examples} first programs are right"
         say(f"wrote {output}: {share}")
     if costs is not None:
-        _print_plans(found := priced(plans, costs))
+        _print_plans(found := price_plans(plans, costs))
         say(f"cheapest: {_how(found[0])}")
 
 
 def _cheapest(calibration: Path | None, costs: Any) -> Any:
     """The plan that a calibration file makes the cheapest, which is said beside the best of the other ways."""
-    from codescaler_plugin.selection.planning import priced, read_plans
+    from codescaler_plugin.selection.planning import price_plans, read_plans
 
     if calibration is None:
         raise ConfigError(
             "--costs with --tests wants --calibration FILE: --calibrate notes there what each way is worth"
         )
-    plans = priced(read_plans(calibration), costs)
-    ways = {one.way: one for one in reversed(plans)}
-    _print_plans([one for one in plans if ways[one.way] is one])
+    plans = price_plans(read_plans(calibration), costs)
+    ways = {one.strategy: one for one in reversed(plans)}
+    _print_plans([one for one in plans if ways[one.strategy] is one])
     best = plans[0]
     say(f"expected by {calibration}, applied: {_how(best)}")
     return best
@@ -590,7 +590,7 @@ def _print_plans(plans: Sequence[Any]) -> None:
     for number, one in enumerate(plans):
         target = "" if one.target is None else "always test" if one.target > 1 else f"{one.target:g}"
         table.add_row(
-            one.way,
+            one.strategy,
             target,
             f"{one.accuracy:.1%}",
             f"{one.executions:.2f}",
@@ -602,9 +602,9 @@ def _print_plans(plans: Sequence[Any]) -> None:
 
 def _how(plan: Any) -> str:
     """How to do as a plan says."""
-    if plan.way == "rm":
+    if plan.strategy == "rm":
         return "codescaler select without --tests"
-    if plan.way == "tests":
+    if plan.strategy == "tests":
         return "codescaler select --tests FILE --keep-order"
     sure = "" if plan.target > 1 else f" --calibration FILE --target {plan.target:g}"
     return f"codescaler select --tests FILE{sure}"

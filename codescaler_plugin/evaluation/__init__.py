@@ -1,1 +1,1 @@
-"""Evaluations of reward models and of policies, one file each."""
+"""Evaluations of reward models and policies, one module each."""

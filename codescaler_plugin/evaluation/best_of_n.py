@@ -7,63 +7,71 @@ from functools import cache
 from itertools import groupby, islice
 from math import comb, inf
 from pathlib import Path
-from statistics import median_low
+from statistics import fmean, median_low
 from typing import Any, Unpack
 
 from codescaler_plugin.data.matching import problem_key
 from codescaler_plugin.data.rollouts import fault_of, problem_id_of, rows_of
 from codescaler_plugin.errors import ConfigError, DataError
-from codescaler_plugin.evaluation.score_file import Kept, Row, Scores, score_rows
+from codescaler_plugin.evaluation.score_file import Row, ScoreOptions, Scores, score_rows
 from codescaler_plugin.extraction import extract_code
 from codescaler_plugin.intervals import area, mean_of, pass_at_k
 from codescaler_plugin.scoring import Scorer
 from codescaler_plugin.text.messages import completion_text, problem_text
 
-MOST = 64
+MAX_N = 64
 SHOWN = (1, 2, 4, 8, 16, 32, 64)
 CONTROLS = ("random", "shortest", "longest")  # they need no reward model
 CHOICES = ("model", *CONTROLS, "oracle")
 
+Curves = dict[str, list[list[float]]]
+"""For each choice, a list per problem: the share of passes for N = 1, 2, ..."""
+
 
 @dataclass(frozen=True)
 class Candidates:
-    """The candidates for a problem: their codes (empty: not valid) and whether they pass, in one order.
+    """The candidates of a problem.
 
-    `unjudged` counts those that are left out because their tests gave no verdict.
+    Attributes:
+        problem_id: id of the problem, possibly empty.
+        problem: text of the problem.
+        codes: code of each candidate; empty if it has no valid code.
+        passed: whether each candidate passes, in the same order.
+        without_verdict: number of candidates left out because their tests gave no verdict.
     """
 
     problem_id: str
     problem: str
     codes: tuple[str, ...]
     passed: tuple[bool, ...]
-    unjudged: int = 0
+    without_verdict: int = 0
 
 
 def read_candidates(path: str | Path, *, extraction: str = "last") -> list[Candidates]:
-    """Candidates with verdicts, as `codescaler verify` writes them, gathered by problem (`problem_key`).
+    """Read candidates with verdicts, as `codescaler verify` writes them, and group them by problem (`problem_key`).
 
-    Columns: `problem`, `passed`, and `code` or `completion`; `problem_id` and `fault` if there. A completion's code is
-    extracted. A row with a `fault` has no verdict: it is left out and counted.
+    The columns are `problem`, `passed`, and `code` or `completion`; `problem_id` and `fault` are optional. A row with
+    a `fault` has no verdict: it is left out and counted.
 
     Args:
         path: file, folder or dataset.
-        extraction: which block of a completion is its code, see `extract_code`; not used where there is a `code`.
+        extraction: block selection for rows without `code`, see `extract_code`.
 
     Raises:
         ConfigError: nothing is there.
-        DataError: a row without these columns; it is named.
+        DataError: a row lacks these columns; it is named. Or there is no candidate with a verdict.
     """
-    named: dict[str, tuple[str, str]] = {}
+    names: dict[str, tuple[str, str]] = {}
     groups: dict[str, list[tuple[str, bool]]] = {}
-    unjudged: Counter[str] = Counter()
-    for _, place, row in rows_of(path):
+    without_verdict: Counter[str] = Counter()
+    for _, where, row in rows_of(path):
         if (
             not isinstance(row.get("passed"), bool)
             or not row.get("problem")
             or not {"code", "completion"} & row.keys()
         ):
             raise DataError(
-                f"{place}: expected the columns problem, passed (true or false), and code or completion, as "
+                f"{where}: expected the columns problem, passed (true or false), and code or completion, as "
                 f"`codescaler verify` writes them: it has {', '.join(map(repr, row))}"
             )
         try:
@@ -74,42 +82,44 @@ def read_candidates(path: str | Path, *, extraction: str = "last") -> list[Candi
                 code = extract_code(completion_text(completion), extraction=extraction).code
             fault = fault_of(row)
         except DataError as error:
-            raise DataError(f"{place}: {error}") from error
+            raise DataError(f"{where}: {error}") from error
         key = problem_key(problem_id_of(row), problem)
-        named.setdefault(key, (problem_id_of(row), problem))
+        names.setdefault(key, (problem_id_of(row), problem))
         group = groups.setdefault(key, [])
         if fault is not None:
-            unjudged[key] += 1
+            without_verdict[key] += 1
         else:
             group.append((code, row["passed"]))
     if not any(groups.values()):
-        count = unjudged.total()
+        count = without_verdict.total()
         raise DataError(
             f"{path} holds no candidates" + (f" with a verdict: {count:,} rows have a fault instead" if count else "")
         )
     return [
-        Candidates(*named[key], tuple(code for code, _ in rows), tuple(passed for _, passed in rows), unjudged[key])
+        Candidates(
+            *names[key], tuple(code for code, _ in rows), tuple(right for _, right in rows), without_verdict[key]
+        )
         for key, rows in groups.items()
     ]
 
 
-def best_of(worth: Sequence[float], passed: Sequence[bool], count: int) -> float:
-    """Expected share of passes of the best by `worth` among `count` of the candidates, drawn without replacement.
+def best_of(scores: Sequence[float], passed: Sequence[bool], count: int) -> float:
+    """Expected share of passes of the best by score among `count` of the candidates, drawn without replacement.
 
-    The unbiased estimator of best-of-N from M >= N samples, the mean over all N-subsets: the candidate of rank i (from
-    1) is the best of C(M - i, N - 1) of the C(M, N) subsets. Ties are broken by chance.
+    This is the unbiased estimator of best-of-N from M >= N samples, the mean over all N-subsets: the candidate of rank
+    i (from 1) is the best of C(M - i, N - 1) of the C(M, N) subsets. Ties are broken by chance.
 
     Raises:
-        DataError: more drawn than there are.
+        DataError: `count` is not in 1 to M.
     """
-    if not 1 <= count <= len(worth):
-        raise DataError(f"the best of {count} among {len(worth)} candidates: expected 1 to {len(worth)}")
-    order = sorted(range(len(worth)), key=lambda place: -worth[place])
-    weights = iter(_weights(len(worth), count))
+    if not 1 <= count <= len(scores):
+        raise DataError(f"the best of {count} among {len(scores)} candidates: expected 1 to {len(scores)}")
+    order = sorted(range(len(scores)), key=lambda index: -scores[index])
+    weights = iter(_weights(len(scores), count))
     total = 0.0
-    for _, group in groupby(order, key=lambda place: worth[place]):
+    for _, group in groupby(order, key=lambda index: scores[index]):
         tied = list(group)
-        share = sum(passed[place] for place in tied) / len(tied)
+        share = sum(passed[index] for index in tied) / len(tied)
         total += share * sum(islice(weights, len(tied)))
     return total
 
@@ -119,48 +129,50 @@ def _weights(candidates: int, count: int) -> tuple[float, ...]:
     return tuple(comb(candidates - rank, count - 1) / comb(candidates, count) for rank in range(1, candidates + 1))
 
 
-def score_candidates(
-    groups: Sequence[Candidates],
-    scorer: Scorer,
-    **kept: Unpack[Kept],
-) -> list[Scores]:
-    """The score of every candidate of every problem; None for one without valid code or without a score.
+def score_candidates(groups: Sequence[Candidates], scorer: Scorer, **options: Unpack[ScoreOptions]) -> list[Scores]:
+    """The score of every candidate of every problem; None without valid code or without a score.
 
-    For the arguments and errors see `score_rows`; a line of the output is a problem.
+    For the options and errors see `score_rows`; a line of the output is a problem.
     """
-    rows, valid = [], []
-    for group in groups:
-        places = [place for place, code in enumerate(group.codes) if code]
-        valid.append(places)
-        if places:
-            passed = [group.passed[place] for place in places]
-            facts = {"problem_id": group.problem_id, "candidates": places, "passed": passed}
-            rows.append(Row(facts, tuple((group.problem, group.codes[place]) for place in places)))
-    found = iter(score_rows(rows, scorer, **kept))
-    scores: list[Scores] = []
-    for group, places in zip(groups, valid, strict=True):
-        given: Scores = [None] * len(group.codes)
-        for place, score in zip(places, next(found) if places else [], strict=True):
-            given[place] = score
-        scores.append(given)
-    return scores
+    valid = [[index for index, code in enumerate(group.codes) if code] for group in groups]
+    rows = [
+        Row(
+            {
+                "problem_id": group.problem_id,
+                "candidates": indices,
+                "passed": [group.passed[index] for index in indices],
+            },
+            tuple((group.problem, group.codes[index]) for index in indices),
+        )
+        for group, indices in zip(groups, valid, strict=True)
+        if indices
+    ]
+    of_rows = iter(score_rows(rows, scorer, **options))
+    results: list[Scores] = []
+    for group, indices in zip(groups, valid, strict=True):
+        scores: Scores = [None] * len(group.codes)
+        for index, score in zip(indices, next(of_rows) if indices else [], strict=True):
+            scores[index] = score
+        results.append(scores)
+    return results
 
 
 def leading_margins(
     groups: Sequence[Candidates], scores: Sequence[Scores]
 ) -> tuple[list[float], list[float], list[str]]:
-    """For a calibration of choices: score of the best program minus that of the next other one, right or not, problem.
+    """The examples of a calibration of choices: margins, 1 for right or 0, and problems.
 
-    Problems with fewer than two different scored programs have none.
+    A margin is the score of the best program minus that of the next other one. Problems with fewer than two different
+    scored programs are left out.
     """
     margins, right, problems = [], [], []
-    for group, given in zip(groups, scores, strict=True):
-        best: dict[str, tuple[float, bool]] = {}
-        for code, score, passed in zip(group.codes, given, group.passed, strict=True):
+    for group, of_group in zip(groups, scores, strict=True):
+        programs: dict[str, tuple[float, bool]] = {}
+        for code, score, passed in zip(group.codes, of_group, group.passed, strict=True):
             if score is not None:
-                best.setdefault(code, (score, passed))
-        if len(best) > 1:
-            (first, passed), (second, _) = sorted(best.values(), key=lambda one: -one[0])[:2]
+                programs.setdefault(code, (score, passed))
+        if len(programs) > 1:
+            (first, passed), (second, _) = sorted(programs.values(), key=lambda program: -program[0])[:2]
             margins.append(first - second)
             right.append(float(passed))
             problems.append(problem_key(group.problem_id, group.problem))
@@ -171,83 +183,103 @@ def evaluate_candidates(
     groups: Sequence[Candidates],
     scorer: Scorer,
     *,
-    most: int | None = None,
+    max_n: int | None = None,
     seed: int = 0,
-    **kept: Unpack[Kept],
+    **options: Unpack[ScoreOptions],
 ) -> dict[str, Any]:
-    """Share of problems solved by each way to choose among N = 1 to `most` candidates, as JSON's types.
+    """Share of problems solved by the best of N = 1 to `max_n` candidates, for each choice, as JSON's types.
 
-    `random` is the share of passing candidates, `oracle` picks a passing one if there is any. `strongest` is the one
-    of `CONTROLS` that solves most at the largest N. A candidate without valid code, or without a score, is chosen
-    only where there is no other. `pair_accuracy` is the macro accuracy over right-against-wrong candidates of the
-    problems that have both.
+    `random` is the share of passing candidates, and `oracle` picks a passing one if there is any. `strongest` names
+    the one of `CONTROLS` that solves most at the largest N. A candidate without valid code or without a score is
+    chosen only if there is no other. `pair_accuracy` is the macro accuracy over pairs of a right and a wrong candidate
+    of one problem.
 
     Args:
-        groups: of `read_candidates`.
-        scorer: gives raw logits.
-        most: largest N; None: 64, or the median number of candidates if that is smaller. Problems with fewer
-            candidates are left out and counted, for a curve over changing problems would mislead.
-        seed: of the bootstrap.
-        **kept: see `score_rows`; a line of the output and a step of progress are a problem.
+        groups: candidates of `read_candidates`.
+        scorer: scorer that returns raw logits.
+        max_n: largest N. The default is 64, or the median number of candidates if that is smaller. Problems with fewer
+            candidates are left out and counted, because a curve over changing problems would mislead.
+        seed: seed of the bootstrap.
+        **options: see `score_rows`; a line of the output and a step of progress are a problem.
 
     Raises:
-        ConfigError: no problem has `most` candidates.
-        DataError: no candidates.
+        ConfigError: no problem has `max_n` candidates.
+        DataError: there are no candidates.
         ConfigError, ScorerError: see `score_rows`.
+
+    Example:
+        >>> from codescaler_plugin.testing import FakeScorer
+        >>> groups = [Candidates("1", "Set x to 2.", ("x = 1", "x = 2"), (False, True))]
+        >>> result = evaluate_candidates(groups, FakeScorer({"x = 1": 0.5, "x = 2": 2.0}))
+        >>> result["curves"]["model"], result["curves"]["random"]
+        ([0.5, 1.0], [0.5, 0.5])
     """
     sizes = [len(group.codes) for group in groups if group.codes]
     if not sizes:
         raise DataError("no candidates: there is nothing to evaluate")
-    most = min(MOST, median_low(sizes)) if most is None else most
-    large = [group for group in groups if len(group.codes) >= most]
-    if not large or most < 1:
-        raise ConfigError(f"no problem has {most} candidates: the largest number is {max(sizes)}")
-    everyone = score_candidates(groups, scorer, **kept)
-    scores = [row for group, row in zip(groups, everyone, strict=True) if len(group.codes) >= most]
-    counts = range(1, most + 1)
-    curves: dict[str, list[list[float]]] = {choice: [] for choice in CHOICES}
-    accuracies: dict[str, float] = {}
-    unscored = 0
-    for number, (group, given) in enumerate(zip(large, scores, strict=True)):
-        unscored += sum(score is None for score, code in zip(given, group.codes, strict=True) if code)
+    max_n = min(MAX_N, median_low(sizes)) if max_n is None else max_n
+    if not 1 <= max_n <= max(sizes):
+        raise ConfigError(f"no problem has {max_n} candidates: the largest number is {max(sizes)}")
+    scored = [
+        (group, scores)
+        for group, scores in zip(groups, score_candidates(groups, scorer, **options), strict=True)
+        if len(group.codes) >= max_n
+    ]
+    curves = _curves(scored, max_n)
+    missing = [
+        code for group, scores in scored for code, score in zip(group.codes, scores, strict=True) if score is None
+    ]
+    means = {choice: [fmean(column) for column in zip(*rows, strict=True)] for choice, rows in curves.items()}
+    return {
+        "problems": len(scored),
+        "left_out": len(groups) - len(scored),
+        "candidates": sum(len(group.codes) for group, _ in scored),
+        "invalid": missing.count(""),
+        "unscored": len(missing) - missing.count(""),
+        "without_verdict": sum(group.without_verdict for group in groups),
+        "max_n": max_n,
+        "curves": means,
+        "table": {str(n): _line(curves, n, seed) for n in sorted({n for n in SHOWN if n <= max_n} | {max_n})},
+        "strongest": max(CONTROLS, key=lambda control: means[control][-1]),
+        "pair_accuracy": _pair_accuracy(scored, seed),
+    }
+
+
+def _curves(scored: Sequence[tuple[Candidates, Scores]], max_n: int) -> Curves:
+    curves: Curves = {choice: [] for choice in CHOICES}
+    counts = range(1, max_n + 1)
+    for group, scores in scored:
         lengths = [len(code) for code in group.codes]
-        worths = {
-            "model": [-inf if score is None else score for score in given],
+        keys = {
+            "model": [-inf if score is None else score for score in scores],
             "random": [0.0] * len(lengths),
             "shortest": [-length if length else -inf for length in lengths],
             "longest": [length if length else -inf for length in lengths],
         }
-        for choice, worth in worths.items():
-            curves[choice].append([best_of(worth, group.passed, count) for count in counts])
-        curves["oracle"].append([pass_at_k(group.passed, count) for count in counts])
-        scored = [(score, right) for score, right in zip(given, group.passed, strict=True) if score is not None]
-        share = area([score for score, right in scored if right], [score for score, right in scored if not right])
-        if share is not None:
-            accuracies[str(number)] = share
-    names = [str(number) for number in range(len(large))]
+        for choice, key in keys.items():
+            curves[choice].append([best_of(key, group.passed, n) for n in counts])
+        curves["oracle"].append([pass_at_k(group.passed, n) for n in counts])
+    return curves
 
-    def solved(choice: str, count: int) -> list[float]:
-        return [row[count - 1] for row in curves[choice]]
 
-    def line(count: int) -> dict[str, Any]:
-        means = {choice: mean_of(solved(choice, count), names, seed=seed) for choice in CHOICES}
-        for control in CONTROLS:
-            gains = [one - two for one, two in zip(solved("model", count), solved(control, count), strict=True)]
-            means[f"model above {control}"] = mean_of(gains, names, seed=seed, bounds=(-1, 1))
-        return {name: asdict(mean) for name, mean in means.items()}
+def _line(curves: Curves, n: int, seed: int) -> dict[str, Any]:
+    """Means with intervals of all choices at one N, and of the model's gain over each control."""
+    solved = {choice: [curve[n - 1] for curve in rows] for choice, rows in curves.items()}
+    problems = range(len(solved["model"]))
+    means = {choice: mean_of(values, problems, seed=seed) for choice, values in solved.items()}
+    for control in CONTROLS:
+        gains = [own - other for own, other in zip(solved["model"], solved[control], strict=True)]
+        means[f"model above {control}"] = mean_of(gains, problems, seed=seed, bounds=(-1, 1))
+    return {name: asdict(mean) for name, mean in means.items()}
 
-    return {
-        "problems": len(large),
-        "left_out": len(groups) - len(large),
-        "candidates": sum(len(group.codes) for group in large),
-        "invalid": sum(not code for group in large for code in group.codes),
-        "unscored": unscored,
-        "unjudged": sum(group.unjudged for group in groups),
-        "most": most,
-        "curves": {choice: [sum(solved(choice, count)) / len(large) for count in counts] for choice in CHOICES},
-        "table": {str(count): line(count) for count in sorted({count for count in SHOWN if count <= most} | {most})},
-        "strongest": max(CONTROLS, key=lambda control: sum(solved(control, most))),
-        "pair_accuracy": (
-            asdict(mean_of(list(accuracies.values()), list(accuracies), seed=seed)) if accuracies else None
-        ),
-    }
+
+def _pair_accuracy(scored: Sequence[tuple[Candidates, Scores]], seed: int) -> dict[str, Any] | None:
+    shares = []
+    for group, scores in scored:
+        sides: dict[bool, list[float]] = {True: [], False: []}
+        for score, passed in zip(scores, group.passed, strict=True):
+            if score is not None:
+                sides[passed].append(score)
+        shares.append(area(sides[True], sides[False]))
+    values = [share for share in shares if share is not None]
+    return asdict(mean_of(values, range(len(values)), seed=seed)) if values else None

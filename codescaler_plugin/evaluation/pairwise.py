@@ -1,8 +1,8 @@
-"""How often does a reward model put the right program first, and would something simpler do as well?
+"""Accuracy of a reward model on pairs, beside the controls that need no reward model.
 
-An accuracy alone says little: in LLM-written pairs "the longer is right" already reaches about 0.61. So it always
-stands beside its controls: length, all shallow features together, a language model's log-probability, what the model
-prefers where both programs are right, and bugs that people made.
+An accuracy alone says little: in LLM-written pairs "the longer is right" already reaches about 0.61. So the controls
+are measured with it: length, all shallow features together, a language model's log-probability, the model's preference
+between two right programs, and bugs that people made.
 """
 
 from collections import defaultdict
@@ -16,13 +16,9 @@ from typing import Any, Unpack
 from codescaler_plugin.data.matching import problem_key
 from codescaler_plugin.data.rollouts import rows_of
 from codescaler_plugin.errors import DataError
-from codescaler_plugin.evaluation.score_file import Kept, Row, score_rows
+from codescaler_plugin.evaluation.score_file import Row, ScoreOptions, score_rows
 from codescaler_plugin.intervals import mean_of, win
-from codescaler_plugin.preference.baselines import (
-    check_causal_model,
-    log_probability_wins,
-    shallow_wins,
-)
+from codescaler_plugin.preference.baselines import check_causal_model, log_probability_wins, shallow_wins
 from codescaler_plugin.preference.mutations import normal
 from codescaler_plugin.records import PreferencePair
 from codescaler_plugin.scoring import Scorer
@@ -30,10 +26,12 @@ from codescaler_plugin.scoring import Scorer
 SCORE_GAPS = (0.1, 0.25, 0.5, 1.0, 2.0, 4.0)
 RATE_GAPS = (0.25, 0.5, 0.75)
 
+Json = dict[str, Any]
+
 
 @dataclass(frozen=True)
 class ScoredPair:
-    """A pair with its two raw scores; only pairs that have both."""
+    """A pair with the raw scores of both sides."""
 
     pair: PreferencePair
     chosen: float
@@ -45,22 +43,23 @@ class ScoredPair:
         return self.chosen - self.rejected
 
     @property
+    def win(self) -> float:
+        """1 if the right program has the higher score, 0 if the lower one, 0.5 for a tie."""
+        return win(self.chosen, self.rejected)
+
+    @property
     def problem(self) -> str:
-        """What tells its problem from others."""
+        """Key of the problem, see `problem_key`."""
         return problem_key(self.pair.problem_id, self.pair.problem)
 
 
-def score_pairs(
-    pairs: Sequence[PreferencePair],
-    scorer: Scorer,
-    **kept: Unpack[Kept],
-) -> list[ScoredPair]:
-    """Both sides of every pair, as bare code; pairs with a side that gets no score are left out.
+def score_pairs(pairs: Sequence[PreferencePair], scorer: Scorer, **options: Unpack[ScoreOptions]) -> list[ScoredPair]:
+    """Score both sides of every pair as bare code. Pairs with a side that gets no score are left out.
 
-    See `score_rows` for the arguments and errors.
+    See `score_rows` for the options and errors.
 
     Raises:
-        DataError: no pairs, or no pair has two scores.
+        DataError: there are no pairs, or no pair has two scores.
     """
     if not pairs:
         raise DataError("no pairs: there is nothing to evaluate")
@@ -71,13 +70,13 @@ def score_pairs(
         )
         for number, pair in enumerate(pairs)
     ]
-    found = []
-    for pair, (chosen, rejected) in zip(pairs, score_rows(rows, scorer, **kept), strict=True):
+    scored = []
+    for pair, (chosen, rejected) in zip(pairs, score_rows(rows, scorer, **options), strict=True):
         if chosen is not None and rejected is not None:
-            found.append(ScoredPair(pair, chosen, rejected))
-    if not found:
+            scored.append(ScoredPair(pair, chosen, rejected))
+    if not scored:
         raise DataError(f"none of {len(pairs)} pairs has a score on both sides: is max_length too small for them?")
-    return found
+    return scored
 
 
 def evaluate_pairs(
@@ -88,98 +87,72 @@ def evaluate_pairs(
     base_model: str | None = None,
     base_pairs: int = 256,
     seed: int = 0,
-    **kept: Unpack[Kept],
-) -> dict[str, Any]:
+    **options: Unpack[ScoreOptions],
+) -> Json:
     """Pair accuracy overall, in parts, and beside its controls, as JSON's types.
 
     A tie counts one half. Intervals are 95%, from a bootstrap over problems. `macro` counts each problem once.
-    `above` holds, pair by pair, the accuracy minus that of each control: what the model is worth beyond it;
-    `strongest` names the control over which that is least, each problem once. In the control `two right programs` 0.5
-    is wanted: `prefers rewritten` is against the same program through `ast.unparse`, `prefers longer` is between the
-    shortest and the longest right program of a problem.
+    `above` holds, pair by pair, the accuracy minus that of each control; `strongest` names the control with the
+    smallest macro gain. Two controls compare right programs, where 0.5 is best: `prefers rewritten` compares a program
+    with itself after `ast.unparse`, and `prefers longer` the shortest and the longest right program of a problem.
 
     Args:
         pairs: n pairs of any kinds.
-        scorer: gives raw logits.
-        human_bugs: pairs whose wrong side a person broke, see `read_human_bugs`.
-        base_model: causal language model for the control by log-probability; None: left out.
-        base_pairs: pairs drawn for that control; `log_probability` holds the accuracy of both on the same draw.
-        seed: of the draws.
-        **kept: see `score_rows`. The scores of controls are kept beside the output, as `*.human_bugs.jsonl` and
+        scorer: scorer that returns raw logits.
+        human_bugs: pairs whose wrong side a person broke, see `read_human_bugs`. By default this control is left out.
+        base_model: causal language model for the control by log-probability. By default this control is left out.
+        base_pairs: pairs drawn for that control; `log_probability` holds the accuracies of both on the same draw.
+        seed: seed of the draws.
+        **options: see `score_rows`. The scores of controls are kept beside the output, as `*.human_bugs.jsonl` and
             `*.rewritten.jsonl`; their rows are steps of progress, too.
 
     Raises:
-        DataError: nothing to evaluate.
+        DataError: there is nothing to evaluate.
         ConfigError, ScorerError: see `score_rows`.
         MissingExtraError: scipy is not installed.
+
+    Example:
+        >>> from codescaler_plugin.testing import FakeScorer
+        >>> problems = [("1", "Set x to 2.", "x = 2", "x = 1"), ("2", "Set y to 3.", "y = 3", "y = 33")]
+        >>> pairs = [PreferencePair(text, right, wrong, "rollout", id_) for id_, text, right, wrong in problems]
+        >>> result = evaluate_pairs(pairs, FakeScorer(lambda problem, code: "2" in code or "33" in code))
+        >>> result["macro"]["value"], result["controls"]["longer"]["macro"]["value"]
+        (0.5, 0.25)
     """
     if base_model is not None:
         check_causal_model(base_model)
-    scored = score_pairs(pairs, scorer, **kept)
-    wins = [win(one.gap, 0.0) for one in scored]
-    problems = [one.problem for one in scored]
+    scored = score_pairs(pairs, scorer, **options)
+    problems = [pair.problem for pair in scored]
+    wins = [pair.win for pair in scored]
     longer = _longer(scored)
-
-    def parts(names: Sequence[str]) -> dict[str, dict[str, Any]]:
-        members: dict[str, list[int]] = defaultdict(list)
-        for place, name in enumerate(names):
-            members[name].append(place)
-        return {
-            name: asdict(mean_of([wins[place] for place in rows], [problems[place] for place in rows], seed=seed))
-            for name, rows in members.items()
-        }
-
-    def both(values: Sequence[float], of: Sequence[str], bounds: tuple[float, float] = (0, 1)) -> dict[str, Any]:
-        return {
-            name: asdict(mean_of(values, of, macro=name == "macro", seed=seed, bounds=bounds))
-            for name in ("all", "macro")
-        }
-
-    rules = {"longer": longer, "shorter": [1 - one for one in longer]}
-    rules["shallow"] = shallow_wins([one.pair for one in scored])
-    controls: dict[str, Any] = {name: both(values, problems) for name, values in rules.items()}
-    above = {
-        name: both([one - two for one, two in zip(wins, values, strict=True)], problems, (-1, 1))
-        for name, values in rules.items()
+    rules = {
+        "longer": longer,
+        "shorter": [1 - share for share in longer],
+        "shallow": shallow_wins([pair.pair for pair in scored]),
     }
+    controls: Json = {name: _means(values, problems, seed) for name, values in rules.items()}
+    above = {name: _gains(wins, values, problems, seed) for name, values in rules.items()}
 
-    def beside(control: str) -> Kept:
-        output = kept.get("output")
-        return {**kept, "output": None if output is None else output.with_name(f"{output.stem}.{control}.jsonl")}
+    def beside(control: str) -> ScoreOptions:
+        output = options.get("output")
+        return {**options, "output": None if output is None else output.with_name(f"{output.stem}.{control}.jsonl")}
 
-    controls |= _both_right(scored, scorer, seed, beside("rewritten"))
+    controls |= _prefers_longer(scored, seed)
+    controls |= _prefers_rewritten(scored, scorer, seed, beside("rewritten"))
     if human_bugs:
-        bugs = score_pairs(human_bugs, scorer, **beside("human_bugs"))
-        broken = [one.problem for one in bugs]
-        controls["human_bugs"] = {
-            **asdict(mean_of([win(one.gap, 0.0) for one in bugs], broken, seed=seed)),
-            "longer": asdict(mean_of(_longer(bugs), broken, seed=seed)),
-        }
-    if base_model is not None:
-        drawn = Random(seed).sample(scored, min(base_pairs, len(scored)))
-        likely = log_probability_wins([one.pair for one in drawn], base_model)
-        held = [(one, other) for one, other in zip(drawn, likely, strict=True) if other is not None]
-        if held:
-            names = [one.problem for one, _ in held]
-            ours, theirs = [win(one.gap, 0.0) for one, _ in held], [other for _, other in held]
-            controls["log_probability"] = {
-                "base": base_model,
-                "pairs": len(held),
-                **both(theirs, names),
-                "model": asdict(mean_of(ours, names, macro=True, seed=seed)),
-            }
-            gains = [one - two for one, two in zip(ours, theirs, strict=True)]
-            above["log_probability"] = both(gains, names, (-1, 1))
-    own = both(wins, problems)
+        controls["human_bugs"] = _human_bugs(score_pairs(human_bugs, scorer, **beside("human_bugs")), seed)
+    if base_model is not None and (measured := _log_probability(scored, base_model, base_pairs, seed)):
+        controls["log_probability"], above["log_probability"] = measured
+    own = _means(wins, problems, seed)
     return {
         "pairs": len(pairs),
         "unscored": len(pairs) - len(scored),
-        "ties": sum(one.gap == 0 for one in scored),
+        "ties": sum(pair.gap == 0 for pair in scored),
         "accuracy": own["all"],
         "macro": own["macro"],
-        "kinds": parts([one.pair.kind for one in scored]),
-        "pass_rate_gap": _in_order(parts([_bin(one.pair.margin, RATE_GAPS) for one in scored]), RATE_GAPS),
-        "score_gap": _in_order(parts([_bin(abs(one.gap), SCORE_GAPS) for one in scored]), SCORE_GAPS),
+        "kinds": _parts(scored, [pair.pair.kind for pair in scored], seed),
+        "pass_rate_gap": _binned(scored, [pair.pair.margin for pair in scored], RATE_GAPS, seed),
+        "score_gap": _binned(scored, [abs(pair.gap) for pair in scored], SCORE_GAPS, seed),
         "controls": controls,
         "above": above,
         "strongest": min(above, key=lambda name: above[name]["macro"]["value"]),
@@ -187,63 +160,23 @@ def evaluate_pairs(
 
 
 def read_human_bugs(path: str | Path) -> Iterator[PreferencePair]:
-    """The rows of HumanEvalPack (bigcode-project/octopack) as pairs: the canonical program against the broken one.
+    """The rows of HumanEvalPack (bigcode-project/octopack) as pairs of the canonical and the broken program.
 
     Raises:
         ConfigError: nothing is there.
-        DataError: a row without `prompt`, `canonical_solution` and `buggy_solution`; it is named.
+        DataError: a row lacks `prompt`, `canonical_solution` or `buggy_solution`; it is named.
     """
-    for _, place, row in rows_of(path):
+    for _, where, row in rows_of(path):
         missing = [name for name in ("prompt", "canonical_solution", "buggy_solution") if not row.get(name)]
         if missing:
-            raise DataError(f"{place}: no {', '.join(missing)}: expected the columns of HumanEvalPack")
+            raise DataError(f"{where}: no {', '.join(missing)}: expected the columns of HumanEvalPack")
         yield PreferencePair(
             row["prompt"],
             row["prompt"] + row["canonical_solution"],
             row["prompt"] + row["buggy_solution"],
             str(row.get("bug_type") or "human bug"),
-            str(row.get("task_id") or place),
+            str(row.get("task_id") or where),
         )
-
-
-def _longer(scored: Sequence[ScoredPair]) -> list[float]:
-    """How often the longer program is the right one."""
-    return [win(len(one.pair.chosen), len(one.pair.rejected)) for one in scored]
-
-
-def _both_right(scored: Sequence[ScoredPair], scorer: Scorer, seed: int, kept: Kept) -> dict[str, Any]:
-    """What the model prefers among right programs of a problem; one comparison each problem."""
-    right: dict[str, dict[str, float]] = defaultdict(dict)
-    for one in scored:
-        right[one.problem].setdefault(one.pair.chosen, one.chosen)
-    controls: dict[str, Any] = {}
-    longer = {}
-    for problem, scores in right.items():
-        least, most = min(scores, key=len), max(scores, key=len)
-        if len(least) < len(most):
-            longer[problem] = win(scores[most], scores[least])
-    if longer:
-        controls["prefers longer"] = asdict(mean_of(list(longer.values()), list(longer), seed=seed))
-    rewritten = []
-    for one in {one.problem: one for one in reversed(scored)}.values():
-        again = normal(one.pair.chosen, Random(seed))
-        if again is not None and again.strip() != one.pair.chosen.strip():
-            rewritten.append((one, again))
-    if rewritten:
-        rows = [Row({"control": "rewritten"}, ((one.pair.problem, again),)) for one, again in rewritten]
-        anew = score_rows(rows, scorer, **kept)
-        held = [(one, score) for (one, _), (score,) in zip(rewritten, anew, strict=True) if score is not None]
-        if held:
-            wins = [win(score, one.chosen) for one, score in held]
-            controls["prefers rewritten"] = asdict(mean_of(wins, [one.problem for one, _ in held], seed=seed))
-    return controls
-
-
-def _bin(value: float | None, edges: Sequence[float]) -> str:
-    """The half-open bin a value is in, as text."""
-    if value is None:
-        return "unknown"
-    return bin_names(edges)[sum(value >= edge for edge in edges)]
 
 
 def bin_names(edges: Sequence[float]) -> list[str]:
@@ -252,5 +185,95 @@ def bin_names(edges: Sequence[float]) -> list[str]:
     return [f"below {edges[0]:g}", *inner, f"{edges[-1]:g} and more"]
 
 
-def _in_order(found: dict[str, dict[str, Any]], edges: Sequence[float]) -> dict[str, dict[str, Any]]:
-    return {name: found[name] for name in (*bin_names(edges), "unknown") if name in found}
+def _means(values: Sequence[float], problems: Sequence[str], seed: int, low: float = 0.0) -> Json:
+    """Over all rows, and over problems; the values are in [low, 1]."""
+    return {
+        name: asdict(mean_of(values, problems, macro=name == "macro", seed=seed, bounds=(low, 1)))
+        for name in ("all", "macro")
+    }
+
+
+def _gains(own: Sequence[float], other: Sequence[float], problems: Sequence[str], seed: int) -> Json:
+    return _means([mine - theirs for mine, theirs in zip(own, other, strict=True)], problems, seed, -1)
+
+
+def _parts(scored: Sequence[ScoredPair], names: Sequence[str], seed: int) -> dict[str, Json]:
+    """The accuracy of the pairs of each name."""
+    members: dict[str, list[ScoredPair]] = defaultdict(list)
+    for pair, name in zip(scored, names, strict=True):
+        members[name].append(pair)
+    return {
+        name: asdict(mean_of([pair.win for pair in part], [pair.problem for pair in part], seed=seed))
+        for name, part in members.items()
+    }
+
+
+def _binned(
+    scored: Sequence[ScoredPair], values: Sequence[float | None], edges: Sequence[float], seed: int
+) -> dict[str, Json]:
+    """The accuracy of the pairs in each bin of a value, in the order of the bins."""
+    names = [*bin_names(edges), "unknown"]
+    bins = ["unknown" if value is None else names[sum(value >= edge for edge in edges)] for value in values]
+    parts = _parts(scored, bins, seed)
+    return {name: parts[name] for name in names if name in parts}
+
+
+def _longer(scored: Sequence[ScoredPair]) -> list[float]:
+    """The wins of the rule "the longer is right"."""
+    return [win(len(pair.pair.chosen), len(pair.pair.rejected)) for pair in scored]
+
+
+def _prefers_longer(scored: Sequence[ScoredPair], seed: int) -> Json:
+    """The preference between the shortest and the longest right program of each problem."""
+    right: dict[str, dict[str, float]] = defaultdict(dict)
+    for pair in scored:
+        right[pair.problem].setdefault(pair.pair.chosen, pair.chosen)
+    wins = {}
+    for problem, scores in right.items():
+        shortest, longest = min(scores, key=len), max(scores, key=len)
+        if len(shortest) < len(longest):
+            wins[problem] = win(scores[longest], scores[shortest])
+    return {"prefers longer": asdict(mean_of(list(wins.values()), list(wins), seed=seed))} if wins else {}
+
+
+def _prefers_rewritten(scored: Sequence[ScoredPair], scorer: Scorer, seed: int, options: ScoreOptions) -> Json:
+    """The preference between the first right program of each problem and itself in another layout."""
+    rewritten = []
+    for pair in {pair.problem: pair for pair in reversed(scored)}.values():
+        code = normal(pair.pair.chosen, Random(seed))
+        if code is not None and code.strip() != pair.pair.chosen.strip():
+            rewritten.append((pair, code))
+    rows = [Row({"control": "rewritten"}, ((pair.pair.problem, code),)) for pair, code in rewritten]
+    scores = score_rows(rows, scorer, **options) if rows else []
+    wins = {
+        pair.problem: win(score, pair.chosen)
+        for (pair, _), (score,) in zip(rewritten, scores, strict=True)
+        if score is not None
+    }
+    return {"prefers rewritten": asdict(mean_of(list(wins.values()), list(wins), seed=seed))} if wins else {}
+
+
+def _human_bugs(scored: Sequence[ScoredPair], seed: int) -> Json:
+    problems = [pair.problem for pair in scored]
+    return {
+        **asdict(mean_of([pair.win for pair in scored], problems, seed=seed)),
+        "longer": asdict(mean_of(_longer(scored), problems, seed=seed)),
+    }
+
+
+def _log_probability(scored: Sequence[ScoredPair], base_model: str, count: int, seed: int) -> tuple[Json, Json] | None:
+    """The control by log-probability and the gain over it, on a draw of the pairs; None if no pair of it is scored."""
+    drawn = Random(seed).sample(scored, min(count, len(scored)))
+    of_base = log_probability_wins([pair.pair for pair in drawn], base_model)
+    compared = [(pair, theirs) for pair, theirs in zip(drawn, of_base, strict=True) if theirs is not None]
+    if not compared:
+        return None
+    problems = [pair.problem for pair, _ in compared]
+    own, theirs = [pair.win for pair, _ in compared], [theirs for _, theirs in compared]
+    control = {
+        "base": base_model,
+        "pairs": len(compared),
+        **_means(theirs, problems, seed),
+        "model": asdict(mean_of(own, problems, macro=True, seed=seed)),
+    }
+    return control, _gains(own, theirs, problems, seed)

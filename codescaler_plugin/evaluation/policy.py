@@ -1,8 +1,4 @@
-"""What a policy writes, judged by execution: samples from transformers or a server, Avg@n and pass@k.
-
-Transformers sample small policies on one device; a large one is served, by `vllm serve` or any OpenAI-compatible
-server.
-"""
+"""A policy's completions with the verdicts of tests: Avg@n, pass@k, and the reward's choice among them."""
 
 import logging
 import math
@@ -25,15 +21,18 @@ logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Sampled:
-    """n completions per problem with their verdicts, problem by problem: two lists of lists of equal shape.
+class VerifiedCompletions:
+    """n completions per problem with their verdicts.
 
-    `unjudged` counts the completions on which the tests gave no verdict; they are among those that have not passed.
+    Attributes:
+        completions: a list per problem.
+        passed: verdicts, in the same shape.
+        without_verdict: number of completions on which the tests gave no verdict; they count as not passed.
     """
 
     completions: list[list[str]]
     passed: list[list[bool]]
-    unjudged: int = 0
+    without_verdict: int = 0
 
     @property
     def pass_at_1(self) -> float:
@@ -53,27 +52,27 @@ class Sampled:
 
 @dataclass(frozen=True)
 class Measurement:
-    """A policy's samples with their verdicts, and the reward's judgement of each, in the same shape."""
+    """A policy's completions with their verdicts, and the reward model's judgements in the same shape."""
 
-    sampled: Sampled
+    sampled: VerifiedCompletions
     judgements: list[list[Judgement]]
 
     @property
     def mean_reward(self) -> float:
-        """Mean over the samples that have a reward."""
+        """Mean over the completions that have a reward."""
         rewards = [judgement.reward for row in self.judgements for judgement in row]
         return fmean(reward for reward in rewards if reward is not None)
 
     @property
     def best_of_n(self) -> float:
-        """Share of problems whose highest-reward sample passes; the first wins a tie, one without a reward never."""
+        """Share of problems whose completion with the highest reward passes; the first wins a tie."""
         best = [_best(row) for row in self.judgements]
         return fmean(passed[index] for passed, index in zip(self.sampled.passed, best, strict=True))
 
 
 def _best(judgements: list[Judgement]) -> int:
-    worth = [-math.inf if judgement.reward is None else judgement.reward for judgement in judgements]
-    return worth.index(max(worth))
+    rewards = [-math.inf if judgement.reward is None else judgement.reward for judgement in judgements]
+    return rewards.index(max(rewards))
 
 
 def measure_policy(
@@ -90,43 +89,45 @@ def measure_policy(
     texts = [problem.text for problem in problems]
     completions = sample_completions(policy, tokenizer, texts, n=n, max_new_tokens=max_new_tokens, progress=progress)
     judgements = scaler.judge(
-        [text for text in texts for _ in range(n)], [text for row in completions for text in row]
+        [text for text in texts for _ in range(n)], [completion for row in completions for completion in row]
     )
     raise_for_failures(judgements)
     rows = [judgements[first : first + n] for first in range(0, len(judgements), n)]
     return Measurement(verify_completions(completions, problems), rows)
 
 
-def verify_completions(completions: Sequence[Sequence[str]], problems: Sequence[Problem]) -> Sampled:
-    """Run the extracted code of every completion against its problem's tests; invalid code fails unrun."""
-    codes = [[extract_code(text).code for text in row] for row in completions]
+def verify_completions(completions: Sequence[Sequence[str]], problems: Sequence[Problem]) -> VerifiedCompletions:
+    """Run the extracted code of every completion against its problem's tests; invalid code fails without a run."""
+    codes = [[extract_code(completion).code for completion in row] for row in completions]
     verdicts = run_tests(
         [(code, problem) for row, problem in zip(codes, problems, strict=True) for code in row if code]
     )
-    unjudged = sum(verdict.fault is not None for verdict in verdicts)
-    if unjudged:
-        named = named_faults(verdicts)
-        logger.warning("the tests gave no verdict on %d completions, which count as not passed: %s", unjudged, named)
-    run = iter(verdicts)
-    return Sampled(
+    without_verdict = sum(verdict.fault is not None for verdict in verdicts)
+    if without_verdict:
+        faults = named_faults(verdicts)
+        logger.warning(
+            "the tests gave no verdict on %d completions, which count as not passed: %s", without_verdict, faults
+        )
+    rest = iter(verdicts)
+    return VerifiedCompletions(
         completions=[list(row) for row in completions],
-        passed=[[next(run).passed if code else False for code in row] for row in codes],
-        unjudged=unjudged,
+        passed=[[next(rest).passed if code else False for code in row] for row in codes],
+        without_verdict=without_verdict,
     )
 
 
 @dataclass(frozen=True)
 class Benchmark:
-    """What a policy is worth on a benchmark.
+    """A policy's results on a benchmark.
 
     Attributes:
-        problems: how many.
+        problems: number of problems.
         n: completions of each.
-        average: Avg@n, the mean share of completions that pass; its interval is of a bootstrap over problems.
+        average: Avg@n, the mean share of completions that pass, with an interval from a bootstrap over problems.
         pass_at: pass@k by k.
-        invalid: share of completions whose text holds no valid program.
-        faults: completions without a verdict, by `Fault`. They are not known to be wrong, yet count as not passed, so
-            `average` and `pass_at` are lower bounds where there are any.
+        invalid: share of completions without a valid program.
+        faults: completions without a verdict, by `Fault`. They may be right but count as not passed, so `average` and
+            `pass_at` are lower bounds if there are any.
     """
 
     problems: int
@@ -141,25 +142,24 @@ def summarise(verdicts: Iterable[Mapping[str, Any]], *, n: int, ks: Sequence[int
     """Benchmarks by name, from the rows that `verify_rollouts` writes; the first n completions of a problem count.
 
     Raises:
-        DataError: a problem with fewer than n completions, or a k above n.
+        DataError: a problem has fewer than n completions, or a k is above n.
     """
     rows: dict[str, dict[str, list[Mapping[str, Any]]]] = {}
     for row in verdicts:
         rows.setdefault(row["source"], {}).setdefault(row["problem_id"], []).append(row)
-    found = {}
+    benchmarks = {}
     for name, problems in rows.items():
-        kept = {key: taken[:n] for key, taken in problems.items()}
-        short = next((key for key, taken in kept.items() if len(taken) < n), None)
-        if short is not None:
-            raise DataError(f"problem {short!r} has {len(kept[short])} completions: expected {n}")
-        passed = {key: [bool(row["passed"]) for row in taken] for key, taken in kept.items()}
-        ids = list(passed)
-        found[name] = Benchmark(
-            problems=len(ids),
+        for problem_id, of_problem in problems.items():
+            if len(of_problem) < n:
+                raise DataError(f"problem {problem_id!r} has {len(of_problem)} completions: expected {n}")
+        first = [row for of_problem in problems.values() for row in of_problem[:n]]
+        passed = [[bool(row["passed"]) for row in of_problem[:n]] for of_problem in problems.values()]
+        benchmarks[name] = Benchmark(
+            problems=len(problems),
             n=n,
-            average=mean_of([fmean(passed[key]) for key in ids], ids),
-            pass_at={k: mean_of([pass_at_k(passed[key], k) for key in ids], ids) for k in ks},
-            invalid=fmean(row["status"] != Status.OK for taken in kept.values() for row in taken),
-            faults=dict(Counter(row["fault"] for taken in kept.values() for row in taken if row.get("fault"))),
+            average=mean_of([fmean(of_problem) for of_problem in passed], list(problems)),
+            pass_at={k: mean_of([pass_at_k(of_problem, k) for of_problem in passed], list(problems)) for k in ks},
+            invalid=fmean(row["status"] != Status.OK for row in first),
+            faults=dict(Counter(row["fault"] for row in first if row.get("fault"))),
         )
-    return found
+    return benchmarks

@@ -1,11 +1,11 @@
-"""RM-Bench (Liu et al., arXiv 2410.16184): can a reward model tell a subtle error through a change of style?
+"""RM-Bench (Liu et al., arXiv 2410.16184): accuracy at subtle errors under changes of style.
 
-Each row has three right and three wrong answers: concise, detailed as plain text, detailed as Markdown. The matrix of
-accuracies has a line for each style of the right answer and a column for each style of the wrong one. By the
-benchmark's own definition (README of THU-KEG/RM-Bench, "how to compute the accuracy"): an answer wins only with a
-strictly higher score; Easy is the mean below the diagonal (the right answer is the fancier one), Normal that of the
-diagonal, Hard that above it. A domain is the mean of its three; `safety` is the mean of its two subsets; the overall
-numbers are means over domains, as in the tables of the paper and of CodeScaler's model card.
+Each row has three right and three wrong completions: concise, detailed as plain text, detailed as Markdown. The matrix
+of accuracies has a line for each style of the right completion and a column for each style of the wrong one. By the
+benchmark's own definition (README of THU-KEG/RM-Bench, "how to compute the accuracy"), a completion wins only with a
+strictly higher score; Easy is the mean below the diagonal (the right completion is the fancier one), Normal that of
+the diagonal, Hard that above it. A domain is the mean of its three; `safety` is the mean of its two subsets; the
+overall numbers are means over domains, as in the tables of the paper and of CodeScaler's model card.
 """
 
 import sys
@@ -18,20 +18,20 @@ from typing import Any, Unpack
 
 from codescaler_plugin.data.rollouts import rows_of
 from codescaler_plugin.errors import ConfigError, DataError
-from codescaler_plugin.evaluation.score_file import Kept, Row, Scores, score_rows
+from codescaler_plugin.evaluation.score_file import Row, ScoreOptions, Scores, score_rows
 from codescaler_plugin.extraction import extract_code
 from codescaler_plugin.records import Status
 from codescaler_plugin.scoring import Scorer
 
 STYLES = ("concise", "detailed", "markdown")
-ANSWERS = ("raw", "extracted")
+COMPLETIONS = ("raw", "extracted")
 
 
 @dataclass(frozen=True)
 class BenchRow:
-    """One row: three right and three wrong answers in the order of `STYLES`.
+    """One row: three right and three wrong completions in the order of `STYLES`.
 
-    `scores` are those that the row brought with it, the right answers' first; None if it brought none.
+    `scores` are published scores from the file, those of the right completions first; None if it holds none.
     """
 
     id: str
@@ -44,39 +44,39 @@ class BenchRow:
 
 
 def read_rm_bench(path: str | Path) -> list[BenchRow]:
-    """The rows of a file of the benchmark, of a file of its results, or of the hub (`THU-KEG/RM-Bench`).
+    """Read a file of the benchmark, a file of its results, or the data set on the hub (`THU-KEG/RM-Bench`).
 
-    Files of one domain name none in their rows: rows with a language are `code`, others are named by their file.
+    Rows without a domain are `code` if they have a language; otherwise the file name is the domain.
 
     Raises:
         ConfigError: nothing is there.
-        DataError: a row that is none of the benchmark's; it is named.
+        DataError: a row does not have the benchmark's form; it is named.
     """
-    found = []
-    for file, place, row in rows_of(path):
+    rows = []
+    for file, where, row in rows_of(path):
         sides = [row.get(side) for side in ("chosen", "rejected")]
         if not isinstance(row.get("prompt"), str) or not all(_is_side(side) for side in sides):
-            raise DataError(f"{place}: expected a prompt, and three texts each in chosen and rejected")
+            raise DataError(f"{where}: expected a prompt, and three texts each in chosen and rejected")
         scores = [row.get(f"score_{side}") for side in ("chosen", "rejected")]
         if scores != [None, None] and not all(
-            isinstance(one, list) and len(one) == len(STYLES) and all(map(_is_number, one)) for one in scores
+            isinstance(side, list) and len(side) == len(STYLES) and all(map(_is_number, side)) for side in scores
         ):
-            raise DataError(f"{place}: expected three numbers each in score_chosen and score_rejected")
+            raise DataError(f"{where}: expected three numbers each in score_chosen and score_rejected")
         domain = row.get("domain") or ("code" if row.get("language") else Path(file).stem.partition("_")[0])
-        found.append(
+        rows.append(
             BenchRow(
-                str(row.get("id", place)),
+                str(row.get("id", where)),
                 row["prompt"],
                 tuple(sides[0] or ()),
                 tuple(sides[1] or ()),
                 str(domain),
                 str(row.get("language") or ""),
-                None if scores == [None, None] else [float(value) for one in scores for value in one or ()],
+                None if scores == [None, None] else [float(score) for side in scores for score in side or ()],
             )
         )
-    if not found:
+    if not rows:
         raise DataError(f"{path} holds no rows")
-    return found
+    return rows
 
 
 def _is_number(value: Any) -> bool:
@@ -88,57 +88,60 @@ def _is_side(side: Any) -> bool:
 
 
 def evaluate_rm_bench(
-    rows: Sequence[BenchRow],
-    scorer: Scorer | None,
-    *,
-    answers: str = "raw",
-    **kept: Unpack[Kept],
+    rows: Sequence[BenchRow], scorer: Scorer | None, *, completions: str = "raw", **options: Unpack[ScoreOptions]
 ) -> dict[str, Any]:
-    """The benchmark's numbers, as JSON's types; shares in [0, 1].
+    """The benchmark's numbers, as JSON's types; shares are in [0, 1].
 
-    An answer without a score wins nothing and nothing wins against it: `unscored` counts them.
+    A completion without a score wins against none and loses against none; `unscored` counts them.
 
     Args:
-        rows: of `read_rm_bench`.
-        scorer: gives raw logits; None: the rows bring their scores.
-        answers: `raw`: the whole answer, as the benchmark does; `extracted`: its last code block, or the whole answer
-            where it has none. The published numbers are of raw answers.
-        **kept: see `score_rows`.
+        rows: rows of `read_rm_bench`.
+        scorer: scorer that returns raw logits; None uses the scores in the rows.
+        completions: `raw` scores the whole completion, as the benchmark and its published numbers do. `extracted`
+            scores its last code block, or all of it if there is none.
+        **options: see `score_rows`.
 
     Raises:
-        ConfigError: an unknown choice of answers; see `score_rows`.
-        DataError: no rows, or rows without scores and no scorer.
+        ConfigError: `completions` is unknown; or see `score_rows`.
+        DataError: there are no rows, or there is no scorer and a row has no scores.
         ScorerError: the model failed.
+
+    Example:
+        >>> from codescaler_plugin.testing import FakeScorer
+        >>> right, wrong = ("a + b", "a + b.", "`a + b`"), ("a - b", "a - b.", "`a - b`")
+        >>> rows = [BenchRow("1", "Add.", right, wrong, "code", "python")]
+        >>> evaluate_rm_bench(rows, FakeScorer(lambda prompt, text: float("+" in text)))["average"]
+        1.0
     """
-    if answers not in ANSWERS:
-        raise ConfigError(f"answers is {answers!r}: expected one of {', '.join(ANSWERS)}")
+    if completions not in COMPLETIONS:
+        raise ConfigError(f"completions is {completions!r}: expected one of {', '.join(COMPLETIONS)}")
     if scorer is None:
         missing = next((row.id for row in rows if row.scores is None), None)
         if missing is not None:
             raise DataError(f"row {missing} has no score_chosen and score_rejected: give a model to score it")
-        found = [row.scores or [] for row in rows]
+        scores = [row.scores or [] for row in rows]
     else:
-        wanted = [
+        to_score = [
             Row(
-                {"id": row.id, "domain": row.domain, "language": row.language, "answers": answers},
-                tuple((row.prompt, _answer(text, answers)) for text in (*row.chosen, *row.rejected)),
+                {"id": row.id, "domain": row.domain, "language": row.language, "completions": completions},
+                tuple((row.prompt, _scored_part(text, completions)) for text in (*row.chosen, *row.rejected)),
             )
             for row in rows
         ]
-        found = score_rows(wanted, scorer, **kept)
+        scores = score_rows(to_score, scorer, **options)
     return {
         "rows": len(rows),
-        "answers": answers,
-        "unscored": sum(score is None for scores in found for score in scores),
-        **bench_numbers(found, [row.domain for row in rows], [row.language for row in rows]),
+        "completions": completions,
+        "unscored": sum(score is None for row in scores for score in row),
+        **bench_numbers(scores, [row.domain for row in rows], [row.language for row in rows]),
     }
 
 
 def bench_numbers(scores: Sequence[Scores], domains: Sequence[str], languages: Sequence[str]) -> dict[str, Any]:
-    """Matrix, difficulties, domains and languages of scored rows; of each the right answers' three scores are first.
+    """Matrix, difficulties, domains and languages of scored rows, each with the scores of the right completions first.
 
     Raises:
-        DataError: no rows.
+        DataError: there are no rows.
     """
     if not scores:
         raise DataError("no rows: there is nothing to evaluate")
@@ -155,11 +158,11 @@ def bench_numbers(scores: Sequence[Scores], domains: Sequence[str], languages: S
     }
 
 
-def _answer(text: str, answers: str) -> str:
-    if answers == "raw":
+def _scored_part(text: str, completions: str) -> str:
+    if completions == "raw":
         return text
-    found = extract_code(text, language="any", extraction="last")
-    return found.code if found.status is Status.OK else text
+    extraction = extract_code(text, language="any", extraction="last")
+    return extraction.code if extraction.status is Status.OK else text
 
 
 def _grouped(scores: Sequence[Scores], names: Sequence[str]) -> dict[str, list[Scores]]:
@@ -191,8 +194,8 @@ def _levels(matrix: Sequence[Sequence[Fraction]]) -> _Levels:
         "normal": [matrix[right][wrong] for right, wrong in cells if right == wrong],
         "hard": [matrix[right][wrong] for right, wrong in cells if right < wrong],
     }
-    found = {name: sum(values, Fraction()) / len(values) for name, values in levels.items()}
-    return {**found, "average": sum(found.values(), Fraction()) / len(found)}
+    means = {name: sum(shares, Fraction()) / len(shares) for name, shares in levels.items()}
+    return {**means, "average": sum(means.values(), Fraction()) / len(means)}
 
 
 def _mean(rows: Sequence[_Levels]) -> _Levels:

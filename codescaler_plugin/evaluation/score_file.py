@@ -1,4 +1,4 @@
-"""Rows -> scores, in a file with a line for each row that a killed run goes on with where it ended."""
+"""Scores of rows, kept in a file that an interrupted run resumes."""
 
 import hashlib
 import json
@@ -22,19 +22,19 @@ _CHUNK = 256  # items between two writes: what a kill can cost
 
 @dataclass(frozen=True)
 class Row:
-    """What is scored together: the sides of a pair, the candidates for a problem.
+    """Items that are scored together, such as the sides of a pair or the candidates of a problem.
 
     Attributes:
-        facts: what its line holds beside the scores.
-        items: what is scored, at least one.
+        facts: fields of its line beside the scores.
+        items: items to score, at least one.
     """
 
     facts: dict[str, Any]
     items: tuple[Item, ...]
 
 
-class Kept(TypedDict, total=False):
-    """Where scores are kept, and who hears of them: settings of `score_rows`, and of each evaluation."""
+class ScoreOptions(TypedDict, total=False):
+    """Settings of `score_rows` that every evaluation passes on to it."""
 
     output: Path | None
     model: str
@@ -49,56 +49,56 @@ def score_rows(
     model: str = "",
     progress: Callable[[int], None] | None = None,
 ) -> list[Scores]:
-    """The scores of every row; same order.
+    """The scores of every row, in order.
 
-    A line of `output` holds a row's facts, its `scores` and a `key` of model and texts. Called again with the same
-    model and rows, the run goes on where it ended; a torn last line is taken off.
+    A line of `output` holds a row's facts, its `scores`, and a `key` of the model and the texts. An interrupted run
+    resumes if the model and the rows are the same; a torn last line is removed.
 
     Args:
         rows: n rows.
-        scorer: gives raw logits.
-        output: JSON lines; None: nothing is kept.
+        scorer: scorer that returns raw logits.
+        output: file of JSON lines. By default the scores are not kept.
         model: name of the model behind the scorer.
-        progress: called with the number of rows just read or scored.
+        progress: receives the number of rows just read or scored.
 
     Raises:
-        ConfigError: an output that cannot be written, is being written, or is of another model or other rows.
-        ScorerError: the model failed; the rows before are in the file.
+        ConfigError: the output cannot be written, another process writes it, or it is of another model or other rows.
+        ScorerError: the model failed. The rows before are in the file.
     """
     chunks = partial(weighed_chunks, size=_CHUNK, weight=lambda row: len(row.items))
     if output is None:
         return [scores for chunk in chunks(rows) for scores in _scored(chunk, scorer, progress)]
     check_folder(output.parent)
-    found: list[Scores] = []
+    results: list[Scores] = []
 
-    def claim(kept: Any) -> str:
-        key = _key(model, rows[len(found)]) if len(found) < len(rows) else None
-        if not isinstance(kept, dict) or key is None or kept.get("key") != key or "scores" not in kept:
+    def claim(line: Any) -> str:
+        key = _key(model, rows[len(results)]) if len(results) < len(rows) else None
+        if not isinstance(line, dict) or key is None or line.get("key") != key or "scores" not in line:
             return (
                 "is of another model, other data or other options than are given now. Give another --output or "
-                "--name, or delete it to start anew"
+                "--name, or delete it to start over"
             )
-        found.append(kept["scores"])
+        results.append(line["scores"])
         return ""
 
     with open_resumable(output, claim) as file:
         if progress is not None:
-            progress(len(found))
-        for chunk in chunks(rows[len(found) :]):
+            progress(len(results))
+        for chunk in chunks(rows[len(results) :]):
             for row, scores in zip(chunk, _scored(chunk, scorer, progress), strict=True):
                 line = {**row.facts, "scores": scores, "key": _key(model, row)}
                 file.write(json.dumps(line).encode() + b"\n")
-                found.append(scores)
+                results.append(scores)
             file.flush()
-    return found
+    return results
 
 
 def _scored(chunk: Sequence[Row], scorer: Scorer, progress: Callable[[int], None] | None) -> list[Scores]:
     scores = iter(scorer.score([item for row in chunk for item in row.items]))
-    found = [[next(scores) for _ in row.items] for row in chunk]
+    results = [[next(scores) for _ in row.items] for row in chunk]
     if progress is not None:
         progress(len(chunk))
-    return found
+    return results
 
 
 def _key(model: str, row: Row) -> str:

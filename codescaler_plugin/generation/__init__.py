@@ -1,1 +1,1 @@
-"""Completions of a policy, from transformers or from an OpenAI-compatible server."""
+"""Completions of a policy, from transformers in this process or from an OpenAI-compatible server."""

@@ -3,9 +3,47 @@
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from codescaler_plugin.errors import ConfigError
+from codescaler_plugin.generation.sampling import Completer, Sampling
+from codescaler_plugin.pretrained import pretrained
 from codescaler_plugin.threads import fitting_threads
 
 BATCH_SIZE = 256
+
+
+def transformers_completer(model: str, sampling: Sampling, *, seed: int) -> Completer:
+    """A completer over a causal language model of transformers. Call it from one thread.
+
+    The model runs on a GPU if there is one, else on the CPU in float32.
+
+    Raises:
+        ConfigError: the model cannot be loaded, or its tokenizer has no chat template.
+    """
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    tokenizer = pretrained(AutoTokenizer, model, f"policy {model!r}")
+    dtype = torch.float32 if device.type == "cpu" else "auto"
+    policy = pretrained(AutoModelForCausalLM, model, f"policy {model!r}", dtype=dtype)
+    if tokenizer.chat_template is None:
+        raise ConfigError(f"{model} has no chat template: serve it with one, or give an instruct model")
+    policy = policy.to(device).eval()
+    torch.manual_seed(seed)
+
+    def complete(prompt: str, n: int) -> list[str]:
+        return sample_completions(
+            policy,
+            tokenizer,
+            [prompt],
+            n=n,
+            temperature=sampling.temperature,
+            top_p=sampling.top_p,
+            top_k=sampling.top_k,
+            max_new_tokens=sampling.max_tokens,
+        )[0]
+
+    return complete
 
 
 def sample_completions(
@@ -20,27 +58,27 @@ def sample_completions(
     max_new_tokens: int = 96,
     progress: Callable[[int], None] | None = None,
 ) -> list[list[str]]:
-    """Sample n completions per problem; the outer list follows the problems.
+    """Sample n completions per problem; one list per problem, in order.
 
-    Draws from torch's global generator: seed it for a repeatable result. A completion that has not ended after
-    `max_new_tokens` tokens is returned as far as it came.
+    Draws from torch's global generator: seed it for a repeatable result. A completion that reaches `max_new_tokens`
+    is returned as it is.
 
     Args:
         policy: a causal language model of transformers.
         tokenizer: its tokenizer, with a chat template and a pad token.
         problems: user turns.
         n: completions per problem.
-        temperature: of sampling; 0 takes the most likely token.
-        top_p: mass of the most likely tokens that are drawn from; 1: all.
-        top_k: number of the most likely tokens that are drawn from; 0: all.
+        temperature: temperature; 0 takes the most likely token.
+        top_p: probability mass of the most likely tokens to draw from, in (0, 1]; 1 is all.
+        top_k: number of the most likely tokens to draw from; 0 is all.
         max_new_tokens: length limit in tokens.
-        progress: called with the number of completions just made.
+        progress: receives the number of completions of each batch.
     """
     import torch
 
-    drawn: dict[str, Any] = {"do_sample": False}
+    settings: dict[str, Any] = {"do_sample": False}
     if temperature:
-        drawn = {"do_sample": True, "temperature": temperature, "top_p": top_p, "top_k": top_k}
+        settings = {"do_sample": True, "temperature": temperature, "top_p": top_p, "top_k": top_k}
     turns = [[{"role": "user", "content": problem}] for problem in problems]
     prompts = tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True)
     rows = tokenizer(prompts, add_special_tokens=False)["input_ids"]
@@ -57,7 +95,7 @@ def sample_completions(
             output = policy.generate(
                 input_ids=ids,
                 attention_mask=mask,
-                **drawn,
+                **settings,
                 max_new_tokens=max_new_tokens,
                 pad_token_id=tokenizer.pad_token_id,
             )

@@ -1,20 +1,27 @@
-"""How a policy's completions are sampled; apart, so that a command can name the defaults without loading a model."""
+"""Sampling settings. They import no model library, so a command can show the defaults quickly."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from codescaler_plugin.errors import ConfigError
 
+Completer = Callable[[str, int], list[str]]
+"""Returns n completions of a prompt, the user turn."""
+
 
 @dataclass(frozen=True)
 class Sampling:
-    """How completions are sampled. The defaults are those of the reference's evaluation.
+    """Sampling settings. The defaults are those of the reference's evaluation.
 
     Attributes:
-        temperature: 0 takes the most likely token.
-        top_p: mass of the most likely tokens that are drawn from; 1: all.
-        top_k: number of the most likely tokens that are drawn from; 0: all.
-        max_tokens: of a completion; what is cut has an unclosed block and fails.
-        instruct: ask for one program in a block, see `prompt_of`; otherwise the prompt is the problem alone.
+        temperature: temperature; 0 takes the most likely token.
+        top_p: probability mass of the most likely tokens to draw from, in (0, 1]; 1 is all.
+        top_k: number of the most likely tokens to draw from; 0 is all.
+        max_tokens: length limit in tokens. A completion that is cut off has an unclosed block and fails.
+        instruct: ask for one program in a block, see `prompt_of`. Otherwise the prompt is the problem alone.
+
+    Raises:
+        ConfigError: a value is out of range.
     """
 
     temperature: float = 0.6

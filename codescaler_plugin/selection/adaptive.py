@@ -1,4 +1,4 @@
-"""Adaptive sampling: take candidates from a generator until one more is not worth its cost."""
+"""Adaptive sampling: candidates are taken from a generator until one more is not expected to pay."""
 
 import asyncio
 import math
@@ -16,13 +16,20 @@ _TOP = 4  # of n scores, the n/4 best tell how the best are spread
 
 @dataclass(frozen=True)
 class Stopping:
-    """When sampling ends.
+    """The rule that ends adaptive sampling.
 
     Attributes:
-        cost: of one sample, as a share of what a right answer is worth over a wrong one. 0: never stop early.
-        min_samples: at least; fewer tell nothing of the spread of scores.
-        max_samples: at most.
+        cost: cost of one sample, as a share of the value of a right completion over a wrong one. 0 never stops early.
+        min_samples: samples taken at least; fewer do not show the spread of the scores.
+        max_samples: samples taken at most.
         batch: samples judged at a time.
+
+    Raises:
+        ConfigError: a value is out of range.
+
+    Example:
+        >>> Stopping(cost=0.02, max_samples=16).min_samples
+        4
     """
 
     cost: float = 0.01
@@ -32,19 +39,19 @@ class Stopping:
 
     def __post_init__(self) -> None:
         if not self.cost >= 0:
-            raise ConfigError(f"cost is {self.cost!r}: expected a share of a right answer's worth, at least 0")
+            raise ConfigError(f"cost is {self.cost!r}: expected a share of a right completion's value, at least 0")
         if not 1 <= self.min_samples <= self.max_samples or self.batch < 1:
             raise ConfigError(f"{self}: expected 1 <= min_samples <= max_samples, and a batch of at least 1")
 
 
 @dataclass(frozen=True)
-class Sampled:
-    """What adaptive sampling took.
+class AdaptiveSelection:
+    """The result of adaptive sampling.
 
     Attributes:
-        selection: of the candidates taken, in their order.
-        gain: expected of one more, in the unit of `Stopping.cost`; None if fewer than two have a score.
-        stopped: `not worth it`, `max_samples`, or `exhausted`: the generator had no more.
+        selection: selection among the candidates taken; their indices are in the order of arrival.
+        gain: expected gain of one more sample, in the unit of `Stopping.cost`; None if fewer than two have a score.
+        stopped: `low_gain`, `max_samples`, or `exhausted`: the generator had no more.
     """
 
     selection: Selection
@@ -53,32 +60,32 @@ class Sampled:
 
     @property
     def samples(self) -> int:
-        """Candidates taken."""
+        """Number of candidates taken."""
         return len(self.selection.ranked)
 
 
 def expected_gain(scores: Sequence[float | None], margin: float = 0.0) -> float | None:
-    """What one more sample can be expected to add, in [0, 1); None if fewer than two samples have a score.
+    """The expected gain of one more sample, in [0, 1); None if fewer than two samples have a score.
 
-    Samples of one policy are exchangeable, so the next of n + 1 is the best of them with chance 1 / (n + 1); a sample
-    without a score never is, and counts. Then it is better by d logits, and is the better program with probability
-    s(d) = 1 / (1 + e^-d) (Bradley-Terry), so that taking it gains s(d) - s(-d) = tanh(d / 2). How far the best go is
-    read from the scores so far: d is the mean excess of the best quarter over the next score, which for tails that
-    fall as e^-x is what a new best adds. All of that is to no avail where the first program is right already, so it
-    counts with probability s(-margin).
+    Samples of one policy are exchangeable, so the next of n + 1 is the best of them with probability 1 / (n + 1). A
+    sample without a score is never the best, but it counts. A new best is better by d logits, and it is the better
+    program with probability s(d) = 1 / (1 + e^-d) (Bradley-Terry), so choosing it gains s(d) - s(-d) = tanh(d / 2).
+    The estimate of d is the mean excess of the best quarter of the scores over the next score; for tails that fall as
+    e^-x, that is what a new best adds. A better program does not help where the first one is right already, so the
+    gain is multiplied by s(-margin).
 
-    It trusts the scores: with a model that cannot tell right from wrong, no number of samples is worth its cost, and
-    this does not know.
+    The estimate relies on the scores. It does not notice a model that cannot tell right from wrong, with which no
+    sample is worth its cost.
 
     Args:
         scores: raw logits of the samples so far, duplicates included; None where there is none.
-        margin: worth of the first program minus that of the next other one, at least 0.
+        margin: rank score of the first program minus that of the next other one, at least 0.
     """
-    found = sorted((score for score in scores if score is not None), reverse=True)
-    if len(found) < 2:
+    best = sorted((score for score in scores if score is not None), reverse=True)
+    if len(best) < 2:
         return None
-    top = max(1, len(found) // _TOP)
-    excess = sum(found[:top]) / top - found[top]
+    top = max(1, len(best) // _TOP)
+    excess = sum(best[:top]) / top - best[top]
     return math.tanh(excess / 2) / (len(scores) + 1) / (1 + math.exp(min(margin, 700.0)))
 
 
@@ -90,75 +97,84 @@ async def sample_adaptively(
     stopping: Stopping | None = None,
     extraction: str = "last",
     self_consistency: float = 0.0,
-) -> Sampled:
-    """Take and judge candidates until the expected gain of one more is below its cost.
+) -> AdaptiveSelection:
+    r"""Take and judge candidates until the expected gain of one more is below its cost.
 
-    Judging runs in a thread, so other problems can be sampled meanwhile. The generator is closed at the end if it can
-    be closed (has `aclose`).
+    The reward model runs in a thread, so that other problems can be sampled in the meantime. The generator is closed
+    at the end if it has `aclose`.
 
     Args:
-        scaler: see `best_of_n`, also for the next and the last two.
-        problem: a string or messages.
+        scaler: pipeline with the reward model.
+        problem: a string or messages, see `CodeScaler.judge`.
         candidates: any asynchronous iterable of completions: `server_candidates`, `list_candidates`, your own.
-        stopping: see `Stopping`; None: its defaults.
-        extraction: which block is the code.
-        self_consistency: weight of duplicates.
+        stopping: rule that ends sampling. The default is `Stopping()`.
+        extraction: block selection, see `extract_code`.
+        self_consistency: weight of duplicates, see `best_of_n`.
 
     Raises:
-        DataError: candidates that are not asynchronous.
-        ConfigError, DataError, ScorerError: see `best_of_n`. What the generator raises comes through.
+        DataError: the candidates are not asynchronous.
+        ConfigError, DataError, ScorerError: see `best_of_n`. Errors of the generator pass through.
+
+    Example:
+        >>> from codescaler_plugin.testing import FakeScorer
+        >>> scaler = CodeScaler(FakeScorer(lambda problem, code: 5.0 * ("x = 2" in code)))
+        >>> candidates = list_candidates(f"```python\nx = {number}\n```" for number in range(64))
+        >>> result = asyncio.run(sample_adaptively(scaler, "Set x to 2.", candidates))
+        >>> result.selection.best.index, result.samples, result.stopped
+        (2, 4, 'low_gain')
     """
     if not isinstance(candidates, AsyncIterable):
         raise DataError(
             f"candidates are a {type(candidates).__name__}: expected an asynchronous iterator; list_candidates makes "
             "one of a list or a generator"
         )
-    rule = stopping or Stopping()
+    stopping = stopping or Stopping()
     source = aiter(candidates)
     judge = scaler.with_config(extraction=extraction)
-    texts: list[str] = []
+    completions: list[str] = []
     judgements: list[Judgement] = []
     stopped, gain, selection = "max_samples", None, chosen(())
     try:
-        while len(texts) < rule.max_samples:
-            wanted = max(min(rule.batch, rule.max_samples - len(texts)), rule.min_samples - len(texts))
-            batch = await _take(source, wanted, len(texts))
+        while (count := len(completions)) < stopping.max_samples:
+            size = max(min(stopping.batch, stopping.max_samples - count), stopping.min_samples - count)
+            batch = await _take(source, size, count)
             judgements += await asyncio.to_thread(judge.judge, [problem] * len(batch), batch)
             raise_for_failures(judgements)
-            texts += batch
+            completions += batch
             selection = chosen(
-                rank(texts, judgements, language=judge.config.language, self_consistency=self_consistency)
+                rank(completions, judgements, language=judge.config.language, self_consistency=self_consistency)
             )
-            gain = expected_gain([one.score for one in judgements], selection.margin or 0.0)
-            if len(batch) < wanted:
+            gain = expected_gain([judgement.score for judgement in judgements], selection.margin or 0.0)
+            if len(batch) < size:
                 stopped = "exhausted"
                 break
-            if gain is not None and gain < rule.cost and len(texts) >= rule.min_samples:
-                stopped = "not worth it"
+            if gain is not None and gain < stopping.cost and len(completions) >= stopping.min_samples:
+                stopped = "low_gain"
                 break
     finally:
         close = getattr(source, "aclose", None)
         if close is not None:
             await close()
-    return Sampled(selection, gain, stopped)
+    return AdaptiveSelection(selection, gain, stopped)
 
 
-async def _take(candidates: AsyncIterator[str], wanted: int, before: int) -> list[str]:
+async def _take(source: AsyncIterator[str], size: int, count: int) -> list[str]:
+    """The next `size` completions, or fewer if the source ends; `count` were taken before."""
     batch: list[str] = []
-    async for one in candidates:
-        batch.append(completion_text(one, f"candidate {before + len(batch)}"))
-        if len(batch) == wanted:
+    async for completion in source:
+        batch.append(completion_text(completion, f"candidate {count + len(batch)}"))
+        if len(batch) == size:
             break
     return batch
 
 
 async def list_candidates(candidates: Iterable[str]) -> AsyncIterator[str]:
-    """A list or a plain generator as an asynchronous one; its next item is waited for in a thread.
+    """An asynchronous iterator over a list or a plain generator, whose next item is awaited in a thread.
 
-    So a pipeline of transformers is sampled as far as needed and no further:
+    With it, a pipeline of transformers samples only as many completions as needed:
     `list_candidates(pipe(prompt, do_sample=True, return_full_text=False)[0]["generated_text"] for _ in range(64))`.
     """
     end = object()
     iterator = iter(candidates)
-    while (one := await asyncio.to_thread(next, iterator, end)) is not end:
-        yield one  # type: ignore[misc]
+    while (completion := await asyncio.to_thread(next, iterator, end)) is not end:
+        yield completion  # type: ignore[misc]

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from typing import TypeGuard
 
 from codescaler_plugin.errors import ConfigError, DataError
 from codescaler_plugin.execution.executor import Executor
@@ -13,25 +14,32 @@ from codescaler_plugin.selection.calibration import Calibration
 from codescaler_plugin.selection.ranking import best_of_n, margin_of, probability_of
 from codescaler_plugin.text.messages import Text
 
-TARGET = 0.95
-
 
 @dataclass(frozen=True)
 class CascadeConfig:
-    """When tests run, and what they decide.
+    """Settings of a cascade: when tests run, and how their verdicts count.
 
     Attributes:
-        calibration: margin -> probability that the first program is right; None: every choice is tested.
-        target: the first program is taken untested where that probability is at least this. Above 1: never.
-        after_failure: the same probability where every program before has failed; a problem whose favourite fails is
-            a harder one, so `calibration` does not hold there. None: once tests run, they go on.
-        budget: programs run for a problem at most; None: no limit.
-        generated: the tests were written by a model. Then a failure is no proof: if no program passes all of them, the
-            one that passes the largest share is taken.
+        calibration: margin -> probability that the first program is right. By default every choice is tested.
+        target: probability from which on the first program is taken without a test; above 1, every choice is tested.
+        after_failure: calibration for problems whose first programs failed their tests. Such problems are harder, so
+            `calibration` does not hold for them. By default tests continue after a failure.
+        budget: programs run per problem at most. The default is no limit.
+        generated: a model wrote the tests, so a failure is no proof. If no program passes all of them, the one that
+            passes the largest share is taken.
+
+    Raises:
+        ConfigError: `target` is not above 0, or `budget` is below 0.
+
+    Example:
+        >>> from codescaler_plugin import Calibration
+        >>> calibration = Calibration("platt", examples=100, right=80, slope=2.0)
+        >>> CascadeConfig(calibration, target=0.9, budget=3).target
+        0.9
     """
 
     calibration: Calibration | None = None
-    target: float = TARGET
+    target: float = 0.95
     after_failure: Calibration | None = None
     budget: int | None = None
     generated: bool = False
@@ -54,32 +62,42 @@ def cascade(
     extraction: str = "last",
     self_consistency: float = 0.0,
 ) -> Selection:
-    """The best candidate of a problem with as few tests as the wanted confidence allows.
+    r"""Choose the best candidate of a problem with as few test runs as the target probability allows.
 
-    The programs are ranked as by `best_of_n`. The first is taken as it is if it is right with enough probability;
-    otherwise programs are run in their order until one passes all tests. A program that the candidates wrote several
-    times is run once. Programs run one at a time; see `decide_by_tests` for many problems at once.
+    `best_of_n` ranks the programs. The first one is taken without a test if it is right with enough probability.
+    Otherwise the programs run in order, one at a time, until one passes all tests. Duplicates run once. For many
+    problems at once, see `decide_by_tests`.
 
     Args:
-        scaler: see `best_of_n`, also for the next two and the last two.
-        problem: a string or messages.
-        completions: the candidates.
+        scaler: pipeline with the reward model.
+        problem: a string or messages, see `CodeScaler.judge`.
+        completions: the candidates, any number.
         tests: the problem with its tests.
-        config: see `CascadeConfig`; None: tests decide every choice, in the order of the scores.
-        executor: runs programs; None: a sandbox of this machine for this call, started only if a program is to run.
-        extraction: which block is the code.
-        self_consistency: weight of duplicates.
+        config: settings. By default tests decide every choice, in the order of the scores.
+        executor: executor of programs. The default is a local sandbox, started only if a program must run.
+        extraction: block selection, see `extract_code`.
+        self_consistency: weight of duplicates, see `best_of_n`.
 
     Returns:
-        A selection whose `executions` says how many programs were run. With given tests: what passed is first, then
-        what has no verdict, then what failed; if nothing passed and all failed, the outcome is `all_failed`; if
-        programs without a verdict are left, the best of them is chosen (`unscored` if none left has a score).
-        A program has no verdict that was not run, or whose tests could not tell (`Verdict.fault`).
-        With generated tests: by the share of tests passed, then what has no verdict, then what passed none.
+        A selection with the number of programs run in `executions`. A program has no verdict if it was not run or if
+        its tests could not tell (`Verdict.fault`). The order is: passed, no verdict, failed. If all programs failed,
+        the outcome is `all_failed`. If none passed, the best program without a verdict is chosen; the outcome is
+        `unscored` if none of those has a score. With generated tests the order is: by share of tests passed, no
+        verdict, none passed.
 
     Raises:
         ConfigError, DataError, ScorerError: see `best_of_n`.
         SandboxError: programs cannot be run here, or the problem has no tests.
+
+    Example:
+        >>> from codescaler_plugin import CallTest
+        >>> from codescaler_plugin.testing import FakeExecutor, FakeScorer
+        >>> tests = Problem("inc", "Add one to n.", (CallTest((1,), 2),), "inc")
+        >>> completions = [f"```python\ndef inc(n): return {result}\n```" for result in ("n", "n + 1")]
+        >>> scaler = CodeScaler(FakeScorer(lambda problem, code: -len(code)))
+        >>> executor = FakeExecutor(lambda code, problem: "n + 1" in code)
+        >>> cascade(scaler, tests.text, completions, tests, executor=executor).explanation
+        'candidate 1 passes all tests; 2 programs run'
     """
     selection = best_of_n(scaler, problem, completions, extraction=extraction, self_consistency=self_consistency)
     if executor is not None:
@@ -98,14 +116,13 @@ def decide_by_tests(
     executor: Executor,
     config: CascadeConfig | None = None,
 ) -> list[Selection]:
-    """The testing half of `cascade`, for many ranked problems; same length, same order.
+    """The testing half of `cascade`, for many ranked problems; one selection per problem, in order.
 
-    Runs in rounds: one program of each undecided problem, all at the same time as far as the executor has workers.
-    Tests alone, without a reward model: rank with the scorer `scoring.Unscored`, and pass
-    `planning.keep_order` of that.
+    Each round runs one program of every undecided problem, in parallel as far as the executor has workers. To choose
+    by tests alone, rank with the scorer `scoring.Unscored` and pass `planning.keep_order` of the selections.
 
     Raises:
-        DataError: another number of problems than of selections.
+        DataError: the numbers of selections and problems differ.
         SandboxError: see `cascade`.
     """
     if len(selections) != len(problems):
@@ -123,7 +140,7 @@ def decide_by_tests(
 
 @dataclass
 class _State:
-    """One problem on its way; `verdicts` by the index of a program's first candidate."""
+    """The progress of one problem; `verdicts` by index of a program's first candidate."""
 
     selection: Selection
     problem: Problem
@@ -131,98 +148,89 @@ class _State:
     verdicts: dict[int, Verdict] = field(default_factory=dict)
 
     def next(self) -> Ranked | None:
-        """The program to be run next; None if the choice is made."""
-        left = self._left()
+        """The next program to run; None if the choice is made."""
+        not_run = self._not_run()
         passed = any(verdict.passed for verdict in self.verdicts.values())
-        if not left or passed or self._trusted() or len(self.verdicts) == self.config.budget:
+        if not not_run or passed or self._is_trusted() or len(self.verdicts) == self.config.budget:
             return None
-        return left[0]
+        return not_run[0]
 
     def result(self) -> Selection:
         if not self.selection.programs:
             return self.selection
         ranked = self._ranked()
         first = ranked[0]
-        fault = first.verdict.fault if first.verdict is not None else None
-        ran = self._ran()
-        probability = self._probability(self._open())
-        outcome = Outcome.CHOSEN
-        if not _has_verdict(first.verdict) and first.rank_score is None:
-            outcome = Outcome.UNSCORED
-            why = "the budget of tests is used up" if self._left() else "the tests gave no verdict"
-            explanation = f"no program is left that has a score, and {why}; {ran}"
-        elif first.verdict is None or fault is not None:
-            sure = "" if probability is None else f", right with probability {probability:.3f}"
-            why = (
-                f"its tests gave no verdict ({fault})"
-                if fault is not None
-                else "taken untested"
-                if self._trusted()
-                else "the budget of tests is used up"
-            )
-            explanation = f"candidate {first.index}{sure}: {why}; {ran}"
-        elif first.verdict.passed:
-            explanation = f"candidate {first.index} passes all tests; {ran}"
-        elif self.config.generated:
-            share = f"{first.verdict.tests_passed} of {first.verdict.tests_total}"
-            explanation = f"candidate {first.index} passes {share} generated tests; {ran}"
-        else:
-            outcome = Outcome.ALL_FAILED
-            explanation = f"every program fails; {ran}"
+        programs = self.selection.programs if _has_verdict(first.verdict) else self._without_verdict()
+        probability = self._probability(programs)
+        outcome, explanation = self._decide(first, probability)
+        count, faults = len(self.verdicts), named_faults(self.verdicts.values())
+        runs = f"{count} program{'' if count == 1 else 's'} run" + (f", no verdict: {faults}" if faults else "")
         return replace(
             self.selection,
             ranked=ranked,
             outcome=outcome,
-            probability=self._probability(self.selection.programs) if _has_verdict(first.verdict) else probability,
-            executions=len(self.verdicts),
-            explanation=explanation,
+            probability=probability,
+            executions=count,
+            explanation=f"{explanation}; {runs}",
         )
 
-    def _left(self) -> list[Ranked]:
+    def _decide(self, first: Ranked, probability: float | None) -> tuple[Outcome, str]:
+        verdict = first.verdict
+        if not _has_verdict(verdict):
+            if first.rank_score is None:
+                why = "the budget of tests is used up" if self._not_run() else "the tests gave no verdict"
+                return Outcome.UNSCORED, f"no program is left that has a score, and {why}"
+            sure = "" if probability is None else f", right with probability {probability:.3f}"
+            if verdict is not None:
+                why = f"its tests gave no verdict ({verdict.fault})"
+            else:
+                why = "taken untested" if self._is_trusted() else "the budget of tests is used up"
+            return Outcome.CHOSEN, f"candidate {first.index}{sure}: {why}"
+        if verdict.passed:
+            return Outcome.CHOSEN, f"candidate {first.index} passes all tests"
+        if self.config.generated:
+            share = f"{verdict.tests_passed} of {verdict.tests_total}"
+            return Outcome.CHOSEN, f"candidate {first.index} passes {share} generated tests"
+        return Outcome.ALL_FAILED, "every program fails"
+
+    def _not_run(self) -> list[Ranked]:
         return [program for program in self.selection.programs if program.index not in self.verdicts]
 
-    def _open(self) -> list[Ranked]:
-        """The programs without a verdict."""
-        return [one for one in self.selection.programs if not _has_verdict(self.verdicts.get(one.index))]
+    def _without_verdict(self) -> list[Ranked]:
+        return [program for program in self.selection.programs if not _has_verdict(self.verdicts.get(program.index))]
 
-    def _ran(self) -> str:
-        """How many programs were run, and of how many of them the tests could not tell."""
-        count = len(self.verdicts)
-        named = named_faults(self.verdicts.values())
-        return f"{count} program{'' if count == 1 else 's'} run" + (f", no verdict: {named}" if named else "")
-
-    def _trusted(self) -> bool:
-        """Whether the first program without a verdict is taken as it is; never where tests are no proof of failure."""
+    def _is_trusted(self) -> bool:
+        """The first program without a verdict is taken untested. Never where tests are no proof of failure."""
         if self.verdicts and (self.config.generated or self.config.after_failure is None):
             return False
-        probability = self._probability(self._open())
+        probability = self._probability(self._without_verdict())
         return probability is not None and probability >= self.config.target
 
-    def _probability(self, left: Sequence[Ranked]) -> float | None:
-        fresh = len(left) == len(self.selection.programs)
-        calibration = self.config.calibration if fresh else self.config.after_failure
-        return probability_of(calibration, margin_of(left))
+    def _probability(self, programs: Sequence[Ranked]) -> float | None:
+        none_failed = len(programs) == len(self.selection.programs)
+        calibration = self.config.calibration if none_failed else self.config.after_failure
+        return probability_of(calibration, margin_of(programs))
 
     def _ranked(self) -> tuple[Ranked, ...]:
-        """All candidates anew: the duplicates of a program share its verdict."""
-        found = []
-        for one in self.selection.ranked:
-            found.append(
-                replace(one, verdict=self.verdicts.get(one.index if one.duplicate_of is None else one.duplicate_of))
-            )
-        return tuple(sorted(found, key=self._place))  # stable: otherwise they stand as they stood
+        """All candidates in their new order; duplicates share the verdict of their program."""
+        tested = []
+        for candidate in self.selection.ranked:
+            program = candidate.index if candidate.duplicate_of is None else candidate.duplicate_of
+            tested.append(replace(candidate, verdict=self.verdicts.get(program)))
+        return tuple(sorted(tested, key=self._order))  # stable: equal ones keep the order of their scores
 
-    def _place(self, one: Ranked) -> tuple[int, float]:
-        if not one.duplicates:
+    def _order(self, candidate: Ranked) -> tuple[int, float]:
+        verdict = candidate.verdict
+        if not candidate.duplicates:  # no valid code
             return 3, 0.0
-        if one.verdict is None or one.verdict.fault is not None:
+        if not _has_verdict(verdict):
             return 1, 0.0
-        if one.verdict.passed:
+        if verdict.passed:
             return 0, -1.0
-        if not self.config.generated or not one.verdict.tests_passed:
+        if not self.config.generated or not verdict.tests_passed:
             return 2, 0.0
-        return 0, -one.verdict.tests_passed / one.verdict.tests_total
+        return 0, -verdict.tests_passed / verdict.tests_total
 
 
-def _has_verdict(verdict: Verdict | None) -> bool:
+def _has_verdict(verdict: Verdict | None) -> TypeGuard[Verdict]:
     return verdict is not None and verdict.fault is None

@@ -1,4 +1,7 @@
-"""Reward model, tests, or both: which is cheapest for given costs, replayed on candidates with known verdicts."""
+"""The cheapest strategy (reward model, tests, or a cascade of both) at given costs.
+
+The strategies are replayed on candidates whose verdicts are known. Nothing is executed.
+"""
 
 import json
 import math
@@ -13,18 +16,24 @@ from codescaler_plugin.records import Outcome, Problem, Ranked, ScriptTest, Sele
 from codescaler_plugin.selection.calibration import Calibration, fit_calibration
 from codescaler_plugin.selection.cascade import CascadeConfig, decide_by_tests
 
-WAYS = ("rm", "tests", "cascade")
+STRATEGIES = ("rm", "tests", "cascade")
 TARGETS = (0.5, 0.6, 0.7, 0.8, 0.85, 0.9, 0.95, 0.98, 0.99, 1.01)
+
+Labelled = tuple[Selection, Sequence[bool]]
+"""A ranked problem, and for each candidate, in its original order, whether it passes."""
 
 
 @dataclass(frozen=True)
 class Costs:
-    """What things cost, all in one unit of your choice: seconds, cents.
+    """Costs in one unit of your choice, such as seconds or cents.
 
     Attributes:
-        score: scoring one candidate.
-        test: running one program against its tests.
-        wrong: answering a problem wrongly, or not at all.
+        score: cost of scoring a candidate.
+        test: cost of running a program against its tests.
+        wrong: cost of a problem without a right choice.
+
+    Raises:
+        ConfigError: a cost is not finite or below 0.
     """
 
     score: float
@@ -38,18 +47,21 @@ class Costs:
 
 @dataclass(frozen=True)
 class Plan:
-    """A way to choose, with what it would have cost; all numbers are means per problem.
+    """A strategy with its measured results, which are means per problem.
 
     Attributes:
-        way: `rm`, `tests` (programs as given, until one passes), or `cascade`.
-        target: of the cascade; above 1: every choice is tested.
-        accuracy: share of problems answered rightly.
+        strategy: `rm`, `tests` (programs in their original order, until one passes), or `cascade`.
+        target: target probability of a cascade, None for the others; above 1, every choice is tested.
+        accuracy: share of problems with a right choice.
         executions: programs run.
         scored: candidates scored.
-        cost: in the unit of the costs; 0 of a plan without costs.
+        cost: cost in the unit of the costs; 0 before `price_plans`.
+
+    Raises:
+        DataError: a value is out of range.
     """
 
-    way: str
+    strategy: str
     target: float | None
     accuracy: float
     executions: float
@@ -57,71 +69,57 @@ class Plan:
     cost: float = 0.0
 
     def __post_init__(self) -> None:
-        if self.way not in WAYS or (self.way == "cascade") != (self.target is not None):
-            raise DataError(f"{self}: expected a way of {', '.join(WAYS)}, and a target of a cascade alone")
+        if self.strategy not in STRATEGIES or (self.strategy == "cascade") != (self.target is not None):
+            raise DataError(f"{self}: expected a strategy of {', '.join(STRATEGIES)}, and a target of a cascade alone")
         counts = (self.executions, self.scored, self.cost, 1.0 if self.target is None else self.target)
         if not 0 <= self.accuracy <= 1 or not all(0 <= count < math.inf for count in counts):
             raise DataError(f"{self}: expected an accuracy in [0, 1] and finite numbers of at least 0")
 
 
-Labelled = tuple[Selection, Sequence[bool]]
-"""A ranked problem and, for each candidate in the order in which it was given, whether it passes."""
+def first_margins(labelled: Sequence[Labelled]) -> tuple[list[float], list[float]]:
+    """Margins of the first programs, and 1 or 0 for those that pass or fail: the arguments of `fit_calibration`.
 
-
-def learnable(labelled: Sequence[Labelled]) -> tuple[list[float], list[float]]:
-    """Margins of the first programs and whether they pass (1 or 0): what `fit_calibration` wants.
-
-    Problems without a margin (fewer than two programs with scores) are left out.
+    Problems without a margin, those with fewer than two scored programs, are left out.
     """
-    found = [(one.margin, float(passed[one.ranked[0].index])) for one, passed in labelled if one.margin is not None]
-    return [margin for margin, _ in found], [right for _, right in found]
+    rows = [
+        (selection.margin, float(passed[selection.ranked[0].index]))
+        for selection, passed in labelled
+        if selection.margin is not None
+    ]
+    return [margin for margin, _ in rows], [right for _, right in rows]
 
 
 def fit_margins(labelled: Sequence[Labelled], *, model: str = "") -> Calibration:
-    """Margin -> probability that the first program passes, for `best_of_n` and `cascade`.
+    """Fit margin -> probability that the first program passes, for `best_of_n` and `cascade`.
 
-    Platt's curve: with the few hundred problems that one has, an isotonic one promises too much at its upper end
+    The curve is Platt's: fitted on a few hundred problems, an isotonic one promises too much at its upper end
     (benchmarks/bench_selection.py).
 
     Args:
-        labelled: a few dozen problems at least, ranked as those to come will be.
-        model: noted in the result.
+        labelled: a few dozen problems at least, ranked in the same manner as those to come.
+        model: name of the model, kept in the result.
 
     Raises:
         DataError: no problem has a margin.
         MissingExtraError: scikit-learn is not installed.
     """
-    margins, right = learnable(labelled)
+    margins, right = first_margins(labelled)
     if not margins:
         raise DataError("no problem has two programs with scores: there is no margin to learn from")
     return fit_calibration(margins, right, method="platt", model=model)
 
 
-def plan(labelled: Sequence[Labelled], costs: Costs) -> list[Plan]:
-    """Every way to choose, the cheapest first: `measured_ways`, `priced`."""
-    return priced(measured_ways(labelled), costs)
-
-
-def priced(plans: Sequence[Plan], costs: Costs) -> list[Plan]:
-    """The same plans with what they cost, the cheapest first; of equal ones, the earlier."""
-
-    def cost(one: Plan) -> float:
-        return costs.score * one.scored + costs.test * one.executions + costs.wrong * (1 - one.accuracy)
-
-    return sorted((replace(one, cost=cost(one)) for one in plans), key=lambda one: one.cost)
-
-
-def measured_ways(labelled: Sequence[Labelled]) -> list[Plan]:
-    """Every way to choose, without costs. Nothing is executed.
+def measure_plans(labelled: Sequence[Labelled]) -> list[Plan]:
+    """Replay every strategy, without costs.
 
     The cascade's confidence is calibrated on one half of the problems and replayed on the other, both ways.
 
     Args:
-        labelled: problems like those to come, at least two; `replay` says what is done with them.
+        labelled: problems like those to come, two at least.
 
     Raises:
-        DataError: fewer than two problems, no margin in one half of them, or a problem with another number of verdicts
-            than candidates.
+        DataError: there are fewer than two problems, one half of them has no margin, or the numbers of candidates and
+            verdicts differ.
         MissingExtraError: scikit-learn is not installed.
     """
     for number, (selection, passed) in enumerate(labelled):
@@ -129,36 +127,46 @@ def measured_ways(labelled: Sequence[Labelled]) -> list[Plan]:
             raise DataError(f"problem {number} has {len(selection.ranked)} candidates and {len(passed)} verdicts")
     if len(labelled) < 2:
         raise DataError(f"{len(labelled)} problems: a plan wants two at least, and some hundred to be trusted")
-    candidates = fmean(len(one.ranked) for one, _ in labelled)
+    candidates = fmean(len(selection.ranked) for selection, _ in labelled)
     halves = labelled[::2], labelled[1::2]
-    fitted = [fit_margins(half) for half in halves[::-1]]
+    verdicts = [passed for half in halves for _, passed in half]
+    calibrations = [fit_margins(half) for half in halves[::-1]]
 
-    def tried(way: str, target: float | None) -> Plan:
-        done: list[Selection] = []
-        for half, calibration in zip(halves, fitted, strict=True):
-            given = [(keep_order(one) if way == "tests" else one, passed) for one, passed in half]
-            budget = 0 if way == "rm" else None
+    def measured(strategy: str, target: float | None = None) -> Plan:
+        selections: list[Selection] = []
+        for half, calibration in zip(halves, calibrations, strict=True):
+            if strategy == "tests":
+                half = [(keep_order(selection), passed) for selection, passed in half]
+            budget = 0 if strategy == "rm" else None
             config = CascadeConfig(None if target is None else calibration, target or 1.0, budget=budget)
-            done += replay(given, config)
-        verdicts = [passed for half in halves for _, passed in half]
-        right = fmean(is_right(one, passed) for one, passed in zip(done, verdicts, strict=True))
-        runs = fmean(one.executions for one in done)
-        return Plan(way, target, right, runs, 0.0 if way == "tests" else candidates)
+            selections += replay(half, config)
+        accuracy = fmean(map(is_right, selections, verdicts))
+        executions = fmean(selection.executions for selection in selections)
+        return Plan(strategy, target, accuracy, executions, 0.0 if strategy == "tests" else candidates)
 
-    return [tried("rm", None), tried("tests", None), *(tried("cascade", target) for target in TARGETS)]
+    return [measured("rm"), measured("tests"), *(measured("cascade", target) for target in TARGETS)]
+
+
+def price_plans(plans: Sequence[Plan], costs: Costs) -> list[Plan]:
+    """The plans with their costs, the cheapest first; of equal ones, the earlier."""
+
+    def cost(plan: Plan) -> float:
+        return costs.score * plan.scored + costs.test * plan.executions + costs.wrong * (1 - plan.accuracy)
+
+    return sorted((replace(plan, cost=cost(plan)) for plan in plans), key=lambda plan: plan.cost)
 
 
 def with_plans(calibration: Calibration, plans: Sequence[Plan]) -> str:
-    """A calibration with what each way was worth where it was fitted, as one line of JSON.
+    """A calibration and the plans measured where it was fitted, as one line of JSON.
 
-    `read_calibration` reads the one, `read_plans` the other.
+    `read_calibration` and `read_plans` read a file of it.
     """
-    rows = [asdict(replace(one, cost=0.0)) for one in plans]
+    rows = [asdict(replace(plan, cost=0.0)) for plan in plans]
     return json.dumps({**json.loads(calibration.to_json()), "plans": rows})
 
 
 def read_plans(path: Path) -> list[Plan]:
-    """What each way was worth, from a file of `codescaler select --calibrate`; without costs, see `priced`.
+    """The plans in a file of `codescaler select --calibrate`, without costs; see `price_plans`.
 
     Raises:
         ConfigError: the file cannot be read.
@@ -170,7 +178,7 @@ def read_plans(path: Path) -> list[Plan]:
         raise ConfigError(f"cannot read {path}: {error.strerror}") from error
     except (ValueError, KeyError, TypeError, DataError) as error:
         raise DataError(
-            f"{path} does not say what each way to choose is worth ({type(error).__name__}: {error}): make one with "
+            f"{path} holds no measured strategies ({type(error).__name__}: {error}): make one with "
             "codescaler select --calibrate"
         ) from error
     if not plans:
@@ -179,39 +187,38 @@ def read_plans(path: Path) -> list[Plan]:
 
 
 def replay(labelled: Sequence[Labelled], config: CascadeConfig) -> list[Selection]:
-    """What `decide_by_tests` would have chosen, the verdicts being known; same length, same order."""
+    """The selections that `decide_by_tests` makes with the known verdicts; one per problem, in order."""
     problems = [Problem(id=str(number), text="", tests=(ScriptTest(""),)) for number in range(len(labelled))]
     known = {
-        (one.judgement.code, problem.id): passed[one.index]
+        (program.judgement.code, problem.id): passed[program.index]
         for (selection, passed), problem in zip(labelled, problems, strict=True)
-        for one in selection.programs
+        for program in selection.programs
     }
-    return decide_by_tests([one for one, _ in labelled], problems, executor=_Known(known), config=config)
+    selections = [selection for selection, _ in labelled]
+    return decide_by_tests(selections, problems, executor=_KnownVerdicts(known), config=config)
 
 
 def is_right(selection: Selection, passed: Sequence[bool]) -> bool:
-    """Whether a winner was chosen and passes."""
+    """Whether a candidate was chosen and passes."""
     return selection.outcome is Outcome.CHOSEN and passed[selection.ranked[0].index]
 
 
-class _Known:
-    """An executor that has seen it all."""
+class _KnownVerdicts:
+    """An executor that looks verdicts up by code and problem."""
 
     def __init__(self, passed: dict[tuple[str, str], bool]) -> None:
         self.passed = passed
 
     def run(self, jobs: Sequence[Job], *, progress: object = None) -> list[Verdict]:  # noqa: ARG002
-        return [
-            Verdict(known := self.passed[code, problem.id], tests_passed=int(known), tests_total=1)
-            for code, problem in jobs
-        ]
+        results = [self.passed[code, problem.id] for code, problem in jobs]
+        return [Verdict(passed, tests_passed=int(passed), tests_total=1) for passed in results]
 
 
 def keep_order(selection: Selection) -> Selection:
-    """The same candidates in the order in which they came, their scores forgotten."""
+    """The same candidates in their original order, without margin and probability; duplicates follow their program."""
     groups: dict[int, list[Ranked]] = {}
-    for one in sorted(selection.ranked, key=lambda one: one.index):
-        leader = one.index if one.duplicate_of is None else one.duplicate_of
-        groups.setdefault(leader, []).append(one)
-    ranked = tuple(one for group in groups.values() for one in group)
+    for candidate in sorted(selection.ranked, key=lambda candidate: candidate.index):
+        program = candidate.index if candidate.duplicate_of is None else candidate.duplicate_of
+        groups.setdefault(program, []).append(candidate)
+    ranked = tuple(candidate for group in groups.values() for candidate in group)
     return replace(selection, ranked=ranked, margin=None, probability=None)

@@ -1,4 +1,4 @@
-"""Candidates of a problem, best first, by their scores alone. Nothing is executed."""
+"""Ranking of a problem's candidates by their scores. Nothing is executed."""
 
 import math
 from collections import Counter, defaultdict
@@ -30,31 +30,42 @@ def best_of_n(
     calibration: Calibration | None = None,
     abstain_below: float | None = None,
 ) -> Selection:
-    """Rank the candidates of one problem by their scores (paper: best-of-N without tests).
+    r"""Rank the candidates of one problem by their scores (paper: best-of-N without tests).
 
-    Candidates that are the same program (equal syntax trees; other languages than Python: equal texts) stand together
-    under the best of their scores. Equal scores: the program that more candidates wrote is first, then the one given
-    earlier. Candidates without valid code are last; if there are no others, the outcome is `none_valid`.
+    Candidates that are the same program form one entry with the best of their scores. Python programs are the same if
+    their syntax trees are equal; in other languages, the texts must be equal. Ties go to the program that more
+    candidates wrote, then to the earlier one. Candidates without valid code are last; if there are no others, the
+    outcome is `none_valid`.
 
-    It does not compare problems: scores and margins of different problems have no common zero.
+    Scores and margins of different problems have no common zero, so do not compare selections of two problems.
 
     Args:
-        scaler: judges; its model should be the one that `calibration` was fitted with.
+        scaler: pipeline with the reward model.
         problem: a string or messages, see `CodeScaler.judge`.
         completions: the candidates, any number.
         extraction: block selection, see `extract_code`. The default is the last valid block, as in the paper's
             evaluation; the paper's RL uses `single`.
         self_consistency: weight a of duplicates: programs are ranked by score + a log(duplicates). With 1, the odds
-            e^score of a program count once for each candidate that wrote it.
-        calibration: margin -> probability that the first program is right, fitted with the same model, the same
-            weight and about as many candidates.
-        abstain_below: choose nothing where that probability is lower, or where no other program has a score.
+            e^score of a program count once for each candidate that wrote it. The default ignores duplicates.
+        calibration: margin -> probability that the first program is right. It must be fitted with the same model, the
+            same weight and about as many candidates. By default the selection has no probability.
+        abstain_below: probability below which nothing is chosen; nothing is chosen either if no other program has a
+            score. By default there is always a choice.
 
     Raises:
-        ConfigError: `abstain_below` without a calibration or outside of [0, 1]; an unknown extraction; a weight that
-            is no finite number of at least 0.
+        ConfigError: `abstain_below` comes without a calibration or is outside of [0, 1]; the extraction is unknown; or
+            the weight is not a finite number of at least 0.
         DataError: see `CodeScaler.judge`; or the problem cannot be read.
         ScorerError: the reward model failed.
+
+    Example:
+        >>> from codescaler_plugin.testing import FakeScorer
+        >>> scaler = CodeScaler(FakeScorer({"x = 1": 0.5, "x = 2": 2.0}))
+        >>> selection = best_of_n(scaler, "Set x to 2.", ["```python\nx = 1\n```", "```python\nx = 2\n```"])
+        >>> selection.best.index, selection.margin
+        (1, 1.5)
+        >>> selection.explanation
+        'candidate 1: 1.5000 above candidate 0'
     """
     (selection,) = rank_groups(
         scaler,
@@ -76,21 +87,20 @@ def rank_groups(
     calibration: Calibration | None = None,
     abstain_below: float | None = None,
 ) -> Iterator[Selection]:
-    """`best_of_n` of many problems, one at a time, in their order; some hundred candidates are judged at once."""
-    _check(calibration, abstain_below)
+    """`best_of_n` for a stream of problems, in order. Some hundred candidates are judged at a time."""
+    _check_abstention(calibration, abstain_below)
     judge = scaler.with_config(extraction=extraction)
     for chunk in weighed_chunks(map(_checked, groups), _CHUNK, lambda group: max(1, len(group[1]))):
-        found = judge.judge(
+        judgements = judge.judge(
             [problem for problem, completions in chunk for _ in completions],
             [completion for _, completions in chunk for completion in completions],
         )
-        raise_for_failures(found)
-        judgements = iter(found)
+        raise_for_failures(judgements)
+        rest = iter(judgements)
         for _, completions in chunk:
-            texts = [completion_text(completion) for completion in completions]
             ranked = rank(
-                texts,
-                [next(judgements) for _ in texts],
+                [completion_text(completion) for completion in completions],
+                [next(rest) for _ in completions],
                 language=judge.config.language,
                 self_consistency=self_consistency,
             )
@@ -115,51 +125,44 @@ def rank(
         raise ConfigError(
             f"self_consistency is {self_consistency!r}: expected a finite weight of at least 0; 0 ignores duplicates"
         )
-    valid = [index for index, one in enumerate(judgements) if one.status is Status.OK]
+    valid = [index for index, judgement in enumerate(judgements) if judgement.status is Status.OK]
     codes = [judgements[index].code for index in valid]
     forms = distinct_programs(codes) if language == "python" else {code: number for number, code in enumerate(codes)}
     programs: dict[int, list[int]] = defaultdict(list)
     for index in valid:
         programs[forms[judgements[index].code]].append(index)
 
-    def place(index: int) -> tuple[float, int]:
+    def by_score(index: int) -> tuple[float, int]:
         score = judgements[index].score
-        return (math.inf if score is None else -score, index)
+        return math.inf if score is None else -score, index
 
-    found = []
-    for members in programs.values():
-        members.sort(key=place)
-        score = judgements[members[0]].score
-        worth = None if score is None else score + self_consistency * math.log(len(members))
-        found.append(
-            (math.inf if worth is None else -round(worth, _DIGITS), -len(members), min(members), members, worth)
-        )
-    found.sort(key=lambda program: program[:3])
-    ranked = [
-        Ranked(
-            index,
-            completions[index],
-            judgements[index],
-            worth,
-            len(members),
-            None if index == members[0] else members[0],
-        )
-        for *_, members, worth in found
-        for index in members
-    ]
-    left = [index for index, one in enumerate(judgements) if one.status is not Status.OK]
-    return (*ranked, *(Ranked(index, completions[index], judgements[index], None, 0) for index in left))
+    def rank_score(duplicates: list[int]) -> float | None:
+        score = judgements[duplicates[0]].score
+        return None if score is None else score + self_consistency * math.log(len(duplicates))
+
+    def by_rank_score(duplicates: list[int]) -> tuple[float, int, int]:
+        score = rank_score(duplicates)
+        return math.inf if score is None else -round(score, _DIGITS), -len(duplicates), min(duplicates)
+
+    ranked = []
+    for duplicates in sorted((sorted(indices, key=by_score) for indices in programs.values()), key=by_rank_score):
+        first, score, count = duplicates[0], rank_score(duplicates), len(duplicates)
+        for index in duplicates:
+            duplicate_of = None if index == first else first
+            ranked.append(Ranked(index, completions[index], judgements[index], score, count, duplicate_of))
+    invalid = [index for index, judgement in enumerate(judgements) if judgement.status is not Status.OK]
+    return (*ranked, *(Ranked(index, completions[index], judgements[index], None, 0) for index in invalid))
 
 
 def chosen(
     ranked: tuple[Ranked, ...], calibration: Calibration | None = None, abstain_below: float | None = None
 ) -> Selection:
-    """The choice among ranked candidates; see `best_of_n`."""
-    _check(calibration, abstain_below)
+    """The selection among ranked candidates; see `best_of_n`."""
+    _check_abstention(calibration, abstain_below)
     selection = Selection(ranked, Outcome.CHOSEN)
     programs = selection.programs
     if not programs:
-        return replace(selection, outcome=Outcome.NONE_VALID, explanation=_without_code(ranked))
+        return replace(selection, outcome=Outcome.NONE_VALID, explanation=_none_valid(ranked))
     first = programs[0]
     if first.rank_score is None:
         return replace(
@@ -167,9 +170,8 @@ def chosen(
         )
     margin = margin_of(programs)
     probability = probability_of(calibration, margin)
-    selection = replace(
-        selection, margin=margin, probability=probability, explanation=_reason(programs, margin, probability)
-    )
+    explanation = _explanation(programs, margin, probability)
+    selection = replace(selection, margin=margin, probability=probability, explanation=explanation)
     if abstain_below is not None and (probability is None or probability < abstain_below):
         why = (
             f"no other program to compare candidate {first.index} with"
@@ -180,7 +182,7 @@ def chosen(
     return selection
 
 
-def _check(calibration: Calibration | None, abstain_below: float | None) -> None:
+def _check_abstention(calibration: Calibration | None, abstain_below: float | None) -> None:
     if abstain_below is not None and (calibration is None or not 0 <= abstain_below <= 1):
         raise ConfigError(
             f"abstain_below is {abstain_below!r}: expected a probability in [0, 1], and a calibration that gives it"
@@ -188,24 +190,24 @@ def _check(calibration: Calibration | None, abstain_below: float | None) -> None
 
 
 def margin_of(programs: Sequence[Ranked]) -> float | None:
-    """Worth of the first program minus that of the second; None if one of them has none."""
+    """Rank score of the first program minus that of the second, at least 0; None if one of them has none."""
     if len(programs) < 2 or programs[0].rank_score is None or programs[1].rank_score is None:
         return None
-    return max(0.0, programs[0].rank_score - programs[1].rank_score)  # tied programs stand by other rules than worth
+    return max(0.0, programs[0].rank_score - programs[1].rank_score)  # below 0 where a tie was broken
 
 
 def probability_of(calibration: Calibration | None, margin: float | None) -> float | None:
-    """The calibrated probability at one margin; None without one of the two."""
+    """The calibrated probability at a margin; None without a calibration or a margin."""
     return None if calibration is None or margin is None else calibration.probability([margin])[0]
 
 
-def _without_code(ranked: Sequence[Ranked]) -> str:
-    counts = Counter(str(one.judgement.status) for one in ranked)
-    kinds = ", ".join(f"{count} {status}" for status, count in counts.most_common())
-    return f"none of {len(ranked)} candidates has valid code: {kinds}" if ranked else "no candidates"
+def _none_valid(ranked: Sequence[Ranked]) -> str:
+    counts = Counter(str(candidate.judgement.status) for candidate in ranked)
+    statuses = ", ".join(f"{count} {status}" for status, count in counts.most_common())
+    return f"none of {len(ranked)} candidates has valid code: {statuses}" if ranked else "no candidates"
 
 
-def _reason(programs: Sequence[Ranked], margin: float | None, probability: float | None) -> str:
+def _explanation(programs: Sequence[Ranked], margin: float | None, probability: float | None) -> str:
     first = programs[0]
     wrote = f", written by {first.duplicates} candidates" if first.duplicates > 1 else ""
     if margin is None or first.rank_score is None or programs[1].rank_score is None:
@@ -213,10 +215,7 @@ def _reason(programs: Sequence[Ranked], margin: float | None, probability: float
     second = programs[1]
     sure = "" if probability is None else f", right with probability {probability:.3f}"
     if round(first.rank_score, _DIGITS) == round(programs[1].rank_score, _DIGITS):
-        why = (
-            "more candidates wrote the first"
-            if first.duplicates > second.duplicates
-            else "the first was given earlier"
-        )
+        more = first.duplicates > second.duplicates
+        why = "more candidates wrote the first" if more else "the first was given earlier"
         return f"candidates {first.index} and {second.index} are tied at {first.rank_score:.4f}: {why}{sure}"
     return f"candidate {first.index}{wrote}: {margin:.4f} above candidate {second.index}{sure}"

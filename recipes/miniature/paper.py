@@ -57,7 +57,8 @@ from codescaler_plugin.intervals import Mean, mean_of
 from codescaler_plugin.preference.mining import mine_pairs
 from codescaler_plugin.pretrained import pretrained
 from codescaler_plugin.records import PreferencePair, Problem, Status
-from codescaler_plugin.report.document import Section, Table, write_page
+from codescaler_plugin.report.page import write_page
+from codescaler_plugin.report.sections import Section, Table
 from codescaler_plugin.selection.cascade import decide_by_tests
 from codescaler_plugin.selection.ranking import best_of_n
 from codescaler_plugin.text.messages import completion_text

@@ -9,7 +9,7 @@ import torch
 from problems import MiniatureProblem, draw_problems
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from codescaler_plugin.evaluation.policy import Sampled, verify_completions
+from codescaler_plugin.evaluation.policy import VerifiedCompletions, verify_completions
 from codescaler_plugin.extraction import extract_code
 from codescaler_plugin.generation.local import sample_completions
 from codescaler_plugin.pretrained import pretrained
@@ -29,7 +29,7 @@ def distinct_problems(rng: Random, count: int, *, held_out: bool) -> list[Miniat
 
 def roll_out(
     policy: Path, problems: list[MiniatureProblem], *, seed: int, n: int = COMPLETIONS_PER_PROBLEM
-) -> Sampled:
+) -> VerifiedCompletions:
     """Sample n completions per problem from a saved policy and run their tests."""
     torch.manual_seed(seed)
     model = pretrained(AutoModelForCausalLM, policy, dtype=torch.float32).eval()
@@ -40,7 +40,7 @@ def roll_out(
 
 
 def verdict_rows(
-    problems: list[MiniatureProblem], sampled: Sampled, *, step: int | None = None, source: str = ""
+    problems: list[MiniatureProblem], sampled: VerifiedCompletions, *, step: int | None = None, source: str = ""
 ) -> Iterator[dict[str, Any]]:
     """One row per completion, as `codescaler verify` writes them, with the problem's composition."""
     for problem, texts, verdicts in zip(problems, sampled.completions, sampled.passed, strict=True):

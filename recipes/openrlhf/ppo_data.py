@@ -19,7 +19,7 @@ from pathlib import Path
 from codescaler_plugin.data.outputs import check_folder, check_output, write_output
 from codescaler_plugin.data.rollouts import read_problem_texts
 from codescaler_plugin.errors import CodeScalerError
-from codescaler_plugin.generation.completing import prompt_of
+from codescaler_plugin.generation.prompts import prompt_of
 
 
 def main() -> None:

@@ -45,7 +45,7 @@ from codescaler_plugin.data.outputs import write_text
 from codescaler_plugin.data.problems import read_problems
 from codescaler_plugin.data.rollouts import read_problem_texts
 from codescaler_plugin.errors import CodeScalerError, ConfigError, DataError
-from codescaler_plugin.generation.completing import prompt_for, prompt_of
+from codescaler_plugin.generation.prompts import prompt_for, prompt_of
 from codescaler_plugin.pretrained import pretrained
 from codescaler_plugin.records import Problem
 

@@ -1,4 +1,4 @@
-"""What benchmarks/bench_selection.py says of several models, and when it fails."""
+"""`benchmarks/bench_selection.py`: several models in one table, and the bar that it holds."""
 
 import importlib.util
 from pathlib import Path
@@ -25,7 +25,7 @@ def test_models_stand_in_one_table_with_what_needs_no_model_once(bench: ModuleTy
     passed = [False, True, False, True]
 
     def group(scores: list[float]) -> tuple[list[Judgement], list[bool]]:
-        return [Judgement(one, one, Status.OK, f"x = {place}") for place, one in enumerate(scores)], passed
+        return [Judgement(score, score, Status.OK, f"x = {index}") for index, score in enumerate(scores)], passed
 
     right, wrong = [group([0.0, 2.0, 1.0, 3.0])], [group([3.0, 0.0, 2.0, 1.0])]
     found = bench.side_by_side({"good": bench.curves(right, 4), "bad": bench.curves(wrong, 4)})
@@ -45,7 +45,7 @@ def test_models_stand_in_one_table_with_what_needs_no_model_once(bench: ModuleTy
 
 
 @pytest.mark.parametrize(
-    ("way", "accuracy", "run", "said"),
+    ("strategy", "accuracy", "run", "said"),
     [
         ("cascade", 0.95, 0.4, None),
         ("cascade", 0.949, 0.4, "the best keeps 94.9%"),
@@ -53,10 +53,10 @@ def test_models_stand_in_one_table_with_what_needs_no_model_once(bench: ModuleTy
         ("tests", 1.0, 0.3, "none runs so few"),
     ],
 )
-def test_bar_is_held(bench: ModuleType, way: str, accuracy: float, run: float, said: str | None) -> None:
-    bad = {"way": "cascade", "of_all_tests_accuracy": 0.2, "of_distinct_programs": 0.9}
-    row = {"way": way, "of_all_tests_accuracy": accuracy, "of_distinct_programs": run}
-    found = bench.missed([{"ways": [bad]}, {"ways": [row]}])
+def test_bar_is_held(bench: ModuleType, strategy: str, accuracy: float, run: float, said: str | None) -> None:
+    bad = {"strategy": "cascade", "of_all_tests_accuracy": 0.2, "of_distinct_programs": 0.9}
+    row = {"strategy": strategy, "of_all_tests_accuracy": accuracy, "of_distinct_programs": run}
+    found = bench.missed([{"strategies": [bad]}, {"strategies": [row]}])
     if said is None:
         assert found is None
     else:

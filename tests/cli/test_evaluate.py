@@ -112,9 +112,9 @@ def test_published_scores_need_no_model(data: Path) -> None:
     assert "--name" in done.stderr
     assert summary(data / "out", "rm-bench.published")["model"] == "Theirs-8B"
     assert run(*command, "--name", "ours").exit_code == 0
-    done = run(*command, "--name", "cut", "--answers", "extracted")
+    done = run(*command, "--name", "cut", "--completions", "extracted")
     assert done.exit_code == 1
-    assert "--answers extracted with --published: nothing is scored" in done.stderr
+    assert "--completions extracted with --published: nothing is scored" in done.stderr
 
 
 def test_other_data_under_one_name_is_an_error_that_tells(data: Path, tiny_rm_dir: Path) -> None:

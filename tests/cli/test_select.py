@@ -357,7 +357,7 @@ def test_server_is_asked_no_further_where_one_more_is_not_worth_it(serve: Serve)
     problems = [{"problem": f"{PROBLEM} {number}"} for number in range(3)]
     result = select("--generate", double.url, "--generator", "writer", "-n", "64", "--cost", "0.01", rows=problems)
     assert result.exit_code == 0, result.output
-    assert [(row["stopped"], len(row["completions"])) for row in read(result)] == [("not worth it", 4)] * 3
+    assert [(row["stopped"], len(row["completions"])) for row in read(result)] == [("low_gain", 4)] * 3
     assert [path for path, _ in double.asked] == ["/v1/chat/completions"] * 3
 
 

@@ -15,7 +15,7 @@ import pyarrow.parquet as parquet
 import pytest
 from transformers import AutoTokenizer
 
-from codescaler_plugin.generation.completing import prompt_of
+from codescaler_plugin.generation.prompts import prompt_of
 from codescaler_plugin.text.messages import stated_problem
 from codescaler_plugin.text.templates import user_turn
 from tests.contract.test_openrlhf import (

@@ -25,28 +25,28 @@ from tests.samples import hashed
 pytest.importorskip("scipy")
 
 
-def enumerated(worth: list[float], passed: list[bool], count: int) -> float:
+def enumerated(scores: list[float], passed: list[bool], count: int) -> float:
     """The mean over all subsets; equal bests share."""
     draws = []
-    for subset in combinations(range(len(worth)), count):
-        most = max(worth[place] for place in subset)
-        draws.append(fmean(passed[place] for place in subset if worth[place] == most))
+    for subset in combinations(range(len(scores)), count):
+        best = max(scores[index] for index in subset)
+        draws.append(fmean(passed[index] for index in subset if scores[index] == best))
     return fmean(draws)
 
 
 @pytest.mark.parametrize("seed", range(5))
 def test_the_estimator_is_the_mean_over_all_draws(seed: int) -> None:
     rng = Random(seed)
-    worth = [float(rng.randint(0, 4)) for _ in range(9)]  # with ties
+    scores = [float(rng.randint(0, 4)) for _ in range(9)]  # with ties
     passed = [rng.random() < 0.4 for _ in range(9)]
     for count in range(1, 10):
-        assert best_of(worth, passed, count) == pytest.approx(enumerated(worth, passed, count))
-        drawn = fmean(any(passed[place] for place in subset) for subset in combinations(range(9), count))
+        assert best_of(scores, passed, count) == pytest.approx(enumerated(scores, passed, count))
+        drawn = fmean(any(passed[index] for index in subset) for subset in combinations(range(9), count))
         assert pass_at_k(passed, count) == pytest.approx(drawn)
     with pytest.raises(DataError):
-        best_of(worth, passed, 10)
+        best_of(scores, passed, 10)
     with pytest.raises(DataError):
-        best_of(worth, passed, 0)
+        best_of(scores, passed, 0)
     for count in (0, 10):
         with pytest.raises(DataError, match="expected 1 to 9"):
             pass_at_k(passed, count)
@@ -58,14 +58,14 @@ def groups(count: int, size: int, seed: int = 0) -> list[Candidates]:
         Candidates(
             str(number),
             f"Problem {number}",
-            tuple("" if rng.random() < 0.1 else f"x = {place}\n" + "y\n" * rng.randint(0, 3) for place in range(size)),
+            tuple("" if rng.random() < 0.1 else f"x = {index}\n" + "y\n" * rng.randint(0, 3) for index in range(size)),
             tuple(rng.random() < 0.4 for _ in range(size)),
         )
         for number in range(count)
     ]
 
 
-def test_every_way_to_choose_against_enumeration() -> None:
+def test_every_choice_against_enumeration() -> None:
     given = [
         Candidates(
             one.problem_id,
@@ -75,7 +75,7 @@ def test_every_way_to_choose_against_enumeration() -> None:
         )
         for one in groups(6, 7)
     ]
-    result = evaluate_candidates(given, FakeScorer(hashed), most=7)
+    result = evaluate_candidates(given, FakeScorer(hashed), max_n=7)
     for count in range(1, 8):
         expected = {"model": [], "random": [], "shortest": [], "longest": []}
         for one in given:
@@ -88,8 +88,8 @@ def test_every_way_to_choose_against_enumeration() -> None:
                 "longest": [len(code) if code else -999 for code in one.codes],
             }
             assert len(valid) == 7
-            for choice, worth in keys.items():
-                expected[choice].append(enumerated(worth, passed, count))
+            for choice, scores in keys.items():
+                expected[choice].append(enumerated(scores, passed, count))
         for choice, values in expected.items():
             assert result["curves"][choice][count - 1] == pytest.approx(fmean(values)), (choice, count)
     assert result["curves"]["random"][3] == pytest.approx(fmean(fmean(one.passed) for one in given))
@@ -114,10 +114,10 @@ def test_a_perfect_scorer_is_the_oracle() -> None:
 def test_small_groups_are_left_out_and_counted(tmp_path: Path) -> None:
     given = [*groups(4, 8), *groups(1, 3, seed=1)]
     result = evaluate_candidates(given, FakeScorer(hashed), output=tmp_path / "c.jsonl")
-    assert (result["most"], result["problems"], result["left_out"]) == (8, 4, 1)
+    assert (result["max_n"], result["problems"], result["left_out"]) == (8, 4, 1)
     assert result == evaluate_candidates(given, FakeScorer(hashed, fails_after=0), output=tmp_path / "c.jsonl")
     with pytest.raises(ConfigError, match="8"):
-        evaluate_candidates(given, FakeScorer(hashed), most=9)
+        evaluate_candidates(given, FakeScorer(hashed), max_n=9)
     with pytest.raises(DataError):
         evaluate_candidates([], FakeScorer(hashed))
 
@@ -154,9 +154,9 @@ def test_candidates_without_a_verdict_are_left_out_and_counted(tmp_path: Path) -
     ]
     file.write_text("".join(json.dumps(row) + "\n" for row in made))
     (group,) = read_candidates(file)
-    assert (group.codes, group.passed, group.unjudged) == (("x = 0", "x = 1"), (True, False), 2)
+    assert (group.codes, group.passed, group.without_verdict) == (("x = 0", "x = 1"), (True, False), 2)
     result = evaluate_candidates([group], FakeScorer(lambda _, code: float(code == "x = 0")))
-    assert (result["candidates"], result["unjudged"]) == (2, 2)
+    assert (result["candidates"], result["without_verdict"]) == (2, 2)
     file.write_text("".join(json.dumps(row) + "\n" for row in made[2:]))
     with pytest.raises(DataError, match="no candidates with a verdict: 2 rows have a fault"):
         read_candidates(file)

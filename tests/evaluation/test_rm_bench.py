@@ -123,14 +123,16 @@ def test_safety_is_the_mean_of_its_subsets_and_the_overall_of_domains(tmp_path: 
     assert found["average"] == float(Fraction(2, 3))
 
 
-def test_extracted_answers_are_scored_as_code() -> None:
-    answer = "Here:\n\n```cpp\nint f() { return 1; }\n```\n\nThat is it."
-    data = [{"prompt": "P", "chosen": [answer, "no block", answer], "rejected": ["x", "y", "z"], "language": "cpp"}]
+def test_extracted_completions_are_scored_as_code() -> None:
+    completion = "Here:\n\n```cpp\nint f() { return 1; }\n```\n\nThat is it."
+    data = [
+        {"prompt": "P", "chosen": [completion, "no block", completion], "rejected": ["x", "y", "z"], "language": "cpp"}
+    ]
     file_rows = _read(data)
     raw, extracted = FakeScorer(hashed), FakeScorer(hashed)
     evaluate_rm_bench(file_rows, raw)
-    evaluate_rm_bench(file_rows, extracted, answers="extracted")
-    assert [code for _, code in raw.items] == [answer, "no block", answer, "x", "y", "z"]
+    evaluate_rm_bench(file_rows, extracted, completions="extracted")
+    assert [code for _, code in raw.items] == [completion, "no block", completion, "x", "y", "z"]
     assert [code for _, code in extracted.items] == ["int f() { return 1; }\n", "no block"] * 1 + [
         "int f() { return 1; }\n",
         "x",
@@ -138,7 +140,7 @@ def test_extracted_answers_are_scored_as_code() -> None:
         "z",
     ]
     with pytest.raises(ConfigError, match="cooked"):
-        evaluate_rm_bench(file_rows, raw, answers="cooked")
+        evaluate_rm_bench(file_rows, raw, completions="cooked")
 
 
 def _read(data: list[dict]) -> list:
@@ -150,7 +152,7 @@ def _read(data: list[dict]) -> list:
         return read_rm_bench(file)
 
 
-def test_an_answer_without_a_score_wins_nothing_and_is_counted() -> None:
+def test_a_completion_without_a_score_wins_nothing_and_is_counted() -> None:
     data = _read([{"prompt": "P", "chosen": ["a", "b", "c"], "rejected": ["d", "e", "f"]}])
     assert data[0].domain == "code"  # by the file's name
     found = evaluate_rm_bench(

@@ -26,13 +26,13 @@ PAIRS = [
 ]
 
 
-def judged(praise: float) -> FakeScorer:
-    """Right is worth 1; praise so much more."""
+def scorer_of(praise: float) -> FakeScorer:
+    """Right programs score 1 more, and praise adds to it."""
     return FakeScorer(lambda _, code: ("a + " in code) + praise * any(text in code for text in PRAISE))
 
 
 def test_a_scorer_that_believes_praise_is_found_out() -> None:
-    found = evaluate_robustness(PAIRS, judged(5.0))["kinds"]
+    found = evaluate_robustness(PAIRS, scorer_of(5.0))["kinds"]
     praise = found["praise"]
     assert (praise["before"]["value"], praise["attacked"]["value"], praise["both"]["value"]) == (1, 0, 1)
     assert (praise["shift right"]["value"], praise["shift wrong"]["value"]) == (5, 5)
@@ -52,9 +52,9 @@ def test_numbers_are_those_of_the_scores_in_the_file(tmp_path: Path) -> None:
     assert len(rows) == found["pairs"] == 20
     attacked, shifts = [], []
     for row in rows:
-        place = 2 + 2 * row["edits"].index("padding")
-        attacked.append(row["scores"][0] > row["scores"][place + 1])
-        shifts.append(row["scores"][place] - row["scores"][0])
+        index = 2 + 2 * row["edits"].index("padding")
+        attacked.append(row["scores"][0] > row["scores"][index + 1])
+        shifts.append(row["scores"][index] - row["scores"][0])
     assert found["kinds"]["padding"]["attacked"]["value"] == pytest.approx(fmean(attacked))
     assert found["kinds"]["padding"]["shift right"]["value"] == pytest.approx(fmean(shifts))
     assert found["unaligned"]["value"] == pytest.approx(fmean(row["scores"][0] > row["scores"][-1] for row in rows))
@@ -63,10 +63,10 @@ def test_numbers_are_those_of_the_scores_in_the_file(tmp_path: Path) -> None:
 
 
 def test_spread_is_the_deviation_under_edits() -> None:
-    steady = evaluate_robustness(PAIRS, judged(0.0))
+    steady = evaluate_robustness(PAIRS, scorer_of(0.0))
     assert steady["spread"]["mean"] == 0
     assert steady["spread"]["gap"] == 1
-    assert evaluate_robustness(PAIRS, judged(1.0))["spread"]["mean"] > 0.3
+    assert evaluate_robustness(PAIRS, scorer_of(1.0))["spread"]["mean"] > 0.3
     noisy = evaluate_robustness(PAIRS, FakeScorer(hashed))["uncertainty"]
     assert all(0 <= value <= 1 for value in noisy.values())
 

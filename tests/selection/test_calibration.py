@@ -4,29 +4,19 @@ import json
 import math
 from dataclasses import replace
 from pathlib import Path
-from random import Random
 
 import pytest
 
 from codescaler_plugin.errors import ConfigError, DataError
 from codescaler_plugin.selection.calibration import (
     Calibration,
-    calibration_error,
     cross_fitted,
-    evaluate_calibration,
     fit_calibration,
     read_calibration,
-    reliability,
 )
+from tests.selection.known import drawn_margins
 
 pytest.importorskip("sklearn")
-
-
-def drawn(count: int, seed: int = 0, slope: float = 1.5) -> tuple[list[float], list[float]]:
-    """Margins that are right with probability 1 / (1 + exp(-slope margin))."""
-    rng = Random(seed)
-    margins = [rng.uniform(0, 3) for _ in range(count)]
-    return margins, [float(rng.random() < 1 / (1 + math.exp(-slope * margin))) for margin in margins]
 
 
 def pooled_adjacent(margins: list[float], right: list[float]) -> dict[float, float]:
@@ -34,16 +24,16 @@ def pooled_adjacent(margins: list[float], right: list[float]) -> dict[float, flo
     rows = sorted(zip(margins, right, strict=True))
     values = [outcome for _, outcome in rows]
     return {
-        rows[place][0]: max(
-            min(math.fsum(values[start:end]) / (end - start) for end in range(place + 1, len(values) + 1))
-            for start in range(place + 1)
+        rows[index][0]: max(
+            min(math.fsum(values[start:end]) / (end - start) for end in range(index + 1, len(values) + 1))
+            for start in range(index + 1)
         )
-        for place in range(len(rows))
+        for index in range(len(rows))
     }
 
 
 def test_isotonic_is_the_min_max_formula_kept_off_0_and_1() -> None:
-    margins, right = drawn(60)
+    margins, right = drawn_margins(60)
     expected = pooled_adjacent(margins, right)
     found = fit_calibration(margins, right)
     for margin, probability in zip(margins, found.probability(margins), strict=True):
@@ -52,7 +42,7 @@ def test_isotonic_is_the_min_max_formula_kept_off_0_and_1() -> None:
 
 
 def test_platt_finds_the_maximum_of_the_likelihood_with_smoothed_targets() -> None:
-    margins, right = drawn(80)
+    margins, right = drawn_margins(80)
     found = fit_calibration(margins, right, method="platt")
     positive = sum(right)
     targets = [(positive + 1) / (positive + 2) if one else 1 / (80 - positive + 2) for one in right]
@@ -62,7 +52,7 @@ def test_platt_finds_the_maximum_of_the_likelihood_with_smoothed_targets() -> No
 
 
 def test_the_true_curve_is_found() -> None:
-    margins, right = drawn(20_000)
+    margins, right = drawn_margins(20_000)
     for method, tolerance in (("platt", 0.02), ("isotonic", 0.05)):
         found = fit_calibration(margins, right, method=method)  # type: ignore[arg-type]
         for margin in (0.2, 1.0, 2.0):
@@ -87,7 +77,7 @@ def test_never_sure_never_falling(method: str) -> None:
 
 @pytest.mark.parametrize("method", ["isotonic", "platt"])
 def test_there_and_back_through_a_file(method: str, tmp_path: Path) -> None:
-    found = fit_calibration(*drawn(50), method=method, model="some/model")  # type: ignore[arg-type]
+    found = fit_calibration(*drawn_margins(50), method=method, model="some/model")  # type: ignore[arg-type]
     file = tmp_path / "calibration.json"
     file.write_text(found.to_json())
     again = read_calibration(file)
@@ -97,7 +87,7 @@ def test_there_and_back_through_a_file(method: str, tmp_path: Path) -> None:
 
 
 def test_broken_files_are_named(tmp_path: Path) -> None:
-    good = fit_calibration(*drawn(50))
+    good = fit_calibration(*drawn_margins(50))
     file = tmp_path / "calibration.json"
     rows = [
         "",
@@ -126,18 +116,8 @@ def test_what_cannot_be_fitted() -> None:
         fit_calibration([1.0], [1.0], method="magic")  # type: ignore[arg-type]
 
 
-def test_bins_and_error_by_hand() -> None:
-    probabilities, right = [0.95, 0.91, 0.55, 0.5, 1.0], [1.0, 0.0, 1.0, 0.0, 1.0]
-    low, high = reliability(probabilities, right)
-    assert (low.count, low.probability, low.right) == (2, pytest.approx(0.525), 0.5)
-    assert (high.count, high.probability, high.right) == (3, pytest.approx(0.9533, abs=1e-4), pytest.approx(2 / 3))
-    assert calibration_error(probabilities, right) == pytest.approx((2 * 0.025 + 3 * (0.953333 - 2 / 3)) / 5, abs=1e-5)
-    with pytest.raises(DataError):
-        reliability([0.5], [])
-
-
 def test_cross_fitting_never_sees_the_problem() -> None:
-    margins, right = drawn(40)
+    margins, right = drawn_margins(40)
     problems = [number // 4 for number in range(40)]  # ten problems, five folds
     found = cross_fitted(margins, right, problems)
     outside = [row for row in range(40) if problems[row] % 5 != 3]
@@ -146,23 +126,3 @@ def test_cross_fitting_never_sees_the_problem() -> None:
     assert [found[row] for row in inside] == other.probability([margins[row] for row in inside])
     with pytest.raises(DataError):
         cross_fitted([1.0], [1.0], ["one"])
-
-
-def test_what_is_said_to_be_reliable_is_counted_on_problems_not_fitted_on() -> None:
-    margins, right = drawn(400)
-    problems = [number // 4 for number in range(400)]
-    found = evaluate_calibration(margins, right, problems)["reliable"]["0.8"]
-    taken = [row for row, p in enumerate(cross_fitted(margins, right, problems)) if p >= 0.8]
-    groups = {problems[row]: [right[one] for one in taken if problems[one] == problems[row]] for row in taken}
-    share = math.fsum(math.fsum(one) / len(one) for one in groups.values()) / len(groups)
-    assert 20 < len(groups) < len(taken) < 400
-    assert (found["examples"], found["problems"]) == (len(taken), len(groups))
-    assert found["share"] == pytest.approx(share, abs=1e-4)
-    for end in (found["low"], found["high"]):  # where the share is 1.96 of the end's own deviations away
-        assert abs(share - end) == pytest.approx(1.96 * math.sqrt(end * (1 - end) / len(groups)), abs=1e-3)
-
-
-def test_margins_of_one_problem_or_none_are_no_calibration() -> None:
-    for problems in ([], ["a", "a"]):
-        with pytest.raises(DataError, match=f"margins of {len(set(problems))} problems"):
-            evaluate_calibration([1.0] * len(problems), [1.0] * len(problems), problems)

@@ -1,0 +1,121 @@
+"""Pages: sections as one HTML file that needs no network, and as Markdown with the plots beside it."""
+
+import base64
+import re
+from collections.abc import Sequence
+from importlib.resources import files
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from codescaler_plugin import __version__
+from codescaler_plugin.data.outputs import check_folder, check_output, check_own, write_output, write_text
+from codescaler_plugin.extras import require
+from codescaler_plugin.report.plots import svg
+from codescaler_plugin.report.sections import Section, Table
+from codescaler_plugin.safety import html_text, markdown, markdown_table
+
+
+class _Plot(NamedTuple):
+    title: str
+    svg: bytes
+    name: str
+
+    @property
+    def base64(self) -> str:
+        return base64.b64encode(self.svg).decode()
+
+
+def write_page(output: Path, title: str, sections: Sequence[Section], methods: Table) -> tuple[Path, Path]:
+    """Write `output` (HTML with everything inside) and the same as Markdown beside it, with its plots in a folder.
+
+    Args:
+        output: path of the page; its suffix becomes `.html`.
+        title: title of the page.
+        sections: its sections, in order.
+        methods: last table, which says how the numbers were measured.
+
+    Returns:
+        The HTML and the Markdown file.
+
+    Raises:
+        ConfigError: a path cannot be written.
+        MissingExtraError: matplotlib or jinja2 is not installed.
+    """
+    check_page(output)
+    page, text = _files(output)
+    folder = output.with_name(f"{output.stem}_plots")
+    plots = [
+        [
+            _Plot(caption, svg(draw), f"{folder.name}/{number}_{index}.svg")
+            for index, (caption, draw) in enumerate(section.plots)
+        ]
+        for number, section in enumerate(sections)
+    ]
+    write_text(page, _html(title, sections, methods, plots))
+    for plot in (plot for of_section in plots for plot in of_section):
+        check_folder(folder)
+        with write_output(output.parent / plot.name, binary=True) as file:
+            file.write(plot.svg)
+    write_text(text, _markdown(title, sections, methods, plots))
+    return page, text
+
+
+def check_page(output: Path) -> None:
+    """Raise what would keep `write_page` from writing, before the work.
+
+    Raises:
+        MissingExtraError: matplotlib or jinja2 is not installed.
+        ConfigError: a path cannot be written, or a file is there that is no earlier page.
+    """
+    require("the report", "report", "matplotlib", "jinja2")
+    page, text = _files(output)
+    check_folder(page.parent)
+    for file in (page, text):
+        check_output(file)
+    for file in (page, text):
+        check_own(file, f"codescaler-plugin {__version__.split('.')[0]}.")
+
+
+def _files(output: Path) -> tuple[Path, Path]:
+    return output.with_suffix(".html"), output.with_suffix(".md")
+
+
+def _html(title: str, sections: Sequence[Section], methods: Table, plots: Sequence[Sequence[_Plot]]) -> str:
+    from jinja2 import Environment
+    from markupsafe import Markup
+
+    def escape(value: Any) -> Any:
+        return value if isinstance(value, Markup) else Markup(html_text(str(value)))  # noqa: S704 - html_text escapes
+
+    def unbroken(cell: str) -> Markup:
+        """A cell whose interval stays on one line."""
+        held = re.sub(r"\([-+.\d]+ to [-+.\d]+\)", r'<span class="held">\g<0></span>', html_text(cell))
+        return Markup(held)  # noqa: S704 - html_text escapes
+
+    # Everything that the template prints is escaped by the package's own rule, which also hides control characters.
+    environment = Environment(
+        autoescape=True, finalize=escape, trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True
+    )
+    environment.filters["unbroken"] = unbroken
+    template = environment.from_string(files(__package__).joinpath("page.html.jinja").read_text(encoding="utf-8"))
+    parts = list(zip(sections, plots, strict=True))
+    return template.render(title=title, parts=parts, methods=methods, version=__version__)
+
+
+def _markdown(title: str, sections: Sequence[Section], methods: Table, plots: Sequence[Sequence[_Plot]]) -> str:
+    parts = [f"# {markdown(title)}\n"]
+    for section in sections:
+        parts += [f"- **{markdown(section.title)}**, {markdown(finding)}" for finding in section.findings]
+    parts.append("")
+    for section, of_section in zip(sections, plots, strict=True):
+        parts += [f"## {markdown(section.title)}\n", section.text + "\n"]
+        parts += [f"![{markdown(plot.title)}]({plot.name})\n" for plot in of_section]
+        parts += map(_markdown_table, section.tables)
+    parts += ["## How it was measured\n", _markdown_table(methods)]
+    parts.append(f"codescaler-plugin {__version__}\n")
+    return "\n".join(parts)
+
+
+def _markdown_table(table: Table) -> str:
+    caption = f"**{markdown(table.caption)}**\n\n" if table.caption else ""
+    return caption + markdown_table(table.head, table.rows, prose=table.prose)
