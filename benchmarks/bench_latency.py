@@ -264,7 +264,7 @@ def conditions(
 
 def placed(scaler: CodeScaler) -> dict[str, Any]:
     """Size, dtype and device of a reward model that has scored; not known of one behind a server."""
-    engine = getattr(scaler.scorer, "_engine", None)
+    engine = getattr(scaler.scorer, "_loaded", None)
     if engine is None:
         return dict.fromkeys(("parameters", "dtype", "gpu"), "not known: a server holds the model")
     device = engine.model.device

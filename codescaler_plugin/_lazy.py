@@ -1,4 +1,4 @@
-"""Public names that are imported when they are first used (PEP 562), so that importing a package stays cheap."""
+"""Imports public names on first use (PEP 562), so that importing a package stays cheap."""
 
 import sys
 from collections.abc import Callable, Mapping
@@ -7,11 +7,9 @@ from typing import Any
 
 
 def lazy(package: str, homes: Mapping[str, str]) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:
-    """`__getattr__` and `__dir__` of a package whose names live in modules of it.
+    """Return `__getattr__` and `__dir__` for a package whose public names are defined in its modules.
 
-    Args:
-        package: `__name__` of the package.
-        homes: name -> module relative to the package.
+    `package` is the `__name__` of the package, `homes` the module of each name, relative to the package.
 
     Example:
         >>> get, names = lazy("codescaler_plugin", {"shape_reward": "shaping"})

@@ -1,4 +1,4 @@
-"""Optional dependencies: asked for before the work that needs them."""
+"""Optional dependencies, checked before the work that needs them."""
 
 from importlib.util import find_spec
 
@@ -6,18 +6,18 @@ from codescaler_plugin.errors import MissingExtraError
 
 
 def require(purpose: str, extra: str, *modules: str) -> None:
-    """Raise if a module of an extra is not installed. Nothing is imported.
+    """Raise an error if a module of an extra is not installed. Imports nothing.
 
     Args:
-        purpose: what needs it, for the message.
+        purpose: the feature that needs it, for the message.
         extra: name in `[project.optional-dependencies]`.
         *modules: top-level modules.
 
     Raises:
-        MissingExtraError: one is not installed; the message holds the install command.
+        MissingExtraError: a module is not installed. The message has the install command.
 
     Example:
-        >>> require("evaluate pairs", "report", "scipy")
+        >>> require("evaluate pairs", "report", "json")
     """
     missing = [name for name in modules if find_spec(name) is None]
     if missing:

@@ -1,7 +1,7 @@
-"""JSON over HTTP to one of several equal servers: pooled connections, one retry retry, no wait without end.
+"""JSON over HTTP to one of several equal servers, with pooled connections, one retry policy and bounded waits.
 
-The only place that sends a request again. What a caller asks for again itself, such as the samples that a server could
-not score in time, it counts against the same `Attempts`.
+Nothing else in the package retries a request. A caller that repeats part of a request itself, such as the items that a
+server could not score in time, counts that against the same `Attempts`.
 """
 
 import json
@@ -22,28 +22,27 @@ READ_SECONDS = 120.0
 ATTEMPTS = 8
 PATIENCE = 60.0
 _FIRST_PAUSE = 0.25  # seconds; doubles
-_LONGEST_PAUSE = 30.0  # seconds, whatever `Retry-After` asks for
-_SHOWN = 300  # characters of a server's message
+_LONGEST_PAUSE = 30.0  # seconds, also for `Retry-After`
+_SHOWN = 300  # characters of a server's message in an error
 
 
 @dataclass(frozen=True)
 class RetryPolicy:
-    """How often, and for how long, a request is sent again that failed in passing (`HttpError.is_transient`).
+    """The limits of retries after transient failures (`HttpError.is_transient`).
 
-    It ends after at most `attempts` requests to each server, and within `seconds` and the time in which each server
-    answers once.
+    A request ends after `attempts` tries at each server, or after `seconds` plus the time of one response from each.
 
-    Attributes:
-        attempts: at each server, the first one included.
-        seconds: from the first request, in which another one may begin.
+    Example:
+        >>> RetryPolicy(attempts=3).seconds
+        60.0
     """
 
-    attempts: int = ATTEMPTS
-    seconds: float = PATIENCE
+    attempts: int = ATTEMPTS  # at each server, the first included
+    seconds: float = PATIENCE  # from the first try, in which another may begin
 
 
 class Attempts:
-    """What is left of a policy for one request."""
+    """The tries and the time that a policy still allows one request."""
 
     def __init__(self, retry: RetryPolicy) -> None:
         self._left = retry.attempts - 1
@@ -51,10 +50,9 @@ class Attempts:
         self._pause = _FIRST_PAUSE
 
     def again(self, retry_after: float = 0.0) -> bool:
-        """Wait until the next attempt may begin; False, at once, if there is none left.
+        """Wait for the next try and return True, or return False at once if none is left.
 
-        Args:
-            retry_after: seconds that a server asks for; at most half a minute is heeded.
+        The wait is at least `retry_after` seconds, up to half a minute.
         """
         pause = max(self._pause * random.uniform(0.8, 1.2), min(retry_after, _LONGEST_PAUSE))
         if self._left <= 0 or time.monotonic() + pause > self._end:
@@ -66,16 +64,16 @@ class Attempts:
 
 
 class HttpClient:
-    """A thread-safe client.
+    """A thread-safe client of one or more equal servers.
 
     Args:
-        urls: base URLs, `http://host:port` or https, divided by commas.
-        read_seconds: longest wait for an answer.
-        retry: of requests that fail in passing.
-        api_key: sent as a bearer token; None: none.
+        urls: base URLs `http://host:port` (or https), separated by commas.
+        read_seconds: longest wait for a response.
+        retry: retry policy. None: `RetryPolicy()`.
+        api_key: bearer token. None: none.
 
     Raises:
-        ConfigError: a URL without scheme or host.
+        ConfigError: a URL has no scheme or host.
 
     Example:
         >>> HttpClient("http://a:8000, http://b:8000/").urls
@@ -105,8 +103,8 @@ class HttpClient:
         )
 
     def get(self, path: str, url: str) -> Any:
-        """The JSON at a path of one server; see `post`."""
-        return self._answer("GET", path, None, [url], Attempts(self.retry), lambda answer: answer)
+        """Return the JSON at a path of one server; see `post`."""
+        return self._request("GET", path, None, [url], Attempts(self.retry), lambda answer: answer)
 
     def post(
         self,
@@ -118,53 +116,52 @@ class HttpClient:
         attempts: Attempts | None = None,
         read: Callable[[Any], Any] = lambda answer: answer,
     ) -> Any:
-        """The JSON that answers a JSON body.
+        """Post a JSON body and return the JSON of the response.
 
-        Asks the server at index `affinity` (modulo their number) first, so that a caller can keep what belongs
-        together together, and the others in turn if that one cannot be reached or does not answer well. Asks all again
-        as the policy says; a server whose answer would be the same again is left out then.
+        Tries the server at index `affinity` (modulo their number) first, then the others in turn. Repeats the round as
+        the retry policy allows, without servers whose failure is not transient.
 
         Args:
-            path: behind each server's base URL.
-            body: anything that JSON can hold.
-            affinity: which server is the first.
-            urls: of the servers to ask; None: all.
-            attempts: those that are left of a request of which this is a part; None: the policy's.
-            read: makes what is returned of the JSON; it may raise an `HttpError`, as for an answer that broke off.
+            path: path below each base URL.
+            body: JSON-serialisable body.
+            affinity: index of the first server. Requests with one value share a server, and so its caches.
+            urls: base URLs to use. None: all.
+            attempts: tries left for a larger request that this is a part of. None: those of the policy.
+            read: converts the JSON. It may raise an `HttpError`, for example for an incomplete response.
 
         Raises:
-            HttpError: a server refuses the body (`is_refusal`; the others are not asked), or none gave a good answer;
-                it names each and what it said.
+            HttpError: a server refuses the body (`is_refusal`; the others are not tried), or no server succeeds. The
+                message names each server and its failure.
         """
         order = urls or self.urls
         first = affinity % len(order)
-        return self._answer("POST", path, body, order[first:] + order[:first], attempts or Attempts(self.retry), read)
+        return self._request("POST", path, body, order[first:] + order[:first], attempts or Attempts(self.retry), read)
 
-    def _answer(
+    def _request(
         self, method: str, path: str, body: Any, urls: list[str], attempts: Attempts, read: Callable[[Any], Any]
     ) -> Any:
         errors: dict[str, HttpError] = {}
         while True:
             for url in [url for url in urls if url not in errors or errors[url].is_transient]:
                 try:
-                    return read(self._asked(method, url + path, body))
+                    return read(self._send(method, url + path, body))
                 except HttpError as error:
                     if error.is_refusal:
                         raise
                     errors[url] = error
-            passing = [error for error in errors.values() if error.is_transient]
-            if not passing or not attempts.again(min(error.retry_after for error in passing)):
+            transient = [error for error in errors.values() if error.is_transient]
+            if not transient or not attempts.again(min(error.retry_after for error in transient)):
                 break
-        last = passing[0] if passing else next(iter(errors.values()))
+        last = transient[0] if transient else next(iter(errors.values()))
         raise HttpError("; ".join(map(str, errors.values())), last.status) from last
 
-    def _asked(self, method: str, url: str, body: Any) -> Any:
+    def _send(self, method: str, url: str, body: Any) -> Any:
         try:
             response = self._http.request(method, url, json=body) if body else self._http.request(method, url)
         except HTTPError as error:
             reason = str(getattr(error, "reason", None) or error)
             raise HttpError(f"{url} cannot be reached: {reason}; is the server up, and the address right?") from error
-        except ValueError as error:  # half a surrogate pair in a text, a key that no header can hold
+        except ValueError as error:  # half a surrogate pair in a text, or a key that no header can hold
             raise HttpError(f"{url}: the request cannot be sent: {error}", 400) from error
         text = response.data.decode("utf-8", "replace")
         if response.status != 200:
@@ -179,7 +176,7 @@ class HttpClient:
         except (ValueError, RecursionError):
             raise HttpError(
                 f"{url} answered what is no JSON: {text[:_SHOWN]!r}; is the address that of the right server?",
-                None if text.startswith(("{", "[")) else 200,  # it broke off
+                None if text.startswith(("{", "[")) else 200,  # an incomplete response is transient
             ) from None
 
 
@@ -197,7 +194,7 @@ def _hint(status: int) -> str:
 
 
 def _message(text: str) -> str:
-    """What a server says of its error, in vLLM's form, FastAPI's form, or as it stands; on one line."""
+    """The message of an error response on one line: in the form of vLLM or FastAPI, else the whole text."""
     try:
         body = json.loads(text)
     except (ValueError, RecursionError):

@@ -1,4 +1,4 @@
-"""Work on the next chunk while the caller is busy with this one."""
+"""Chunks of work, and a thread that computes the next chunk while the caller uses this one."""
 
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -10,9 +10,9 @@ Out = TypeVar("Out")
 
 
 def prefetch(function: Callable[[In], Out], chunks: Iterable[In]) -> Iterator[Out]:
-    """`function` of each chunk in order; while the caller uses one, a thread computes the next.
+    """Yield `function(chunk)` in order. A thread computes the next result while the caller uses this one.
 
-    An error of `function` is raised where its result would have come.
+    An error of `function` is raised in place of its result.
     """
     with ThreadPoolExecutor(1) as pool:
         current: Future[Out] | None = None
@@ -26,8 +26,13 @@ def prefetch(function: Callable[[In], Out], chunks: Iterable[In]) -> Iterator[Ou
 
 
 def grouped_chunks(keys: Sequence[Hashable], size: int) -> Iterator[list[int]]:
-    """Indices of `keys` in chunks of at least `size` (but for the last), equal keys together and in one chunk."""
-    first = {key: place for place, key in reversed(list(enumerate(keys)))}
+    """Yield the indices of `keys` in chunks of at least `size`, except the last. Equal keys are in one chunk.
+
+    Example:
+        >>> list(grouped_chunks(["a", "b", "a", "c"], size=3))
+        [[0, 2, 1], [3]]
+    """
+    first = {key: index for index, key in reversed(list(enumerate(keys)))}
     order = sorted(range(len(keys)), key=lambda index: first[keys[index]])
     groups = (list(group) for _, group in groupby(order, key=lambda index: first[keys[index]]))
     for chunk in weighed_chunks(groups, size, len):
@@ -35,14 +40,14 @@ def grouped_chunks(keys: Sequence[Hashable], size: int) -> Iterator[list[int]]:
 
 
 def weighed_chunks(items: Iterable[In], size: int, weight: Callable[[In], int]) -> Iterator[list[In]]:
-    """The items in their order, in chunks that weigh at least `size` (but for the last)."""
+    """Yield the items in order, in chunks with a total weight of at least `size`, except the last."""
     chunk: list[In] = []
-    weighs = 0
+    total = 0
     for item in items:
         chunk.append(item)
-        weighs += weight(item)
-        if weighs >= size:
+        total += weight(item)
+        if total >= size:
             yield chunk
-            chunk, weighs = [], 0
+            chunk, total = [], 0
     if chunk:
         yield chunk

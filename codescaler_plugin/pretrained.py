@@ -1,4 +1,4 @@
-"""What transformers load by name: models, tokenizers, configurations, each with one clear error."""
+"""Loads models, tokenizers and configs of transformers by name, each with one clear error."""
 
 import os
 from json import JSONDecodeError
@@ -20,50 +20,48 @@ def pretrained(
     trust_remote_code: bool | None = None,
     **settings: Any,
 ) -> Any:
-    """What `kind.from_pretrained` makes of a folder or hub id; all that is loaded by transformers is loaded here.
+    """Load a model, tokenizer or config by name. The package loads nothing of transformers elsewhere.
 
-    `trust_remote_code` is always given: without it transformers ask on stdin, where data may come from, whether the
+    Always passes `trust_remote_code`: without it, transformers asks on stdin, where data may come from, whether the
     folder's code may run.
 
     Args:
         kind: a class of transformers, such as `AutoTokenizer`.
         name: a directory or a hub id.
-        named: what it is called in a message; empty: `model 'NAME'`.
-        advice: the next step.
-        trust_remote_code: run code that the folder brings, in this process, with all that it may do here. None: it is
-            never run, and no setting changes that.
-        settings: of `from_pretrained`.
+        named: its name in error messages. The default is `model 'NAME'`.
+        advice: the next step in error messages. The default asks for a complete directory or a reachable hub id.
+        trust_remote_code: run code from the folder, with all rights of this process. None: never, by no setting.
+        settings: arguments of `from_pretrained`.
 
     Raises:
-        ConfigError: it cannot be had or loaded: not there, broken, of an unknown kind, or of code that is not trusted.
+        ConfigError: the files are missing, broken, of an unknown kind, or bring code that is not trusted.
     """
     named = named or f"model {str(name)!r}"
     try:
         loaded = kind.from_pretrained(name, trust_remote_code=bool(trust_remote_code), **settings)
-        if getattr(loaded, "chat_template", None):  # a program too, and else first run where its error names no folder
+        if getattr(loaded, "chat_template", None):  # a template may be broken, too; later errors would name no folder
             loaded.apply_chat_template([{"role": "user", "content": "problem"}], tokenize=False)
         return loaded
     except MemoryError:
         raise
-    except Exception as error:  # broken files raise anything: tokenizers a bare Exception, configs a TypeError
+    except Exception as error:  # broken files raise anything, from a bare Exception to a TypeError
         text = str(error).strip()
-        if not trust_remote_code and "trust_remote_code" in text:  # it advises an argument of transformers
+        if not trust_remote_code and "trust_remote_code" in text:  # advice that names an argument of transformers
+            refused = f"{named} brings code of its own, which is not run "
             if trust_remote_code is None:
-                raise ConfigError(
-                    f"{named} brings code of its own, which is not run here: give a model that transformers know"
-                ) from error
+                raise ConfigError(f"{refused}here: give a model that transformers know") from error
             raise ConfigError(
-                f"{named} brings code of its own, which is not run unless you say so. Read that code; "
-                "if you trust it to run in this process, set trust_remote_code=True (CODESCALER_TRUST_REMOTE_CODE=1)"
+                f"{refused}unless you say so. Read that code; if you trust it to run in this process, set "
+                "trust_remote_code=True (CODESCALER_TRUST_REMOTE_CODE=1)"
             ) from error
         reason = one_line(text, 300) or type(error).__name__
         if isinstance(error, LookupError | TypeError | AttributeError | ArithmeticError | JSONDecodeError):
             reason = f"its files are broken ({type(error).__name__}: {reason})"
-        if "ignore_mismatched_sizes" in text:  # it advises an argument of transformers
+        if "ignore_mismatched_sizes" in text:  # the same
             reason = "its weights do not have the sizes that its config.json says"
         if Path(name).is_dir():  # the hub was not asked
             raise ConfigError(
-                f"{named} cannot be loaded: {reason}\nSave or copy the whole model anew. {advice or _ANY}"
+                f"{named} cannot be loaded: {reason}\nSave or copy the whole model again. {advice or _ANY}"
             ) from error
         offline = "HF_HUB_OFFLINE is set, so the hub is not asked. " if os.environ.get("HF_HUB_OFFLINE") == "1" else ""
         raise ConfigError(f"{named} cannot be loaded: {reason}\n{offline}{advice or _ANY}") from error

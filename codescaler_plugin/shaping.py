@@ -1,9 +1,9 @@
-"""From raw scores and statuses to rewards.
+"""Raw scores and statuses -> rewards.
 
 The paper's shape is softplus, log(1 + e^score), for valid code and 0 for anything else, so that valid code beats
-invalid code. Its value falls below any other reward's rounding soon after score -10: a group of hard problems then
-loses the difference between valid and invalid, which `floor` restores. No shape calibrates: a reward says which of
-two answers to one problem is better, not how good it is.
+invalid code. Below a score of about -10 its value disappears in the rounding of other rewards, and with it the
+difference between valid and invalid code for hard problems; `floor` restores that difference. No shape calibrates: a
+reward ranks two completions of one problem, and does not say how good either is.
 """
 
 from collections.abc import Hashable, Sequence
@@ -18,35 +18,40 @@ from codescaler_plugin.records import Status
 
 SHAPINGS = ("softplus", "raw", "sigmoid", "group_center", "rank")
 LARGEST = float(np.finfo(np.float32).max)
-"""Of a score and of a reward."""
+"""Largest score and reward."""
 
 _Array = NDArray[np.floating[Any]]
-_SMALLEST = float(np.finfo(np.float32).tiny)  # the smallest that no accelerator flushes to 0
+_SMALLEST = float(np.finfo(np.float32).tiny)  # accelerators flush smaller numbers to 0
 
 
 @dataclass(frozen=True)
 class Shaping:
-    """A shape and its settings.
+    """A shape of the reward with its settings.
 
-    With x = (score - offset) / temperature, valid code is worth:
+    With x = (score - offset) / temperature, the reward of valid code is:
 
     - `softplus` (paper): floor + log(1 + e^x), in (floor, ∞);
     - `sigmoid`: floor + 1 / (1 + e^-x), in (floor, floor + 1];
-    - `group_center`: as softplus, the mean score of the group's valid code taken off first;
+    - `group_center`: `softplus` after subtracting the mean score of the group's valid code;
     - `rank`: floor + average rank of the score in its group (1: lowest) / number of ranked, in (floor, floor + 1];
-    - `raw`: the score itself. The only one in which valid code can be worth less than invalid.
+    - `raw`: the score itself. Only here can valid code get less than invalid code.
 
-    A group is all completions of one problem in one call. `group_center` and `rank` need it whole: where a trainer
-    splits a group over processes, each part is shaped alone.
+    A group is all completions of one problem in one call. `group_center` and `rank` need whole groups: if a trainer
+    splits a group over processes, each part is shaped separately.
 
     Attributes:
-        kind: one of `SHAPINGS`.
-        temperature: above 0; a larger one flattens. Not for `rank` and `raw`.
-        offset: taken off each score. Not for `rank` and `raw`.
-        floor: at least 0; what the worst valid code is worth. Not for `raw`.
+        kind: one of `SHAPINGS`. The default is the paper's.
+        temperature: divisor of the score, above 0. Not for `rank` and `raw`.
+        offset: number subtracted from each score. Not for `rank` and `raw`.
+        floor: lower bound of the reward of valid code, at least 0. Not for `raw`.
 
     Raises:
-        ConfigError: a setting out of its range, or one that the shape does not use.
+        ConfigError: a setting is out of range, or the shape does not use it.
+
+    Example:
+        >>> shaping = Shaping("sigmoid", floor=1.0)
+        >>> shaping.rewards([0.0, None], [Status.OK, Status.SYNTAX_ERROR], groups=["problem"] * 2)
+        [1.5, 0.0]
     """
 
     kind: str = "softplus"
@@ -72,25 +77,26 @@ class Shaping:
 
     @property
     def needs_group(self) -> bool:
-        """Whether a reward depends on the other completions of its group."""
+        """True if a reward depends on the other completions of its group."""
         return self.kind in ("group_center", "rank")
 
     def rewards(
         self, scores: Sequence[float | None], statuses: Sequence[Status], groups: Sequence[Hashable]
     ) -> list[float | None]:
-        """Rewards of n completions; same order.
+        """Return the rewards of n completions, in order.
 
-        0.0 for unvalid code, whatever its score; None for valid code without a finite score (a host leaves it out);
-        else a finite float32 value. Except for `raw`: above 0, and strictly rising with the float32 score within a
-        group; where a shape rounds two different scores to one value, they are set apart by the smallest step.
+        The reward is 0.0 for invalid code with any score, None for valid code without a finite score (hosts leave it
+        out), and a finite float32 value otherwise. Except for `raw`, it is above 0 and strictly increases with the
+        float32 score within a group: if a shape rounds two scores to one value, they are moved apart by the smallest
+        step.
 
         Args:
-            scores: n raw logits; None where the model gave none.
+            scores: n raw logits; None where the model has none.
             statuses: n statuses, or their names.
-            groups: n keys; equal for completions of one problem.
+            groups: n keys, equal for completions of one problem.
 
         Raises:
-            DataError: the three differ in length, or a status is none.
+            DataError: the lengths differ, or a status is unknown.
         """
         if not len(scores) == len(statuses) == len(groups):
             counts = f"{len(scores)} scores, {len(statuses)} statuses and {len(groups)} groups"
@@ -137,20 +143,32 @@ def shape_reward(
     offset: float = 0.0,
     floor: float = 0.0,
 ) -> float | None:
-    """The reward of one completion; see `Shaping`. Range: 0, or above 0 for valid code; None without a finite score.
+    """Return the reward of one completion: 0 for invalid code, above 0 for valid code, None without a finite score.
+
+    Args:
+        score: raw logit; None if the model has none.
+        status: status of the code.
+        shaping: `softplus` (paper), `sigmoid` or `raw`; see `Shaping`, also for the other arguments.
+        temperature: divisor of the score.
+        offset: number subtracted from the score.
+        floor: lower bound of the reward of valid code.
 
     Raises:
-        ConfigError: a setting out of range, or a shape that needs a whole group (`group_center`, `rank`).
-        DataError: the status is none.
+        ConfigError: a setting is out of range, or the shape needs a whole group (`group_center`, `rank`).
+        DataError: the status is unknown.
+
+    Example:
+        >>> round(shape_reward(2.0, Status.OK), 3), shape_reward(2.0, Status.NO_BLOCK)
+        (2.127, 0.0)
     """
-    chosen = Shaping(shaping, temperature, offset, floor)
-    if chosen.needs_group:
+    shape = Shaping(shaping, temperature, offset, floor)
+    if shape.needs_group:
         raise ConfigError(f"shaping {shaping!r} compares the completions of a group: use Shaping({shaping!r}).rewards")
-    return chosen.rewards([score], [status], [0])[0]
+    return shape.rewards([score], [status], [0])[0]
 
 
 def _apart(values: _Array, ceiling: float) -> _Array:
-    """Rising values as strictly rising float32 values in [smallest, ceiling], moved as little as possible."""
+    """Increasing values as strictly increasing float32 values in [smallest, ceiling], moved as little as possible."""
     rounded: _Array = np.clip(values, _SMALLEST, ceiling).astype(np.float32)
     if (np.diff(rounded) > 0).all():
         return rounded

@@ -220,7 +220,7 @@ def save_tiny_model(folder: Path, make: Callable[[], Any]) -> Path:
     with torch.random.fork_rng():
         torch.manual_seed(0)
         model = make()
-        # Fresh weights of 0.02 give logits so alike that a mix-up of samples would stay below any tolerance.
+        # Fresh weights of 0.02 give logits so alike that a mix-up of items would stay below any tolerance.
         for name, weight in model.named_parameters():
             if weight.dim() > 1 and "embed" not in name:
                 torch.nn.init.normal_(weight, std=0.3)

@@ -8,7 +8,7 @@ from typer.testing import CliRunner
 
 from codescaler_plugin import testing
 from codescaler_plugin.cli import app
-from codescaler_plugin.doctor import EXAMPLE, RIGHT, WRONG, Check, examine, verdict
+from codescaler_plugin.doctor import EXAMPLE, RIGHT, WRONG, Check, examine, summary
 from tests import models
 
 
@@ -32,8 +32,8 @@ def test_the_example_is_what_it_says() -> None:
 def test_the_embedded_model_passes() -> None:
     checks = found("builtin")
     assert {check.state for check in checks.values()} == {"ok"}, checks
-    assert "one label" in checks["labels and head"].found
-    assert "2048" in checks["max length"].found
+    assert "one label" in checks["labels and head"].finding
+    assert "2048" in checks["max length"].finding
     result = CliRunner().invoke(app, ["doctor", "builtin"])
     assert result.exit_code == 0, result.output
     assert "shared prefixes" in result.stdout
@@ -43,7 +43,7 @@ def test_no_one_label_classifier_is_red_and_tells(tmp_path: Path) -> None:
     testing.save_tiny_reward_model(tmp_path, num_labels=2)
     (only,) = examine(str(tmp_path))
     assert (only.state, bool(only.advice)) == ("failed", True)
-    assert "2 labels" in only.found
+    assert "2 labels" in only.finding
     result = CliRunner().invoke(app, ["doctor", str(tmp_path)])
     assert result.exit_code == 1
     assert "next:" in result.stdout
@@ -63,11 +63,11 @@ def changed(folder: Path, file: str, **settings: object) -> str:
 def test_pad_tokens_that_differ_or_end_the_sequence_are_yellow(tmp_path: Path) -> None:
     other = changed(testing.save_tiny_reward_model(tmp_path / "other"), "config.json", pad_token_id=5)
     check = found(other)["pad token"]
-    assert (check.state, "config 5, tokenizer 0" in check.found) == ("warning", True)
+    assert (check.state, "config 5, tokenizer 0" in check.finding) == ("warning", True)
     same = testing.save_tiny_reward_model(tmp_path / "same")
     changed(same, "tokenizer_config.json", pad_token="<|im_end|>")
     changed(same, "config.json", pad_token_id=2)
-    assert "end of sequence" in found(str(same))["pad token"].found
+    assert "end of sequence" in found(str(same))["pad token"].finding
 
 
 def test_a_template_that_changes_the_code_is_red(tmp_path: Path) -> None:
@@ -141,10 +141,10 @@ def test_a_device_that_is_not_there_is_the_devices_fault() -> None:
 )
 def test_a_verdict_ends_the_checkup(states: list, said: str) -> None:
     checks = [Check(f"check {number}", state, "") for number, state in enumerate(states)]
-    assert verdict(checks).startswith(said)
+    assert summary(checks).startswith(said)
 
 
 def test_the_verdict_is_the_last_line() -> None:
     last = CliRunner().invoke(app, ["doctor", "builtin"]).stdout.splitlines()[-1]
     assert last == "Fit to be a reward. How good it is: codescaler evaluate."
-    assert "LARK-Lab/CodeScaler-1.7B" in found("builtin")["purpose"].found
+    assert "LARK-Lab/CodeScaler-1.7B" in found("builtin")["purpose"].finding

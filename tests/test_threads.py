@@ -82,16 +82,16 @@ def test_callers_in_several_threads_leave_the_number_as_it_was() -> None:
 
 
 def test_the_embedded_model_scores_with_one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
-    from codescaler_plugin.scoring import transformers_scorer
+    from codescaler_plugin.scoring import loaded_model
 
     seen: list[int] = []
-    stock: Any = transformers_scorer.tree_logits
+    stock: Any = loaded_model.tree_logits
 
     def watched(*arguments: Any, **settings: Any) -> Any:
         seen.append(torch.get_num_threads())
         return stock(*arguments, **settings)
 
-    monkeypatch.setattr(transformers_scorer, "tree_logits", watched)
+    monkeypatch.setattr(loaded_model, "tree_logits", watched)
     load_scorer("builtin").score([("Write solve(n): for the digits of n, return the sum.", "x = 1")])
     assert set(seen) == {1}
     assert torch.get_num_threads() == 4

@@ -216,10 +216,10 @@ def by_model(
         "a_sample": round((scorer.stats.real_tokens - stats.real_tokens) / items, 1),
         "computed_a_problem": round((scorer.stats.computed_tokens - stats.computed_tokens) / items * CANDIDATES),
     }
-    engine = scorer._engine
+    engine = scorer._loaded
     assert engine is not None
-    found["prefixes_are_shared"] = engine.tree  # False if the check of its kernels failed
-    logits = tree_logits if engine.tree else padded_logits
+    found["prefixes_are_shared"] = engine.shares  # False if the check of its kernels failed
+    logits = tree_logits if engine.shares else padded_logits
     prompt, completion = (48, 24) if options.tiny else (PROMPT, COMPLETION)
     rows = synthetic_items(model, groups=len(tasks) + 1, group=CANDIDATES, prompt=prompt, completion=completion)
     groups = [rows[start : start + CANDIDATES] for start in range(0, len(rows), CANDIDATES)]

@@ -201,7 +201,7 @@ def main() -> None:
             ),
         }
     stats = scorer.stats
-    assert scorer._engine is not None
+    assert scorer.shares_prefixes is not None
     record(
         options.output,
         "grpo_step",
@@ -232,7 +232,7 @@ def main() -> None:
         different_programs=len(set(codes)),
         programs_scored_by_ours=stats.items - stats.unscorable,
         scores_known_before=stats.cache_hits,
-        prefixes_are_shared=scorer._engine.tree,
+        prefixes_are_shared=scorer.shares_prefixes,
         peak_memory_gb=None if cpu else round(torch.cuda.max_memory_allocated() / 1e9, 2),
     )
 

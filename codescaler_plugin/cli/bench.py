@@ -3,12 +3,17 @@
 import json
 from contextlib import ExitStack
 from dataclasses import asdict
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from codescaler_plugin.cli.options import Device, Model
 from codescaler_plugin.cli.terminal import Terminal, rate_bar, reported, without_loading_bars
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from codescaler_plugin.scoring.bench import Bench
 
 
 def bench(
@@ -31,13 +36,7 @@ def bench(
 
         from codescaler_plugin.builtin import reward_model
         from codescaler_plugin.config import CodeScalerConfig
-        from codescaler_plugin.scoring.bench import (
-            WAYS,
-            bench_table,
-            conditions,
-            run_bench,
-            synthetic_items,
-        )
+        from codescaler_plugin.scoring.bench import WAYS, conditions, run_bench, synthetic_items
         from codescaler_plugin.scoring.forward import fitting_tokens
         from codescaler_plugin.scoring.loading import load_classifier, text_config
 
@@ -58,5 +57,30 @@ def bench(
                 progress=lambda: advance(1),
             )
             around = conditions(measured)
-    Terminal().print(bench_table(result))
+    Terminal().print(_table(result))
     typer.echo(json.dumps({"model": config.model, **asdict(result), **around}))
+
+
+def _table(result: "Bench") -> "Table":
+    """The results in a table of 80 columns."""
+    from rich.table import Table
+
+    saved = 1 - result.computed_tokens / result.real_tokens
+    table = Table(
+        title=f"{result.samples} samples, {result.real_tokens:,} tokens; ours computes {saved:.0%} fewer",
+        caption=f"ours reaches {result.peak_fraction:.0%} of this machine's rate of matrix products",
+    )
+    for column in ("", "tokens/s", "ours is", "max difference", "peak memory"):
+        table.add_column(column, justify="right" if column else "left")
+    for way, seconds in result.seconds.items():
+        peak = result.peak_mb[way]
+        table.add_row(
+            way.replace("_", " "),
+            f"{result.real_tokens / seconds:,.0f}",
+            "" if way == "ours" else f"{result.ratio[way]:.2f}x as fast",
+            f"{result.max_difference[way]:.1e}",
+            "unknown" if peak is None else f"{peak:,.0f} MB",
+        )
+    for way in result.out_of_memory:
+        table.add_row(way.replace("_", " "), "", "", "", "not enough")
+    return table

@@ -30,7 +30,7 @@ def doctor(
     from rich.text import Text
 
     from codescaler_plugin.config import CodeScalerConfig
-    from codescaler_plugin.doctor import examine, verdict
+    from codescaler_plugin.doctor import examine, summary
 
     without_loading_bars()
     console = Terminal()
@@ -49,12 +49,12 @@ def doctor(
         )
     table = Table("", "check", "found", box=None, title=name, title_justify="left", padding=(0, 2, 0, 0))
     for check in checks:
-        found = Text(check.found)
+        found = Text(check.finding)
         if check.advice:
             found.append(f"\nnext: {check.advice}", style=colours[check.state])
         table.add_row(Text(check.state, style=colours[check.state]), check.name, found)
     console.print(table)
     worst = max((check.state for check in checks), key=list(colours).index, default="ok")
-    console.print(f"\n{verdict(checks)}", style=f"bold {colours[worst]}")
+    console.print(f"\n{summary(checks)}", style=f"bold {colours[worst]}")
     if any(check.state == "failed" for check in checks):
         raise typer.Exit(1)

@@ -1,18 +1,28 @@
-"""(problem, code) -> raw logit. The one seam behind which reward models live."""
+"""(problem, code) -> raw logit. Every reward model is a `Scorer`."""
 
 from collections.abc import Sequence
 from typing import Any, Protocol
 
 
 class Scorer(Protocol):
-    """Anything that gives raw logits for (problem, code) pairs.
+    r"""The interface of a reward model: raw logits of (problem, code) pairs.
 
-    One that loads or connects on its first call may have a method `ensure_loaded()` besides, which does that alone and
-    raises what the call would. `CodeScalerReward` calls it if its first call holds no valid program.
+    A scorer that loads a model or connects to a server on its first call may also have a method `ensure_loaded()`. It
+    does only that, and raises the errors that `score` would. `CodeScalerReward` calls it if its first call holds no
+    valid program.
+
+    Example:
+        >>> from codescaler_plugin import CodeScaler
+        >>> class Shortest:
+        ...     def score(self, items):
+        ...         return [-float(len(code)) for problem, code in items]
+        >>> [judgement] = CodeScaler(Shortest()).judge(["Set x."], ["```python\nx = 1\n```"])
+        >>> judgement.score
+        -6.0
     """
 
     def score(self, items: Sequence[tuple[str, str]]) -> list[float | None]:
-        """One raw logit per item, same length and order; None for an item that cannot be scored.
+        """Return one raw logit per item, in order; None for an item that cannot be scored.
 
         Raises:
             ScorerError: the reward model failed.
@@ -21,30 +31,32 @@ class Scorer(Protocol):
 
 
 class Unscored:
-    """A scorer without a model: None for every program. For tests alone, which need the code and no score."""
+    """A scorer without a model, for callers that need the extracted code and no score."""
 
     def score(self, items: Sequence[tuple[str, str]]) -> list[float | None]:
-        """None for each item."""
+        """Return None for each item."""
         return [None] * len(items)
 
 
 def load_scorer(model: str, **settings: Any) -> Scorer:
-    """The scorer for a model's name. Nothing is loaded or asked over the network before its first call.
+    r"""Return the scorer for a model name. It loads or connects on its first call.
 
     Args:
-        model: a directory or a hub id: in this process (`TransformersScorer`). `builtin`: the embedded model, with a
-            warning on problems that are none of the quickstart's.
-            `vllm+http://host:8000`: a vLLM server, several divided by commas (`VllmScorer`); `#id` at the end
-            holds them to a model.
-            `http://host:9000`: a codescaler server, several divided by commas (`RemoteScorer`).
-        **settings: those of what the name stands for: `scoring.spec.Classifier`, `EngineServer` or
-            `CodescalerServer`. None: its default.
+        model: a directory or hub id for a model in this process (`TransformersScorer`); `builtin` for the embedded
+            model, which warns about problems unlike the quickstart's; `vllm+http://host:8000` for a vLLM server
+            (`VllmScorer`), with `#id` at the end to require that model; or `http://host:9000` for a codescaler server
+            (`RemoteScorer`). Several servers are separated by commas.
+        **settings: fields of `scoring.spec.Classifier`, `EngineServer` or `CodescalerServer`. None: their defaults.
 
     Raises:
-        ConfigError: a URL of another kind, or a setting that has no effect on this kind of model.
+        ConfigError: the URL is of another kind, or a setting has no effect on this kind of model.
 
     Example:
-        >>> scorer = load_scorer("builtin", cache_size=0)
+        >>> problem = "Write solve(xs): for a list xs of integers, return the sum."
+        >>> right, wrong = (f"def solve(xs):\n    return {name}(xs)\n" for name in ("sum", "len"))
+        >>> scores = load_scorer("builtin").score([(problem, right), (problem, wrong)])
+        >>> scores[0] > scores[1]
+        True
     """
     from codescaler_plugin.scoring.spec import model_spec
 

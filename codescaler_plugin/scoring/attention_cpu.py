@@ -1,8 +1,7 @@
-"""Attention over a tree on a CPU: each token's own node, then what stands above it, merged by their log-sum-exp.
+"""Attention over a tree on a CPU: each node over itself, then over the nodes above it, merged by log-sum-exp.
 
-The merge is exact, and no key or value is copied: a CPU has no fast kernel for sequences of varying length, and its
-flash kernel gives the log-sum-exp. That kernel is internal to torch (2.4 to 2.13), so it is probed before it is used.
-Gradients flow, for training.
+The merge is exact, has gradients for training, and copies no key or value. A CPU has no fast kernel for sequences of
+varying length, but its flash kernel returns the log-sum-exp (`compat.flash_forward`).
 """
 
 from dataclasses import dataclass
@@ -10,12 +9,13 @@ from typing import Any
 
 import torch
 
+from codescaler_plugin.scoring.compat import flash_backward, flash_forward
 from codescaler_plugin.scoring.prefix_tree import Node
 
 
 @dataclass(frozen=True)
 class Segment:
-    """Queries [start, end) over keys [key_start, key_end) of a row; causal: a node over itself, else all see all."""
+    """Queries [start, end) over keys [key_start, key_end) of a row; causal for a node over itself, else unmasked."""
 
     start: int
     end: int
@@ -25,7 +25,7 @@ class Segment:
 
 
 def segments(nodes: list[Node]) -> list[Segment]:
-    """Nodes over themselves, each token once; then, by the depth of the node, what stands below a node over it."""
+    """Return each node over itself, then, by depth, all tokens below a node over that node."""
     own = [Segment(node.start, node.end, node.start, node.end, causal=True) for node in nodes]
     below = [
         Segment(node.end, node.subtree_end, node.start, node.end, causal=False)
@@ -36,7 +36,7 @@ def segments(nodes: list[Node]) -> list[Segment]:
 
 
 def attend(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, parts: list[Segment], scale: float) -> torch.Tensor:
-    """Output like q [key heads, heads per key head, tokens, head_dim]; k and v have one head per key head."""
+    """Return the output for q [key heads, heads per key head, tokens, head_dim], and k and v with one head per key."""
     if torch.is_grad_enabled() and any(tensor.requires_grad for tensor in (q, k, v)):
         out: torch.Tensor = _TreeAttention.apply(q, k, v, parts, scale)  # type: ignore[no-untyped-call]
         return out
@@ -46,9 +46,9 @@ def attend(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, parts: list[Segmen
 def forward(
     q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, parts: list[Segment], scale: float
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Output like q, and the log-sum-exp of each query over all its keys in float32."""
+    """Return an output like q, and the log-sum-exp of each query over all its keys in float32."""
     out, lse = q.new_empty(q.shape), q.new_empty(q.shape[:3], dtype=torch.float32)
-    k, v = (one.expand(-1, q.shape[1], -1, -1) for one in (k, v))
+    k, v = (tensor.expand(-1, q.shape[1], -1, -1) for tensor in (k, v))
     for part in parts:
         rows, keys = slice(part.start, part.end), slice(part.key_start, part.key_end)
         more, more_lse = flash_forward(q[:, :, rows], k[:, :, keys], v[:, :, keys], part.causal, scale)
@@ -72,38 +72,22 @@ def backward(
     parts: list[Segment],
     scale: float,
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Gradients of q, k and v.
+    """Return the gradients of q, k and v.
 
-    With the log-sum-exp over all keys in place of a part's own, the kernel's backward pass gives that part's share of
-    the whole gradient; the shares add up.
+    Given the log-sum-exp over all keys in place of a part's own, the kernel's backward pass returns that part's share
+    of the whole gradient. The shares add up.
     """
-    dq, dk, dv = (torch.zeros(one.shape, device=q.device, dtype=torch.float32) for one in (q, k, v))
-    wide_k, wide_v = (one.expand(-1, q.shape[1], -1, -1) for one in (k, v))
+    dq, dk, dv = (torch.zeros(tensor.shape, device=q.device, dtype=torch.float32) for tensor in (q, k, v))
+    wide_k, wide_v = (tensor.expand(-1, q.shape[1], -1, -1) for tensor in (k, v))
     for part in parts:
         rows, keys = slice(part.start, part.end), slice(part.key_start, part.key_end)
-        grad_, q_, out_, lse_ = (one[:, :, rows] for one in (grad, q, out, lse))
+        grad_, q_, out_, lse_ = (tensor[:, :, rows] for tensor in (grad, q, out, lse))
         k_, v_ = wide_k[:, :, keys], wide_v[:, :, keys]
         shares = flash_backward(grad_, q_, k_, v_, out_, lse_, part.causal, scale)
         dq[:, :, rows] += shares[0]
         dk[:, :, keys] += shares[1].sum(1, keepdim=True)
         dv[:, :, keys] += shares[2].sum(1, keepdim=True)
     return dq.to(q.dtype), dk.to(k.dtype), dv.to(v.dtype)
-
-
-def flash_forward(q: Any, k: Any, v: Any, causal: bool, scale: float) -> tuple[Any, Any]:
-    """Output and log-sum-exp [a, b, queries] in float32 of [a, b, queries, head_dim]; causal: equal lengths."""
-    out, lse = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(q, k, v, 0.0, causal, scale=scale)
-    return out, lse
-
-
-def flash_backward(
-    grad: Any, q: Any, k: Any, v: Any, out: Any, lse: Any, causal: bool, scale: float
-) -> tuple[Any, Any, Any]:
-    """Gradients of q, k and v."""
-    dq, dk, dv = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward(
-        grad, q, k, v, out, lse, 0.0, causal, scale=scale
-    )
-    return dq, dk, dv
 
 
 class _TreeAttention(torch.autograd.Function):

@@ -1,9 +1,9 @@
-"""What sharing prefixes is worth for one model on one machine: four ways to the same scores, timed in turn.
+"""Times four ways to the same scores for one model on one machine, to measure the gain of shared prefixes.
 
-`one_forward` is how TRL's GRPOTrainer scores with a model given as a reward function (one padded forward pass over the
-whole call), `batches_of_8` the usual loop, `single` one sample at a time, `ours` what `TransformersScorer` does. Times
-are of forward passes alone: CPU time on one CPU thread, so that other work on the machine counts little, else wall
-time.
+`ours` is `TransformersScorer`. `single` computes one sequence at a time. `batches_of_8` is the usual loop.
+`one_forward` is one padded forward pass over the whole call, as in TRL's GRPOTrainer for a model given as a reward
+function. The times cover forward passes only: CPU time on one CPU thread, which other work on the machine hardly
+changes, else wall time.
 """
 
 import os
@@ -33,61 +33,49 @@ from codescaler_plugin.scoring.loading import text_config
 from codescaler_plugin.scoring.prefix_tree import plan_rows
 
 WAYS = ("ours", "single", "batches_of_8", "one_forward")
-SIGMA = 0.4  # of the log-normal lengths of completions
+SIGMA = 0.4  # standard deviation of the logarithm of the completions' lengths
 _PEAK_SIZE, _PEAK_REPETITIONS = 1024, 5
 
 
 @dataclass(frozen=True)
 class Bench:
-    """Results by way of scoring; ways that were left out or ran out of memory are missing.
+    """Results by way. The dicts lack ways that were left out or ran out of memory."""
 
-    Attributes:
-        samples: scored in one repetition.
-        real_tokens: of all samples, each in full.
-        computed_tokens: put through the model by our way.
-        seconds: median over the repetitions.
-        ratio: median over the repetitions of a way's seconds by ours; above 1 ours is faster.
-        max_difference: largest absolute difference of a score from that of the single sample.
-        peak_mb: peak of resident memory above that before, in MB; None where the system cannot tell.
-        peak_fraction: share of the machine's measured matrix product rate that our way reaches.
-        out_of_memory: ways that the memory of a GPU did not suffice for.
-    """
-
-    samples: int
-    real_tokens: int
-    computed_tokens: int
-    seconds: dict[str, float]
-    ratio: dict[str, float]
-    max_difference: dict[str, float]
-    peak_mb: dict[str, float | None]
-    peak_fraction: float
-    out_of_memory: tuple[str, ...] = ()
+    samples: int  # sequences scored in one repetition
+    real_tokens: int  # of all sequences, each in full
+    computed_tokens: int  # put through the model by `ours`
+    seconds: dict[str, float]  # median over the repetitions
+    ratio: dict[str, float]  # median over the repetitions of a way's seconds divided by those of `ours`
+    max_difference: dict[str, float]  # largest absolute difference of a score from that of `single`
+    peak_mb: dict[str, float | None]  # peak of memory above that before; None where the system does not report it
+    peak_fraction: float  # share of the machine's measured matrix product rate that `ours` reaches
+    out_of_memory: tuple[str, ...] = ()  # ways that ran out of GPU memory
 
 
 def synthetic_items(
     model: Any, *, groups: int, group: int, prompt: int, completion: int, seed: int = 0
 ) -> list[list[int]]:
-    """Token ids of `groups` x `group` samples: equal prompts within a group, log-normal completions.
+    """Return the token ids of `groups` x `group` sequences: one prompt per group, completions of log-normal length.
 
     Args:
-        model: gives the vocabulary and the greatest length.
+        model: model that sets the vocabulary and the length limit.
         groups: number of problems.
-        group: samples per problem; neighbours.
+        group: completions per problem; neighbours in the list.
         prompt: tokens shared by a group.
-        completion: mean tokens of the rest, clipped to a quarter and to three times of it.
-        seed: of the ids and lengths.
+        completion: mean tokens of a completion; each has between a quarter and three times as many.
+        seed: seed of ids and lengths.
 
     Raises:
-        ConfigError: the samples are too long for the model.
+        ConfigError: the sequences are too long for the model.
     """
     config = text_config(model)
     limit = getattr(config, "max_position_embeddings", None)
     if limit is not None and prompt + 3 * completion > limit:
         raise ConfigError(
-            f"samples of up to {prompt} + 3 x {completion} tokens do not fit the model's {limit}: give shorter ones"
+            f"sequences of up to {prompt} + 3 x {completion} tokens do not fit the model's {limit}: give shorter ones"
         )
     rng = Random(seed)
-    # The upper end may hold control tokens, and a model's own head does not read a pad token at the end of a sample.
+    # The upper half may hold control tokens, and a model's own head skips a pad token at the end of a sequence.
     lower = model.get_input_embeddings().num_embeddings // 2
     words = [index for index in range(lower) if index != config.pad_token_id]
     items = []
@@ -112,11 +100,11 @@ def run_bench(
 
     Args:
         model: a sequence classifier in evaluation mode, with a pad token.
-        items: n lists of token ids, none of which ends in it.
-        ways: of `WAYS`; `ours` is always measured, `single` always scored once, as what the others must equal.
-        repetitions: of the timing.
-        max_tokens: of our forward passes.
-        progress: called after each way of each repetition.
+        items: n lists of token ids, none with the pad token at its end.
+        ways: names from `WAYS`. `ours` is always timed, and `single` is always scored once for comparison.
+        repetitions: number of timings per way.
+        max_tokens: tokens of a forward pass of `ours`.
+        progress: called after each way of each repetition. None: not called.
     """
     functions: dict[str, Callable[[], tuple[list[float], int]]] = {
         "ours": lambda: shared_scores(model, items, max_tokens),
@@ -148,7 +136,7 @@ def run_bench(
             times[way].append(clock() - started)
             if peak is not None:
                 peaks[way] = peak()
-                differences[way] = max(abs(one - other) for one, other in zip(scores, expected, strict=True))
+                differences[way] = max(abs(score - right) for score, right in zip(scores, expected, strict=True))
             if way == "ours":
                 computed = tokens
             if progress is not None:
@@ -171,33 +159,8 @@ def run_bench(
     )
 
 
-def bench_table(result: Bench) -> Any:
-    """The result as a table of rich that fits 80 columns."""
-    from rich.table import Table
-
-    saved = 1 - result.computed_tokens / result.real_tokens
-    table = Table(
-        title=f"{result.samples} samples, {result.real_tokens:,} tokens; ours computes {saved:.0%} fewer",
-        caption=f"ours reaches {result.peak_fraction:.0%} of this machine's rate of matrix products",
-    )
-    for column in ("", "tokens/s", "ours is", "max difference", "peak memory"):
-        table.add_column(column, justify="right" if column else "left")
-    for way, seconds in result.seconds.items():
-        peak = result.peak_mb[way]
-        table.add_row(
-            way.replace("_", " "),
-            f"{result.real_tokens / seconds:,.0f}",
-            "" if way == "ours" else f"{result.ratio[way]:.2f}x as fast",
-            f"{result.max_difference[way]:.1e}",
-            "unknown" if peak is None else f"{peak:,.0f} MB",
-        )
-    for way in result.out_of_memory:
-        table.add_row(way.replace("_", " "), "", "", "", "not enough")
-    return table
-
-
 def conditions(model: Any) -> dict[str, Any]:
-    """What a figure depends on: versions, device, cores, threads and the load of the machine."""
+    """Return the conditions of a measurement: versions, device, cores, threads and the load of the machine."""
     import transformers
 
     cuda = model.device.type == "cuda"
@@ -214,12 +177,12 @@ def conditions(model: Any) -> dict[str, Any]:
 
 
 def _processor() -> str:
-    named = re.search(r"^model name\s*: (.+)$", forward_cpu.processor(), re.M)  # else Python knows
-    return named[1] if named else platform.processor() or platform.machine()
+    name = re.search(r"^model name\s*: (.+)$", forward_cpu.processor(), re.M)
+    return name[1] if name else platform.processor() or platform.machine()
 
 
 def shared_scores(model: Any, items: Sequence[list[int]], max_tokens: int) -> tuple[list[float], int]:
-    """As `TransformersScorer` does it: scores in the order of the items, and the tokens put through the model."""
+    """Score as `TransformersScorer` does; return the scores in the order of the items, and the tokens computed."""
     scores = [0.0] * len(items)
     tokens = 0
     logits = tree_logits if reason_not_to_share(model) is None else padded_logits
@@ -231,10 +194,7 @@ def shared_scores(model: Any, items: Sequence[list[int]], max_tokens: int) -> tu
 
 
 def padded_scores(model: Any, items: Sequence[list[int]], size: int) -> tuple[list[float], int]:
-    """As recipes do it: padded batches in the order that they came, through the model's own head and settings.
-
-    Returns scores and tokens as `shared_scores`.
-    """
+    """As `shared_scores`, by padded batches in the given order, through the model's own head and settings."""
     pad = text_config(model).pad_token_id
     scores: list[float] = []
     tokens = 0
@@ -250,10 +210,10 @@ def padded_scores(model: Any, items: Sequence[list[int]], size: int) -> tuple[li
 
 
 def useful_operations(model: Any, items: Sequence[list[int]], computed: int) -> float:
-    """Floating-point operations that our way needs: products of the linear layers, and attention over each path."""
+    """Return the floating-point operations that `ours` needs: linear layers, and attention over each path."""
     layers = [module for module in model.base_model.modules() if isinstance(module, torch.nn.Linear)]
     weights = sum(layer.weight.numel() for layer in layers)
-    if model.device.type == "cpu" and reason_not_to_share(model) is None:  # the last MLP sees last tokens only
+    if model.device.type == "cpu" and reason_not_to_share(model) is None:  # the last MLP computes last tokens only
         weights -= sum(
             part.numel() for mlp, is_last in forward_cpu.mlps(model) if is_last for part in mlp.parameters()
         )
@@ -264,26 +224,21 @@ def useful_operations(model: Any, items: Sequence[list[int]], computed: int) -> 
 
 
 def _product_rate(model: Any, clock: Callable[[], float]) -> float:
-    """Operations a second of a large matrix product in the model's dtype, as ours makes it: the best of several."""
-    by_onednn = model.device.type == "cpu" and model.dtype is torch.float32
-    by_onednn = by_onednn and forward_cpu.takes_onednn()
-    product = forward_cpu.by_onednn if by_onednn else torch.nn.functional.linear
-    one, other = (torch.randn(_PEAK_SIZE, _PEAK_SIZE, device=model.device, dtype=model.dtype) for _ in range(2))
-    best = float("inf")
+    """Operations per second of a large matrix product as in `ours`, in the model's dtype: the best of several."""
+    on_cpu = model.device.type == "cpu" and model.dtype is torch.float32
+    product = forward_cpu.by_onednn if on_cpu and forward_cpu.takes_onednn() else torch.nn.functional.linear
+    left, right = (torch.randn(_PEAK_SIZE, _PEAK_SIZE, device=model.device, dtype=model.dtype) for _ in range(2))
+    seconds = []
     for _ in range(_PEAK_REPETITIONS):
         started = clock()
         for _ in range(4):
-            product(one, other)[0, 0].item()  # waits for the device
-        best = min(best, (clock() - started) / 4)
-    rate: float = 2.0 * _PEAK_SIZE**3 / best
-    return rate
+            product(left, right)[0, 0].item()  # waits for the device
+        seconds.append((clock() - started) / 4)
+    return 2.0 * _PEAK_SIZE**3 / min(seconds)
 
 
 def _watched_memory(device: Any) -> Callable[[], float | None]:
-    """What gives the peak from now on, in MB above what is in use: the allocator's on CUDA, else resident memory.
-
-    None where the system cannot tell: elsewhere than on Linux.
-    """
+    """A function of the peak from now on, in MB above what is in use: CUDA's allocator's, else resident on Linux."""
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
         allocated = torch.cuda.memory_allocated(device)

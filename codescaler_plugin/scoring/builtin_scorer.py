@@ -1,4 +1,4 @@
-"""The embedded reward model, which says where it is out of its depth."""
+"""The embedded reward model, with a warning about problems that it was not trained on."""
 
 import logging
 import re
@@ -14,26 +14,19 @@ _MINIATURE = re.compile(
     r"Write solve\((?:xs|n|s)\)(?:: for|\. From) (?:a list xs of integers|the integers in the list xs|the digits of n|"
     r"the integers from 1 to n|the words of the string s), .+\."
 )
-"""The problems of `recipes/miniature/problems.py`: what the embedded model was trained on."""
+"""The problems that the embedded model was trained on (`recipes/miniature/problems.py`)."""
 
 _warned = False
 
 
 class BuiltinScorer(TransformersScorer):
-    """`TransformersScorer` of the embedded model; warns once a process when a problem is none of the miniature's.
-
-    Args:
-        **settings: those of `TransformersScorer`.
-
-    Example:
-        >>> scorer = BuiltinScorer()
-    """
+    """`TransformersScorer` of the embedded model. Warns once per process of a problem that is not the miniature's."""
 
     def __init__(self, **settings: Any) -> None:
         super().__init__(str(REWARD_MODEL), **settings)
 
     def score(self, items: Sequence[tuple[str, str]]) -> list[float | None]:
-        """See `TransformersScorer.score`."""
+        """Return the raw logits of (problem, code) pairs; see `TransformersScorer.score`."""
         global _warned
         if not _warned and not all(_MINIATURE.fullmatch(problem.strip()) for problem, _ in items):
             _warned = True

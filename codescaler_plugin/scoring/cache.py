@@ -1,7 +1,7 @@
-"""Scores that are known already: a bounded memory of recent ones, over an optional file shared by processes.
+"""A cache of known scores: recent ones in memory, over an optional file that processes share.
 
-A key is the content: what the model is and which token ids it read. Scores repeat to rounding (1e-5 in float32; in
-bf16 the batch they were computed in shows at about 1e-2). Only finite scores are kept.
+A key stands for the content: the model and the token ids that it read. Scores repeat up to rounding: 1e-5 in float32;
+about 1e-2 in bf16, where it depends on the batch. Only finite scores are kept.
 """
 
 import logging
@@ -23,9 +23,9 @@ from codescaler_plugin.extras import require
 logger = logging.getLogger(__name__)
 
 CACHE_SIZE = 16_384
-"""Scores kept in memory unless a caller says otherwise: 5 MB."""
+"""Default number of scores in memory: 5 MB."""
 DISK_BYTES = 1 << 30
-"""Most bytes of the file: about eight million scores. It holds no more than that; it never drops old ones."""
+"""Largest size of the file in bytes, about eight million scores. A full file keeps its scores and takes no more."""
 
 _LOCK_BYTES = 8192  # of 126 readers, LMDB's default
 
@@ -34,12 +34,12 @@ class ScoreCache:
     """Scores by content.
 
     Args:
-        size: scores kept in memory, the least recently used goes first; 0: none.
-        folder: of an LMDB file that processes of one machine share (no network file system); None: none.
+        size: scores kept in memory; the least recently used are dropped first. 0 for none.
+        folder: folder of an LMDB file for the processes of one machine, not on a network file system. None: no file.
 
     Raises:
         MissingExtraError: `folder` is given and lmdb is not installed.
-        ConfigError: the folder cannot be made or opened. A full disk is a warning: scores are kept in memory alone.
+        ConfigError: the folder cannot be created or opened. A full disk only logs a warning: scores stay in memory.
     """
 
     def __init__(self, size: int, folder: str | None = None) -> None:
@@ -54,12 +54,12 @@ class ScoreCache:
                     raise
                 logger.warning("no score is kept on disk: %s", error)
                 data = Path(self._folder, "data.mdb")
-                if data.exists() and data.stat().st_size < 2 * PAGESIZE:  # half a header, which no later start reads
+                if data.exists() and data.stat().st_size < 2 * PAGESIZE:  # half a header: no later start could read it
                     data.unlink()
                 self._folder = None
 
     def get(self, key: bytes) -> float | None:
-        """The score of a key, None if it is not known or the file cannot be read."""
+        """Return the score of a key; None if it is unknown or the file cannot be read."""
         score = self._recent.get(key)
         if score is not None or self._folder is None:
             return score
@@ -71,7 +71,7 @@ class ScoreCache:
         except lmdb.Error as error:
             if not self._failed:
                 logger.warning(
-                    "the score cache in %s cannot be read (%s): its scores are made anew", self._folder, error
+                    "the score cache in %s cannot be read (%s): its scores are computed again", self._folder, error
                 )
             self._failed = True
             return None
@@ -81,7 +81,7 @@ class ScoreCache:
         return score
 
     def put(self, scores: dict[bytes, float]) -> None:
-        """Remember scores. A file that takes no more, or fails, is reported once and then only read."""
+        """Store scores. A file that is full or fails is reported once, and then only read."""
         for key, score in scores.items():
             self._keep(key, score)
         if self._folder is None or self._failed or not scores:
@@ -95,12 +95,12 @@ class ScoreCache:
         except lmdb.MapFullError:
             self._failed = True
             logger.warning("the score cache in %s is full (%d bytes): no score is added", self._folder, DISK_BYTES)
-        except lmdb.Error as error:  # a full disk, as a rule
+        except lmdb.Error as error:  # usually a full disk
             self._failed = True
             logger.warning("the score cache in %s fails (%s): no score is added", self._folder, error)
 
     def clear(self) -> None:
-        """Forget what is in memory; the file stays."""
+        """Drop the scores in memory. The file stays."""
         self._recent.clear()
 
     def _keep(self, key: bytes, score: float) -> None:
@@ -109,14 +109,14 @@ class ScoreCache:
 
 
 def content_key(fingerprint: bytes, ids: list[int]) -> bytes:
-    """32 bytes that stand for a model (`fingerprint`) and what it reads."""
+    """Return 32 bytes for a model (`fingerprint`) and the token ids that it reads."""
     return sha256(fingerprint + array("q", ids).tobytes()).digest()
 
 
 def fingerprint(model: Any, template: str) -> bytes:
-    """32 bytes that stand for a model's weights, dtype and settings, and a chat template.
+    """Return 32 bytes for a model's weights, dtype and settings, and a chat template.
 
-    Reads all weights once. Equal weights at another place or under another name have the same fingerprint.
+    Reads all weights once. The path or name of a model does not matter.
     """
     import torch
 
@@ -126,7 +126,7 @@ def fingerprint(model: Any, template: str) -> bytes:
     for name, tensor in sorted(model.state_dict().items()):
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
         words = tensor.detach().contiguous().view(bits[tensor.element_size()])
-        # Sums along each axis: made where the weights are, and other ones if rows, columns or signs change places.
+        # Sums along each axis: computed on the device of the weights, and changed if rows, columns or signs swap.
         for axis in range(words.dim()) if words.dim() > 1 else ():
             digest.update(words.sum(axis, dtype=torch.int64).cpu().numpy().tobytes())
         if words.dim() < 2:
@@ -135,11 +135,7 @@ def fingerprint(model: Any, template: str) -> bytes:
 
 
 def _reserve(lock: Path) -> None:
-    """Take the room of LMDB's file of locks, which it maps: on a full disk a mapped hole ends the process by SIGBUS.
-
-    Raises:
-        OSError: there is none.
-    """
+    """Allocate LMDB's lock file. LMDB maps it, and a hole in it on a full disk would end the process by SIGBUS."""
     descriptor = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
     try:
         os.posix_fallocate(descriptor, 0, _LOCK_BYTES)
@@ -148,7 +144,7 @@ def _reserve(lock: Path) -> None:
 
 
 def _is_full(error: BaseException | None) -> bool:
-    """Whether it says that a disk is full."""
+    """Return True if an error means a full disk."""
     import lmdb
 
     return isinstance(error, lmdb.DiskError) or (isinstance(error, OSError) and error.errno in NO_ROOM)

@@ -1,4 +1,4 @@
-"""Which families of models can share prefixes (`attention.py`), and why others cannot."""
+"""The model families that can share prefixes (`attention.py`), and why others cannot."""
 
 from collections.abc import Iterator
 from inspect import Parameter, signature
@@ -9,7 +9,7 @@ SHARED = (
     *("gemma", "gemma3_text", "phi", "phi3", "olmo", "olmo2", "olmo3", "smollm3", "starcoder2", "glm", "glm4"),
     *("seed_oss", "exaone4", "arcee", "helium", "hunyuan_v1_dense"),
 )
-"""Values of `model_type`: decoders whose layers see all tokens before, or a sliding window of them."""
+"""Values of `model_type`: decoders whose layers attend to all earlier tokens or to a sliding window of them."""
 
 NOT_SHARED = {
     "gemma2": "it caps its attention scores",
@@ -22,20 +22,20 @@ NOT_SHARED = {
     **dict.fromkeys(("qwen3_next", "qwen3_5_text", "jamba", "mamba", "mamba2"), "it has layers without attention"),
     **dict.fromkeys(("gemma3", "qwen3_5", "qwen2_vl", "qwen2_5_vl", "qwen3_vl"), "it reads images, too"),
 }
-"""Why not, by `model_type`. Families in neither table are unknown: nobody has compared their scores."""
+"""The reason by `model_type`. A family in neither table is unknown: nobody has compared its scores."""
 
 _LAYERS = {"full_attention", "sliding_attention"}
 _LENGTH_DEPENDENT = ("dynamic", "longrope")
 
 
-def reason_not_to_share(config: Any, *, decoder: Any = None, training: bool = False) -> str | None:
-    """Why a model of this config cannot share prefixes; None if it can.
+def unsupported_reason(config: Any, *, decoder: Any = None, training: bool = False) -> str | None:
+    """Return why a model with this config cannot share prefixes; None if it can.
 
     Args:
-        config: of transformers, of what reads text.
-        decoder: the model below the head; its `forward` must hand settings on to its layers, which that of
-            `qwen2_moe` does since transformers 5. None: not looked at.
-        training: with dropout, if the config has it.
+        config: the config of transformers for the text model.
+        decoder: the model below the head. Its `forward` must pass keyword arguments on to its layers; that of
+            `qwen2_moe` does since transformers 5. The default skips this check.
+        training: dropout in the attention counts as a reason. The default is False.
     """
     family = str(config.model_type)
     if family not in SHARED:
@@ -54,12 +54,12 @@ def reason_not_to_share(config: Any, *, decoder: Any = None, training: bool = Fa
     if others:
         return f"it has layers of {', '.join(sorted(others))}"
     if any(kind in _LENGTH_DEPENDENT for kind in _rope_types(config)):
-        return "its positions depend on the length of the sample"
+        return "its positions depend on the length of the sequence"
     return None
 
 
 def _rope_types(config: Any) -> Iterator[str]:
-    """The kinds of rotary positions: one, or one for each kind of layer."""
+    """The types of rotary positions: one for all layers, or one per type of layer."""
     rope = getattr(config, "rope_parameters", None) or getattr(config, "rope_scaling", None) or {}
-    for one in (rope, *(part for part in rope.values() if isinstance(part, dict))):
-        yield one.get("rope_type", one.get("type", "default"))  # the latter in transformers 4
+    for settings in (rope, *(part for part in rope.values() if isinstance(part, dict))):
+        yield settings.get("rope_type", settings.get("type", "default"))  # the latter in transformers 4

@@ -1,4 +1,4 @@
-"""Several requests at a time to servers, and what came of each item even if some fail."""
+"""Sends the items of a call to servers in parallel requests, and keeps the score of each item if others fail."""
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import CancelledError, ThreadPoolExecutor
@@ -7,60 +7,63 @@ from codescaler_plugin.errors import Failure, FailureKind, HttpError, ScorerErro
 from codescaler_plugin.prefetch import grouped_chunks
 
 REQUESTS = 8
-"""Requests under way at a time."""
+"""Requests in flight at once."""
 
-Outcome = float | Failure | None
-"""Of an item: its score, why there is none, or None where the model has no finite score for it."""
+ScoreResult = float | Failure | None
+"""The result of an item: its score, the failure, or None where the model has no finite score for it."""
 
 _NOT_SENT = Failure(FailureKind.SCORER, "not sent, since requests before it failed")
 
 
-def fan_out(send: Callable[[list[int]], Sequence[Outcome]], problems: Sequence[str], size: int) -> list[Outcome]:
-    """Outcomes of items with these problems, sent in chunks of about `size` indices; same order.
+def fan_out(
+    send: Callable[[list[int]], Sequence[ScoreResult]], problems: Sequence[str], size: int
+) -> list[ScoreResult]:
+    """Return the results of n items, in order, sent in chunks of about `size`.
 
-    The halves of a chunk that a server refuses are sent, until the items that it refuses stand alone. After `REQUESTS`
-    chunks that failed otherwise no more is sent: to wait for each of many in turn would seem to have no end.
+    `send` returns the results of the items at some indices, or raises an `HttpError`. Items of one problem stay in one
+    chunk. If a server refuses a chunk, its halves are sent, down to single items. After `REQUESTS` chunks with other
+    failures nothing more is sent: to wait for each of many chunks in turn would take too long.
     """
 
-    def answered(chunk: list[int]) -> list[Outcome]:
+    def results_of(chunk: list[int]) -> list[ScoreResult]:
         try:
             return list(send(chunk))
         except HttpError as error:
             if not error.is_refusal or len(chunk) == 1:
                 return [error.failure] * len(chunk)
         middle = len(chunk) // 2
-        return answered(chunk[:middle]) + answered(chunk[middle:])
+        return results_of(chunk[:middle]) + results_of(chunk[middle:])
 
     chunks = list(grouped_chunks(problems, size))
-    outcomes: list[Outcome] = [_NOT_SENT] * len(problems)
+    results: list[ScoreResult] = [_NOT_SENT] * len(problems)
     failed = 0
     pool = ThreadPoolExecutor(REQUESTS)
     try:
-        futures = [pool.submit(answered, chunk) for chunk in chunks]
+        futures = [pool.submit(results_of, chunk) for chunk in chunks]
         for chunk, future in zip(chunks, futures, strict=True):
             try:
-                answer = future.result()
+                chunk_results = future.result()
             except CancelledError:
                 continue
-            for index, outcome in zip(chunk, answer, strict=True):
-                outcomes[index] = outcome
-            failed += all(isinstance(outcome, Failure) and outcome.kind.is_outage for outcome in answer)
+            for index, result in zip(chunk, chunk_results, strict=True):
+                results[index] = result
+            failed += all(isinstance(result, Failure) and result.kind.is_outage for result in chunk_results)
             if failed == REQUESTS:
                 for later in futures:
                     later.cancel()
-    finally:  # Ctrl-C does not wait for what is under way
+    finally:  # Ctrl-C does not wait for requests in flight
         pool.shutdown(wait=False, cancel_futures=True)
-    return outcomes
+    return results
 
 
-def scores_of(items: Sequence[tuple[str, str]], outcomes: Sequence[Outcome]) -> list[float | None]:
-    """The scores in the outcomes of (problem, code) pairs; None where the model has none.
+def scores_of(items: Sequence[tuple[str, str]], results: Sequence[ScoreResult]) -> list[float | None]:
+    """Return the scores in the results of (problem, code) pairs; None where the model has none.
 
     Raises:
-        ScorerError: some failed; it names the first, and holds the scores and the failures of all.
+        ScorerError: some items failed. The message names the first; the error holds all scores and failures.
     """
-    scores = [None if isinstance(outcome, Failure) else outcome for outcome in outcomes]
-    failures = {index: outcome for index, outcome in enumerate(outcomes) if isinstance(outcome, Failure)}
+    scores = [None if isinstance(result, Failure) else result for result in results]
+    failures = {index: result for index, result in enumerate(results) if isinstance(result, Failure)}
     if failures:
         first = min(failures, key=lambda index: (failures[index] is _NOT_SENT, index))
         reason = failures[first].reason

@@ -1,8 +1,8 @@
 """Token ids -> raw logits, by forward passes of a classifier of transformers.
 
-`tree_logits` computes shared prefixes once (`prefix_tree.py`, `attention.py`); `padded_logits` works for every model
-and computes each sample in full. Both pool at the known last token and apply the head in float32. They leave the
-model's settings as they found them, and do not catch what the model raises.
+`tree_logits` computes shared prefixes once (`prefix_tree.py`, `attention.py`). `padded_logits` works for every model
+and computes each sequence in full. Both pool at the known last token and apply the head in float32. Both restore the
+model's settings, and let the model's errors through.
 """
 
 from collections.abc import Iterator, Sequence
@@ -11,22 +11,21 @@ from dataclasses import dataclass
 from typing import Any
 
 from codescaler_plugin.scoring import families
+from codescaler_plugin.scoring.compat import attention_implementation, brings_code
 from codescaler_plugin.scoring.loading import text_config
 from codescaler_plugin.scoring.prefix_tree import Row, plan_rows
 
 MAX_TOKENS = 16_384
-"""Most tokens of a forward pass unless a caller says otherwise: enough to saturate a GPU."""
+"""Default for the most tokens of a forward pass: enough to saturate a GPU."""
 _MIN_TOKENS = 1024
-
 _BACKEND = "inductor"
-
 PADDED_TOKENS = 8192
 """Most tokens of a padded batch: beyond it a CPU gets slower and a GPU no faster."""
 
 
 @dataclass(frozen=True)
 class Pass:
-    """What one forward pass computed: (item, logit) pairs, the tokens put through the model, and those of padding."""
+    """The result of one forward pass: (item index, logit) pairs, the tokens computed, and the padding among them."""
 
     logits: list[tuple[int, float]]
     tokens: int
@@ -34,12 +33,12 @@ class Pass:
 
 
 def tree_logits(model: Any, items: Sequence[list[int]], *, max_tokens: int) -> Iterator[Pass]:
-    """Each item's logit once, in the order of the plan. Only for models that can (`reason_not_to_share`).
+    """Yield each item's logit once, in the order of the plan. Only for models without a `reason_not_to_share`.
 
     Args:
         model: a sequence classifier with a linear head `score`.
         items: n lists of token ids, none empty.
-        max_tokens: of a forward pass; one longer item goes alone.
+        max_tokens: tokens of a forward pass. A longer item gets a pass of its own.
     """
     import torch
 
@@ -48,14 +47,13 @@ def tree_logits(model: Any, items: Sequence[list[int]], *, max_tokens: int) -> I
     for row in plan_rows(items, max_tokens=max_tokens):
         read = [last for _, last in row.lasts]
         with tree_attention(model), forward_cpu.faster(model, read), torch.inference_mode():
-            logits = row_logits(model, row)
-        values = logits.tolist()
-        pairs = [(item, value) for (item, _), value in zip(row.lasts, values, strict=True)]
+            logits = row_logits(model, row).tolist()
+        pairs = [(item, logit) for (item, _), logit in zip(row.lasts, logits, strict=True)]
         yield Pass(pairs, len(row.tokens), 0)
 
 
 def row_logits(model: Any, row: Row) -> Any:
-    """The logits of a row's items as a float32 tensor [items], in the order of `row.lasts`."""
+    """Return the logits of a row's items as a float32 tensor [items], in the order of `row.lasts`."""
     import torch
 
     from codescaler_plugin.scoring import attention
@@ -71,23 +69,23 @@ def row_logits(model: Any, row: Row) -> Any:
 
 
 def can_compile(model: Any) -> bool:
-    """Whether `compile_layers` serves rows of all lengths: on a GPU with `varlen_attn`, in half precision."""
+    """Return True if one compilation serves rows of all lengths: on a GPU with `varlen_attn`, in half precision."""
     from codescaler_plugin.scoring import attention
 
     return attention.takes_paths(model.device, model.dtype, head_width(model.config))
 
 
 def head_width(config: Any) -> int:
-    """Of a query, a key or a value of one head."""
+    """The size of a query, key or value of one head."""
     width: int = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
     return width
 
 
 def compile_layers(model: Any) -> None:
-    """Fuse what the layers of a decoder that `can_compile` do between matrix products (`torch.compile`).
+    """Fuse the work of the layers between matrix products (`torch.compile`). Only for a model that `can_compile`.
 
-    All layers share what is compiled, and so do rows of all lengths. The first pass after it takes seconds. Scores
-    differ by the rounding of the model's precision.
+    All layers and rows of all lengths share one compilation. The first pass after it takes seconds. Scores change by
+    the rounding of the model's precision.
     """
     import torch
 
@@ -96,22 +94,22 @@ def compile_layers(model: Any) -> None:
 
 
 def uncompile_layers(model: Any) -> None:
-    """As before `compile_layers`."""
+    """Undo `compile_layers`."""
     for layer in model.base_model.layers:
         vars(layer).pop("forward", None)
 
 
 def padded_logits(model: Any, items: Sequence[list[int]], *, max_tokens: int) -> Iterator[Pass]:
-    """Each item's logit once, longest first, in batches of similar length.
+    """Yield each item's logit once, longest first, in batches of similar length.
 
-    Models without a linear head on a token's hidden state, encoders say, or with code of their own keep their own
-    pooling. They score one sample at a time if that goes by a pad token and there is none, and encoder-decoders
-    always: which token T5Gemma reads depends on the padding.
+    Models with code of their own, or without a linear head on a token's hidden state (such as encoders), keep their
+    own pooling. They get batches of one if they have no pad token. Encoder-decoders always do: the token that T5Gemma
+    reads depends on the padding.
 
     Args:
         model: a sequence classifier.
         items: n lists of token ids, none empty.
-        max_tokens: of a batch, padding included; one longer item goes alone.
+        max_tokens: tokens of a batch, padding included. A longer item gets a batch of its own.
     """
     import torch
 
@@ -120,7 +118,7 @@ def padded_logits(model: Any, items: Sequence[list[int]], *, max_tokens: int) ->
     pad = getattr(text_config(model), "pad_token_id", None)
     batched = linear or (pad is not None and not model.config.is_encoder_decoder)
     budget = min(max_tokens, PADDED_TOKENS) if batched else 1
-    fill = 0 if linear else pad or 0  # attention masks it, and the linear head is put on the last token by length
+    fill = 0 if linear else pad or 0  # masked in the attention, and the linear head reads the known last token
     order = sorted(range(len(items)), key=lambda index: len(items[index]), reverse=True)
     while order:
         width = len(items[order[0]])
@@ -140,14 +138,14 @@ def padded_logits(model: Any, items: Sequence[list[int]], *, max_tokens: int) ->
 
 
 def reason_not_to_share(model: Any) -> str | None:
-    """Why `tree_logits` does not work for a model; None if it does: a decoder of `families.SHARED`, a linear head."""
+    """Return why a model cannot use `tree_logits`; None for a decoder of `families.SHARED` with a linear head."""
     if not _has_linear_head(model):
         return "it has no linear head on a token's hidden state, or brings code of its own"
-    return families.reason_not_to_share(model.config, decoder=model.base_model)
+    return families.unsupported_reason(model.config, decoder=model.base_model)
 
 
 def fitting_tokens(model: Any) -> int:
-    """Tokens of a forward pass whose activations take a quarter of the free memory."""
+    """Return the tokens of a forward pass whose activations take a quarter of the free memory."""
     import psutil
     import torch
 
@@ -162,22 +160,20 @@ def fitting_tokens(model: Any) -> int:
 
 
 def out_of_memory(error: Exception) -> bool:
-    """Whether torch could not get the memory that it asked for."""
+    """Return True for an error of an allocation that failed, on a GPU or a CPU."""
     import torch
 
     return isinstance(error, torch.cuda.OutOfMemoryError) or "can't allocate memory" in str(error)
 
 
 def _has_linear_head(model: Any) -> bool:
-    """Whether the model scores the hidden state of a token, as the decoders of transformers do.
+    """Return True if the model scores the hidden state of one token, as the decoders of transformers do.
 
-    Of a model with code of its own nobody knows what it does between the two.
+    A model with code of its own might do anything between the two, so it counts as one that does not.
     """
     import torch
-    from transformers.dynamic_module_utils import TRANSFORMERS_DYNAMIC_MODULE_NAME
 
-    is_own = type(model).__module__.partition(".")[0] == TRANSFORMERS_DYNAMIC_MODULE_NAME
-    return not is_own and isinstance(getattr(model, "score", None), torch.nn.Linear)
+    return not brings_code(model) and isinstance(getattr(model, "score", None), torch.nn.Linear)
 
 
 def _head(model: Any, hidden: Any) -> Any:
@@ -189,10 +185,10 @@ def _head(model: Any, hidden: Any) -> Any:
 
 @contextmanager
 def tree_attention(model: Any) -> Iterator[None]:
-    """The model attends by the tree inside, and as before after. Not for two threads at once."""
+    """Inside, the model attends along the tree of its `tree=` argument. Only for one thread at a time."""
     from codescaler_plugin.scoring import attention
 
-    before = model.config._attn_implementation
+    before = attention_implementation(model)
     model.set_attn_implementation(attention.register())
     try:
         yield

@@ -1,8 +1,8 @@
-"""A faster forward pass of a row on a CPU, for the same scores.
+"""A faster forward pass of a row on a CPU, with the same scores.
 
-Products of float32 go to oneDNN on AMD's processors with AVX-512, which torch's choice, MKL, leaves unused there. The
-MLPs see the row in chunks, whose intermediate values stay in the cache and in memory that the process already has;
-that of the last layer sees only the tokens that are read. None of it holds outside; other devices see none of it.
+On AMD processors with AVX-512, float32 products go to oneDNN; torch's choice, MKL, does not use AVX-512 there. The
+MLPs compute the row in chunks, so that intermediate values stay in the cache and in memory that the process already
+has. The MLP of the last layer computes only the tokens that are read. Nothing of this lasts beyond the pass.
 """
 
 import platform
@@ -16,20 +16,22 @@ from typing import Any
 import torch
 from torch.overrides import TorchFunctionMode
 
+from codescaler_plugin.scoring.compat import onednn_linear
+
 CHUNK = 512
-"""Tokens that an MLP or a product by oneDNN sees at once."""
-_LEAST = 2**24  # multiplications of a product; a smaller one is faster by torch
+"""Tokens that an MLP or a oneDNN product computes at once."""
+_LEAST = 2**24  # multiplications of a product; torch is faster for smaller ones
 _MULTIPLE = 64
-_SIZE = 512  # of the comparison
+_SIZE = 512  # rows and columns of the comparison
 
 
 @contextmanager
 def faster(model: Any, read: Sequence[int]) -> Iterator[None]:
-    """Inside, a row's forward pass is faster, without gradients. Not for two threads at once.
+    """Inside, a row's forward pass is faster and has no gradients. Only for one thread at a time.
 
     Args:
         model: a decoder that shares prefixes (`families.SHARED`).
-        read: places in the row whose last hidden state is read; that of others is meaningless inside.
+        read: indices of the tokens whose last hidden state is read. That of other tokens is meaningless inside.
     """
     if model.device.type != "cpu":
         yield
@@ -44,84 +46,82 @@ def faster(model: Any, read: Sequence[int]) -> Iterator[None]:
 
 
 def mlps(model: Any) -> list[tuple[Any, bool]]:
-    """The MLPs that `faster` changes, and whether it is the last layer's.
+    """Return the MLPs that `faster` changes, each with True if it is the last layer's.
 
-    Not experts, which are the slower the fewer tokens they see, nor what layers share or others have changed.
+    Leaves out experts, which are slower with fewer tokens, and MLPs that layers share or other code has patched.
     """
-    found = [getattr(layer, "mlp", None) for layer in getattr(model.base_model, "layers", ())]
-    times = Counter(map(id, found))
+    by_layer = [getattr(layer, "mlp", None) for layer in getattr(model.base_model, "layers", ())]
+    uses = Counter(map(id, by_layer))
     return [
-        (mlp, place == len(found) - 1)
-        for place, mlp in enumerate(found)
+        (mlp, layer == len(by_layer) - 1)
+        for layer, mlp in enumerate(by_layer)
         if isinstance(getattr(mlp, "down_proj", None), torch.nn.Linear)
         and "forward" not in vars(mlp)
-        and times[id(mlp)] == 1
+        and uses[id(mlp)] == 1
     ]
 
 
 def _in_chunks(forward: Callable[[Any], Any]) -> Callable[[Any], Any]:
-    """For hidden states [1, tokens, hidden], each on its own."""
+    """The same for hidden states [1, tokens, hidden], one chunk at a time."""
     return lambda hidden: torch.cat([forward(chunk) for chunk in hidden.split(CHUNK, dim=1)], dim=1)
 
 
 def _only(forward: Callable[[Any], Any], read: Sequence[int]) -> Callable[[Any], Any]:
-    """Zeros but for the tokens that are read."""
+    """The same for the tokens that are read, and zeros for the others."""
 
-    def of(hidden: Any) -> Any:
-        places = torch.tensor(read, device=hidden.device)
-        return torch.zeros_like(hidden).index_copy_(1, places, forward(hidden[:, places]))
+    def read_only(hidden: Any) -> Any:
+        indices = torch.tensor(read, device=hidden.device)
+        return torch.zeros_like(hidden).index_copy_(1, indices, forward(hidden[:, indices]))
 
-    return of
+    return read_only
 
 
 @cache
 def takes_onednn() -> bool:
-    """Whether products go to torch's operator for oneDNN: on AMD's processors with AVX-512.
+    """Return True on AMD processors with AVX-512, if oneDNN's product equals torch's.
 
-    By the kind of processor and not by a timing, so that scores are the same to the last bit each time. The operator
-    is internal to torch (2.1 to 2.13), so it is compared with torch's own product first.
+    The type of processor decides rather than a timing, so that scores repeat to the last bit.
     """
     if torch.backends.cpu.get_cpu_capability() != "AVX512" or "AuthenticAMD" not in processor():
         return False
     generator = torch.Generator("cpu").manual_seed(0)
-    one, other = torch.randn(2, _SIZE, _SIZE, generator=generator, device="cpu", dtype=torch.float32)
+    rows, weight = torch.randn(2, _SIZE, _SIZE, generator=generator, device="cpu", dtype=torch.float32)
     try:
         with torch.inference_mode():
-            torch.testing.assert_close(
-                by_onednn(one, other), torch.nn.functional.linear(one, other), rtol=1e-4, atol=1e-4
-            )
+            expected = torch.nn.functional.linear(rows, weight)
+            torch.testing.assert_close(by_onednn(rows, weight), expected, rtol=1e-4, atol=1e-4)
     except (AttributeError, RuntimeError, TypeError, AssertionError):
         return False
     return True
 
 
 def processor() -> str:
-    """What the system tells of it: on Linux its maker among others, on Windows that alone, else little."""
+    """The system's description of the processor: with its vendor on Linux and Windows, little elsewhere."""
     info = Path("/proc/cpuinfo")
     return info.read_text(encoding="utf-8", errors="replace") if info.exists() else platform.processor()
 
 
-def by_onednn(one: Any, weight: Any, bias: Any = None) -> Any:
-    """`torch.nn.functional.linear`, without gradients; a weight that is not contiguous takes seconds.
+def by_onednn(hidden: Any, weight: Any, bias: Any = None) -> Any:
+    """`torch.nn.functional.linear` by oneDNN, without gradients. A weight that is not contiguous takes seconds.
 
-    oneDNN keeps what it prepares for each number of rows; so it gets few: chunks, and a padded rest.
+    oneDNN caches a plan for each number of rows. It gets few such numbers: whole chunks, and a padded rest.
     """
 
     def product(rows: Any) -> Any:
         missing = -len(rows) % _MULTIPLE
         padded = torch.nn.functional.pad(rows, (0, 0, 0, missing)) if missing else rows
-        return torch.ops.mkldnn._linear_pointwise(padded, weight, bias, "none", [], "")[: len(rows)]
+        return onednn_linear(padded, weight, bias)[: len(rows)]
 
-    chunks = [product(rows) for rows in one.reshape(-1, one.shape[-1]).split(CHUNK)]
-    return (torch.cat(chunks) if len(chunks) > 1 else chunks[0]).view(*one.shape[:-1], -1)
+    chunks = [product(rows) for rows in hidden.reshape(-1, hidden.shape[-1]).split(CHUNK)]
+    return (torch.cat(chunks) if len(chunks) > 1 else chunks[0]).view(*hidden.shape[:-1], -1)
 
 
-def _fits(one: Any, weight: Any, bias: Any = None) -> bool:
-    """Quantised weights, say, have a type of their own."""
-    given = [one, weight] if bias is None else [one, weight, bias]
+def _fits(hidden: Any, weight: Any, bias: Any = None) -> bool:
+    tensors = [hidden, weight] if bias is None else [hidden, weight, bias]
+    plain = (torch.Tensor, torch.nn.Parameter)  # quantised weights, for one, have a type of their own
     return (
-        all(type(tensor) in (torch.Tensor, torch.nn.Parameter) and tensor.dtype is torch.float32 for tensor in given)
-        and one.numel() * len(weight) >= _LEAST
+        all(type(tensor) in plain and tensor.dtype is torch.float32 for tensor in tensors)
+        and hidden.numel() * len(weight) >= _LEAST
         and weight.is_contiguous()
         and torch.is_inference_mode_enabled()
     )

@@ -1,4 +1,4 @@
-"""A reward model of transformers by name: found, checked, whole, and on the device of this process."""
+"""Loads a reward model of transformers by name: checked, whole, and on the device of this process."""
 
 import sys
 from collections.abc import Iterator
@@ -9,6 +9,7 @@ from typing import Any
 
 from codescaler_plugin.errors import ConfigError
 from codescaler_plugin.pretrained import pretrained
+from codescaler_plugin.scoring.compat import deepspeed_config
 
 _ADVICE = (
     "Give a directory or a hub id that can be reached, or 'builtin' for the small embedded model, "
@@ -17,19 +18,19 @@ _ADVICE = (
 
 
 def load_classifier(name: str, device: str | None = None, *, trust_remote_code: bool = False) -> tuple[Any, Any]:
-    """A sequence classifier with one label, in evaluation mode, and its tokenizer.
+    """Return a sequence classifier with one label, in evaluation mode, and its tokenizer.
 
-    On a CPU in float32, since products in bf16 are many times slower there; elsewhere in the checkpoint's dtype.
+    On a CPU the model is in float32, as bf16 products are many times slower there; else in the checkpoint's dtype.
 
     Args:
         name: a directory or a hub id.
-        device: torch device; None: that of `accelerate` if it is in use, else the current GPU, else the CPU.
-        trust_remote_code: run code that the model's folder brings, in this process, with all that it may do here.
+        device: torch device. None: that of `accelerate` if it is in use, else the current GPU, else the CPU.
+        trust_remote_code: run code from the model's folder, with all rights of this process. The default is False.
 
     Raises:
-        ConfigError: it cannot be had, is an adapter, needs code of its own and is not trusted, is as OpenRLHF saves
-            it, has not one label, no trained head, no fitting tokenizer or no chat template; or there is no such
-            device.
+        ConfigError: the model is not available, is an adapter or a checkpoint of OpenRLHF, needs code of its own and
+            is not trusted, has no trained head with one label, or no fitting tokenizer with a chat template; or the
+            device does not exist.
     """
     import torch
     from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer
@@ -46,9 +47,9 @@ def load_classifier(name: str, device: str | None = None, *, trust_remote_code: 
             f"{name} is {kind} with {config.num_labels} labels: a reward model is a sequence classifier with one"
         )
     tokenizer = load(AutoTokenizer)
-    place = device_of(device)
+    target = device_of(device)
     with _unsharded():
-        dtype = torch.float32 if place.type == "cpu" else "auto"
+        dtype = torch.float32 if target.type == "cpu" else "auto"
         model, report = load(AutoModelForSequenceClassification, dtype=dtype, output_loading_info=True)
     if report["missing_keys"]:
         raise ConfigError(
@@ -56,16 +57,16 @@ def load_classifier(name: str, device: str | None = None, *, trust_remote_code: 
             "Train it with TRL's RewardTrainer first, or give another model."
         )
     _check_tokenizer(name, model, tokenizer)
-    return model.to(place).eval(), tokenizer
+    return model.to(target).eval(), tokenizer
 
 
 def text_config(model: Any) -> Any:
-    """The part of a model's config that describes what reads text: all of it, but for models that read images, too."""
+    """Return the config of the text model: a part of the config for models that also read images, else all of it."""
     return model.config.get_text_config()
 
 
 def _refuse_unsaved(folder: Path) -> None:
-    """An adapter alone, or a trainer's folder before `save_model`: its model is in a folder of it."""
+    """Refuse an adapter without its model, and a trainer's folder that has only checkpoints."""
     if not folder.is_dir() or (folder / "config.json").exists():
         return
     if (folder / "adapter_config.json").is_file():
@@ -73,8 +74,8 @@ def _refuse_unsaved(folder: Path) -> None:
             f"{folder} holds a PEFT adapter (adapter_config.json, no config.json): expected a whole model. Make one "
             f"of it with recipes/trl/reward_merge.py of this project's repository, or with peft's merge_and_unload"
         )
-    if found := sorted(folder.glob("checkpoint-*/config.json"), key=lambda one: one.stat().st_mtime):
-        newest = found[-1].parent
+    if checkpoints := sorted(folder.glob("checkpoint-*/config.json"), key=lambda path: path.stat().st_mtime):
+        newest = checkpoints[-1].parent
         raise ConfigError(
             f"{folder} holds {newest.name} and no model: give {newest}, or call trainer.save_model() after "
             "the training"
@@ -82,10 +83,10 @@ def _refuse_unsaved(folder: Path) -> None:
 
 
 def _refuse_openrlhf(name: str, config: Any) -> None:
-    """What OpenRLHF's train_rm saves (0.11.2, `models/model.py`).
+    """Refuse what OpenRLHF's train_rm saves (0.11.2, `models/model.py`).
 
-    It is not loaded as it stands: besides another class and head, the host scores at the end of sequence, where Qwen's
-    template goes on by a line end, and its mean and std are not of this package.
+    Besides its own class and head, OpenRLHF scores at the end-of-sequence token, where Qwen's template adds a line
+    end, and normalises by a mean and std that this package does not have.
     """
     is_own = "AutoModelForSequenceClassification" in (getattr(config, "auto_map", None) or {})
     if config.architectures == ["RewardModel"] and not is_own:
@@ -96,10 +97,10 @@ def _refuse_openrlhf(name: str, config: Any) -> None:
 
 
 def checked_handle(model: Any, tokenizer: Any) -> Any:
-    """A loaded model if it is a classifier with one label; of a PEFT model the classifier with the adapters in it.
+    """Return a loaded classifier with one label; for a PEFT model, the classifier that holds the adapters.
 
     Raises:
-        ConfigError: it is not, or the tokenizer does not fit it or has no chat template.
+        ConfigError: it is not one, or its tokenizer does not fit or has no chat template.
     """
     labels = getattr(getattr(model, "config", None), "num_labels", None)
     if labels != 1:
@@ -126,7 +127,7 @@ def _check_tokenizer(name: str, model: Any, tokenizer: Any) -> None:
 
 
 def _checked(name: str) -> str:
-    """The name with `~` expanded. A path that does not exist would be looked up as a hub id and misreported."""
+    """The name with `~` expanded. A missing path is refused here: transformers would look it up as a hub id."""
     path = Path(name).expanduser()
     looks_like_path = path.is_absolute() or name.startswith((".", "~")) or name.count("/") > 1
     if looks_like_path and not path.is_dir():
@@ -135,10 +136,10 @@ def _checked(name: str) -> str:
 
 
 def device_of(device: str | None) -> Any:
-    """The torch device of a name; None: that of this process.
+    """Return the torch device of a name, or that of this process for None.
 
     Raises:
-        ConfigError: there is no such device here.
+        ConfigError: this machine has no such device.
     """
     import torch
 
@@ -164,11 +165,10 @@ def device_of(device: str | None) -> Any:
 
 @contextmanager
 def _unsharded() -> Iterator[None]:
-    """What loads inside is whole in every process, whatever ZeRO-3 configuration the policy's trainer has set."""
+    """Inside, models load whole in every process, even if the policy's trainer has configured ZeRO-3."""
     from transformers.integrations import deepspeed
 
-    reference = deepspeed._hf_deepspeed_config_weak_ref  # has no public reader
-    config = None if reference is None else reference()
+    config = deepspeed_config()
     deepspeed.unset_hf_deepspeed_config()
     try:
         yield

@@ -1,9 +1,9 @@
-"""Token ids -> a plan: which tokens are computed once, in which rows, so that no common prefix is computed twice.
+"""Token ids -> rows of a plan, in which no common prefix is computed twice.
 
-Candidates for one problem share the problem and often the first lines of the code. A row of the plan lays a forest of
-radix trees out in depth-first order: `[shared prefix][rest of 1][rest of 2]...`, with the positions that each token
-has in its own sample. Attention then lets a token see its own path from the root and nothing else (`attention.py`).
-Pure Python and numpy: no model, no torch.
+Programs for one problem share the problem and often their first lines. A row lays out a forest of radix trees in
+depth-first order, `[shared prefix][rest of 1][rest of 2]...`, with the positions that each token has in its own
+sequence. In the attention, a token sees its path from the root and nothing else (`attention.py`). The plan needs only
+Python and numpy: no model, no torch.
 """
 
 from collections.abc import Sequence
@@ -13,7 +13,7 @@ from itertools import pairwise
 import numpy as np
 
 MIN_SHARED = 16
-"""Shortest prefix worth a node of its own: each node costs an attention call in every layer."""
+"""Shortest shared run of tokens that becomes a node: each node costs an attention call in every layer."""
 
 
 @dataclass(frozen=True)
@@ -28,40 +28,33 @@ class Node:
 
 @dataclass
 class Row:
-    """One forward pass of batch size 1.
+    """One forward pass of batch size 1."""
 
-    Attributes:
-        tokens: ids, depth first.
-        positions: of each token in its own sample, from 0.
-        nodes: in the order of `start`.
-        lasts: (item, index in `tokens` of the item's last token).
-    """
-
-    tokens: list[int] = field(default_factory=list)
-    positions: list[int] = field(default_factory=list)
-    nodes: list[Node] = field(default_factory=list)
-    lasts: list[tuple[int, int]] = field(default_factory=list)
+    tokens: list[int] = field(default_factory=list)  # ids, depth first
+    positions: list[int] = field(default_factory=list)  # of each token in its own sequence, from 0
+    nodes: list[Node] = field(default_factory=list)  # in the order of `start`
+    lasts: list[tuple[int, int]] = field(default_factory=list)  # (item, index in `tokens` of the item's last token)
 
 
 def plan_rows(items: Sequence[list[int]], *, max_tokens: int, min_shared: int = MIN_SHARED) -> list[Row]:
-    """Rows that hold every item exactly once, as the tokens on its path from a root.
+    """Return rows that hold every item exactly once, as the tokens on its path from a root.
 
-    Items are grouped by content, whatever their order and whichever group they come from. An item that is the prefix
-    of another ends inside it; if it has at least `min_shared` tokens.
+    Items are grouped by content, in any order and across problems. An item of at least `min_shared` tokens that is the
+    prefix of another ends inside it.
 
     Args:
         items: n lists of token ids, none empty.
-        max_tokens: of a row. A group that does not fit is split over rows, which repeat its prefix; only an item that
-            is longer than this gets a longer row, alone.
-        min_shared: shortest run of common tokens that becomes a node; up to one less per item is computed again.
+        max_tokens: tokens of a row. A group that does not fit is split over rows, which repeat its prefix. An item
+            longer than this gets a longer row of its own.
+        min_shared: shortest run of common tokens that becomes a node. Up to one token less per item is recomputed.
     """
     order = sorted(range(len(items)), key=lambda index: items[index])
     arrays = [np.asarray(items[index]) for index in order]
-    common = [0] + [_common_prefix(one, other) for one, other in pairwise(arrays)]
+    common = [0] + [_common_prefix(first, second) for first, second in pairwise(arrays)]
     rows: list[Row] = []
     start, size = 0, 0
     for index, array in enumerate(arrays):
-        # What the item adds to the row. Up to min_shared - 1 common tokens may stay without a node.
+        # Tokens that the item adds to the row. Up to min_shared - 1 common tokens may stay without a node.
         added = len(array) - (max(0, common[index] - min_shared + 1) if index > start else 0)
         if index > start and size + added > max_tokens:
             rows.append(_row(items, order, common, start, index, min_shared))
@@ -72,9 +65,9 @@ def plan_rows(items: Sequence[list[int]], *, max_tokens: int, min_shared: int = 
     return rows
 
 
-def _common_prefix(one: np.ndarray, other: np.ndarray) -> int:
-    length = min(len(one), len(other))
-    different = np.flatnonzero(one[:length] != other[:length])
+def _common_prefix(first: np.ndarray, second: np.ndarray) -> int:
+    length = min(len(first), len(second))
+    different = np.flatnonzero(first[:length] != second[:length])
     return int(different[0]) if len(different) else length
 
 

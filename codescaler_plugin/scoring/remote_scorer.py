@@ -1,4 +1,4 @@
-"""A reward model behind another codescaler server (`codescaler serve`, `POST /v1/score`). Its only client."""
+"""A reward model behind another codescaler server (`codescaler serve`, `POST /v1/score`)."""
 
 import logging
 from collections.abc import Sequence
@@ -8,31 +8,28 @@ from typing import Any
 from codescaler_plugin.errors import DataError, Failure, FailureKind, HttpError, ScorerError
 from codescaler_plugin.http_client import Attempts, HttpClient, RetryPolicy
 from codescaler_plugin.records import Judgement
-from codescaler_plugin.scoring.fan_out import Outcome, fan_out, scores_of
+from codescaler_plugin.scoring.fan_out import ScoreResult, fan_out, scores_of
 
 logger = logging.getLogger(__name__)
 
 _PATH = "/v1/score"
 _LARGEST = 1e38  # a logit is a float32
 _ADDRESS = "expected a codescaler server: http://host:port without a path, started by `codescaler serve`"
-_ITEMS = 64  # of a request; groups stay together
+_ITEMS = 64  # least items of a request; groups stay together
 
 
 class RemoteScorer:
     """Raw logits from codescaler servers with the same model.
 
-    The server renders, shares prefixes and caches. Pickles as its settings.
+    The servers render, share prefixes and cache. The object pickles as its settings.
 
     Args:
-        urls: `http://host:port`, several divided by commas; a problem's samples go to one of them.
-        api_key: sent as a bearer token; None: none.
-        retry: of requests, and of samples that a server fails on in passing.
+        urls: base URLs `http://host:port`, separated by commas. All programs for a problem go to one server.
+        api_key: bearer token. None: none.
+        retry: retry policy of requests, and of items with a transient failure. None: `RetryPolicy()`.
 
     Raises:
-        ConfigError: a URL without scheme or host.
-
-    Example:
-        >>> scorer = RemoteScorer("http://rm:9000", api_key="secret")
+        ConfigError: a URL has no scheme or host.
     """
 
     def __init__(self, urls: str, *, api_key: str | None = None, retry: RetryPolicy | None = None) -> None:
@@ -43,77 +40,77 @@ class RemoteScorer:
         return partial(RemoteScorer, **self._settings), ()
 
     def ensure_loaded(self) -> None:
-        """Reach every server, by asking each for the scores of no program.
+        """Check that every server answers a request without items.
 
         Raises:
-            ScorerError: one does not answer well; it is named. The cause is an `HttpError`.
+            ScorerError: a server does not; the message names it. The cause is an `HttpError`.
         """
         for url in self._client.urls:
             try:
-                _outcomes(self._client.post(_PATH, {"items": []}, urls=[url]), 0, url)
+                _results(self._client.post(_PATH, {"items": []}, urls=[url]), 0, url)
             except HttpError as error:
-                raise ScorerError(_told(error)) from error
+                raise ScorerError(_with_advice(error)) from error
 
     def score(self, items: Sequence[tuple[str, str]]) -> list[float | None]:
-        """Raw logits of (problem, code) pairs; same length, same order; None where the model has none.
+        """Return the raw logits of (problem, code) pairs, in order; None where the model has none.
 
         Raises:
-            ScorerError: a server could not be reached, answered something else, refuses an item or failed on it; it
-                names the server and the item, and holds the scores and the failures of all.
+            ScorerError: a server is unreachable, sends another form of response, refuses an item or fails on it. The
+                message names server and item; the error holds all scores and failures.
         """
         unique = list(dict.fromkeys(items))
 
-        def send(chunk: list[int]) -> list[Outcome]:
-            return self._asked([unique[index] for index in chunk], affinity=chunk[0])
+        def send(chunk: list[int]) -> list[ScoreResult]:
+            return self._request([unique[index] for index in chunk], affinity=chunk[0])
 
-        outcomes = fan_out(send, [problem for problem, _ in unique], _ITEMS)
-        if missing := outcomes.count(None):
+        results = fan_out(send, [problem for problem, _ in unique], _ITEMS)
+        if missing := results.count(None):
             urls = ", ".join(self._client.urls)
-            logger.warning("%s: no score for %d of %d programs; the log there says why", urls, missing, len(outcomes))
-        by_item = dict(zip(unique, outcomes, strict=True))
+            logger.warning("%s: no score for %d of %d programs; the log there says why", urls, missing, len(results))
+        by_item = dict(zip(unique, results, strict=True))
         return scores_of(items, [by_item[item] for item in items])
 
-    def _asked(self, items: Sequence[tuple[str, str]], *, affinity: int) -> list[Outcome]:
-        """Outcomes of one chunk. What a server fails on in passing is asked for again."""
-        outcomes: dict[int, Outcome] = {}
+    def _request(self, items: Sequence[tuple[str, str]], *, affinity: int) -> list[ScoreResult]:
+        """The results of one chunk. Items with a transient failure are sent again."""
+        results: dict[int, ScoreResult] = {}
         left = list(range(len(items)))
         attempts = Attempts(self._client.retry)
         while True:
             body = {"items": [{"problem": items[index][0], "code": items[index][1]} for index in left]}
-            read = partial(_outcomes, count=len(left), urls=", ".join(self._client.urls))
+            read = partial(_results, count=len(left), urls=", ".join(self._client.urls))
             try:
-                found = self._client.post(_PATH, body, read=read, affinity=affinity, attempts=attempts)
+                received = self._client.post(_PATH, body, read=read, affinity=affinity, attempts=attempts)
             except HttpError as error:
-                if not outcomes:
-                    raise HttpError(_told(error), error.status) from error
+                if not results:
+                    raise HttpError(_with_advice(error), error.status) from error
                 break
-            outcomes.update(zip(left, found, strict=True))
-            failed = ((index, outcomes[index]) for index in left)
-            left = [index for index, one in failed if isinstance(one, Failure) and one.kind.is_transient]
+            results.update(zip(left, received, strict=True))
+            tried = [(index, results[index]) for index in left]
+            left = [index for index, result in tried if isinstance(result, Failure) and result.kind.is_transient]
             if not left or not attempts.again():
                 break
-        return [outcomes[index] for index in range(len(items))]
+        return [results[index] for index in range(len(items))]
 
 
-def _told(error: HttpError) -> str:
+def _with_advice(error: HttpError) -> str:
     return f"{error}; {_ADDRESS}" if error.status in (404, 405) else str(error)
 
 
-def _outcomes(answer: Any, count: int, urls: str) -> list[Outcome]:
-    """What a server says of each item.
+def _results(body: Any, count: int, urls: str) -> list[ScoreResult]:
+    """The result of each item in the body of a response.
 
     Raises:
-        HttpError: it is no answer of a codescaler server.
+        HttpError: the body is not that of a codescaler server.
     """
-    judgements = answer.get("judgements") if isinstance(answer, dict) else None
+    judgements = body.get("judgements") if isinstance(body, dict) else None
     if not isinstance(judgements, list):
-        raise HttpError(f"{urls}: expected judgements, got {str(answer)[:100]!r}; is it a codescaler server?", 200)
+        raise HttpError(f"{urls}: expected judgements, got {str(body)[:100]!r}; is it a codescaler server?", 200)
     if len(judgements) != count:
         raise HttpError(f"{urls}: expected {count} judgements, got {len(judgements)}")
-    return [_outcome(judgement, urls) for judgement in judgements]
+    return [_result(judgement, urls) for judgement in judgements]
 
 
-def _outcome(values: Any, urls: str) -> Outcome:
+def _result(values: Any, urls: str) -> ScoreResult:
     try:
         judgement = Judgement.from_json(values)
     except DataError as error:

@@ -1,7 +1,7 @@
-"""(problem, code) -> the token ids of a reward model, the same for training, scoring and serving (design §4.2).
+"""(problem, code) -> the token ids of a reward model, the same in training, scoring, serving and evaluation.
 
-Problem and code are untrusted text: what would become a control token is broken up, and nothing is ever cut but the
-middle of a problem.
+Problem and code are untrusted text. Text that would become a control token is broken up. Only the middle of a problem
+is ever cut.
 """
 
 import re
@@ -14,33 +14,40 @@ from typing import Any
 
 from codescaler_plugin.errors import ConfigError, DataError
 
-# The prompt of LiveCodeBench (`lcb_runner/prompts/code_generation.py`) and of the recipes that follow it (paper §5).
+# The prompt of LiveCodeBench (`lcb_runner/prompts/code_generation.py`), which recipes copy (paper §5).
 WRAPPERS = {
     "livecodebench": r"(?s)\A(?:.*?### Question:\n|You are an expert Python programmer\.[^\n]*\n\n)?+"
     r"(?P<problem>(?>.+?(?=(?<!\s)\s*+### Format:)))\s*+### Format:(?>.*?### Answer:)"
 }
-_MARK = re.compile(
-    r"<[|｜].*[|｜]>"
-)  # Qwen's fill-in-the-middle tokens are not flagged as special, yet look like this
+_MARK = re.compile(r"<[|｜].*[|｜]>")  # such as Qwen's fill-in-the-middle tokens, which are not flagged as special
 _ATTEMPTS = 4
 
 
 class Unscorable(StrEnum):
-    """Why a sample cannot be put to a reward model."""
+    """Why a reward model cannot read a program."""
 
     TOO_LONG = "too_long"
     CONTROL_TOKEN = "control_token"  # noqa: S105 - no password
 
 
 class Renderer:
-    """Renders samples for one tokenizer, through its chat template.
+    r"""Renders (problem, code) pairs through the chat template of one tokenizer.
 
-    The template gets two turns, as the released models were trained: the problem, then the bare code without a fence.
-    Without control text in either, the ids equal those that TRL's RewardTrainer makes of a conversational pair.
+    The template gets two turns, like the training data of the released models: the problem, then the code without a
+    fence. If neither holds control text, the ids equal those that TRL's RewardTrainer computes for a conversational
+    pair.
 
     Args:
         tokenizer: a fast tokenizer of transformers with a chat template.
-        limit: tokens of the longest sample; None: no limit.
+        limit: tokens of the longest sequence. None: no limit.
+
+    Example:
+        >>> from codescaler_plugin.testing import tiny_tokenizer
+        >>> renderer = Renderer(tiny_tokenizer(), limit=40)
+        >>> renderer.render("Set x.", "x = 1").partition("<|im_end|>")[0]
+        '<|im_start|>user\nSet x.'
+        >>> renderer.encode([("Set x.", "x = 1\n" * 40)])
+        [<Unscorable.TOO_LONG: 'too_long'>]
     """
 
     def __init__(self, tokenizer: Any, limit: int | None = None) -> None:
@@ -56,7 +63,7 @@ class Renderer:
         self._control_ids = frozenset(controls.values())
         texts = sorted({*controls, "<think>", "</think>"} - {""}, key=len, reverse=True)
         self._control_text = re.compile("|".join(map(re.escape, texts)))
-        # Tokens that end a tokenizer's reading of what stands before them, whatever that is.
+        # A text may be tokenised in two parts before one of these: its ids do not depend on the text before it.
         self._splits = [
             token.content
             for _, token in added
@@ -69,11 +76,11 @@ class Renderer:
         self._template_controls = self._controls(whole[0])
 
     def render(self, problem: str, code: str) -> str:
-        """The text of a sample: both turns through the chat template, without a generation prompt.
+        """Return both turns through the chat template, without a generation prompt.
 
-        The text of a control token in problem or code, and `<think>` or `</think>`, is broken up by a space after
-        its first character, for a tokenizer would read it as the token and a template may cut there. Half a surrogate
-        pair, which no tokenizer reads, becomes a question mark.
+        A space breaks up the text of a control token, `<think>` or `</think>` after its first character: a tokenizer
+        would read it as the token, and a template may cut there. Half a surrogate pair, which no tokenizer reads,
+        becomes a question mark.
         """
         turns = [
             {"role": "user", "content": self._neutral(problem)},
@@ -83,13 +90,14 @@ class Renderer:
         return text
 
     def encode(self, items: Sequence[tuple[str, str]]) -> list[list[int] | Unscorable]:
-        """Token ids of n (problem, code) pairs; same order; or the reason why a pair cannot be scored.
+        """Return the token ids of n (problem, code) pairs, in order, or the reason why a pair cannot be scored.
 
-        Each row has at most `limit` tokens and ends as the template ends. Where samples are longer, the middle of
-        their problem is left out and a line says so: the same cut for all samples of that problem in this call, chosen
-        for the longest code that leaves at least a quarter of the limit to the problem, or room for all of it.
+        Each row has at most `limit` tokens and ends as the template ends. A longer pair loses the middle of its
+        problem, replaced by a line that says so. All programs for a problem in one call get the same cut. Its size is
+        chosen for the longest code that leaves the problem at least a quarter of the limit, or its full length.
 
-        `too_long`: longer code than that. `control_token`: a control token that the template did not put there.
+        The reason is `too_long` for code longer than that, and `control_token` if a control token remains that the
+        template did not put there.
         """
         rows = self._rows(items)
         encoded: list[list[int] | Unscorable] = list(rows)
@@ -112,7 +120,7 @@ class Renderer:
     def _trimmed(
         self, problem: str, codes: list[str], rows: list[list[int]], limit: int
     ) -> list[list[int] | Unscorable]:
-        """Rows of one problem within the limit, given its rows without a cut."""
+        """Rows of one problem within the limit, from its rows without a cut."""
         problem = self._neutral(problem)
         offsets = self.tokenizer(problem, add_special_tokens=False, return_offsets_mapping=True)["offset_mapping"]
         room = [limit - (len(row) - len(offsets)) for row in rows]
@@ -124,7 +132,7 @@ class Renderer:
             shorter = _without_middle(problem, offsets, keep)
             cut = self._tokenized([self.render(shorter, codes[index]) for index in fitting])
             excess = max(map(len, cut), default=0) - limit
-            if excess <= 0:  # else the line that marks the cut, or tokens that met at it, took the room
+            if excess <= 0:  # else the line that marks the cut, or the tokens around it, took the room
                 for index, row in zip(fitting, cut, strict=True):
                     encoded[index] = row
                 break
@@ -133,14 +141,14 @@ class Renderer:
 
     def _neutral(self, text: str) -> str:
         text = text.encode("utf-8", "replace").decode()
-        while self._control_text.search(text):  # breaking up one may join the rest of another
+        while self._control_text.search(text):  # breaking up one token may complete another
             text = self._control_text.sub(lambda match: f"{match[0][0]} {match[0][1:]}", text)
         return text
 
     def _rows(self, items: Sequence[tuple[str, str]]) -> list[list[int]]:
-        """Token ids of whole texts; what the samples of a problem share is tokenised once.
+        """Token ids of whole texts. The common head of the texts of a problem is tokenised once.
 
-        A text is cut only before a token that ends all reading, so that the ids are those of the whole text.
+        A text is split only before one of `_splits`, so that the ids are those of the whole text.
         """
         texts = [self.render(problem, code) for problem, code in items]
         groups: dict[str, list[int]] = defaultdict(list)
@@ -169,7 +177,7 @@ class Renderer:
 
 
 def _without_middle(problem: str, offsets: list[tuple[int, int]], keep: int) -> str:
-    """A problem cut to about `keep` of its tokens: its beginning and its end, in equal parts."""
+    """The beginning and the end of a problem in equal parts, about `keep` tokens together."""
     if keep >= len(offsets):
         return problem
     head, tail = (keep + 1) // 2, keep // 2
@@ -180,10 +188,10 @@ def _without_middle(problem: str, offsets: list[tuple[int, int]], keep: int) -> 
 
 @cache
 def wrapper_pattern(wrapper: str) -> re.Pattern[str]:
-    """The pattern of a `problem_wrapper`: one of `WRAPPERS` by name, or a regular expression with a group `problem`.
+    """Return the pattern of a `problem_wrapper`: a name in `WRAPPERS`, or a regular expression with a group `problem`.
 
     Raises:
-        ConfigError: neither.
+        ConfigError: it is neither.
     """
     try:
         pattern = re.compile(WRAPPERS.get(wrapper, wrapper))
@@ -198,10 +206,10 @@ def wrapper_pattern(wrapper: str) -> re.Pattern[str]:
 
 
 def unwrapped(problem: str, wrapper: str, offender: str = "problem") -> str:
-    """A problem without the instructions around it.
+    """Return a problem without the instructions around it.
 
     Raises:
-        DataError: the problem does not fit the wrapper; it is named.
+        DataError: the problem does not fit the wrapper. The message begins with `offender`.
     """
     match = wrapper_pattern(wrapper).search(problem)
     if match is None or not match["problem"]:

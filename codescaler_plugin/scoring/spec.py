@@ -1,7 +1,6 @@
-"""A model's name -> what it is: a classifier in this process, an engine's server, or another codescaler server.
+"""A model name -> its spec: a classifier in this process, a vLLM server, or another codescaler server.
 
-The fields of a spec are its settings; `CodeScalerConfig` says what each means. A setting that is given and that the
-spec does not have would have no effect, and is refused.
+The fields of a spec are its settings, described in `CodeScalerConfig`. Settings that a spec does not have are errors.
 """
 
 from dataclasses import asdict, dataclass, field, fields
@@ -16,11 +15,11 @@ from codescaler_plugin.scoring.cache import CACHE_SIZE
 
 @dataclass(frozen=True)
 class Classifier:
-    """A classifier of transformers, loaded into this process; its settings are those of `TransformersScorer`."""
+    """A classifier of transformers in this process. Its settings are those of `TransformersScorer`."""
 
     kind: ClassVar[str] = "a model in this process"
     batches: ClassVar[int] = 2
-    """Batches that it takes at a time: it works on one while the next is read."""
+    """Batches that it takes at once: one is computed while the next is tokenised."""
 
     path: str
     max_length: int | None = None
@@ -32,7 +31,7 @@ class Classifier:
     trust_remote_code: bool = False
 
     def scorer(self) -> Scorer:
-        """Its scorer, which loads it on the first call."""
+        """Return its scorer, which loads it on the first call."""
         from codescaler_plugin.scoring.builtin_scorer import BuiltinScorer
         from codescaler_plugin.scoring.transformers_scorer import TransformersScorer
 
@@ -43,7 +42,7 @@ class Classifier:
 
 @dataclass(frozen=True)
 class EngineServer:
-    """vLLM servers with the same model; the settings are those of `VllmScorer`, and `RetryPolicy.seconds`."""
+    """vLLM servers with the same model. The settings are those of `VllmScorer`, and the seconds of `RetryPolicy`."""
 
     kind: ClassVar[str] = "a vLLM server"
     batches: ClassVar[int] = 8
@@ -57,7 +56,7 @@ class EngineServer:
     patience: float = PATIENCE
 
     def scorer(self) -> Scorer:
-        """Its scorer, which connects on the first call."""
+        """Return its scorer, which connects on the first call."""
         from codescaler_plugin.scoring.vllm_scorer import VllmScorer
 
         settings = asdict(self)
@@ -67,7 +66,7 @@ class EngineServer:
 
 @dataclass(frozen=True)
 class CodescalerServer:
-    """Other codescaler servers (`RemoteScorer`). How they score is set where they are started."""
+    """Other codescaler servers (`RemoteScorer`). The settings of scoring are set where they are started."""
 
     kind: ClassVar[str] = "another codescaler server"
     batches: ClassVar[int] = 8
@@ -77,29 +76,27 @@ class CodescalerServer:
     patience: float = PATIENCE
 
     def scorer(self) -> Scorer:
-        """Its scorer, which connects on the first call."""
+        """Return its scorer, which connects on the first call."""
         from codescaler_plugin.scoring.remote_scorer import RemoteScorer
 
         return RemoteScorer(self.urls, api_key=self.api_key, retry=RetryPolicy(seconds=self.patience))
 
 
 ModelSpec = Classifier | EngineServer | CodescalerServer
-
 _SPECS = (Classifier, EngineServer, CodescalerServer)
 MODEL_SETTINGS = sorted({setting.name for spec in _SPECS for setting in fields(spec)} - {"path", "urls", "model"})
-"""The settings of all specs."""
+"""The names of the settings of all specs."""
 
 
 def model_spec(model: str, **settings: Any) -> ModelSpec:
-    """What a model's name stands for.
+    """Return the spec of a model name.
 
     Args:
-        model: a directory or a hub id, `builtin`, `vllm+http://host:8000` (`#id` at the end holds the servers to a
-            model), or `http://host:9000`. Several servers are divided by commas.
-        **settings: of the spec; None and False count as not given.
+        model: see `load_scorer`.
+        **settings: fields of the spec. None and False stand for their defaults.
 
     Raises:
-        ConfigError: an empty name, or a setting that the spec does not have.
+        ConfigError: the name is empty, or the spec does not have the setting.
 
     Example:
         >>> model_spec("http://rm:9000", api_key="secret")

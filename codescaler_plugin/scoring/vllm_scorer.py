@@ -1,8 +1,8 @@
-"""A reward model behind vLLM (`vllm serve MODEL --runner pooling`), asked through `POST /classify`.
+"""A reward model behind vLLM (`vllm serve MODEL --runner pooling`), reached through `POST /classify`.
 
-Renders and tokenises here and sends token ids, so that neither the server's chat template nor its special tokens can
-change what is read; a problem's samples go out together, so that its prefix cache hits. Raw logits are asked for with
-`use_activation: false`; a server that applies its activation all the same is found out on first use.
+The client renders, tokenises and sends token ids, so that neither the server's chat template nor its special tokens
+can change the input. Programs for one problem go out together, for hits in the server's prefix cache. Requests have
+`use_activation: false` for raw logits; the first call detects a server that applies its activation anyway.
 """
 
 import logging
@@ -17,30 +17,30 @@ from codescaler_plugin.errors import ConfigError, Failure, FailureKind, HttpErro
 from codescaler_plugin.http_client import HttpClient, RetryPolicy
 from codescaler_plugin.pretrained import pretrained
 from codescaler_plugin.scoring.cache import CACHE_SIZE, ScoreCache, content_key
-from codescaler_plugin.scoring.fan_out import Outcome, fan_out, scores_of
+from codescaler_plugin.scoring.fan_out import ScoreResult, fan_out, scores_of
 from codescaler_plugin.scoring.rendering import Renderer, Unscorable
 
 logger = logging.getLogger(__name__)
 
-_ITEMS = 32  # of a request; groups stay together
+_ITEMS = 32  # least items of a request; groups stay together
 _START = "start it with: vllm serve MODEL --runner pooling"
 
 
 @dataclass(eq=False, repr=False)  # a repr would show the key
 class VllmScorer:
-    """Raw logits from vLLM servers with the same model. Pickles as its settings; asks nothing before the first call.
+    """Raw logits from vLLM servers with the same model. Connects on the first call, and pickles as its settings.
 
     Args:
-        urls: `http://host:port`, several divided by commas; a problem's samples go to one of them.
-        model: the id that every server must serve; None: whatever they serve, if it is one and the same.
-        tokenizer: directory or hub id; None: where the server says it has the model from.
-        max_length: tokens of the longest sample, see `Renderer.encode`; None: the server's limit.
-        cache_size: scores remembered across calls; 0: none.
-        api_key: sent as a bearer token (`vllm serve --api-key`); None: none.
-        retry: of requests that fail in passing.
+        urls: base URLs `http://host:port`, separated by commas. All programs for a problem go to one server.
+        model: the id that every server must serve. None: the one model that all serve.
+        tokenizer: directory or hub id. None: where the server has loaded the model from.
+        max_length: tokens of the longest rendered sequence, see `Renderer.encode`. None: the server's limit.
+        cache_size: scores remembered across calls; 0 for none.
+        api_key: bearer token (`vllm serve --api-key`). None: none.
+        retry: retry policy of requests. None: `RetryPolicy()`.
 
     Raises:
-        ConfigError: a URL without scheme or host; on first use, if the tokenizer cannot be had.
+        ConfigError: a URL has no scheme or host. On first use, if the tokenizer is not available.
     """
 
     urls: str
@@ -65,55 +65,55 @@ class VllmScorer:
         VllmScorer.__init__(self, **state)
 
     def ensure_loaded(self) -> None:
-        """Look at every server and load the tokenizer, if that was not done yet.
+        """Check every server and load the tokenizer, unless that is done.
 
         Raises:
             ConfigError: see the class.
-            ScorerError: a server is down, or serves another model or another kind of answer.
+            ScorerError: a server is down, serves another model, or sends another form of response.
         """
         self._model_and_renderer()
 
     def score(self, items: Sequence[tuple[str, str]]) -> list[float | None]:
-        """Raw logits of (problem, code) pairs; same length, same order; None for `Unscorable` ones, with a warning.
+        """Return the raw logits of (problem, code) pairs, in order; None for `Unscorable` programs, with a warning.
 
         Raises:
             ConfigError: see the class.
-            ScorerError: a server is down, slow, serves another model or another kind of answer, or refuses an item;
-                it names the server and the next step, and holds the scores and the failures of all.
+            ScorerError: a server is down or slow, serves another model, sends another form of response, or refuses an
+                item. The message names the server and the next step; the error holds all scores and failures.
         """
         if not items:
             return []
         try:
             model, renderer = self._model_and_renderer()
-        except ScorerError as error:  # whatever is sent, it would be the same
+        except ScorerError as error:  # the same for every item
             cause = error.__cause__
             failure = cause.failure if isinstance(cause, HttpError) else Failure(FailureKind.CONFIG, str(error))
             raise ScorerError(str(error), failures=dict.fromkeys(range(len(items)), failure)) from error
         unique = list(dict.fromkeys(items))
         rows = renderer.encode(unique)
         for reason, count in Counter(row for row in rows if isinstance(row, Unscorable)).items():
-            logger.warning("%d of %d samples get no score: %s", count, len(rows), reason.value)
-        outcomes: dict[tuple[str, str], Outcome] = dict.fromkeys(unique)
-        wanted: list[tuple[tuple[str, str], list[int], bytes]] = []
+            logger.warning("%d of %d programs get no score: %s", count, len(rows), reason.value)
+        results: dict[tuple[str, str], ScoreResult] = dict.fromkeys(unique)
+        unknown: list[tuple[tuple[str, str], list[int], bytes]] = []
         for item, row in zip(unique, rows, strict=True):
             if isinstance(row, Unscorable):
                 continue
             key = content_key(model.encode(), row)
             with self._lock:
-                outcomes[item] = self._cache.get(key)
-            if outcomes[item] is None:
-                wanted.append((item, row, key))
+                results[item] = self._cache.get(key)
+            if results[item] is None:
+                unknown.append((item, row, key))
 
-        def send(chunk: list[int]) -> list[Outcome]:
-            return self._logits(model, [wanted[index][1] for index in chunk], affinity=chunk[0])
+        def send(chunk: list[int]) -> list[ScoreResult]:
+            return self._logits(model, [unknown[index][1] for index in chunk], affinity=chunk[0])
 
-        found = fan_out(send, [item[0] for item, _, _ in wanted], _ITEMS)
+        received = fan_out(send, [problem for (problem, _), _, _ in unknown], _ITEMS)
         with self._lock:
             self._cache.put(
-                {key: logit for (_, _, key), logit in zip(wanted, found, strict=True) if isinstance(logit, float)}
+                {key: logit for (_, _, key), logit in zip(unknown, received, strict=True) if isinstance(logit, float)}
             )
-        outcomes.update({item: outcome for (item, _, _), outcome in zip(wanted, found, strict=True)})
-        return scores_of(items, [outcomes[item] for item in items])
+        results.update({item: result for (item, _, _), result in zip(unknown, received, strict=True)})
+        return scores_of(items, [results[item] for item in items])
 
     def _model_and_renderer(self) -> tuple[str, Renderer]:
         with self._lock:
@@ -125,7 +125,7 @@ class VllmScorer:
             return self._ready
 
     def _connected(self) -> tuple[str, Renderer]:
-        """The model's id and its renderer, after a look at every server."""
+        """The id of the model and its renderer, after a check of every server."""
         served = [self._served(url) for url in self._client.urls]
         names = sorted({str(card.get("id")) for card in served})
         if len(names) > 1:
@@ -137,11 +137,11 @@ class VllmScorer:
         return names[0], renderer
 
     def _served(self, url: str) -> dict[str, Any]:
-        """What a server says of the model that is asked for."""
-        answer = self._client.get("/v1/models", url)
-        cards = answer.get("data") if isinstance(answer, dict) else None
+        """The server's description of the required model."""
+        body = self._client.get("/v1/models", url)
+        cards = body.get("data") if isinstance(body, dict) else None
         if not isinstance(cards, list) or not all(isinstance(card, dict) for card in cards):
-            raise ScorerError(f"{url}/v1/models is not vLLM's: {str(answer)[:100]!r}")
+            raise ScorerError(f"{url}/v1/models is not vLLM's: {str(body)[:100]!r}")
         fitting = [card for card in cards if self.model in (None, card.get("id"))]
         if not fitting:
             raise ScorerError(
@@ -152,13 +152,13 @@ class VllmScorer:
         return card
 
     def _probe(self, model: str, renderer: Renderer) -> None:
-        """One sample with the activation and without must differ; else the server ignores what we ask for."""
+        """Check that every server heeds `use_activation`: one program must score differently with and without it."""
         (row,) = renderer.encode([("Return n.", "def solve(n):\n    return n\n")])
         if isinstance(row, Unscorable):
-            raise ScorerError(f"{self.urls} with {renderer.limit} tokens has no room for the shortest sample")
-        for place, url in enumerate(self._client.urls):
+            raise ScorerError(f"{self.urls} with {renderer.limit} tokens has no room for the shortest program")
+        for index, url in enumerate(self._client.urls):
             (raw,), (activated,) = (
-                self._logits(model, [row], affinity=place, activation=activation) for activation in (False, True)
+                self._logits(model, [row], affinity=index, activation=activation) for activation in (False, True)
             )
             if raw == activated:
                 raise ScorerError(
@@ -166,43 +166,41 @@ class VllmScorer:
                     "0.11 or newer, and start it without a pooler configuration that sets an activation"
                 )
 
-    def _logits(self, model: str, rows: list[list[int]], *, affinity: int, activation: bool = False) -> list[Outcome]:
-        body = {"model": model, "input": rows, "use_activation": activation}
+    def _logits(
+        self, model: str, rows: list[list[int]], *, affinity: int, activation: bool = False
+    ) -> list[ScoreResult]:
+        request = {"model": model, "input": rows, "use_activation": activation}
         try:
-            answer = self._client.post("/classify", body, affinity=affinity)
+            body = self._client.post("/classify", request, affinity=affinity)
         except HttpError as error:
             if error.status == 404:
                 raise HttpError(f"{error}; {_START}", error.status) from error
             raise
-        where = ", ".join(self._client.urls)
-        data = answer.get("data") if isinstance(answer, dict) else None
+        urls = ", ".join(self._client.urls)
+        data = body.get("data") if isinstance(body, dict) else None
         if not isinstance(data, list) or len(data) != len(rows):
-            came = f"{len(data)} rows" if isinstance(data, list) else repr(str(answer)[:100])
-            raise HttpError(f"{where}: expected {len(rows)} rows from /classify, got {came}; {_START}", 200)
-        logits: list[Outcome] = [None] * len(rows)
+            came = f"{len(data)} rows" if isinstance(data, list) else repr(str(body)[:100])
+            raise HttpError(f"{urls}: expected {len(rows)} rows from /classify, got {came}; {_START}", 200)
+        logits: list[ScoreResult] = [None] * len(rows)
         for row in data:
             fields: dict[str, Any] = row if isinstance(row, dict) else {}
             probs, index = fields.get("probs"), fields.get("index", -1)
             if not isinstance(probs, list) or len(probs) != 1 or index not in range(len(rows)):
-                raise HttpError(f"{where}: {str(row)[:100]!r} is no row of a reward model with one label", 200)
+                raise HttpError(f"{urls}: {str(row)[:100]!r} is no row of a reward model with one label", 200)
             if type(probs[0]) not in (int, float) or not math.isfinite(probs[0]):
-                logits[index] = Failure(FailureKind.NO_SCORE, f"{where} gave {probs[0]!r}, which is no finite logit")
+                logits[index] = Failure(FailureKind.NO_SCORE, f"{urls} gave {probs[0]!r}, which is no finite logit")
             else:
                 logits[index] = float(probs[0])
         if None in logits:
-            raise HttpError(f"{where}: item {logits.index(None)} got no row", 200)
+            raise HttpError(f"{urls}: item {logits.index(None)} got no row", 200)
         return logits
 
 
 def _tokenizer(name: str, urls: str) -> Any:
     from transformers import AutoTokenizer
 
-    tokenizer = pretrained(
-        AutoTokenizer,
-        name,
-        f"the tokenizer {name!r} of {urls}",
-        advice="Give its directory or hub id as `tokenizer` (CODESCALER_TOKENIZER).",
-    )
+    advice = "Give its directory or hub id as `tokenizer` (CODESCALER_TOKENIZER)."
+    tokenizer = pretrained(AutoTokenizer, name, f"the tokenizer {name!r} of {urls}", advice=advice)
     if tokenizer.chat_template is None:
         raise ConfigError(f"the tokenizer {name} has no chat template: give one that has as `tokenizer`")
     return tokenizer

@@ -328,9 +328,9 @@ def test_model_that_cannot_be_used_is_raised_before_the_first_valid_program(tmp_
 
 def test_invalid_programs_alone_load_a_good_model_once(tiny_rm_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     reward = CodeScalerReward(model=str(tiny_rm_dir))
-    assert reward.scaler.scorer._engine is None
+    assert reward.scaler.scorer._loaded is None
     assert reward(prompts=["p"], completions=["No program."]) == [0.0]
-    assert reward.scaler.scorer._engine is not None
+    assert reward.scaler.scorer._loaded is not None
     monkeypatch.setattr(reward.scaler.scorer, "ensure_loaded", lambda: pytest.fail("asked twice"))
     assert reward(prompts=["p"], completions=["No program."]) == [0.0]
 

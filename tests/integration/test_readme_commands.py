@@ -147,4 +147,4 @@ def test_the_server_is_up_when_the_next_line_runs(tmp_path):
 
 def test_every_other_command_of_the_readme_is_run_elsewhere():
     ran = {"score", "extract", "select", "verify", "mine", "augment", "doctor", "evaluate", "report", "serve"}
-    assert {command.split()[1] for command in COMMANDS} - ran == {"bench"}  # tests/scoring/test_bench.py
+    assert {command.split()[1] for command in COMMANDS} - ran == {"bench"}  # tests/cli/test_bench.py

@@ -1,23 +1,20 @@
-import json
-import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from rich.console import Console
-from typer.testing import CliRunner
 
 from codescaler_plugin import ConfigError
-from codescaler_plugin.cli import app
+from codescaler_plugin.cli.bench import _table
 from codescaler_plugin.scoring import bench as bench_module
-from codescaler_plugin.scoring.bench import WAYS, bench_table, run_bench, synthetic_items
+from codescaler_plugin.scoring.bench import WAYS, run_bench, synthetic_items
 from codescaler_plugin.scoring.loading import load_classifier
 
 SHAPE = {"groups": 2, "group": 4, "prompt": 60, "completion": 20}
 
 
-def test_all_ways_give_the_scores_of_single_samples_and_ours_computes_the_prompt_once(tiny_rm_dir: Path) -> None:
+def test_all_ways_give_the_scores_of_single_sequences_and_ours_computes_the_prompt_once(tiny_rm_dir: Path) -> None:
     model, _ = load_classifier(str(tiny_rm_dir))
     items = synthetic_items(model, **SHAPE)
     calls = []
@@ -39,7 +36,7 @@ def test_groups_share_their_prompt_and_nothing_else(tiny_rm_dir: Path) -> None:
     assert all(65 <= len(item) <= 120 for item in items)
 
 
-def test_no_sample_holds_a_pad_token(tiny_rm_dir: Path) -> None:
+def test_no_sequence_holds_a_pad_token(tiny_rm_dir: Path) -> None:
     model, _ = load_classifier(str(tiny_rm_dir))
     model.config.pad_token_id = 7
     ids = {token for item in synthetic_items(model, **SHAPE) for token in item}
@@ -62,20 +59,8 @@ def test_way_that_runs_out_of_memory_is_left_out_and_named(tiny_rm_dir: Path, mo
     assert set(bench.seconds) == set(bench.ratio) == set(bench.max_difference) == set(bench.peak_mb)
     assert set(bench.seconds) == {"ours", "single"}
     console = Console(width=80, record=True)
-    console.print(bench_table(bench))
+    console.print(_table(bench))
     assert console.export_text().count("not enough") == 2
-
-
-def test_model_without_a_pad_token_is_measured(tiny_rm_dir: Path, tmp_path: Path) -> None:
-    folder = tmp_path / "no-pad"
-    shutil.copytree(tiny_rm_dir, folder)
-    settings = json.loads((folder / "config.json").read_text())
-    (folder / "config.json").write_text(json.dumps({**settings, "pad_token_id": None}))
-    arguments = ["bench", "--model", str(folder), "--group", "4", "--prompt", "40", "--completion", "16"]
-    result = CliRunner().invoke(app, [*arguments, "--repetitions", "1"])
-    assert result.exit_code == 0, result.output
-    report = json.loads(result.stdout.splitlines()[-1])
-    assert max(report["max_difference"].values()) < 1e-5
 
 
 def test_shape_that_does_not_fit_the_model_is_a_config_error(tiny_policy_dir: Path, tmp_path: Path) -> None:
@@ -84,15 +69,3 @@ def test_shape_that_does_not_fit_the_model_is_a_config_error(tiny_policy_dir: Pa
     model, _ = load_classifier(str(save_encoder(tmp_path)))
     with pytest.raises(ConfigError, match=r"500 \+ 3 x 20 tokens do not fit the model's 512"):
         synthetic_items(model, groups=1, group=1, prompt=500, completion=20)
-
-
-def test_command_prints_a_table_of_80_columns_and_a_line_of_json(tiny_rm_dir: Path) -> None:
-    arguments = ["bench", "--model", str(tiny_rm_dir), "--group", "4", "--prompt", "40", "--completion", "16"]
-    result = CliRunner().invoke(app, [*arguments, "--repetitions", "1", "--threads", "1"], env={"COLUMNS": "80"})
-    assert result.exit_code == 0, result.output
-    lines = result.stdout.splitlines()
-    report = json.loads(lines[-1])
-    assert report["samples"] == 4
-    assert report["threads"] == 1
-    assert all(len(line) <= 80 for line in lines[:-1])
-    assert any("batches of 8" in line and "x as fast" in line for line in lines)

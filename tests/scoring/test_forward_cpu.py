@@ -3,7 +3,7 @@ import torch
 
 from codescaler_plugin.scoring import families, forward_cpu
 from codescaler_plugin.scoring.forward import padded_logits, tree_logits
-from tests.scoring.test_attention import items, logits, model_of
+from tests.scoring.decoders import items, logits, model_of
 
 
 @pytest.fixture
@@ -24,7 +24,7 @@ def onednn(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
 
 @pytest.mark.parametrize("family", families.SHARED)
-def test_scores_are_those_of_whole_samples_in_every_family(family: str, onednn: list[int]) -> None:
+def test_scores_are_those_of_whole_sequences_in_every_family(family: str, onednn: list[int]) -> None:
     model = model_of(family)
     expected = logits(padded_logits(model, items(), max_tokens=1))
     assert onednn == []

@@ -9,12 +9,12 @@ import torch
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from codescaler_plugin import load_scorer
-from codescaler_plugin.scoring import attention, transformers_scorer
+from codescaler_plugin.scoring import attention, loaded_model
 from codescaler_plugin.scoring.forward import padded_logits, row_logits, tree_attention, tree_logits
 from codescaler_plugin.scoring.prefix_tree import plan_rows
 from codescaler_plugin.scoring.transformers_scorer import TransformersScorer
-from tests.scoring.test_attention import CASES, items, logits, model_of
-from tests.scoring.test_transformers_scorer import ITEMS
+from tests.scoring.decoders import CASES, items, logits, model_of
+from tests.scoring.programs import GROUP as ITEMS
 
 pytestmark = [
     pytest.mark.gpu,
@@ -44,7 +44,7 @@ def test_kernel_is_the_one_for_varying_lengths(width: int, dtype: torch.dtype, w
 
 
 @pytest.mark.parametrize(("family", "window"), CASES)
-def test_scores_in_float32_equal_those_of_single_samples(family: str, window: str | None) -> None:
+def test_scores_in_float32_equal_those_of_single_sequences(family: str, window: str | None) -> None:
     model = model_of(family, device="cuda", window=window)
     single = logits(padded_logits(model, items(), max_tokens=1))
     for max_tokens in (10_000, 150):
@@ -125,21 +125,21 @@ def test_self_check_holds_for_a_model_in_bfloat16(
     scorer = TransformersScorer(str(saved_in_bfloat16(tiny_rm_dir, tmp_path)), device="cuda")
     with caplog.at_level(logging.WARNING, logger="codescaler_plugin"):
         scorer.score(ITEMS)
-    assert scorer._engine is not None
-    assert (scorer._engine.checked, scorer._engine.tree, caplog.text) == (True, True, "")
+    assert scorer._loaded is not None
+    assert (scorer._loaded.checked, scorer._loaded.shares, caplog.text) == (True, True, "")
 
 
 def test_compiled_layers_give_the_scores_of_plain_ones(
     tiny_rm_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(transformers_scorer, "COMPILE_AFTER", 1)
+    monkeypatch.setattr(loaded_model, "COMPILE_AFTER", 1)
     scorer = TransformersScorer(str(saved_in_bfloat16(tiny_rm_dir, tmp_path)), device="cuda", cache_size=0)
     before = scorer.score(ITEMS)
     with caplog.at_level(logging.WARNING, logger="codescaler_plugin"):
         assert scorer.score(ITEMS) == pytest.approx(before, abs=0.05, rel=0)
     assert caplog.text == ""
-    assert scorer._engine is not None
-    assert "forward" in vars(scorer._engine.model.model.layers[0])
+    assert scorer._loaded is not None
+    assert "forward" in vars(scorer._loaded.model.model.layers[0])
 
 
 def test_offload_gives_the_memory_of_a_gpu_back(tiny_rm_dir: Path) -> None:

@@ -4,13 +4,19 @@ import re
 from pathlib import Path
 
 import pytest
+from datasets import Dataset
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
-from transformers import AutoTokenizer, PreTrainedTokenizerFast
+from transformers import (
+    AutoTokenizer,
+    PreTrainedTokenizerFast,
+)
+from trl import RewardConfig, RewardTrainer
 
 from codescaler_plugin import ConfigError, DataError, testing
 from codescaler_plugin.scoring.rendering import Renderer, Unscorable, unwrapped, wrapper_pattern
 from tests.processes import keeps
+from tests.scoring.programs import ITEMS
 
 TOKENIZER = testing.tiny_tokenizer()
 RENDERER = Renderer(TOKENIZER)
@@ -83,7 +89,7 @@ def test_code_too_long_for_the_limit_costs_its_group_nothing() -> None:
     assert renderer.encode([(problem, "x = 1"), (problem, "y = 2\n" * 400)]) == [*alone, Unscorable.TOO_LONG]
 
 
-def test_a_control_token_that_cannot_be_broken_up_makes_the_sample_unscorable() -> None:
+def test_a_control_token_that_cannot_be_broken_up_makes_the_program_unscorable() -> None:
     tokenizer = testing.tiny_tokenizer()
     tokenizer.add_tokens(["< |im_end|>"], special_tokens=True)  # what breaking up `<|im_end|>` would give
     renderer = Renderer(tokenizer)
@@ -190,3 +196,28 @@ def test_real_programs_tokenised_by_head_and_tail_give_the_ids_of_the_whole_text
     texts = [renderer.render(*item) for item in items]
     assert len(items) > 2000
     assert renderer.encode(items) == qwen3(texts, add_special_tokens=False)["input_ids"]
+
+
+def test_rendered_text_is_what_reward_trainer_tokenizes(tiny_rm_dir: Path, tmp_path: Path) -> None:
+    tokenizer = AutoTokenizer.from_pretrained(tiny_rm_dir)
+    rows = [
+        {
+            "prompt": [{"role": "user", "content": problem}],
+            "chosen": [{"role": "assistant", "content": code}],
+            "rejected": [{"role": "assistant", "content": "x = 2\n"}],
+        }
+        for problem, code in ITEMS
+    ]
+    args = RewardConfig(
+        output_dir=str(tmp_path),
+        use_cpu=True,
+        bf16=False,
+        gradient_checkpointing=False,
+        report_to="none",
+        disable_tqdm=True,
+    )
+    trainer = RewardTrainer(
+        str(tiny_rm_dir), args=args, train_dataset=Dataset.from_list(rows), processing_class=tokenizer
+    )
+    texts = [Renderer(tokenizer).render(problem, code) for problem, code in ITEMS]
+    assert list(trainer.train_dataset["chosen_ids"]) == tokenizer(texts, add_special_tokens=False)["input_ids"]

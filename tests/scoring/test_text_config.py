@@ -34,7 +34,7 @@ from codescaler_plugin.integrations.trl.trainer import (
 from codescaler_plugin.scoring.forward import reason_not_to_share
 from codescaler_plugin.scoring.loading import load_classifier
 from codescaler_plugin.scoring.transformers_scorer import TransformersScorer
-from tests.scoring.test_scorers import ITEMS, plain_logits
+from tests.scoring.programs import ITEMS, plain_logits
 
 TEXT = {**testing.TINY_SIZES, "num_key_value_heads": 1, "head_dim": 16, "max_position_embeddings": 1024}
 WINDOW = {"sliding_window": 16, "layer_types": ["sliding_attention", "full_attention"]}
@@ -101,11 +101,11 @@ def test_prefixes_are_shared_by_plain_decoders_alone_and_doctor_says_why(folder:
     model = load_classifier(str(folder))[0]
     reason = reason_not_to_share(model)
     assert (reason is None) == (model.config.model_type == "gemma3_text")
-    said = {check.name: check.found for check in examine(str(folder))}["shared prefixes"]
-    assert said == ("equal to single samples (gemma3_text)" if reason is None else f"no: {reason}")
+    said = {check.name: check.finding for check in examine(str(folder))}["shared prefixes"]
+    assert said == ("equal to single sequences (gemma3_text)" if reason is None else f"no: {reason}")
 
 
-def test_longest_sample_is_the_text_configs(folder: Path) -> None:
+def test_longest_sequence_is_the_text_configs(folder: Path) -> None:
     too_long = ("word", "x = 1\n" * 600)
     score, none = load_scorer(str(folder)).score([ITEMS[0], too_long])
     assert (none, isinstance(score, float)) == (None, True)
@@ -115,8 +115,8 @@ def test_server_warms_up_and_doctor_finds_no_failure_but_the_order(folder: Path)
     CodeScaler(str(folder)).check()
     checks = {check.name: check for check in examine(str(folder))}
     assert {name for name, check in checks.items() if check.state == "failed"} <= {"example"}  # weights are random
-    assert checks["pad token"].found.startswith("config 0, tokenizer 0")
-    assert checks["max length"].found.startswith("model 1024")
+    assert checks["pad token"].finding.startswith("config 0, tokenizer 0")
+    assert checks["max length"].finding.startswith("model 1024")
 
 
 def test_bench_measures(folder: Path) -> None:

@@ -201,7 +201,7 @@ class CodeScalerRewardTrainer(RewardTrainer):  # type: ignore[misc]
             self.data_collator = _PairCollator(stock, self.processing_class, args, self._kinds)
             self.add_callback(_EpochOf(self.data_collator))
         bare = self._bare(self.model)  # its head may be in a wrapper of PEFT
-        reason = families.reason_not_to_share(bare.config, decoder=bare.base_model, training=True)
+        reason = families.unsupported_reason(bare.config, decoder=bare.base_model, training=True)
         self._shares = args.share_prefixes and reason is None and hasattr(bare, "score")
         if args.share_prefixes and reason is not None:
             logger.info("prefixes are not shared in training: %s", reason)

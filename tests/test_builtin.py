@@ -4,8 +4,6 @@ import json
 import re
 from pathlib import Path
 
-import pytest
-
 from codescaler_plugin import CodeScaler, load_scorer
 from codescaler_plugin.builtin import (
     HELD_OUT_PROBLEMS,
@@ -56,32 +54,3 @@ def test_training_problems_carry_no_tests_and_are_not_held_out():
 def test_held_out_tests_reject_an_empty_answer():
     problems = list(read_problems(HELD_OUT_PROBLEMS))[:20]
     assert not any(v.passed for v in run_tests([("def solve(a):\n    return None\n", one) for one in problems]))
-
-
-@pytest.fixture
-def unwarned(monkeypatch):
-    from codescaler_plugin.scoring import builtin_scorer
-
-    monkeypatch.setattr(builtin_scorer, "_warned", False)
-
-
-def test_it_says_once_that_a_problem_is_not_one_of_its_own(unwarned, caplog):
-    scorer = load_scorer("builtin")
-    scorer.score([(PROBLEM, RIGHT)])
-    assert caplog.text == ""
-    for number in range(3):
-        scorer.score([(PROBLEM, RIGHT), (f"Given a tree with {number} nodes, print its height.", RIGHT)])
-        load_scorer("builtin").score([("Another.", RIGHT)])
-    [record] = caplog.records
-    assert "LARK-Lab/CodeScaler-1.7B" in record.message
-    assert "a tree" not in record.message  # a server writes no bodies to its log
-    assert str(MODEL_CARD) in record.message
-
-
-def test_all_problems_of_the_miniature_are_its_own(unwarned, caplog):
-    texts = [row["problem"] for path in (TRAIN_PROBLEMS, HELD_OUT_PROBLEMS) for _, _, row in rows_of(path)]
-    load_scorer("builtin").score([(text, RIGHT) for text in texts[::10]])
-    from codescaler_plugin.scoring.builtin_scorer import _MINIATURE
-
-    assert all(_MINIATURE.fullmatch(text) for text in texts)
-    assert caplog.text == ""
