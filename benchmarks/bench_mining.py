@@ -2,13 +2,13 @@
 
     python benchmarks/bench_mining.py
 
-Makes its input: 25,000 problems with 20 verdicts each over 100 steps, as an on-policy run leaves them. Programs are
-the LLM-written ones of the miniature's data, joined to 700 characters, with a constant of the problem's in them. 24%
-repeat another of their problem exactly and 5% in another layout, so that 7% of the programs need their syntax trees
+The input is made here: 25,000 problems with 20 verdicts each over 100 steps, as an on-policy run writes them. Programs
+are the LLM-written ones of the miniature's data, joined to 700 characters, with a constant of the problem. 24% repeat
+another program of their problem exactly and 5% in another layout, so that 7% of the programs need their syntax trees
 compared: the shares of CodeGen-16B's 16,400 samples for HumanEval. A tenth have no valid code, a third pass, and 400
-problem texts are near another. 2,000 evaluation problems are checked against. Timed: reading the JSON lines, mining,
-and writing the pairs. The last line is JSON; `load` is how many times the least a fixed piece of work took before and
-after: processor time on a busy machine is that much too high.
+problem texts are near-duplicates. Decontamination checks 2,000 evaluation problems. The time includes reading the JSON
+lines, mining, and writing the pairs. The last line is JSON. `load` is the mean time of a fixed piece of work over its
+shortest time: on a busy machine, processor time is too high by this factor.
 """
 
 import argparse
@@ -36,7 +36,7 @@ REPEATED, RELAID, INVALID, PASSING = 0.24, 0.05, 0.10, 1 / 3
 
 
 def problem_text(rng: Random, words: list[str]) -> str:
-    """A statement of the length of a contest's."""
+    """A statement as long as that of a contest."""
     return " ".join(rng.choices(words, k=PROBLEM_WORDS))
 
 
@@ -76,7 +76,7 @@ def verdicts(rng: Random, texts: list[str], programs: list[str]) -> Iterator[dic
 
 
 def fixed_work(programs: list[str]) -> list[float]:
-    """Processor seconds of the same work, many times."""
+    """Processor seconds of each of many runs of the same work."""
     seconds = []
     for _ in range(200):
         start = process_time()

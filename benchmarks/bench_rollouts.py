@@ -2,10 +2,10 @@
 
     python benchmarks/bench_rollouts.py
 
-Writes them as verl does (a file of JSON lines per step, prompts with the marks of a chat), as TRL does (a parquet
-file per step) and as plain JSON lines, 1,024 completions of 1,000 characters a step, and reads each in a process of
-its own. Takes a few minutes and 2 GB of disk in the temporary folder. Linux. The last line is JSON: rollouts per
-second of processor time, and the peak of resident memory of each reader, its imports included.
+It writes them as verl does (a file of JSON lines per step, prompts with chat roles), as TRL does (a parquet file per
+step) and as plain JSON lines, 1,024 completions of 1,000 characters per step, and reads each format in its own
+process. It takes a few minutes and 2 GB of disk in the temporary folder, and needs Linux. The last line is JSON:
+rollouts per second of processor time, and the peak resident memory of each reader, its imports included.
 """
 
 import argparse

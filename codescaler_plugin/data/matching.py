@@ -1,4 +1,4 @@
-"""Which problem a rollout, a pair or a candidate belongs to: by id, by text, and never one where the two disagree."""
+"""Finds the problem of a rollout, a pair or a candidate, by id and by text. The two may not disagree."""
 
 from collections.abc import Iterable
 
@@ -9,7 +9,7 @@ from codescaler_plugin.text.lines import folded
 
 
 def problem_key(problem_id: str, text: str) -> str:
-    """A key that is equal for two mentions of one problem: the same id, and the same text but for white space.
+    """A key of a problem: equal for the same id and the same text, white space aside.
 
     Example:
         >>> problem_key("p1", "Add  one. ") == problem_key("p1", "Add one.")
@@ -19,14 +19,19 @@ def problem_key(problem_id: str, text: str) -> str:
 
 
 class ProblemIndex:
-    """Problems by id and by text; of texts, white space folded.
+    """Problems by id and by text, with white space folded.
 
     Args:
-        problems: with tests.
-        unique_ids: whether two problems with one id are an error. False: the text tells them apart.
+        problems: problems to find.
+        unique_ids: whether two problems with the same id are an error. False: the text tells them apart.
 
     Raises:
-        DataError: two problems with one id.
+        DataError: two problems with the same id.
+
+    Example:
+        >>> index = ProblemIndex([Problem("MBPP/11", "Add one.", ())])
+        >>> index.find("11", "").id, index.find("", "Add  one.").id
+        ('MBPP/11', 'MBPP/11')
     """
 
     def __init__(self, problems: Iterable[Problem], *, unique_ids: bool = True) -> None:
@@ -44,39 +49,41 @@ class ProblemIndex:
             self._by_text.setdefault(folded(problem.text), []).append(problem)
 
     def find(self, problem_id: str, text: str) -> Problem | None:
-        """The problem of this id, or of this text where no problem has the id; None: there is none.
+        """The problem with this id, or with this text if no problem has the id. None: there is no such problem.
 
-        `11` is the id of `MBPP/11` (`same_id_key`); where a problem is called `11`, too, the text tells them apart,
-        and without one it is the exact id. An id may come with a text that no problem has, such as a prompt that puts
-        more around it.
+        `11` is the id of `MBPP/11` (`same_id_key`). If another problem is called `11`, the text decides between them,
+        and without such a text the exact id does. With a known id the text may be unknown, as that of a prompt that
+        puts more around the problem.
 
         Raises:
-            DataError: id and text name different problems, or what is given names more than one.
+            DataError: id and text name different problems, or several problems match.
         """
         exact = self._by_id.get(problem_id, []) if problem_id else []
-        alike = self._by_key.get(same_id_key(problem_id), []) if problem_id else []
-        named = exact or alike
-        same = self._by_text.get(folded(text), [])
-        found = _both(named, same) if same else named
-        if same and not found and problem_id.isdecimal():  # of whichever data set
-            found = _both(alike, same)
-        if named and not found:
+        similar = self._by_key.get(same_id_key(problem_id), []) if problem_id else []
+        by_id = exact or similar
+        by_text = self._by_text.get(folded(text), [])
+        matches = _both(by_id, by_text) if by_text else by_id
+        if by_text and not matches and problem_id.isdecimal():  # the number may be of another data set
+            matches = _both(similar, by_text)
+        if by_id and not matches:
             raise DataError(
-                f"problem_id {problem_id!r} is problem {named[0].id!r} ({_start(named[0])}), and the text is that of "
-                f"problem {same[0].id!r} ({_start(same[0])}): expected one problem; correct the id, or leave it out"
+                f"problem_id {problem_id!r} is problem {by_id[0].id!r} ({_start(by_id[0])}), and the text is that of "
+                f"problem {by_text[0].id!r} ({_start(by_text[0])}): expected one problem; correct the id, or leave it "
+                "out"
             )
-        found = found or same
-        if len(found) > 1:
-            ids = " and ".join(repr(problem.id) for problem in found[:4])
+        matches = matches or by_text
+        if len(matches) > 1:
+            ids = " and ".join(repr(problem.id) for problem in matches[:4])
             raise DataError(
-                f"{problem_id or folded(text)[:60]!r} may be any of {len(found)} problems, {ids}: give the whole "
+                f"{problem_id or folded(text)[:60]!r} may be any of {len(matches)} problems, {ids}: give the whole "
                 "problem_id of one, or leave the others out"
             )
-        return found[0] if found else None
+        return matches[0] if matches else None
 
 
-def _both(named: list[Problem], same: list[Problem]) -> list[Problem]:
-    return [problem for problem in named if any(problem is one for one in same)]
+def _both(left: list[Problem], right: list[Problem]) -> list[Problem]:
+    """The problems in both lists, by identity."""
+    return [problem for problem in left if any(problem is other for other in right)]
 
 
 def _start(problem: Problem) -> str:

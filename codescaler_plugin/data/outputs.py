@@ -1,4 +1,4 @@
-"""Output files: checked before the work, never an input, and in place only when they are whole."""
+"""Output files: checked before the work, never equal to an input, and replaced only when they are complete."""
 
 import errno
 import fcntl
@@ -16,37 +16,37 @@ from typing import IO, Any, BinaryIO
 from codescaler_plugin.errors import ConfigError
 
 Input = str | Path | IO[Any]
-"""What a command reads: a path, a hub id (which names no file here), or an open file such as stdin."""
+"""An input of a command: a path, a hub id, or an open file such as stdin."""
 
 MAX_LINE = 256 << 20
-"""Bytes of a line of a file that a run goes on with."""
+"""Largest number of bytes of a line in a file that a run resumes."""
 
 CUT = "take it out with all behind it, and the run goes on from there"
-"""What to do about a row that is damaged."""
+"""The next step for a damaged row, for error messages."""
 
 Claim = Callable[[Any], str]
-"""Takes in a row of an earlier run; returns why the row is not of this run, as the end of a sentence, or nothing."""
+"""Called with a row of an earlier run. Returns why the row is not of this run, as the end of a sentence, or ''."""
 
 NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 """Errors of a full disk."""
 
 
 def check_output(path: Path, inputs: Sequence[Input] = ()) -> None:
-    """Raise what would keep `path` from being written, before the work is done.
+    """Check that `path` can be written, before the work is done.
 
-    The check makes and removes a temporary file beside `path`. It does not touch `path` itself, and it cannot promise
-    room on the disk.
+    The check creates and removes a temporary file beside `path` and leaves `path` as it is. It cannot tell whether the
+    disk has enough room.
 
     Args:
         path: file to be written. It may exist.
-        inputs: what is read meanwhile. Writing a file into a folder that is read counts as writing an input: the next
-            run would read it.
+        inputs: inputs of the command. A file in an input folder counts as an input, because the next run would read
+            it.
 
     Raises:
         ConfigError: the folder does not exist or cannot be written, `path` is a folder or a device, or it is an input.
 
     Example:
-        >>> check_output(Path("judged.jsonl"), ["answers.jsonl"])
+        >>> check_output(Path("judged.jsonl"), inputs=["completions.jsonl"])
     """
     if not path.parent.is_dir():
         raise ConfigError(f"cannot write {path}: no folder {path.parent}; make it first")
@@ -54,7 +54,7 @@ def check_output(path: Path, inputs: Sequence[Input] = ()) -> None:
         path.resolve()
     except (OSError, RuntimeError) as error:  # a link that leads to itself
         raise ConfigError(f"cannot write {path}: {error}") from error
-    if any(_is_input(path, one) for one in inputs):
+    if any(_is_input(path, source) for source in inputs):
         raise ConfigError(f"{path} is read and would be written over: give another output")
     if path.exists() and not path.is_file():
         kind = "a folder" if path.is_dir() else "no regular file"
@@ -69,20 +69,20 @@ def check_output(path: Path, inputs: Sequence[Input] = ()) -> None:
 
 
 def check_own(path: Path, mark: str) -> None:
-    """Raise where a file of the user's would be written over: one under a name that we chose, without our mark.
+    """Check that a file under a name that this package chose is its own, so that no file of the user is lost.
 
     Raises:
-        ConfigError: `path` exists and does not hold the mark, or cannot be read.
+        ConfigError: `path` exists and does not contain `mark`.
     """
     if path.exists() and mark not in path.read_text(encoding="utf-8", errors="replace"):
         raise ConfigError(f"{path} is not one of ours and would be written over: give another place")
 
 
 def check_folder(folder: Path) -> None:
-    """Make `folder` if it does not exist, and raise what would keep files from being written into it.
+    """Create `folder` if it does not exist, and check that files can be written into it.
 
     Raises:
-        ConfigError: `folder` is a file, or cannot be made or written.
+        ConfigError: `folder` is a file, or cannot be created or written.
     """
     if folder.exists() and not folder.is_dir():
         raise ConfigError(f"cannot write into {folder}: it is a file; give a folder")
@@ -98,23 +98,27 @@ def check_folder(folder: Path) -> None:
 def write_output(
     path: Path, inputs: Sequence[Input] = (), *, binary: bool = False, keep_part: bool = False
 ) -> Iterator[IO[Any]]:
-    """A file that takes the place of `path` when the block ends without an error; until then `path` is as it was.
+    """Open a file that replaces `path` when the block ends without an error. Until then `path` does not change.
 
-    It is written beside `path` under a name of its own, `<path>.<letters>.part`, so that no other file is touched. Of
-    two writers of one path the last to end wins, whole. A symbolic link stays one.
+    The file is written beside `path` as `<path>.<letters>.part`. If two processes write the same path, the last one to
+    finish wins with its complete file. A symbolic link stays a link.
 
     Args:
-        path: see `check_output`.
-        inputs: see `check_output`.
-        binary: open for bytes; else for UTF-8 text.
-        keep_part: keep what was written when the block fails, and name it in a note on the error. Default: remove it.
+        path: file to be written, see `check_output`.
+        inputs: inputs of the command, see `check_output`.
+        binary: whether the file is opened for bytes. The default is UTF-8 text.
+        keep_part: whether the part file is kept when the block fails; a note on the error names it. The default is to
+            remove it.
 
     Raises:
         ConfigError: see `check_output`; or the disk is full.
 
     Example:
-        >>> with write_output(Path("judged.jsonl"), ["answers.jsonl"]) as file:
-        ...     print("{}", file=file)
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     with write_output(Path(folder, "judged.jsonl")) as file:
+        ...         print("{}", file=file)
+        ...     os.listdir(folder)
+        ['judged.jsonl']
     """
     check_output(path, inputs)
     target = path.resolve()
@@ -129,8 +133,8 @@ def write_output(
         if target.exists():
             shutil.copymode(target, part)
         part.replace(target)
-    except BaseException as error:  # Ctrl-C too must leave no part file behind, or name it
-        with suppress(OSError):  # what the buffer held may not fit either
+    except BaseException as error:  # after Ctrl-C, too, the part file is removed or named
+        with suppress(OSError):  # the rest of the buffer may not fit either
             file.close()
         raised: BaseException = error
         if isinstance(error, OSError) and error.errno in NO_ROOM:
@@ -146,10 +150,10 @@ def write_output(
 
 @contextmanager
 def locked_folder(folder: Path) -> Iterator[None]:
-    """A folder that one run at a time writes into; it is made if it does not exist.
+    """Lock a folder, so that one process at a time writes into it. The folder is created if it does not exist.
 
     Raises:
-        ConfigError: see `check_folder`; or another process writes into it.
+        ConfigError: see `check_folder`; or another process holds the lock.
     """
     check_folder(folder)
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -168,25 +172,27 @@ def open_resumable(
     companion: Path | None = None,
     made_with: Mapping[str, Any] | None = None,
 ) -> Iterator[BinaryIO]:
-    r"""A file of JSON lines that a run appends to, locked against other runs.
+    r"""Open a file of JSON lines to append to, locked against other processes.
 
-    The rows of an earlier run are read back first. A last line without an end, which a kill has torn, is cut off. A
-    file that is not of the same run is left as it is.
+    The rows of an earlier run are read first. A torn last line is removed. A file of another run is not changed.
 
     Args:
-        path: file to append to. It is made if it does not exist.
-        claim: called with each row of an earlier run. None: no row is read back.
-        companion: JSON file that says what `path` was made with. It is written if `path` is new. None: the rows alone
-            say whether they are of the same run.
-        made_with: what this run is made with, as JSON's types.
+        path: file to append to. It is created if it does not exist.
+        claim: called with each row of an earlier run. None: rows are not read.
+        companion: JSON file with the settings of the run that wrote `path`. It is written if `path` is new. None: the
+            rows alone tell whether they are of the same run.
+        made_with: settings of this run, as JSON types.
 
     Raises:
-        ConfigError: `path` is no regular file, cannot be written, or another process writes it; it was made with
-            something else, has no companion, or holds a row that is not claimed; or the disk is full.
+        ConfigError: `path` is not a regular file, cannot be written, or is locked; it was made with other settings,
+            has no companion, or holds a row that `claim` refuses; or the disk is full.
 
     Example:
-        >>> with open_resumable(Path("rows.jsonl"), lambda row: "" if "id" in row else "has no id") as file:
-        ...     file.write(b'{"id": 1}\n')
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     for number in range(2):
+        ...         with open_resumable(Path(folder, "rows.jsonl"), lambda row: print("resumed", row) or "") as file:
+        ...             size = file.write(b'{"id": %d}\n' % number)
+        resumed {'id': 0}
     """
     try:  # not blocking: a pipe that nobody reads would hold the open
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_NONBLOCK | os.O_CLOEXEC, 0o666)
@@ -209,12 +215,12 @@ def open_resumable(
             raise ConfigError(f"cannot write {path}: {error.strerror}; the same command goes on from here") from error
         raise
     finally:
-        with suppress(OSError):  # what the buffer held may not fit either
+        with suppress(OSError):  # the rest of the buffer may not fit either
             file.close()
 
 
 def _check_companion(path: Path, companion: Path, made_with: Mapping[str, Any]) -> None:
-    """Raise where another run has made `path`; of a new one, note what it is made with."""
+    """Check that this run made `path`. Beside a new file, write the settings."""
     if not companion.exists():
         if path.stat().st_size:
             raise ConfigError(f"{path} exists, and no {companion.name} beside it: give another output")
@@ -239,43 +245,42 @@ def _shown(value: Any) -> str:
 
 
 def _read_back(file: BinaryIO, path: Path, claim: Claim, *, is_own: bool) -> None:
-    """Give the rows of an earlier run to `claim`, cut off a torn line, and leave the file at its end."""
-    whole = 0
-    for number, line in enumerate(whole_lines(file, path)):
+    """Call `claim` with the rows of an earlier run, remove a torn line, and seek to the end."""
+    size = 0
+    for index, line in enumerate(whole_lines(file, path)):
         try:
             row = json.loads(line)
         except (ValueError, RecursionError) as error:
-            raise ConfigError(f"row {number} of {path} is no JSON: {CUT}") from error
-        if refused := claim(row):
-            raise ConfigError(f"row {number} of {path} {refused}")
-        whole += len(line)
-    if not whole and not is_own and file.seek(0, os.SEEK_END):
+            raise ConfigError(f"row {index} of {path} is no JSON: {CUT}") from error
+        if refusal := claim(row):
+            raise ConfigError(f"row {index} of {path} {refusal}")
+        size += len(line)
+    if not size and not is_own and file.seek(0, os.SEEK_END):
         raise ConfigError(f"{path} holds no whole line of an earlier run: give another output, or delete it")
-    file.truncate(whole)
+    file.truncate(size)
     file.seek(0, os.SEEK_END)
 
 
-def _lock(descriptor: int, path: Path, what: str) -> None:
-    """Take the lock on an open file or folder; closing it gives the lock back."""
+def _lock(descriptor: int, path: Path, noun: str) -> None:
+    """Lock an open file or folder. Closing it releases the lock."""
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
-        raise ConfigError(f"{path} is being written by another process: wait for it, or give another {what}") from None
+        raise ConfigError(f"{path} is being written by another process: wait for it, or give another {noun}") from None
 
 
 def whole_lines(file: BinaryIO, path: Path) -> Iterator[bytes]:
-    """The lines of an earlier run, from the start; a last one without an end, which a kill has torn, is left out.
+    """The lines of an earlier run from the start, without a torn last line.
 
     Raises:
         ConfigError: a line of more than `MAX_LINE` bytes.
     """
     file.seek(0)
-    number = 0
+    number = 1
     while line := file.readline(MAX_LINE + 1):
         if len(line) > MAX_LINE:
             raise ConfigError(
-                f"line {number + 1} of {path} is longer than {MAX_LINE >> 20} MiB, which no run wrote: give another "
-                "output"
+                f"line {number} of {path} is longer than {MAX_LINE >> 20} MiB, which no run wrote: give another output"
             )
         if not line.endswith(b"\n"):
             return
@@ -284,7 +289,7 @@ def whole_lines(file: BinaryIO, path: Path) -> Iterator[bytes]:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a whole text file, or leave what was there.
+    """Write a text file completely, or leave the old file.
 
     Raises:
         ConfigError: see `write_output`.
@@ -293,15 +298,15 @@ def write_text(path: Path, text: str) -> None:
         file.write(text)
 
 
-def _is_input(path: Path, given: Input) -> bool:
-    if not isinstance(given, str | Path):
+def _is_input(path: Path, source: Input) -> bool:
+    if not isinstance(source, str | Path):
         try:
-            return path.exists() and os.path.samestat(path.stat(), os.fstat(given.fileno()))
+            return path.exists() and os.path.samestat(path.stat(), os.fstat(source.fileno()))
         except (OSError, ValueError, AttributeError):  # a stream without a descriptor, as in tests
             return False
-    source = Path(given)
-    if not source.exists():  # a hub id
+    other = Path(source)
+    if not other.exists():  # a hub id
         return False
-    if source.is_dir():
-        return path.resolve().parent == source.resolve()
-    return path.resolve() == source.resolve() or (path.exists() and path.samefile(source))
+    if other.is_dir():
+        return path.resolve().parent == other.resolve()
+    return path.resolve() == other.resolve() or (path.exists() and path.samefile(other))

@@ -1,15 +1,15 @@
-"""Preference pairs in files: read from any of the usual columns, written in those of the trainer that will read them.
+"""Files of preference pairs: reads any of the usual columns, and writes those of a trainer.
 
-| format | columns | reader |
+| format | columns | read by |
 |---|---|---|
 | `pairs` | the fields of `PreferencePair` | this package |
 | `codescaler` | question_content, code_pos, code_neg | as CodeScalerPair-51K |
-| `trl` | prompt, chosen, rejected as messages, and margin if it is known of every pair | TRL's `RewardTrainer` |
+| `trl` | prompt, chosen, rejected as messages; margin if every pair has one | TRL's `RewardTrainer` |
 | `openrlhf` | the same | `train_rm --data.prompt_key prompt --data.apply_chat_template` |
 
-The messages are the problem and the bare code, the two turns that scoring renders: a trainer's chat template makes of
-them the tokens that `scoring.rendering.Renderer` makes, unless problem or code hold text of a control token, which
-only the renderer breaks up.
+The messages are the problem and the bare code, the two turns that scoring renders. A trainer's chat template turns
+them into the same tokens as `scoring.rendering.Renderer`, except for the text of control tokens, which only the
+renderer breaks up.
 """
 
 import gzip
@@ -28,25 +28,38 @@ from codescaler_plugin.text.messages import completion_text, problem_text
 
 EXPORTS = ("pairs", "codescaler", "trl", "openrlhf")
 TRAIN = "train"
-"""The split that is trained on; all others are not."""
+"""The split for training. Pairs of all other splits are not trained on."""
 
 _MARGIN = "expected a gap of pass rates in (0, 1], or null where it is not known"
 
 
 def read_pairs(path: str | Path, *, on_bad: Bad | None = None) -> Iterator[PreferencePair]:
-    """The pairs of a file, folder or dataset, in any of the formats above; the columns of each row tell which.
+    """Read the pairs of a file, folder or dataset in any of the formats above, which the columns of each row tell.
 
-    Rows without a `kind` are of the kind `rollout`, what CodeScalerPair-51K holds.
+    Rows without a `kind` get the kind `rollout`, as the pairs of CodeScalerPair-51K.
+
+    Args:
+        path: a file, a folder, a folder of `datasets.save_to_disk`, or a hub id.
+        on_bad: called with a message for each bad row, which is then skipped. None: a bad row is an error.
 
     Raises:
-        ConfigError: nothing is there.
-        DataError: a row that is no pair; it is named.
+        ConfigError: nothing at `path`.
+        DataError: a row that is not a pair; the message names it.
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     file = Path(folder, "pairs.jsonl")
+        ...     size = file.write_text('{"question_content": "Add.", "code_pos": "x = 1", "code_neg": "x = 2"}')
+        ...     [pair] = read_pairs(file)
+        >>> pair.problem, pair.chosen, pair.rejected, pair.kind
+        ('Add.', 'x = 1', 'x = 2', 'rollout')
     """
     return pairs_in(((place, row) for _, place, row in rows_of(path, on_bad=on_bad)), on_bad)
 
 
 def pairs_in(rows: Iterable[tuple[str, Mapping[str, Any]]], on_bad: Bad | None = None) -> Iterator[PreferencePair]:
-    """The pairs in rows with their places; see `read_pairs`."""
+    """The pairs in rows, which come with their positions; see `read_pairs`."""
     for place, row in rows:
         try:
             yield pair_of(row)
@@ -55,15 +68,15 @@ def pairs_in(rows: Iterable[tuple[str, Mapping[str, Any]]], on_bad: Bad | None =
 
 
 def is_pair(row: Mapping[str, Any]) -> bool:
-    """Whether a row holds a pair, to tell a file of pairs from one of verdicts."""
+    """Whether a row holds a pair. Tells a file of pairs from a file of verdicts."""
     return {"chosen", "rejected"} <= row.keys() or {"code_pos", "code_neg"} <= row.keys()
 
 
 def split_of(row: Mapping[str, Any]) -> str:
-    """The split of a row; one that names none (no column, null or an empty text) is trained on.
+    """The split of a row. Without a split (no column, null or an empty text) it is `train`.
 
     Raises:
-        DataError: the split is no text; a number tells nobody which side it means.
+        DataError: the split is not a text, as a number does not say which side it means.
     """
     split = row.get("split")
     if split is None or split == "":
@@ -77,7 +90,7 @@ def pair_of(row: Mapping[str, Any]) -> PreferencePair:
     """The pair in a row.
 
     Raises:
-        DataError: not the columns of any format, or a value of the wrong type.
+        DataError: columns of no format, or a value of the wrong type.
     """
     if {"question_content", "code_pos", "code_neg"} <= row.keys():
         texts = row["question_content"], row["code_pos"], row["code_neg"]
@@ -111,9 +124,9 @@ def pair_of(row: Mapping[str, Any]) -> PreferencePair:
 
 
 def _margin(value: Any) -> float | None:
-    """A margin as a row has it; CSV files hold it as text, an empty one for null.
+    """A margin of a row. CSV files hold it as text, with an empty text for null.
 
-    One that is no number, such as NaN, would make every parameter of a model NaN in one step.
+    A margin of NaN would make every parameter of a model NaN in one step.
     """
     try:
         if value is None or value == "":
@@ -126,10 +139,10 @@ def _margin(value: Any) -> float | None:
 
 
 def checked_margin(margin: float) -> float:
-    """The margin as given.
+    """The margin, once it is checked.
 
     Raises:
-        DataError: it is NaN, or outside of (0, 1].
+        DataError: it is NaN or outside of (0, 1].
     """
     if not 0 < margin <= 1:
         raise DataError(f"margin is {margin!r}: {_MARGIN}")
@@ -137,7 +150,7 @@ def checked_margin(margin: float) -> float:
 
 
 def export_pairs(pairs: Sequence[PreferencePair], format: str = "pairs") -> Iterator[dict[str, Any]]:  # noqa: A002
-    """One row per pair in the columns of a format; the split is a column of `pairs` alone.
+    """One row per pair in the columns of a format. Only `pairs` has a column for the split.
 
     Raises:
         ConfigError: an unknown format.
@@ -149,7 +162,7 @@ def export_pairs(pairs: Sequence[PreferencePair], format: str = "pairs") -> Iter
         return (
             {"question_content": pair.problem, "code_pos": pair.chosen, "code_neg": pair.rejected} for pair in pairs
         )
-    # A trainer that finds the column subtracts it from every gap, so it is whole or not there.
+    # A trainer that finds the column subtracts it from every gap, so it is there for all pairs or not at all.
     margins = all(pair.margin is not None for pair in pairs)
     return (
         {
@@ -169,37 +182,46 @@ def write_pairs(
     *,
     held_out: Path | None = None,
 ) -> list[Path]:
-    """Write pairs as JSON lines (`.jsonl`, `.jsonl.gz`) or `.parquet`, by the file's name; return the files.
+    """Write pairs as JSON lines or parquet; returns the files.
 
     Args:
         pairs: n pairs.
-        path: file of the pairs to train on, or of all where one file holds both splits.
+        path: file of the training pairs, or of all pairs if one file holds both splits. Its suffix is `.jsonl`,
+            `.jsonl.gz` or `.parquet`.
         format: columns, one of `EXPORTS`.
-        held_out: file of the held-out pairs. None: `path`, and for a format without a column for the split
+        held_out: file of the held-out pairs. None: `path`; for a format without a column for the split,
             `NAME.held_out.SUFFIX` beside it.
 
     Raises:
         ConfigError: an unknown format or suffix, or a path that cannot be written.
+
+    Example:
+        >>> import tempfile
+        >>> pairs = [PreferencePair("Add.", "x = 1", "x = 2", "rollout")]
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     [file] = write_pairs(pairs, Path(folder, "pairs.jsonl"), "trl")
+        ...     json.loads(file.read_text())["chosen"]
+        [{'role': 'assistant', 'content': 'x = 1'}]
     """
     files = output_files(path, format, held_out)
-    sides = {path: list(pairs)}
+    pairs_of = {path: list(pairs)}
     rest = [pair for pair in pairs if pair.split != TRAIN]
     if len(files) > 1 and (rest or held_out is not None):
-        sides = {path: [pair for pair in pairs if pair.split == TRAIN], files[1]: rest}
-    if len(files) > len(sides) and files[1].exists():
+        pairs_of = {path: [pair for pair in pairs if pair.split == TRAIN], files[1]: rest}
+    if len(files) > len(pairs_of) and files[1].exists():
         raise ConfigError(f"{files[1]} is of an earlier run and no longer fits: delete it, or hold problems out again")
-    for file, side in sides.items():
+    for file, split_pairs in pairs_of.items():
         with write_output(file, binary=True) as sink:
-            rows = export_pairs(side, format)
+            rows = export_pairs(split_pairs, format)
             _write_parquet(rows, sink) if _suffix(file) == ".parquet" else _write_lines(rows, sink, _suffix(file))
-    return list(sides)
+    return list(pairs_of)
 
 
 def output_files(path: Path, format: str, held_out: Path | None = None) -> list[Path]:  # noqa: A002
-    """The files that `write_pairs` may write: one, or one for each split.
+    """The files that `write_pairs` may write: one, or one per split.
 
     Raises:
-        ConfigError: an unknown format or suffix, or one path for both splits.
+        ConfigError: an unknown format or suffix, or the same path for both splits.
     """
     _check_format(format)
     suffix = _suffix(path)
@@ -219,7 +241,7 @@ def _check_format(name: str) -> None:
 
 
 def _suffix(path: Path) -> str:
-    suffix = next((one for one in (".jsonl.gz", ".jsonl", ".parquet") if path.name.endswith(one)), None)
+    suffix = next((end for end in (".jsonl.gz", ".jsonl", ".parquet") if path.name.endswith(end)), None)
     if suffix is None:
         raise ConfigError(f"cannot write {path}: its name is of no known form; expected .jsonl, .jsonl.gz or .parquet")
     return suffix
@@ -227,7 +249,7 @@ def _suffix(path: Path) -> str:
 
 def _write_lines(rows: Iterable[Mapping[str, Any]], file: IO[bytes], suffix: str) -> None:
     lines = (json.dumps(row).encode() + b"\n" for row in rows)
-    if suffix == ".jsonl.gz":  # without a time and a name, so that equal pairs are equal files
+    if suffix == ".jsonl.gz":  # without a time and a name, so that equal pairs give equal files
         with gzip.GzipFile("", mode="wb", fileobj=file, mtime=0) as zipped:
             zipped.writelines(lines)
     else:
@@ -239,8 +261,8 @@ def _write_parquet(rows: Iterable[Mapping[str, Any]], file: IO[bytes]) -> None:
     import pyarrow.parquet as parquet
 
     listed = list(rows)
-    types = dict.fromkeys((one.name for one in fields(PreferencePair)), arrow.string())
+    types = dict.fromkeys((column.name for column in fields(PreferencePair)), arrow.string())
     types |= {"margin": arrow.float64(), "step": arrow.int64()}
-    # Only of pairs may a column hold nothing but nulls, which have no type.
+    # Only in the format `pairs` can a column hold nothing but nulls, which have no type.
     schema = arrow.schema(list(types.items())) if not listed or "kind" in listed[0] else None
     parquet.write_table(arrow.Table.from_pylist(listed, schema=schema), file)

@@ -1,8 +1,8 @@
-"""Problems with tests, from the files that others publish: one adapter per form, one `Problem` out.
+"""Reads problems with tests from published data sets: one adapter per format makes a `Problem` of a row.
 
 | format | rows of | tests become | compared |
 |---|---|---|---|
-| `humaneval` | HumanEval and its kin, HumanEvalPack, EvalPlus' on the hub: `entry_point`, `test` | one ScriptTest | |
+| `humaneval` | HumanEval, HumanEvalPack, HumanEval+ on the hub: `entry_point`, `test` | one ScriptTest | |
 | `evalplus` | HumanEvalPlus.jsonl, MbppPlus.jsonl: `base_input`, `plus_input`, `atol` | one ScriptTest | |
 | `mbpp` | MBPP, full and sanitized: `test_list`; MBPP+ on the hub: `test` | a ScriptTest per assertion; one | |
 | `leetcode` | LeetCodeDataset: `prompt` (imports), `query`, `entry_point`, `test` | one ScriptTest | |
@@ -20,8 +20,8 @@
 | `synthetic` | SYNTHETIC-1, open-r1's problems: `verification_info` | StdioTest; CallTest | tokens; allclose |
 | `pairs` | the miniature: `problem`, `tests` as [argument, expected] | CallTest | tokens |
 
-Limits of CPU time are those of the data set's own grader; those that a problem states are for compiled languages and
-count five times (`formats.programs`). A row's own column `comparison` names another comparison.
+Limits of CPU time are those of the data set's own grader. Limits that a problem states are for compiled languages and
+count five times (`formats.programs`). A column `comparison` of a row overrides the comparison.
 """
 
 from collections.abc import Callable, Iterator
@@ -35,26 +35,35 @@ from codescaler_plugin.data.rollouts import Bad, pass_over, rows_of
 from codescaler_plugin.errors import ConfigError, DataError
 from codescaler_plugin.records import Comparison, Problem
 
-_ADAPTERS: dict[str, Callable[[Row], Problem]] = {
-    "humaneval": scripts.humaneval,
-    "evalplus": evalplus,
-    "mbpp": scripts.mbpp,
-    "leetcode": scripts.leetcode,
-    "bigcodebench": scripts.bigcodebench,
-    "kodcode": scripts.kodcode,
-    "acecode": scripts.acecode,
-    "livecodebench": programs.livecodebench,
-    "livebench": programs.livebench,
-    "codecontests": programs.codecontests,
-    "codecontests_plus": programs.codecontests_plus,
-    "codeforces": programs.codeforces,
-    "cure": programs.cure,
-    "taco": programs.taco,
-    "deepcoder": programs.deepcoder,
-    "synthetic": programs.synthetic,
-    "pairs": programs.pairs,
+_FORMATS: dict[str, tuple[Callable[[Row], Problem], *tuple[set[str], ...]]] = {
+    # Adapter, and sets of columns. A row with all columns of one set is of this format; the first that matches counts.
+    "livecodebench": (
+        programs.livecodebench,
+        {"public_test_cases", "question_content"},
+        {"private_test_cases", "question_content"},
+    ),
+    "livebench": (programs.livebench, {"public_test_cases", "turns", "original_json"}),
+    "codecontests_plus": (programs.codecontests_plus, {"test_cases", "checker", "description"}),
+    "codeforces": (programs.codeforces, {"official_tests"}),
+    "codecontests": (programs.codecontests, {"description", "public_tests"}, {"description", "private_tests"}),
+    "cure": (programs.cure, {"question", "test_input", "test_output"}),
+    "evalplus": (evalplus, {"base_input", "entry_point", "prompt"}),
+    "leetcode": (scripts.leetcode, {"test", "entry_point", "query"}),
+    "bigcodebench": (
+        scripts.bigcodebench,
+        {"test", "entry_point", "complete_prompt"},
+        {"test", "entry_point", "instruct_prompt"},
+    ),
+    "humaneval": (scripts.humaneval, {"test", "entry_point", "prompt"}),
+    "mbpp": (scripts.mbpp, {"test_list"}),
+    "kodcode": (scripts.kodcode, {"test", "question", "solution"}, {"test", "question", "test_info"}),
+    "acecode": (scripts.acecode, {"question", "test_cases"}),
+    "synthetic": (programs.synthetic, {"verification_info"}),
+    "deepcoder": (programs.deepcoder, {"reward_model"}),
+    "taco": (programs.taco,),
+    "pairs": (programs.pairs,),
 }
-FORMATS = ("auto", *_ADAPTERS)
+FORMATS = ("auto", *_FORMATS)
 
 
 def read_problems(
@@ -64,47 +73,52 @@ def read_problems(
     comparison: str | None = None,
     on_bad: Bad | None = None,
 ) -> Iterator[Problem]:
-    """The problems of a file, a folder, or a dataset, one at a time; see the table above.
+    """Read the problems of a file, a folder or a dataset, one at a time; for the formats see the table above.
+
+    A problem without an id gets the name of the file and the number of the row.
 
     Args:
-        path: a file of any form that `data.rows` reads; a folder of such; `datasets` on disk or a hub id
-            (`owner/name`, with `:split` if it has several).
-        format: one of `FORMATS`; `auto` tells by the columns of each row.
-        comparison: of results, for all problems, one of `Comparison`; None: the data set's own.
-        on_bad: called with a message for a row that is no problem, or has no tests; the row is passed over. None: an
-            error.
-
-    A problem without an id gets the file's name and the row's number.
+        path: a file of any form that `data.rows` reads, a folder of such files, a folder of `datasets.save_to_disk`,
+            or a hub id (`owner/name`, or `owner/name:split` if the dataset has several splits).
+        format: one of `FORMATS`. The default `auto` detects the format by the columns of each row.
+        comparison: comparison of results for all problems, one of `Comparison`. None: that of the data set.
+        on_bad: called with a message for each row that is not a problem or has no tests, which is then skipped. None:
+            such a row is an error.
 
     Raises:
-        ConfigError: an unknown format or comparison, or a path that is not there.
-        DataError: a row that is no problem; it is named.
+        ConfigError: an unknown format or comparison, or nothing at `path`.
+        DataError: a row that is not a problem; the message names it.
 
     Example:
-        >>> skipped = []
-        >>> problems = list(read_problems("mbpp.jsonl", on_bad=skipped.append))
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     file = Path(folder, "mine.jsonl")
+        ...     size = file.write_text('{"problem": "Double n.", "entry_point": "double", "tests": [[2, 4], [3, 6]]}')
+        ...     [problem] = read_problems(file)
+        >>> problem.id, problem.entry_point, len(problem.tests)
+        ('mine.jsonl/0', 'double', 2)
     """
-    if format != "auto" and format not in _ADAPTERS:
+    if format not in FORMATS:
         raise ConfigError(f"format is {format!r}: expected one of {', '.join(FORMATS)}")
     if comparison is not None and comparison not in list(Comparison):
         raise ConfigError(f"comparison is {comparison!r}: expected one of {', '.join(Comparison)}")
-    for number, (_, place, row) in enumerate(rows_of(path, on_bad=on_bad)):
+    for index, (_, place, row) in enumerate(rows_of(path, on_bad=on_bad)):
         try:
             problem = _problem(plain_row(row), format, comparison)
         except (KeyError, TypeError, ValueError, AttributeError, IndexError, SyntaxError, RecursionError) as error:
             pass_over(f"{place}: {'no column ' if isinstance(error, KeyError) else ''}{error}", on_bad, error)
             continue
-        yield problem if problem.id else replace(problem, id=f"{Path(path).name}/{number}")
+        yield problem if problem.id else replace(problem, id=f"{Path(path).name}/{index}")
 
 
 def _problem(row: Row, format_: str, comparison: str | None) -> Problem:
-    problem = _ADAPTERS[_format_of(row) if format_ == "auto" else format_](row)
+    problem = _FORMATS[_format_of(row) if format_ == "auto" else format_][0](row)
     if not problem.tests:
         raise DataError("it has no tests")
-    if named := comparison or row.get("comparison"):
-        if named not in list(Comparison):
-            raise DataError(f"comparison is {named!r}: expected one of {', '.join(Comparison)}")
-        problem = replace(problem, comparison=Comparison(named))
+    if override := comparison or row.get("comparison"):
+        if override not in list(Comparison):
+            raise DataError(f"comparison is {override!r}: expected one of {', '.join(Comparison)}")
+        problem = replace(problem, comparison=Comparison(override))
     if problem.comparison is Comparison.CHECKER and not problem.checker:
         raise DataError("comparison is 'checker', and the problem has none")
     return problem
@@ -112,33 +126,13 @@ def _problem(row: Row, format_: str, comparison: str | None) -> Problem:
 
 def _format_of(row: Row) -> str:
     columns = {name for name, value in row.items() if value is not None}
-    for name, needed in (
-        ("livecodebench", {"public_test_cases", "question_content"}),
-        ("livecodebench", {"private_test_cases", "question_content"}),
-        ("livebench", {"public_test_cases", "turns", "original_json"}),
-        ("codecontests_plus", {"test_cases", "checker", "description"}),
-        ("codeforces", {"official_tests"}),
-        ("codecontests", {"description", "public_tests"}),
-        ("codecontests", {"description", "private_tests"}),
-        ("cure", {"question", "test_input", "test_output"}),
-        ("evalplus", {"base_input", "entry_point", "prompt"}),
-        ("leetcode", {"test", "entry_point", "query"}),
-        ("bigcodebench", {"test", "entry_point", "complete_prompt"}),
-        ("bigcodebench", {"test", "entry_point", "instruct_prompt"}),
-        ("humaneval", {"test", "entry_point", "prompt"}),
-        ("mbpp", {"test_list"}),
-        ("kodcode", {"test", "question", "solution"}),
-        ("kodcode", {"test", "question", "test_info"}),
-        ("acecode", {"question", "test_cases"}),
-        ("synthetic", {"verification_info"}),
-        ("deepcoder", {"reward_model"}),
-    ):
-        if needed <= columns:
+    for name, (_, *detected_by) in _FORMATS.items():
+        if any(needed <= columns for needed in detected_by):
             return name
     if "tests" in columns:
         tests = parsed(row["tests"])
         return "pairs" if isinstance(tests, list) and tests and isinstance(tests[0], list) else "deepcoder"
     if "input_output" in columns:
         return "taco"
-    named = ", ".join(repr(name) for name in row if name in columns)
-    raise DataError(f"no known form of problem has the columns {named}; name the format")
+    listed = ", ".join(repr(name) for name in row if name in columns)
+    raise DataError(f"no known form of problem has the columns {listed}; name the format")

@@ -1,21 +1,13 @@
-"""Rollouts of any host's run, one record at a time.
+"""Reads the rollouts of any host's run, one record at a time.
 
-What a run left behind is a file or a folder of files; each holds rows, and a row's columns tell the host:
-
-| format | written by | columns read |
-|---|---|---|
-| `trl` | `log_completions=True`: `completions/completions_00001.parquet` | prompt, completion, step |
-| `openrlhf` | batch inference (up to 0.9.0), or requests to a remote reward | input, output; query, prompts |
-| `verl` | `trainer.rollout_data_dir`: `<step>.jsonl` | input, output, step |
-| `recipe` | the public CodeScaler recipe: `step-<n>.json` | prompt, response; its `problem` is another row's |
-| `jsonl` | anyone | problem or prompt; completion or response; problem_id, step, source if there |
-
-The files are of any form that `data.rows` reads; a dataset of `datasets` on disk or on the hub will do as well.
+A run leaves a file or a folder of files. The columns of a file's first row tell its host, see `_HOSTS`. The files have
+any form that `data.rows` reads; a dataset of `datasets` on disk or on the hub works as well.
 """
 
 import re
 import reprlib
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -26,17 +18,51 @@ from codescaler_plugin.records import Fault, Rollout
 from codescaler_plugin.text.messages import begun_text, completion_text, problem_text
 from codescaler_plugin.text.templates import Template, response
 
-FORMATS = ("auto", "trl", "openrlhf", "verl", "recipe", "jsonl")
-
 _PROMPTS = ("problem", "prompt", "question_content", "question", "messages", "input", "instruction", "text")
-_COMPLETIONS = ("completion", "response", "output", "answer", "generation")
+
+
+@dataclass(frozen=True)
+class _Host:
+    """The columns of the rollouts that a host writes.
+
+    Attributes:
+        detected_by: sets of columns. A row with all columns of one set is of this host.
+        prompt: columns of the prompt. The first with a value counts.
+        completion: columns of the completion, in the same way.
+        dialogue: column of prompt and completion as one text. It comes before `completion`.
+        step_in_name: whether the file's name holds the step if no column does.
+    """
+
+    detected_by: tuple[set[str], ...]
+    prompt: tuple[str, ...]
+    completion: tuple[str, ...]
+    dialogue: str | None = None
+    step_in_name: bool = True
+
+
+_HOSTS: dict[str, _Host] = {  # the first that matches counts; the last matches any row
+    # The public CodeScaler recipe: `step-<n>.json`. Its column `problem` belongs to another row.
+    "recipe": _Host(({"extracted_code", "verified_score", "response"},), ("prompt",), ("response",)),
+    # `trainer.rollout_data_dir`: `<step>.jsonl`
+    "verl": _Host(({"input", "output", "step"}, {"input", "output", "gts"}), ("input",), ("output",)),
+    # Batch inference (up to 0.9.0), or requests to a remote reward: query, prompts
+    "openrlhf": _Host(({"query", "prompts"}, {"input", "output"}), ("prompts", "input"), ("output",), "query"),
+    # `log_completions=True`: `completions/completions_00001.parquet`
+    "trl": _Host(({"prompt", "completion", "step", "advantage"},), ("prompt",), ("completion",)),
+    # Anyone's
+    "jsonl": _Host(
+        (set(),), _PROMPTS, ("completion", "response", "output", "answer", "generation"), step_in_name=False
+    ),
+}
+FORMATS = ("auto", *_HOSTS)
+
 _IDS = ("problem_id", "task_id", "question_id")
-_NESTED = ("extra_info", "metadata")  # where verl's and others' rows hold what is no column of its own
+_NESTED = ("extra_info", "metadata")  # where verl's and others' rows hold what has no column of its own
 _MBPP = re.compile(r"(?:mbpp(?:plus|eval)?[/_-])?0*([0-9]+)(?:\.0+)?")
 _STEPS = ("step", "global_step")
 
 Bad = Callable[[str], None]
-"""Called with a message that names a bad row, which is then passed over."""
+"""Called with a message that names a bad row, which is then skipped."""
 
 
 def read_rollouts(
@@ -46,44 +72,54 @@ def read_rollouts(
     on_bad: Bad | None = None,
     template: Template | None = None,
 ) -> Iterator[Rollout]:
-    """The rollouts of a file, a folder, or a dataset, in step order; nothing but the current rows is in memory.
+    r"""Read the rollouts of a file, a folder or a dataset, in step order and one at a time.
 
-    The problem is the last user turn: of messages, or of text that a chat template has made (`text.templates`). The
-    completion is kept whole, thinking and prose included; what its prompt has opened at its end (`<think>`, a fence)
-    stands before it. In a folder, files are read in the order of the numbers
-    in their names; the recipe's validation records (`step-val-*`) are left out, for they are answers to evaluation
-    problems: name such a file itself to read it.
+    The problem is the last user turn of the prompt, which may be messages or text that a chat template rendered (see
+    `text.templates`). The completion is kept whole, with reasoning and prose. If the end of the prompt opens a
+    reasoning block or a fence, that opening is put before the completion.
+
+    A folder's files are read in the order of the numbers in their names. Validation records of the recipe
+    (`step-val-*`) are left out, because they answer evaluation problems. Name such a file itself to read it.
 
     Args:
-        path: a file, a folder, a folder of `datasets.save_to_disk`, or a hub id (`owner/name`, with `:split` if the
-            dataset has several).
-        format: one of `FORMATS`; `auto` tells each file by the columns of its first row.
-        on_bad: None: a bad row is an error.
-        template: the policy's chat template (`text.derivation.template_of`); None: those of public model families.
+        path: a file, a folder, a folder of `datasets.save_to_disk`, or a hub id (`owner/name`, or `owner/name:split`
+            if the dataset has several splits).
+        format: one of `FORMATS`. The default `auto` detects the format of each file by the columns of its first row.
+        on_bad: called with a message for each bad row, which is then skipped. None: a bad row is an error.
+        template: chat template of the policy, see `text.derivation.template_of`. None: those of public model families.
 
     Raises:
-        ConfigError: an unknown format, or a path that is not there.
-        DataError: a row or file that cannot be read; it is named.
+        ConfigError: an unknown format, or nothing at `path`.
+        DataError: a row or file that cannot be read; the message names it.
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     file = Path(folder, "7.jsonl")  # as verl writes them
+        ...     size = file.write_text('{"input": "user\\nAdd.\\nassistant\\n", "output": "x = 1", "gts": ""}\n')
+        ...     [rollout] = read_rollouts(file)
+        >>> rollout.problem, rollout.completion, rollout.step
+        ('Add.', 'x = 1', 7)
     """
     if format not in FORMATS:
         raise ConfigError(f"format is {format!r}: expected one of {', '.join(FORMATS)}")
     source = _source(path)
-    formats: dict[str, str] = {}  # by file
+    hosts: dict[str, _Host] = {}  # by file
     for file, place, row in rows_of(path, on_bad=on_bad):
         try:
-            if file not in formats:
-                formats[file] = _format_of(row) if format == "auto" else format
-            yield _rollout(row, formats[file], file, source, template)
+            if file not in hosts:
+                hosts[file] = _HOSTS[_format_of(row) if format == "auto" else format]
+            yield _rollout(row, hosts[file], file, source, template)
         except DataError as error:
             pass_over(f"{place}: {error}", on_bad, error)
 
 
 def read_problem_texts(path: str | Path) -> list[str]:
-    """The problem texts of an evaluation set, whatever its rows call them; each once.
+    """The distinct problem texts of an evaluation set, from any column that holds problems.
 
     Raises:
-        ConfigError: nothing is there.
-        DataError: a row without a problem; it is named.
+        ConfigError: nothing at `path`.
+        DataError: a row without a problem; the message names it.
     """
     texts: dict[str, None] = {}
     for _, place, row in rows_of(path):
@@ -95,11 +131,11 @@ def read_problem_texts(path: str | Path) -> list[str]:
 
 
 def rows_of(path: str | Path, *, on_bad: Bad | None = None) -> Iterator[tuple[str, str, dict[str, Any]]]:
-    """The rows of a file, folder or dataset: the file's name, the row's place for a message, and the row.
+    """The rows of a file, folder or dataset: the file's name, the row's position for messages, and the row.
 
     Raises:
-        ConfigError: nothing is there.
-        DataError: a row that cannot be read, unless `on_bad` takes it; or a file, see `read_rows`.
+        ConfigError: nothing at `path`.
+        DataError: a row that cannot be read and `on_bad` is None, or a damaged file, see `read_rows`.
     """
     here = Path(path)
     if here.is_dir() and not ((here / "state.json").exists() or (here / "dataset_dict.json").exists()):
@@ -153,60 +189,50 @@ def _dataset(path: str | Path) -> Iterator[dict[str, Any]]:
 
 
 def _format_of(row: Mapping[str, Any]) -> str:
-    columns = row.keys()
-    if {"extracted_code", "verified_score", "response"} <= columns:
-        return "recipe"
-    if {"query", "prompts"} <= columns:
-        return "openrlhf"
-    if {"input", "output"} <= columns:
-        return "verl" if {"step", "gts"} & columns else "openrlhf"
-    if {"prompt", "completion", "step", "advantage"} <= columns or {"prompt", "completion", "step"} == columns:
-        return "trl"
-    return "jsonl"
+    return next(name for name, host in _HOSTS.items() if any(columns <= row.keys() for columns in host.detected_by))
 
 
-def _rollout(row: Mapping[str, Any], format_: str, file: str, source: str, template: Template | None) -> Rollout:
-    if format_ == "trl":
-        prompt, completion = _value(row, ("prompt",)), _completion(row, ("completion",))
-    elif format_ == "recipe":
-        prompt, completion = _value(row, ("prompt",)), _completion(row, ("response",))
-    elif format_ == "openrlhf" and "query" in row:
-        prompt = _only(row["prompts"], "prompts") if "prompts" in row else ""
-        completion = response(_only(row["query"], "query"), prompt, template)
-    elif format_ in ("verl", "openrlhf"):
-        prompt, completion = _value(row, ("input",)), _completion(row, ("output",))
+def _rollout(row: Mapping[str, Any], host: _Host, file: str, source: str, template: Template | None) -> Rollout:
+    if host.dialogue is not None and host.dialogue in row:
+        prompt = _first(row, host.prompt)
+        prompt = "" if prompt is None else _unlisted(prompt, "prompts")
+        completion = response(_unlisted(row[host.dialogue], host.dialogue), prompt, template)
     else:
-        prompt, completion = _value(row, _PROMPTS), _completion(row, _COMPLETIONS)
+        prompt, completion = _value(row, host.prompt), _completion(row, host.completion)
     start, is_reply = begun_text(prompt, "prompt", template)
     text = begun(prompt_opening(start, is_reply=is_reply), completion_text(completion, "completion"))
     return Rollout(
         problem=problem_text(prompt, "prompt", template),
         completion=text.encode("utf-8", "replace").decode(),  # a decoder may leave half a surrogate pair
         problem_id=problem_id_of(row),
-        step=_step(row, format_, file),
+        step=_step(row, host, file),
         source=str(row.get("source") or source),
     )
 
 
 def problem_id_of(row: Mapping[str, Any]) -> str:
-    """The problem that a row names, also inside `extra_info` or `metadata`; empty if none.
+    """The problem id of a row, also inside `extra_info` or `metadata`; empty if there is none.
 
-    A column `id` is not read: in a row of rollouts it is the rollout's own.
+    A column `id` is not read: in a row of rollouts it is the id of the rollout.
     """
-    places = [row, *(row[name] for name in _NESTED if isinstance(row.get(name), Mapping))]
-    found = (place.get(name) for place in places for name in _IDS)
-    given = (one for one in found if one is not None and one != "" and one == one)  # NaN, a gap of parquet's, is not
-    return next(map(str, given), "")
+    mappings = [row, *(row[name] for name in _NESTED if isinstance(row.get(name), Mapping))]
+    values = (mapping.get(name) for mapping in mappings for name in _IDS)
+    return next((str(value) for value in values if not _is_gap(value)), "")
+
+
+def _is_gap(value: Any) -> bool:
+    """Whether a value stands for null: CSV has an empty text for it, pandas and parquet have NaN."""
+    return value is None or value == "" or value != value
 
 
 def fault_of(row: Mapping[str, Any]) -> Fault | None:
-    """Why a row of verdicts holds none; None where it holds one, and where there is no such column.
+    """The fault of a row of verdicts. None: the row has a verdict, or no such column.
 
     Raises:
-        DataError: it is no fault.
+        DataError: the column holds something else.
     """
     fault = row.get("fault")
-    if fault is None or fault == "" or fault != fault:  # CSV and pandas have no null, but an empty text or NaN
+    if _is_gap(fault):
         return None
     if fault not in list(Fault):
         raise DataError(f"fault is {reprlib.repr(fault)}: expected null or one of {', '.join(Fault)}")
@@ -214,10 +240,10 @@ def fault_of(row: Mapping[str, Any]) -> Fault | None:
 
 
 def same_id_key(text: str) -> str:
-    """A key that is equal for two ids of one problem: `11`, `Mbpp/11`, `MBPP/11` and `11.0` are all `11`.
+    """A key that is equal for two ids of the same problem: it is `11` for `11`, `Mbpp/11`, `MBPP/11` and `11.0`.
 
-    MBPP's rows hold a bare number, which the reader and EvalPlus write behind the data set's name; a column with gaps
-    turns it into a float. Ids of other data sets keep their names and differ from bare numbers; case does not count.
+    Rows of MBPP hold a bare number. The reader and EvalPlus put the name of the data set before it, and a column with
+    gaps turns it into a float. Ids of other data sets keep their names and differ from bare numbers. Case is ignored.
 
     Example:
         >>> same_id_key("MBPP/11") == same_id_key("11")
@@ -236,7 +262,7 @@ def _value(row: Mapping[str, Any], names: tuple[str, ...]) -> Any:
 
 
 def _completion(row: Mapping[str, Any], names: tuple[str, ...]) -> Any:
-    """As `_value`; null where all that there are is null: a completion without code."""
+    """The first value of the columns. None: all that the row has of them are null, a completion without code."""
     return None if row.keys() & set(names) and _first(row, names) is None else _value(row, names)
 
 
@@ -244,8 +270,8 @@ def _first(row: Mapping[str, Any], names: tuple[str, ...]) -> Any:
     return next((row[name] for name in names if row.get(name) is not None), None)
 
 
-def _only(value: Any, name: str) -> str:
-    """A value that OpenRLHF sends as a list of one."""
+def _unlisted(value: Any, name: str) -> str:
+    """A text that OpenRLHF sends as a list of one."""
     if isinstance(value, list) and len(value) == 1:
         value = value[0]
     if not isinstance(value, str):
@@ -253,19 +279,19 @@ def _only(value: Any, name: str) -> str:
     return value
 
 
-def _step(row: Mapping[str, Any], format_: str, file: str) -> int | None:
+def _step(row: Mapping[str, Any], host: _Host, file: str) -> int | None:
     step = _first(row, _STEPS)
     if step is None or step == "":  # CSV has no null
-        in_name = re.search(r"(?:step[-_]|completions_|\A)(\d+)\.", file) if format_ != "jsonl" else None
+        in_name = re.search(r"(?:step[-_]|completions_|\A)(\d+)\.", file) if host.step_in_name else None
         return int(in_name[1]) if in_name else None
     return whole_step(step)
 
 
 def whole_step(step: Any) -> int:
-    """A training step as a row has it; parquet files hold some as 3.0, CSV files hold text.
+    """A training step. Parquet files hold some as 3.0, CSV files hold text.
 
     Raises:
-        DataError: no whole number, or none that a column of 64 bits holds.
+        DataError: not a whole number, or too large for a column of 64 bits.
     """
     text = re.fullmatch(r"([0-9]{1,18})(\.0*)?", step) if isinstance(step, str) else None
     number = int(text[1]) if text else step
@@ -275,13 +301,13 @@ def whole_step(step: Any) -> int:
 
 
 def _source(path: str | Path) -> str:
-    """The run's name: of the file or folder, never where it lies; TRL's folder has the same name in every run."""
+    """The name of the run: that of the file or folder, or of the folder above TRL's `completions`."""
     here = Path(path)
     return here.resolve().parent.name if here.name == "completions" else here.name
 
 
 def pass_over(message: str, on_bad: Bad | None, cause: Exception) -> None:
-    """Tell of a bad row; where nobody is to be told, raise a DataError."""
+    """Report a bad row to `on_bad`. None: raise a DataError."""
     if on_bad is None:
         raise DataError(message) from cause
     on_bad(message)

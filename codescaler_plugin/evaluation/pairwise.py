@@ -19,7 +19,7 @@ from codescaler_plugin.errors import DataError
 from codescaler_plugin.evaluation.score_file import Row, ScoreOptions, score_rows
 from codescaler_plugin.intervals import mean_of, win
 from codescaler_plugin.preference.baselines import check_causal_model, log_probability_wins, shallow_wins
-from codescaler_plugin.preference.mutations import normal
+from codescaler_plugin.preference.mutations import normalized
 from codescaler_plugin.records import PreferencePair
 from codescaler_plugin.scoring import Scorer
 
@@ -240,7 +240,7 @@ def _prefers_rewritten(scored: Sequence[ScoredPair], scorer: Scorer, seed: int, 
     """The preference between the first right program of each problem and itself in another layout."""
     rewritten = []
     for pair in {pair.problem: pair for pair in reversed(scored)}.values():
-        code = normal(pair.pair.chosen, Random(seed))
+        code = normalized(pair.pair.chosen, Random(seed))
         if code is not None and code.strip() != pair.pair.chosen.strip():
             rewritten.append((pair, code))
     rows = [Row({"control": "rewritten"}, ((pair.pair.problem, code),)) for pair, code in rewritten]

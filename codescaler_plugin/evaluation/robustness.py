@@ -1,6 +1,6 @@
 """Robustness of scores against edits that change nothing: comments, praise, dead code, other names, another layout.
 
-Each kind of `preference.mutations.KEEPING` serves as an attack: the *wrong* program is edited, the right one is not.
+Each kind of `mutations.PRESERVING` serves as an attack: the *wrong* program is edited, the right one is not.
 The edits keep the behaviour of a program by construction, so nothing is run. For edits that break programs, confirmed
 by execution, use `codescaler augment`, then `codescaler evaluate pairs`.
 """
@@ -16,7 +16,7 @@ from codescaler_plugin.data.matching import problem_key
 from codescaler_plugin.errors import DataError
 from codescaler_plugin.evaluation.score_file import Row, ScoreOptions, Scores, score_rows
 from codescaler_plugin.intervals import area, mean_of, win
-from codescaler_plugin.preference.mutations import KEEPING
+from codescaler_plugin.preference.mutations import PRESERVING
 from codescaler_plugin.records import PreferencePair
 from codescaler_plugin.scoring import Scorer
 
@@ -90,7 +90,7 @@ def evaluate_robustness(
     scored = [pair for pair in map(_scored, drawn, rows, of_rows) if pair is not None]
     if not scored:
         raise DataError(f"none of {len(drawn)} pairs has a score on both sides: is max_length too small for them?")
-    kinds = {kind: [pair for pair in scored if kind in pair.edited] for kind in KEEPING}
+    kinds = {kind: [pair for pair in scored if kind in pair.edited] for kind in PRESERVING}
     result: dict[str, Any] = {
         "pairs": len(drawn),
         "unscored": len(drawn) - len(scored),
@@ -106,7 +106,7 @@ def _row(number: int, pair: PreferencePair, drawn: Sequence[PreferencePair], see
     """Both sides as they are, both under each kind that applies to both, and another problem's right program."""
     sides = [pair.chosen, pair.rejected]
     codes, kinds = list(sides), []
-    for kind, edit in KEEPING.items():
+    for kind, edit in PRESERVING.items():
         edited = [edit(code, Random(f"{seed} {kind} {number}")) for code in sides]
         changed = [new for new, code in zip(edited, sides, strict=True) if new is not None and new != code]
         if len(changed) == len(sides):

@@ -1,12 +1,15 @@
-"""More pairs from pairs: each kind on its own switch, each new pair labelled with its kind and confirmed by execution.
+"""Augmentation: new pairs made from existing ones, each labelled with its kind and confirmed by execution.
 
-Three families. `unaligned` sets another problem's right program against a problem's own (share 0.3 is the paper's:
-inferred from the name of its authors' training set, `0.3UnalignedSamples`; whether added or replaced is unknown; here
-added). The breaking kinds (`rewrites.BREAKING`) make a wrong program of the right one. The keeping kinds
-(`rewrites.KEEPING`) write both programs of a pair anew. All but the unaligned come as pairs of one writer: what is
-done to one side is done to the other, so that no style tells the label.
+There are three families of kinds:
 
-Python only; a pair in another language passes through as it is.
+- `unaligned`: the rejected program is a right program of another problem. The share 0.3 is inferred from the name of
+  the paper's training set, `0.3UnalignedSamples`. Whether its authors added or replaced pairs is unknown; here they
+  are added.
+- breaking (`mutations.BREAKING`): the rejected program is a mutant of the chosen one.
+- preserving (`mutations.PRESERVING`): both programs are rewritten, and the label stays.
+
+Except for `unaligned`, both sides get the same edits, so that style does not predict the label. Only Python is
+augmented; pairs in other languages are returned unchanged.
 """
 
 from collections import Counter
@@ -22,33 +25,39 @@ from codescaler_plugin.execution.executor import CachingExecutor, Executor
 from codescaler_plugin.extraction.fingerprint import parse
 from codescaler_plugin.extraction.validity import Budget, check
 from codescaler_plugin.preference.decontamination import clusters
-from codescaler_plugin.preference.mutations import BREAKING, KEEPING, normal, rewrite_both
+from codescaler_plugin.preference.mining_rules import step_order
+from codescaler_plugin.preference.mutations import BREAKING, PRESERVING, mutate_both, normalized
 from codescaler_plugin.records import PreferencePair, Problem, Status, Verdict
 
-UNALIGNED_SHARE = 0.3
-"""Inferred, see above."""
+KINDS = ("unaligned", *BREAKING, *PRESERVING)
+DEFAULT_KINDS: Mapping[str, float] = {"unaligned": 0.3}
 
-KINDS = ("unaligned", *BREAKING, *KEEPING)
-DEFAULT_KINDS: Mapping[str, float] = {"unaligned": UNALIGNED_SHARE}
-
-_SPARE = 1.25  # candidates per wanted pair in a round: a fifth of mutants survives their tests
+_SPARE = 1.25  # candidates per missing pair in a round: a fifth of mutants survives its tests
 _ROUND = 1024
 
 
 @dataclass
 class AugmentationReport:
-    """What became of the candidates of each kind.
+    """Counts of the pairs that augmentation tried, made and dropped.
 
     Attributes:
-        pairs: given.
-        not_python: given pairs that are no Python; nothing is made of them.
-        no_tests: given pairs whose problem has no tests here.
-        kinds: per kind: `wanted`, `made`, `does not apply`, `still passes` (a mutant that is no negative, nor a
-            positive), `broke the right side`, `mended the wrong side`, `flaky`, `no verdict: <fault>` (the tests say
-            nothing of one of the two), `repeated`, `unverified` (of those made: kept without a run, see
-            `trust_unaligned`).
+        pairs: input pairs.
+        not_python: input pairs that are not Python. They are not augmented.
+        no_tests: input pairs whose problem has no tests here.
+        kinds: counts by kind. `wanted`: pairs asked for. `made`: pairs made. `does not apply`: the kind cannot change
+            the program. `still passes`: a mutant that passes all tests. `chosen fails`, `rejected passes`: a
+            preserving mutation that changed the result of one side. `flaky`: passed once, then failed.
+            `no verdict: <fault>`: the tests did not decide on one side. `repeated`: the pair exists already.
+            `unverified`: pairs made without a run, see `trust_unaligned`.
         executed: programs run.
-        settings: of the call.
+        settings: settings of the call.
+
+    Example:
+        >>> from codescaler_plugin.testing import FakeExecutor
+        >>> pairs = [PreferencePair("Add.", "x = 1", "x = 2", "rollout")]
+        >>> _, report = augment_pairs(pairs, executor=FakeExecutor({}), kinds={"stub": 1.0})
+        >>> report.no_tests, report.kinds
+        (1, {'stub': {'wanted': 1, 'made': 0}})
     """
 
     pairs: int = 0
@@ -63,7 +72,6 @@ class AugmentationReport:
 class _Candidate:
     pair: PreferencePair
     problem: Problem | None
-    keeps: bool  # the wrong side was written anew too
 
 
 def augment_pairs(
@@ -76,26 +84,35 @@ def augment_pairs(
     trust_unaligned: bool = False,
     progress: Callable[[int, int], None] | None = None,
 ) -> tuple[list[PreferencePair], AugmentationReport]:
-    """The pairs with new ones among them, in the order of their steps, and what became of each kind.
+    r"""Add new pairs to existing ones: all pairs in the order of their steps, and a report.
 
-    A new pair has the problem, step, split and source of the pair it is made from, and the pass-rate gap of its own
-    two programs. Where too few candidates hold, fewer pairs than wanted are made, and the report says so.
+    A new pair takes problem, step, split and source from the pair that it is made from. Its margin is the gap of the
+    pass rates of its own two programs. If too few candidates are confirmed, fewer pairs than asked for are made.
 
     Args:
         pairs: n pairs.
-        problems: with tests; found by `problem_id` (of several with one id by the text too), else by text. Without its
-            problem's tests a pair is not augmented.
-        executor: gives verdicts.
-        kinds: share of n to make of each of `KINDS`, at least 0; a kind that is not named is off.
-        seed: the same pairs, kinds and seed give the same candidates.
-        trust_unaligned: make `unaligned` pairs also of problems without tests: another problem's program is then
-            taken to be wrong without a run, as the paper's data presumably did.
-        progress: called with (pairs made so far, pairs wanted).
+        problems: problems with tests. A pair finds its problem by `problem_id`, by its text where several have that
+            id, and by its text alone where it has no id. A pair without tests is not augmented.
+        executor: executor that gives the verdicts.
+        kinds: kind of `KINDS` -> pairs to make, as a share of n, at least 0. The default is 0.3 of `unaligned`.
+        seed: seed of all draws. The same pairs, kinds and seed give the same candidates.
+        trust_unaligned: whether `unaligned` pairs are made without a run for problems without tests. A program of
+            another problem is then assumed to be wrong, as presumably in the paper's data.
+        progress: called with (pairs made so far, pairs asked for).
 
     Raises:
         ConfigError: an unknown kind or a negative share.
         DataError: a pair whose id and text name different problems.
         SandboxError: no program can be run.
+
+    Example:
+        >>> from codescaler_plugin.testing import FakeExecutor
+        >>> problem = Problem("p", "Add one.", ())
+        >>> pair = PreferencePair("Add one.", "def f(n): return n + 1", "def f(n): return n", "rollout", "p")
+        >>> executor = FakeExecutor(lambda code, problem: "n + 1" in code)
+        >>> pairs, _ = augment_pairs([pair], [problem], executor=executor, kinds={"operator": 1.0})
+        >>> pairs[1].kind, pairs[1].rejected
+        ('operator', 'def f(n):\n    return n - 1\n')
     """
     checked_kinds(kinds)
     settings = {"kinds": dict(kinds), "seed": seed, "trust_unaligned": trust_unaligned}
@@ -104,10 +121,10 @@ def augment_pairs(
     valid: list[tuple[PreferencePair, Problem | None]] = []
     for pair in pairs:
         problem = index.find(pair.problem_id, pair.problem)
-        python = parse(pair.chosen) is not None and parse(pair.rejected) is not None
-        report.not_python += not python
+        is_python = parse(pair.chosen) is not None and parse(pair.rejected) is not None
+        report.not_python += not is_python
         report.no_tests += problem is None
-        if python and (problem is not None or trust_unaligned):
+        if is_python and (problem is not None or trust_unaligned):
             valid.append((pair, problem))
     caching = CachingExecutor(executor)
     made: list[PreferencePair] = []
@@ -124,8 +141,8 @@ def augment_pairs(
             chunk = [candidate for candidate, _ in zip(stream, range(size), strict=False)]
             if not chunk:
                 break
-            for candidate, right, wrong in _run(caching, chunk):
-                confirmed = _confirmed(candidate, right, wrong, counts)
+            for candidate, chosen, rejected in _run(caching, chunk):
+                confirmed = _confirmed(candidate, chosen, rejected, counts)
                 if confirmed is not None and counts["made"] < wanted:
                     made.append(confirmed)
                     counts["made"] += 1
@@ -134,11 +151,11 @@ def augment_pairs(
                 progress(len(made), total)
         report.kinds[kind] = {name: count for name, count in counts.items() if count or name in ("wanted", "made")}
     report.executed = caching.executed
-    return sorted([*pairs, *made], key=lambda pair: -1 if pair.step is None else pair.step), report
+    return sorted([*pairs, *made], key=lambda pair: step_order(pair.step)), report
 
 
 def checked_kinds(kinds: Mapping[str, float]) -> Mapping[str, float]:
-    """The shares as given.
+    """The kinds, once they are checked.
 
     Raises:
         ConfigError: an unknown kind or a negative share.
@@ -158,16 +175,16 @@ def _candidates(
     counts: Counter[str],
     known: set[tuple[str, str, str]],
 ) -> Iterator[_Candidate]:
-    """Unconfirmed pairs of a kind, one of each given pair at most."""
-    donors = _donors(order) if kind == "unaligned" else {}
-    for number, (pair, problem) in enumerate(order):
-        rng = Random(f"{seed} {kind} {number}")
-        if kind == "unaligned":
-            new = _unaligned(pair, donors, rng)
+    """Unconfirmed pairs of a kind, at most one from each pair."""
+    donors = _Donors([pair for pair, _ in order]) if kind == "unaligned" else None
+    for index, (pair, problem) in enumerate(order):
+        rng = Random(f"{seed} {kind} {index}")
+        if donors is not None:
+            new = donors.unaligned(pair, rng)
         elif problem is None:
             continue
         else:
-            new = _changed(pair, kind, rng)
+            new = _mutated(pair, kind, rng)
         if new is None:
             counts["does not apply"] += 1
             continue
@@ -176,33 +193,36 @@ def _candidates(
             counts["repeated"] += 1
             continue
         known.add(key)
-        yield _Candidate(replace(new, kind=kind), problem, kind in KEEPING)
+        yield _Candidate(replace(new, kind=kind), problem)
 
 
-def _donors(order: list[tuple[PreferencePair, Problem | None]]) -> dict[str, Any]:
-    """By split: the right programs with the cluster of their problem; and the cluster of each problem's text."""
-    texts = list(dict.fromkeys(pair.problem for pair, _ in order))
-    cluster = dict(zip(texts, clusters(texts), strict=True))
-    pools: dict[str, Any] = {"": cluster}
-    for pair, _ in order:
-        pools.setdefault(pair.split, []).append((cluster[pair.problem], pair.chosen))
-    return pools
+class _Donors:
+    """The chosen programs by split, each with the cluster of its problem's text."""
+
+    def __init__(self, pairs: list[PreferencePair]) -> None:
+        texts = list(dict.fromkeys(pair.problem for pair in pairs))
+        self.cluster = dict(zip(texts, clusters(texts), strict=True))
+        self.programs: dict[str, list[tuple[int, str]]] = {}
+        for pair in pairs:
+            self.programs.setdefault(pair.split, []).append((self.cluster[pair.problem], pair.chosen))
+
+    def unaligned(self, pair: PreferencePair, rng: Random) -> PreferencePair | None:
+        """The pair with another problem's program as its rejected side. None: eight draws found no such program."""
+        for _ in range(8):
+            cluster, code = rng.choice(self.programs[pair.split])
+            if cluster != self.cluster[pair.problem] and code != pair.chosen:
+                return replace(pair, rejected=code)
+        return None
 
 
-def _unaligned(pair: PreferencePair, donors: Mapping[str, Any], rng: Random) -> PreferencePair | None:
-    pool: list[tuple[int, str]] = donors[pair.split]
-    for _ in range(8):
-        cluster, code = rng.choice(pool)
-        if cluster != donors[""][pair.problem] and code != pair.chosen:
-            return replace(pair, rejected=code)
-    return None
-
-
-def _changed(pair: PreferencePair, kind: str, rng: Random) -> PreferencePair | None:
-    if kind in KEEPING:
-        chosen, rejected = rewrite_both(kind, pair.chosen, pair.rejected, rng) or (None, None)
+def _mutated(pair: PreferencePair, kind: str, rng: Random) -> PreferencePair | None:
+    """The pair after a mutation. None: the kind does not apply to it."""
+    chosen: str | None
+    rejected: str | None
+    if kind in PRESERVING:
+        chosen, rejected = mutate_both(kind, pair.chosen, pair.rejected, rng) or (None, None)
     else:
-        chosen, rejected = normal(pair.chosen, rng), BREAKING[kind](pair.chosen, rng)
+        chosen, rejected = normalized(pair.chosen, rng), BREAKING[kind](pair.chosen, rng)
     if chosen is None or rejected is None or chosen == rejected:
         return None
     if any(check(code, "python", Budget())[0] is not Status.OK for code in (chosen, rejected)):
@@ -211,30 +231,32 @@ def _changed(pair: PreferencePair, kind: str, rng: Random) -> PreferencePair | N
 
 
 def _run(executor: Executor, chunk: list[_Candidate]) -> Iterator[tuple[_Candidate, Verdict | None, Verdict | None]]:
-    """Each candidate with the verdicts of its right and its wrong side, None where its problem has no tests."""
-    jobs = [(code, one.problem) for one in chunk if one.problem for code in (one.pair.chosen, one.pair.rejected)]
+    """Each candidate with the verdicts on its chosen and its rejected side. None: its problem has no tests."""
+    tested = [(candidate.pair, candidate.problem) for candidate in chunk if candidate.problem is not None]
+    jobs = [(code, problem) for pair, problem in tested for code in (pair.chosen, pair.rejected)]
     verdicts = iter(executor.run(jobs))
-    for one in chunk:
-        yield (one, None, None) if one.problem is None else (one, next(verdicts), next(verdicts))
+    for candidate in chunk:
+        is_run = candidate.problem is not None
+        yield candidate, next(verdicts) if is_run else None, next(verdicts) if is_run else None
 
 
 def _confirmed(
-    candidate: _Candidate, right: Verdict | None, wrong: Verdict | None, counts: Counter[str]
+    candidate: _Candidate, chosen: Verdict | None, rejected: Verdict | None, counts: Counter[str]
 ) -> PreferencePair | None:
-    """The pair with the gap of its verdicts, if they are as claimed."""
-    if right is None or wrong is None:
+    """The pair with its margin. None, and counted: the verdicts are not those that its kind claims."""
+    if chosen is None or rejected is None:
         return replace(candidate.pair, margin=None)
     reason = ""
-    if fault := right.fault or wrong.fault:
+    if fault := chosen.fault or rejected.fault:
         reason = f"no verdict: {fault}"
-    elif right.flaky or wrong.flaky:
+    elif chosen.flaky or rejected.flaky:
         reason = "flaky"
-    elif not right.passed:
-        reason = "broke the right side"
-    elif wrong.passed:
-        reason = "mended the wrong side" if candidate.keeps else "still passes"
+    elif not chosen.passed:
+        reason = "chosen fails"
+    elif rejected.passed:
+        reason = "rejected passes" if candidate.pair.kind in PRESERVING else "still passes"
     if reason:
         counts[reason] += 1
         return None
-    gap = round(1 - wrong.tests_passed / wrong.tests_total, 6) if wrong.tests_total else 0.0
+    gap = round(1 - rejected.tests_passed / rejected.tests_total, 6) if rejected.tests_total else 0.0
     return replace(candidate.pair, margin=gap or None)  # a program can also fail after its last test

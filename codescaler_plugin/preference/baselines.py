@@ -1,8 +1,8 @@
-"""How far do length, style and likelihood alone tell which program of a pair is right?
+"""Shallow baselines: how well length, style and likelihood alone predict which program of a pair is right.
 
-A reward model can learn whatever tells the label. If the longer program is right in 61% of pairs (as in LLM-written
-MBPP answers), a model may learn length. All predictors here are blind to what a program does; all are measured on
-problems that they were not fitted on.
+A reward model can learn any cue that predicts the label. If the longer program is right in 61% of pairs (as in
+LLM-written MBPP completions), a model may learn length. No baseline here knows what a program does, and each is
+measured on problems that it was not fitted on.
 """
 
 import re
@@ -46,16 +46,22 @@ FEATURES: dict[str, Callable[[str], float]] = {
     "depth": lambda code: float(max(_indents(code), default=0)),
     "length of names": lambda code: _mean([len(name) for name in _NAME.findall(code)]),
     "type hints": lambda code: float(code.count("->")),
-    "signs per character": lambda code: sum(not (one.isalnum() or one.isspace()) for one in code) / max(1, len(code)),
+    "signs per character": lambda code: (
+        sum(not (sign.isalnum() or sign.isspace()) for sign in code) / max(1, len(code))
+    ),
 }
 
 
 def shallow_accuracies(pairs: Sequence[PreferencePair]) -> dict[str, Accuracy]:
-    """Accuracy of each shallow feature, of all in a logistic regression, and of one for each kind (`all: <kind>`).
+    """Accuracy of each shallow feature, of a logistic regression on all (`all`), and of one per kind (`all: <kind>`).
 
-    Problems are halved by a hash of their text. Of a feature, whether more or less of it is taken for right is decided
-    on one half and measured on the other, and the reverse; so is the regression (ridge, without an intercept: the two
-    sides of a pair are exchangeable) fitted. A feature that tells nothing comes out near 0.5, on either side of it.
+    A hash of its text puts each problem into one of two halves. The sign of a feature (more or less of it is right) is
+    chosen on one half and measured on the other, and the reverse. The regression is fitted in the same way, with a
+    ridge penalty and without an intercept, because the two sides of a pair are exchangeable. A feature that predicts
+    nothing has an accuracy near 0.5, above or below it.
+
+    Raises:
+        MissingExtraError: scikit-learn is not installed.
     """
     import numpy as np
 
@@ -67,24 +73,27 @@ def shallow_accuracies(pairs: Sequence[PreferencePair]) -> dict[str, Accuracy]:
     for test in (half, ~half):
         if test.any() and not test.all():
             wins[test] = (signs[test] * np.where(signs[~test].mean(axis=0) >= 0, 1.0, -1.0) + 1) / 2
-    found = {name: accuracy(wins[:, place].tolist()) for place, name in enumerate(FEATURES)}
-    found["all"] = accuracy(_cross_fitted(gaps, half))
+    accuracies = {name: accuracy(wins[:, index].tolist()) for index, name in enumerate(FEATURES)}
+    accuracies["all"] = accuracy(_cross_fitted(gaps, half))
     kinds = np.array([pair.kind for pair in pairs])
     for kind in dict.fromkeys(pair.kind for pair in pairs):
-        found[f"all: {kind}"] = accuracy(_cross_fitted(gaps[kinds == kind], half[kinds == kind]))
-    return found
+        accuracies[f"all: {kind}"] = accuracy(_cross_fitted(gaps[kinds == kind], half[kinds == kind]))
+    return accuracies
 
 
 def shallow_wins(pairs: Sequence[PreferencePair]) -> list[float]:
-    """Pair by pair, whether the regression over all features puts the right program first: 1, 0, or 0.5 for a tie.
+    """Win of the regression on all features for each pair: 1 if it ranks the right program first, 0 if not, 0.5: tie.
 
-    Fitted on the other half of the problems, see `shallow_accuracies`. Same length, same order.
+    It is fitted on the other half of the problems; see `shallow_accuracies`.
+
+    Raises:
+        MissingExtraError: scikit-learn is not installed.
     """
     return _cross_fitted(*_measured(pairs)) if pairs else []
 
 
 def _measured(pairs: Sequence[PreferencePair]) -> tuple[Any, Any]:
-    """Gaps of the features [pairs, features], right minus wrong, and which half each pair is in."""
+    """Gaps of the features [pairs, features], right minus wrong, and a mask [pairs] of one half."""
     import numpy as np
 
     sides = [
@@ -95,7 +104,7 @@ def _measured(pairs: Sequence[PreferencePair]) -> tuple[Any, Any]:
 
 
 def _cross_fitted(gaps: Any, half: Any) -> list[float]:
-    """Wins of a regression on each half that was fitted on the other; a tie where there is no other."""
+    """Wins on each half of a regression fitted on the other half; ties where the other half is empty."""
     import numpy as np
 
     wins = np.full(len(gaps), 0.5)
@@ -104,8 +113,8 @@ def _cross_fitted(gaps: Any, half: Any) -> list[float]:
             scale = np.sqrt((gaps[~test] ** 2).mean(axis=0))
             scale[scale == 0] = 1.0
             wins[test] = (np.sign((gaps[test] / scale) @ _logistic(gaps[~test] / scale)) + 1) / 2
-    found: list[float] = wins.tolist()
-    return found
+    listed: list[float] = wins.tolist()
+    return listed
 
 
 def _logistic(gaps: Any) -> Any:
@@ -115,22 +124,22 @@ def _logistic(gaps: Any) -> Any:
     require("a baseline of all shallow features", "report", "sklearn")
     from sklearn.linear_model import LogisticRegression  # type: ignore[import-untyped]
 
-    # Each pair stands in both orders, because the solver wants two labels: half the weight each is a ridge of 1.
+    # Each pair stands in both orders, because the solver needs two labels: half the weight each is a ridge of 1.
     regression = LogisticRegression(C=0.5, fit_intercept=False, solver="newton-cholesky", tol=1e-8)
     return regression.fit(np.concatenate([gaps, -gaps]), np.repeat([1, 0], len(gaps))).coef_[0]
 
 
 def log_probability_accuracy(pairs: Sequence[PreferencePair], model: str, *, limit: int = 256) -> Accuracy:
-    """Accuracy of `log_probability_wins`, on `limit` pairs that are drawn, each two forward passes."""
+    """Accuracy of `log_probability_wins` on at most `limit` random pairs. Each takes two forward passes."""
     drawn = Random(0).sample(list(pairs), min(limit, len(pairs)))
-    return accuracy([one for one in log_probability_wins(drawn, model) if one is not None])
+    return accuracy([share for share in log_probability_wins(drawn, model) if share is not None])
 
 
 def check_causal_model(model: str) -> None:
-    """Raise where there is no such model, before other work is done; its weights are not loaded.
+    """Check that a causal model can be loaded, without its weights.
 
     Raises:
-        ConfigError: no such model can be had.
+        ConfigError: it cannot be loaded, or is no causal model.
     """
     from transformers import AutoConfig, AutoTokenizer
 
@@ -145,16 +154,16 @@ def _named(model: str) -> str:
 
 
 def log_probability_wins(pairs: Sequence[PreferencePair], model: str) -> list[float | None]:
-    """Pair by pair, whether a causal model finds the right program more likely per token: 1, 0, or 0.5 for a tie.
+    """Win of a causal model for each pair: 1 if the right program is more likely per token, 0 if not, 0.5: tie.
 
-    None for a pair with more than 2048 tokens of problem and code on a side. Same length, same order.
+    None stands for a pair with more than 2048 tokens of problem and code on a side.
 
     Args:
         pairs: n pairs.
-        model: hub id or directory of a causal model of transformers; its chat template is used if it has one.
+        model: hub id or directory of a causal model of transformers. Its chat template is used if it has one.
 
     Raises:
-        ConfigError: no such model can be had.
+        ConfigError: the model cannot be loaded.
     """
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer

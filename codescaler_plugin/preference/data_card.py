@@ -1,7 +1,7 @@
-"""A data card: what is in a set of pairs, where it comes from, and what besides correctness tells its label.
+"""The data card of a set of pairs: contents, origin, and how well shallow baselines predict the label.
 
-It answers what the card of the paper's data leaves open: duplicates, pairs per problem, how near the wrong side is to
-right, contamination, and how well length, style and likelihood alone predict the label.
+It reports what the card of the paper's data leaves out: duplicates, pairs per problem, pass rates of the rejected
+programs, contamination, and the accuracy of length, style and likelihood alone.
 """
 
 import hashlib
@@ -26,13 +26,7 @@ from codescaler_plugin.errors import ConfigError
 from codescaler_plugin.extras import require
 from codescaler_plugin.preference.baselines import log_probability_accuracy, shallow_accuracies
 from codescaler_plugin.records import PreferencePair
-from codescaler_plugin.safety import (
-    PLAIN_PLOTS,
-    markdown,
-    markdown_block,
-    markdown_table,
-    one_line,
-)
+from codescaler_plugin.safety import PLAIN_PLOTS, markdown, markdown_block, markdown_table, one_line
 
 _SHOWN_MATCHES = 20
 _STEPS_SHOWN = 20
@@ -48,21 +42,30 @@ def write_data_card(
     outputs: Sequence[Path] = (),
     model: str | None = None,
 ) -> Path:
-    """Write `README.md`, `data_card.json` and `data_card.png` into a folder, and return the first.
+    """Write `README.md`, `data_card.json` and `data_card.png` into a folder; returns the path of the page.
 
     Args:
-        pairs: n pairs.
-        folder: is made if it is not there.
-        title: of the page.
-        reports: what the stages said of their work, in their order (`MiningReport`, `AugmentationReport` as dicts),
-            each with the `command` that ran it, as typed, where it is known.
-        inputs: files that the pairs were made of; the card holds their names and SHA-256.
+        pairs: n pairs, at least one.
+        folder: folder for the files. It is made if it does not exist.
+        title: title of the page.
+        reports: reports of the stages in their order: `MiningReport` and `AugmentationReport` as dicts, each with the
+            `command` that ran it if known.
+        inputs: files that the pairs were made from. The card holds their names and SHA-256.
         outputs: files that hold the pairs.
-        model: causal language model whose log-probability is measured as a predictor; None: left out.
+        model: hub id or directory of a causal language model whose log-probability is measured as a baseline. The
+            default is none.
 
     Raises:
-        ConfigError: there is nothing to describe, or the folder cannot be written.
+        ConfigError: there are no pairs, or the folder cannot be written.
         MissingExtraError: matplotlib or scikit-learn is not installed.
+
+    Example:
+        >>> import tempfile
+        >>> from codescaler_plugin.records import PreferencePair
+        >>> pairs = [PreferencePair("Add.", "x = 1", "x = 2", "rollout")]
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     print(write_data_card(pairs, Path(folder), title="Mine").read_text().splitlines()[0])
+        # Mine
     """
     check_card(folder, inputs)
     if not pairs:
@@ -80,7 +83,7 @@ def write_data_card(
 
 
 def check_card(folder: Path, inputs: Sequence[str | Path] = ()) -> None:
-    """Raise what would keep `write_data_card` from writing into `folder`, before the pairs are made.
+    """Check that `write_data_card` can write into `folder`, before the pairs are made.
 
     Raises:
         MissingExtraError: matplotlib or scikit-learn is not installed.
@@ -90,7 +93,7 @@ def check_card(folder: Path, inputs: Sequence[str | Path] = ()) -> None:
     check_folder(folder)
     files = [folder / name for name in ("README.md", "data_card.json", "data_card.png")]
     for file in files:
-        check_output(file, [one for one in inputs if Path(one).is_file()])
+        check_output(file, [path for path in inputs if Path(path).is_file()])
     check_own(files[0], "Made by codescaler-plugin")
 
 
@@ -102,7 +105,7 @@ def card_facts(
     outputs: Sequence[Path] = (),
     model: str | None = None,
 ) -> dict[str, Any]:
-    """All that the card says, as JSON's types; for the arguments see `write_data_card`."""
+    """The contents of the card as JSON types; for the arguments see `write_data_card`."""
     per_problem = Counter((pair.problem_id, pair.problem) for pair in pairs)
     rates = [1 - pair.margin for pair in pairs if pair.margin is not None]
     steps: dict[str, Counter[str]] = defaultdict(Counter)
@@ -110,9 +113,9 @@ def card_facts(
     for pair in pairs:
         steps[pair.source or "unknown"][str(pair.step) if pair.step is not None else "unknown"] += 1
         kinds[pair.kind][pair.split] += 1
-    predictors = {name: asdict(found) for name, found in shallow_accuracies(pairs).items()}
+    baselines = {name: asdict(accuracy) for name, accuracy in shallow_accuracies(pairs).items()}
     if model is not None:
-        predictors[f"log-probability of {Path(model).name}"] = asdict(log_probability_accuracy(pairs, model))
+        baselines[f"log-probability of {Path(model).name}"] = asdict(log_probability_accuracy(pairs, model))
     return {
         "version": __version__,
         "commands": [report["command"] for report in reports if report.get("command")],
@@ -132,33 +135,33 @@ def card_facts(
         "characters": {
             name: _spread([len(getattr(pair, name)) for pair in pairs]) for name in ("problem", "chosen", "rejected")
         },
-        "predictors": predictors,
+        "baselines": baselines,
         "reports": [dict(report) for report in reports],
     }
 
 
 def _file(path: Path) -> dict[str, Any]:
-    """A file's name, never where it lies, with its size and hash; a folder is as its files in the order of names."""
+    """Name (without the folder), size and hash of a file; of a folder, those of its files in the order of names."""
     digest, size = hashlib.sha256(), 0
-    files = sorted(one for one in path.iterdir() if one.is_file()) if path.is_dir() else [path]
-    for one in files:
-        if not one.is_file():  # a hub id
+    files = sorted(file for file in path.iterdir() if file.is_file()) if path.is_dir() else [path]
+    for file in files:
+        if not file.is_file():  # a hub id
             return {"name": str(path), "bytes": None, "sha256": None}
-        with one.open("rb") as opened:
-            hashlib.file_digest(opened, lambda: digest)
-            size += opened.tell()
+        with file.open("rb") as stream:
+            hashlib.file_digest(stream, lambda: digest)
+            size += stream.tell()
     return {"name": path.name, "bytes": size, "sha256": digest.hexdigest()}
 
 
 def _spread(values: Sequence[int]) -> dict[str, float]:
     cuts = quantiles(values, n=20, method="inclusive") if len(values) > 1 else [float(values[0])] * 19
     return {
-        "least": min(values),
+        "min": min(values),
         "5%": round(cuts[0], 1),
         "median": round(cuts[9], 1),
         "mean": round(fmean(values), 1),
         "95%": round(cuts[18], 1),
-        "most": max(values),
+        "max": max(values),
     }
 
 
@@ -182,24 +185,25 @@ def _markdown(title: str, facts: Mapping[str, Any]) -> str:
     parts = [
         f"# {markdown(title)}\n",
         f"{total:,} pairs of a right and a wrong program over {facts['problems']:,} problems; "
-        f"{_percent(rates['near_misses'], known)} of the wrong sides of known rate pass at least half of their tests. "
+        f"{_percent(rates['near_misses'], known)} of the rejected programs of known pass rate pass at least half of "
+        f"their tests. "
         f"Made by codescaler-plugin {facts['version']}"
         + (":\n\n" + markdown_block("\n".join(facts["commands"]), "bash") if facts["commands"] else ".\n"),
         "![Overview](data_card.png)\n",
         "## Kinds and splits\n",
-        "`rollout`: both programs are a policy's. What the other kinds are: `codescaler augment --help`.\n",
+        "`rollout`: both programs come from a policy. For the other kinds see `codescaler augment --help`.\n",
         _kinds(facts, total),
         "## Sources and steps\n",
         _sources(facts),
         "## Sizes\n",
         _table(
-            ["", "least", "5%", "median", "mean", "95%", "most"],
+            ["", "min", "5%", "median", "mean", "95%", "max"],
             [
                 ["pairs per problem", *facts["pairs_per_problem"].values()],
                 *([f"characters: {name}", *spread.values()] for name, spread in facts["characters"].items()),
             ],
         ),
-        "## How near the wrong side is to right\n",
+        "## Pass rates of the rejected programs\n",
         _table(
             ["tests passed", "pairs", "share"],
             [
@@ -211,15 +215,16 @@ def _markdown(title: str, facts: Mapping[str, Any]) -> str:
                 *([["unknown", rates["unknown"], _percent(rates["unknown"], total)]] if rates["unknown"] else []),
             ],
         ),
-        "## What tells the label without reading the program\n",
-        "Share of pairs whose right program the predictor puts first, on problems not fitted on; a tie is half; "
-        "0.5 tells nothing. A model that is not clearly above the best of these may have learned no more than it. "
-        "`all` is a logistic regression on the features above it, `all: <kind>` one on the pairs of that kind.\n",
+        "## Shallow baselines\n",
+        "Share of pairs whose right program the baseline ranks first, on problems it was not fitted on; a tie counts "
+        "half. A baseline at 0.5 predicts nothing. A reward model that is not clearly above the best may have learned "
+        "no more than it. `all` is a logistic regression on the features above it, `all: <kind>` one on the "
+        "pairs of that kind.\n",
         _table(
-            ["predictor", "accuracy", "95% interval", "pairs"],
+            ["baseline", "accuracy", "95% interval", "pairs"],
             [
-                [name, f"{found['share']:.3f}", f"{found['low']:.3f} to {found['high']:.3f}", found["pairs"]]
-                for name, found in facts["predictors"].items()
+                [name, f"{result['share']:.3f}", f"{result['low']:.3f} to {result['high']:.3f}", result["pairs"]]
+                for name, result in facts["baselines"].items()
             ],
         ),
     ]
@@ -231,9 +236,9 @@ def _markdown(title: str, facts: Mapping[str, Any]) -> str:
             _table(
                 ["file", "bytes", "SHA-256"],
                 [
-                    [f"{side}: {one['name']}", one["bytes"] if one["bytes"] is not None else "-", one["sha256"] or "-"]
+                    [f"{side}: {file['name']}", "-" if file["bytes"] is None else file["bytes"], file["sha256"] or "-"]
                     for side in ("inputs", "outputs")
-                    for one in facts[side]
+                    for file in facts[side]
                 ],
             ),
         ]
@@ -251,7 +256,7 @@ def _kinds(facts: Mapping[str, Any], total: int) -> str:
 
 def _sources(facts: Mapping[str, Any]) -> str:
     rows = []
-    for source, counts in sorted(facts["sources"].items(), key=lambda one: -sum(one[1].values())):
+    for source, counts in sorted(facts["sources"].items(), key=lambda item: -sum(item[1].values())):
         steps = sorted(int(step) for step in counts if step != "unknown")
         if len(counts) > _STEPS_SHOWN:
             shown = f"{steps[0]} to {steps[-1]} ({len(steps)} steps)" + (", unknown" if "unknown" in counts else "")
@@ -263,7 +268,7 @@ def _sources(facts: Mapping[str, Any]) -> str:
 
 
 def _report(number: int, report: Mapping[str, Any]) -> list[str]:
-    """The section of one stage."""
+    """The section of a stage."""
     settings = markdown(
         ", ".join(f"{name} = {json.dumps(value)}" for name, value in report.get("settings", {}).items())
     )
@@ -271,8 +276,8 @@ def _report(number: int, report: Mapping[str, Any]) -> list[str]:
         names = list(dict.fromkeys(name for counts in report["kinds"].values() for name in counts))
         return [
             f"## Stage {number}: augmentation\n",
-            f"Settings: {settings}. {report['executed']:,} programs were executed. Of {report['pairs']:,} given pairs "
-            f"{report['no_tests']:,} had no tests and {report['not_python']:,} were no Python.\n",
+            f"Settings: {settings}. {report['executed']:,} programs were executed. Of {report['pairs']:,} input pairs "
+            f"{report['no_tests']:,} had no tests and {report['not_python']:,} were not Python.\n",
             _table(
                 ["kind", *names],
                 [[kind, *(counts.get(name, 0) for name in names)] for kind, counts in report["kinds"].items()],
@@ -285,7 +290,7 @@ def _report(number: int, report: Mapping[str, Any]) -> list[str]:
             ["rows", "count"],
             [
                 ["read", report["rows"]],
-                *([f"no valid program: {status}", count] for status, count in report["invalid"].items()),
+                *([f"invalid: {status}", count] for status, count in report["invalid"].items()),
                 *([f"dropped: {reason}", count] for reason, count in report["dropped"].items()),
             ],
         ),
@@ -301,12 +306,14 @@ def _report(number: int, report: Mapping[str, Any]) -> list[str]:
     if not sets:
         parts.append("Contamination: not checked against any evaluation set.\n")
         return parts
-    found = report["contamination"]
+    matches = report["contamination"]
     against = ", ".join(f"{markdown(name)} ({count:,} problems)" for name, count in sets.items())
-    parts.append(f"Contamination: {len(found):,} problems removed, checked against {against}.\n")
-    if found:
-        rows = [[one["problem"][:60], one["evaluation"], one["kind"], f"{one['value']:.2f}"] for one in found]
-        parts.append(_table(["removed problem", "stands in", "as", "similarity"], rows[:_SHOWN_MATCHES]))
+    parts.append(f"Contamination: {len(matches):,} problems removed, checked against {against}.\n")
+    if matches:
+        rows = [
+            [match["problem"][:60], match["evaluation"], match["kind"], f"{match['value']:.2f}"] for match in matches
+        ]
+        parts.append(_table(["removed problem", "evaluation set", "match", "similarity"], rows[:_SHOWN_MATCHES]))
         if len(rows) > _SHOWN_MATCHES:
             parts.append(f"And {len(rows) - _SHOWN_MATCHES:,} more in `data_card.json`.\n")
     return parts
@@ -319,10 +326,10 @@ def _plot(pairs: Sequence[PreferencePair], facts: Mapping[str, Any], file: IO[by
     from matplotlib.figure import Figure
     from matplotlib.ticker import MaxNLocator
 
-    last = max(3.6, 0.25 * len(facts["predictors"]))  # inches; a line of text each
+    last = max(3.6, 0.25 * len(facts["baselines"]))  # inches; a line of text each
     figure = Figure(figsize=(12, 7.4 + last), layout="constrained")
     rows = figure.subplots(3, 2, height_ratios=(3.7, 3.7, last))
-    (kinds, rates), (lengths, problems), (steps, predictors) = rows
+    (kinds, rates), (lengths, problems), (steps, baselines) = rows
 
     names = list(facts["kinds"])[::-1]
     left = [0] * len(names)
@@ -336,15 +343,15 @@ def _plot(pairs: Sequence[PreferencePair], facts: Mapping[str, Any], file: IO[by
 
     tenths = facts["pass_rate_of_rejected"]["tenths"]
     rates.bar([tenth / 10 + 0.05 for tenth in range(10)], tenths, width=0.092, color="tab:red")
-    rates.axvline(0.5, color="black", linestyle=":", label="near misses to the right")
+    rates.axvline(0.5, color="black", linestyle=":", label="near misses: right of this line")
     unknown = facts["pass_rate_of_rejected"]["unknown"]
-    rates.set(title="Tests that the wrong side passes" + (f" ({unknown:,} unknown)" if unknown else ""))
+    rates.set(title="Pass rates of the rejected programs" + (f" ({unknown:,} unknown)" if unknown else ""))
     rates.set(xlabel="share of tests", ylabel="pairs", xlim=(0, 1))
     rates.legend(loc="upper center")
 
     sides = [[len(pair.chosen) for pair in pairs], [len(pair.rejected) for pair in pairs]]
     top = max(*(spread["95%"] for name, spread in facts["characters"].items() if name != "problem"), 1) * 1.3
-    bins = [top * place / 40 for place in range(41)]
+    bins = [top * edge / 40 for edge in range(41)]
     for values, name, colour in zip(sides, ("chosen", "rejected"), ("tab:green", "tab:red"), strict=True):
         lengths.hist(values, bins=bins, histtype="step", color=colour, linewidth=1.6, label=name)
     beyond = sum(value > top for values in sides for value in values)
@@ -354,7 +361,7 @@ def _plot(pairs: Sequence[PreferencePair], facts: Mapping[str, Any], file: IO[by
     each = list(Counter((pair.problem_id, pair.problem) for pair in pairs).values())
     width = max(1, -(-max(each) // 30))
     problems.hist(
-        each, bins=[place - 0.5 for place in range(1, max(each) + width + 1, width)], color="tab:blue", rwidth=0.9
+        each, bins=[edge - 0.5 for edge in range(1, max(each) + width + 1, width)], color="tab:blue", rwidth=0.9
     )
     problems.set(title="Pairs per problem", xlabel="pairs", ylabel="problems")
     problems.xaxis.set_major_locator(MaxNLocator(integer=True))
@@ -375,15 +382,15 @@ def _plot(pairs: Sequence[PreferencePair], facts: Mapping[str, Any], file: IO[by
     else:
         steps.text(0.5, 0.5, "no step is known", ha="center", va="center", transform=steps.transAxes)
 
-    shown = list(facts["predictors"].items())[::-1]
-    for place, (_, found) in enumerate(shown):
-        predictors.plot([found["low"], found["high"]], [place, place], color="tab:gray")
-        predictors.plot(found["share"], place, "o", color="tab:purple")
-    predictors.axvline(0.5, color="black", linestyle=":")
-    predictors.set_yticks(range(len(shown)), [one_line(name, 60) for name, _ in shown], fontsize=8)
-    predictors.set(title="What tells the label without reading the program", xlabel="pair accuracy", xlim=(0, 1.02))
+    shown = list(facts["baselines"].items())[::-1]
+    for height, (_, result) in enumerate(shown):
+        baselines.plot([result["low"], result["high"]], [height, height], color="tab:gray")
+        baselines.plot(result["share"], height, "o", color="tab:purple")
+    baselines.axvline(0.5, color="black", linestyle=":")
+    baselines.set_yticks(range(len(shown)), [one_line(name, 60) for name, _ in shown], fontsize=8)
+    baselines.set(title="Shallow baselines", xlabel="pair accuracy", xlim=(0, 1.02))
 
-    for axes in (kinds, rates, lengths, problems, steps, predictors):
+    for axes in (kinds, rates, lengths, problems, steps, baselines):
         axes.grid(alpha=0.3)
         axes.set_axisbelow(True)
     figure.savefig(file, dpi=100)

@@ -1,7 +1,7 @@
-"""Changes of Python programs: some break what a program does, some keep it; which did is for execution to say.
+"""Mutations of Python programs: breaking ones may change the behaviour of a program, preserving ones should not.
 
-A change is a function of the code and a `Random`; it returns the new code, or None where it does not apply: no Python,
-too long, too deep, or nothing there to change. Programs are read and changed, never run.
+A mutation is a function of the code and a `Random`. It returns the new code, or None where it does not apply: the
+code is not Python, too long, too deep, or has nothing to change. Nothing is run here: execution decides what it did.
 """
 
 import ast
@@ -14,39 +14,21 @@ from codescaler_plugin.extraction.fingerprint import is_text, parse
 from codescaler_plugin.extraction.validity import MAX_CODE_CHARS
 from codescaler_plugin.text.lines import lines_of
 
-Change = Callable[[str, Random], str | None]
-_Site = Callable[[], None]
+Mutation = Callable[[str, Random], str | None]
+_Edit = Callable[[], None]
 
 _OPERATORS: dict[type[ast.AST], tuple[type[ast.AST], ...]] = {
-    ast.Add: (ast.Sub,),
-    ast.Sub: (ast.Add,),
-    ast.Mult: (ast.Add, ast.FloorDiv),
-    ast.Div: (ast.Mult, ast.FloorDiv),
-    ast.FloorDiv: (ast.Mod, ast.Div),
-    ast.Mod: (ast.FloorDiv,),
-    ast.Pow: (ast.Mult,),
-    ast.LShift: (ast.RShift,),
-    ast.RShift: (ast.LShift,),
-    ast.BitAnd: (ast.BitOr,),
-    ast.BitOr: (ast.BitAnd,),
-    ast.BitXor: (ast.BitOr,),
-    ast.And: (ast.Or,),
-    ast.Or: (ast.And,),
-    ast.UAdd: (ast.USub,),
-    ast.USub: (ast.UAdd,),
-}
+    ast.Add: (ast.Sub,), ast.Sub: (ast.Add,), ast.Mult: (ast.Add, ast.FloorDiv), ast.Div: (ast.Mult, ast.FloorDiv),
+    ast.FloorDiv: (ast.Mod, ast.Div), ast.Mod: (ast.FloorDiv,), ast.Pow: (ast.Mult,),
+    ast.LShift: (ast.RShift,), ast.RShift: (ast.LShift,),
+    ast.BitAnd: (ast.BitOr,), ast.BitOr: (ast.BitAnd,), ast.BitXor: (ast.BitOr,),
+    ast.And: (ast.Or,), ast.Or: (ast.And,), ast.UAdd: (ast.USub,), ast.USub: (ast.UAdd,),
+}  # fmt: skip
 _COMPARISONS: dict[type[ast.cmpop], tuple[type[ast.cmpop], ...]] = {
-    ast.Lt: (ast.LtE, ast.Gt),
-    ast.LtE: (ast.Lt, ast.GtE),
-    ast.Gt: (ast.GtE, ast.Lt),
-    ast.GtE: (ast.Gt, ast.LtE),
-    ast.Eq: (ast.NotEq,),
-    ast.NotEq: (ast.Eq,),
-    ast.In: (ast.NotIn,),
-    ast.NotIn: (ast.In,),
-    ast.Is: (ast.IsNot,),
-    ast.IsNot: (ast.Is,),
-}
+    ast.Lt: (ast.LtE, ast.Gt), ast.LtE: (ast.Lt, ast.GtE), ast.Gt: (ast.GtE, ast.Lt), ast.GtE: (ast.Gt, ast.LtE),
+    ast.Eq: (ast.NotEq,), ast.NotEq: (ast.Eq,), ast.In: (ast.NotIn,), ast.NotIn: (ast.In,),
+    ast.Is: (ast.IsNot,), ast.IsNot: (ast.Is,),
+}  # fmt: skip
 _FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
 _BODIES = ("body", "orelse", "finalbody")
 _LASTING = (*_FUNCTIONS, ast.ClassDef, ast.Import, ast.ImportFrom)
@@ -73,13 +55,13 @@ PRAISE = (
 )
 
 
-def normal(code: str, _: Random) -> str | None:
-    """The program as `ast.unparse` writes it: what the breaking changes do to the side that they do not break."""
+def normalized(code: str, _: Random) -> str | None:
+    """The program as `ast.unparse` writes it: the same layout as that of a breaking mutant."""
     tree = parse(code)
-    return None if tree is None else _written(tree)
+    return None if tree is None else _unparsed(tree)
 
 
-def _written(tree: ast.AST) -> str | None:
+def _unparsed(tree: ast.AST) -> str | None:
     try:
         code = ast.unparse(ast.fix_missing_locations(tree)) + "\n"
     except RecursionError:
@@ -87,48 +69,48 @@ def _written(tree: ast.AST) -> str | None:
     return code if len(code) <= MAX_CODE_CHARS else None
 
 
-# Changes that may break
+# Breaking mutations
 
 
-def _breaking(sites: Callable[[ast.Module, Random], Iterator[_Site]]) -> Change:
-    """A change at one of the places that `sites` finds; each of them changes the tree when called."""
+def _breaking(edits_of: Callable[[ast.Module, Random], Iterator[_Edit]]) -> Mutation:
+    """A mutation that makes one of the edits of the tree that `edits_of` gives."""
 
-    def change(code: str, rng: Random) -> str | None:
+    def mutation(code: str, rng: Random) -> str | None:
         tree = parse(code)
-        found = [] if tree is None else list(sites(tree, rng))
-        if tree is None or not found:
+        edits = [] if tree is None else list(edits_of(tree, rng))
+        if tree is None or not edits:
             return None
-        rng.choice(found)()
-        return _written(tree)
+        rng.choice(edits)()
+        return _unparsed(tree)
 
-    return change
+    return mutation
 
 
-def _operator_sites(tree: ast.Module, rng: Random) -> Iterator[_Site]:
+def _operator_edits(tree: ast.Module, rng: Random) -> Iterator[_Edit]:
     for node in ast.walk(tree):
         if isinstance(node, ast.BinOp | ast.AugAssign | ast.BoolOp | ast.UnaryOp) and type(node.op) in _OPERATORS:
             yield lambda node=node: setattr(node, "op", rng.choice(_OPERATORS[type(node.op)])())  # type: ignore[misc]
 
 
-def _condition_sites(tree: ast.Module, rng: Random) -> Iterator[_Site]:
+def _condition_edits(tree: ast.Module, rng: Random) -> Iterator[_Edit]:
     def negate(node: ast.If | ast.While | ast.IfExp) -> None:
         node.test = ast.UnaryOp(ast.Not(), node.test)
 
-    def turn(node: ast.Compare, place: int) -> None:
-        node.ops[place] = rng.choice(_COMPARISONS[type(node.ops[place])])()
+    def swap(node: ast.Compare, index: int) -> None:
+        node.ops[index] = rng.choice(_COMPARISONS[type(node.ops[index])])()
 
     for node in ast.walk(tree):
         if isinstance(node, ast.If | ast.While | ast.IfExp):
             yield lambda node=node: negate(node)  # type: ignore[misc]
         elif isinstance(node, ast.Compare):
-            for place in range(len(node.ops)):
-                yield lambda node=node, place=place: turn(node, place)  # type: ignore[misc]
+            for index in range(len(node.ops)):
+                yield lambda node=node, index=index: swap(node, index)  # type: ignore[misc]
 
 
 def _shift(node: ast.expr, rng: Random) -> ast.expr:
-    """A whole number one up or down; of an expression with a one added or taken, the rest; any other with such a one.
+    """The expression plus or minus one; an expression that already adds or subtracts one loses it.
 
-    The last makes code longer, and length must not tell a mutant; the second makes up for a part of it.
+    Adding makes the code longer, and length must not predict a mutant. Removing makes up for a part of it.
     """
     by = rng.choice((-1, 1))
     if isinstance(node, ast.Constant) and type(node.value) is int:
@@ -142,8 +124,8 @@ def _is_one(node: ast.expr) -> bool:
     return isinstance(node, ast.Constant) and type(node.value) is int and node.value == 1
 
 
-def _off_by_one_sites(tree: ast.Module, rng: Random) -> Iterator[_Site]:
-    bounds = {id(part) for node in ast.walk(tree) for part, _ in _bounds(node)}
+def _off_by_one_edits(tree: ast.Module, rng: Random) -> Iterator[_Edit]:
+    bounds = {id(bound) for node in ast.walk(tree) for bound, _ in _bounds(node)}
 
     def shift(node: ast.Constant) -> None:
         node.value += rng.choice((-1, 1))  # type: ignore[operator]
@@ -154,24 +136,24 @@ def _off_by_one_sites(tree: ast.Module, rng: Random) -> Iterator[_Site]:
 
 
 def _bounds(node: ast.AST) -> list[tuple[ast.expr, Callable[[ast.expr], None]]]:
-    """What delimits a range, a slice or an index, each with what puts another in its place."""
+    """The bounds of a range or slice, or an index, each with the function that replaces it."""
     if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "range":
-        return [(part, partial(node.args.__setitem__, place)) for place, part in enumerate(node.args[:2])]
+        return [(bound, partial(node.args.__setitem__, index)) for index, bound in enumerate(node.args[:2])]
     if isinstance(node, ast.Slice):
         sides = (("lower", node.lower), ("upper", node.upper))
-        return [(part, partial(setattr, node, name)) for name, part in sides if part is not None]
+        return [(bound, partial(setattr, node, name)) for name, bound in sides if bound is not None]
     if isinstance(node, ast.Subscript) and not isinstance(node.slice, ast.Slice | ast.Tuple):
         return [(node.slice, partial(setattr, node, "slice"))] if isinstance(node.ctx, ast.Load) else []
     return []
 
 
-def _bound_sites(tree: ast.Module, rng: Random) -> Iterator[_Site]:
+def _bound_edits(tree: ast.Module, rng: Random) -> Iterator[_Edit]:
     for node in ast.walk(tree):
-        for part, put in _bounds(node):
-            yield lambda part=part, put=put: put(_shift(part, rng))  # type: ignore[misc]
+        for bound, replace in _bounds(node):
+            yield lambda bound=bound, replace=replace: replace(_shift(bound, rng))  # type: ignore[misc]
 
 
-def _return_sites(tree: ast.Module, rng: Random) -> Iterator[_Site]:
+def _return_edits(tree: ast.Module, rng: Random) -> Iterator[_Edit]:
     def other(node: ast.Return, names: list[str]) -> None:
         value = node.value
         if isinstance(value, ast.Constant) and isinstance(value.value, bool):
@@ -194,7 +176,7 @@ def _is_stored(node: ast.Name) -> bool:
 
 
 def _blocks(tree: ast.AST) -> Iterator[tuple[ast.AST, str, list[ast.stmt]]]:
-    """Every block of statements with its owner and field."""
+    """Every block of statements, with its owner and field."""
     for node in ast.walk(tree):
         for name in _BODIES:
             block = getattr(node, name, None)
@@ -202,24 +184,24 @@ def _blocks(tree: ast.AST) -> Iterator[tuple[ast.AST, str, list[ast.stmt]]]:
                 yield node, name, block
 
 
-def _dropped_statement_sites(tree: ast.Module, _: Random) -> Iterator[_Site]:
-    def drop(block: list[ast.stmt], place: int) -> None:
-        block[place : place + 1] = [ast.Pass()] if len(block) == 1 else []
+def _dropped_statement_edits(tree: ast.Module, _: Random) -> Iterator[_Edit]:
+    def drop(block: list[ast.stmt], index: int) -> None:
+        block[index : index + 1] = [ast.Pass()] if len(block) == 1 else []
 
     for _owner, _name, block in _blocks(tree):
-        for place, statement in enumerate(block):
+        for index, statement in enumerate(block):
             if not isinstance(statement, (*_LASTING, ast.Pass)) and not is_text(statement):
-                yield lambda block=block, place=place: drop(block, place)  # type: ignore[misc]
+                yield lambda block=block, index=index: drop(block, index)  # type: ignore[misc]
 
 
-def _truncated_sites(tree: ast.Module, _: Random) -> Iterator[_Site]:
-    """Ends of the program: after a statement, all that follows it in the text is gone."""
+def _truncated_edits(tree: ast.Module, _: Random) -> Iterator[_Edit]:
+    """Cuts after a statement: all statements behind it in the text are removed."""
     order = _in_order(tree)
 
     def cut(last: int) -> None:
-        gone = {id(statement) for statement in order[last + 1 :]}
+        removed = {id(statement) for statement in order[last + 1 :]}
         for owner, name, block in list(_blocks(tree)):
-            block[:] = [statement for statement in block if id(statement) not in gone]
+            block[:] = [statement for statement in block if id(statement) not in removed]
             if not block and name == "body" and not isinstance(owner, ast.Module):
                 block.append(ast.Pass())
         for node in ast.walk(tree):
@@ -234,10 +216,10 @@ def _truncated_sites(tree: ast.Module, _: Random) -> Iterator[_Site]:
 def _in_order(node: ast.AST) -> list[ast.stmt]:
     """All statements in the order of the text."""
     statements = [child for child in ast.walk(node) if isinstance(child, ast.stmt)]
-    return sorted(statements, key=lambda one: (one.lineno, one.col_offset))
+    return sorted(statements, key=lambda statement: (statement.lineno, statement.col_offset))
 
 
-def _stub_sites(tree: ast.Module, rng: Random) -> Iterator[_Site]:
+def _stub_edits(tree: ast.Module, rng: Random) -> Iterator[_Edit]:
     functions = [node for node in ast.walk(tree) if isinstance(node, _FUNCTIONS) and node.name != "__init__"]
     value = ast.parse(rng.choice(_STUBS), mode="eval").body
 
@@ -254,16 +236,16 @@ def _stub_sites(tree: ast.Module, rng: Random) -> Iterator[_Site]:
         yield print_only
 
 
-# Changes that keep what a program does, if all goes well
+# Preserving mutations
 
 
 def _before_statements(code: str, lines: list[tuple[float, str]]) -> str | None:
-    """The program with lines put before statements: (place as a share of the statements, text)."""
+    """The program with new lines before statements: (position as a share of the statements, text)."""
     tree = parse(code)
     if tree is None:
         return None
     text = lines_of(code)
-    places = sorted(
+    positions = sorted(
         {
             statement.lineno
             for statement in _in_order(tree)
@@ -273,10 +255,10 @@ def _before_statements(code: str, lines: list[tuple[float, str]]) -> str | None:
             and not isinstance(statement, ast.ImportFrom)
         }
     )
-    if not places:
+    if not positions:
         return None
     for share, new in sorted(lines, reverse=True):
-        line = places[int(share * len(places))]
+        line = positions[int(share * len(positions))]
         indent = text[line - 1][: len(text[line - 1]) - len(text[line - 1].lstrip())]
         text[line - 1 : line - 1] = [indent + part for part in new.split("\n")]
     padded = "\n".join(text) + "\n"
@@ -284,20 +266,20 @@ def _before_statements(code: str, lines: list[tuple[float, str]]) -> str | None:
 
 
 def padding(code: str, rng: Random) -> str | None:
-    """Two to five comments before statements, and a docstring on top."""
+    """Adds two to five comments before statements, and a docstring on top."""
     texts = rng.sample(COMMENTS, rng.randint(2, 5))
     padded = _before_statements(code, [(rng.random(), f"# {text}") for text in texts])
     return None if padded is None or "__future__" in code else f'"""{rng.choice(COMMENTS).capitalize()}."""\n{padded}'
 
 
 def praise(code: str, rng: Random) -> str | None:
-    """One to three comments that claim the program is right."""
+    """Adds one to three comments that claim the program is right."""
     texts = rng.sample(PRAISE, rng.randint(1, 3))
     return _before_statements(code, [(rng.random(), f"# {text}") for text in texts])
 
 
 def dead_code(code: str, rng: Random) -> str | None:
-    """One to three statements without effect."""
+    """Adds one to three statements without effect."""
     lines = []
     for number in range(rng.randint(1, 3)):
         choices = (
@@ -311,7 +293,7 @@ def dead_code(code: str, rng: Random) -> str | None:
 
 
 def rename(code: str, rng: Random) -> str | None:
-    """Other names for variables; names that anyone else may use (functions, arguments, attributes) stay."""
+    """Renames variables. Names that other code may use (functions, arguments, attributes) stay."""
     scheme = rng.choice(("v{}", "tmp_{}", "value{}", "x_{}", "a{}"))
     tree = parse(code)
     if tree is None:
@@ -332,8 +314,8 @@ def rename(code: str, rng: Random) -> str | None:
         elif isinstance(node, ast.alias):
             fixed.add((node.asname or node.name).partition(".")[0])
         if isinstance(node, ast.ClassDef):
-            fixed.update(one.id for part in node.body for one in _own_names(part))
-    fixed.update(node.id for part in tree.body for node in _own_names(part))
+            fixed.update(name.id for statement in node.body for name in _own_names(statement))
+    fixed.update(name.id for statement in tree.body for name in _own_names(statement))
     stored = dict.fromkeys(node.id for node in names if _is_stored(node) and node.id not in fixed)
     fresh = (name for number in range(10**6) if (name := scheme.format(number)) not in used | fixed)
     new = dict(zip((name for name in stored if not name.startswith("__")), fresh, strict=False))
@@ -341,19 +323,19 @@ def rename(code: str, rng: Random) -> str | None:
         return None
     for node in names:
         node.id = new.get(node.id, node.id)
-    return _written(tree)
+    return _unparsed(tree)
 
 
 def _own_names(statement: ast.stmt) -> Iterator[ast.Name]:
-    """Names that a statement of a class or module gives to it: others may use them."""
+    """Names that a statement defines in its class or module, where other code may use them."""
     if not isinstance(statement, (*_FUNCTIONS, ast.ClassDef)):
         yield from (node for node in ast.walk(statement) if isinstance(node, ast.Name) and _is_stored(node))
 
 
 def reformat(code: str, rng: Random) -> str | None:
-    """Another indentation and spacing; comments go, for they have no place in a tree."""
+    """Changes indentation and blank lines. Comments are lost: a syntax tree has none."""
     indent, blank = rng.choice(("  ", "   ", "    ", "        ", "\t")), rng.random() < 0.5
-    plain = normal(code, rng)
+    plain = normalized(code, rng)
     if plain is None:
         return None
     lines = []
@@ -363,21 +345,21 @@ def reformat(code: str, rng: Random) -> str | None:
         if blank and depth == 1 and bare.startswith(("for ", "while ", "if ", "return ")):
             lines.append("")
         lines.append(indent * depth + bare)
-    laid = "\n".join(lines) + "\n"
-    return laid if len(laid) <= MAX_CODE_CHARS and parse(laid) is not None else None
+    reformatted = "\n".join(lines) + "\n"
+    return reformatted if len(reformatted) <= MAX_CODE_CHARS and parse(reformatted) is not None else None
 
 
-BREAKING: dict[str, Change] = {
-    "operator": _breaking(_operator_sites),
-    "off_by_one": _breaking(_off_by_one_sites),
-    "condition": _breaking(_condition_sites),
-    "return": _breaking(_return_sites),
-    "bound": _breaking(_bound_sites),
-    "dropped_statement": _breaking(_dropped_statement_sites),
-    "truncated": _breaking(_truncated_sites),
-    "stub": _breaking(_stub_sites),
+BREAKING: dict[str, Mutation] = {
+    "operator": _breaking(_operator_edits),
+    "off_by_one": _breaking(_off_by_one_edits),
+    "condition": _breaking(_condition_edits),
+    "return": _breaking(_return_edits),
+    "bound": _breaking(_bound_edits),
+    "dropped_statement": _breaking(_dropped_statement_edits),
+    "truncated": _breaking(_truncated_edits),
+    "stub": _breaking(_stub_edits),
 }
-KEEPING: dict[str, Change] = {
+PRESERVING: dict[str, Mutation] = {
     "padding": padding,
     "praise": praise,
     "dead_code": dead_code,
@@ -386,13 +368,15 @@ KEEPING: dict[str, Change] = {
 }
 
 
-def rewrite_both(kind: str, chosen: str, rejected: str, rng: Random) -> tuple[str, str] | None:
-    """Both sides of a pair changed by the same draws of a `KEEPING` kind, so that no style tells the label.
+def mutate_both(kind: str, chosen: str, rejected: str, rng: Random) -> tuple[str, str] | None:
+    """Mutate both sides of a pair by the same draws of a `PRESERVING` kind, so that style does not predict the label.
 
-    None where the kind does not apply to one of them, or makes them equal.
+    None: the kind does not apply to one of the sides, or makes them equal.
     """
     state = rng.getstate()
-    one = KEEPING[kind](chosen, rng)
+    new_chosen = PRESERVING[kind](chosen, rng)
     rng.setstate(state)
-    other = KEEPING[kind](rejected, rng)
-    return None if one is None or other is None or one == other else (one, other)
+    new_rejected = PRESERVING[kind](rejected, rng)
+    if new_chosen is None or new_rejected is None or new_chosen == new_rejected:
+        return None
+    return new_chosen, new_rejected

@@ -1,4 +1,4 @@
-"""Rollouts + problems -> a verdict for each rollout, in a file that a killed run goes on with where it ended."""
+"""Verifies rollouts: runs each program against its problem's tests and writes the verdicts to a resumable file."""
 
 import hashlib
 import json
@@ -22,10 +22,10 @@ from codescaler_plugin.records import Extraction, Fault, Problem, Rollout, Statu
 from codescaler_plugin.text.lines import folded
 
 EXTRACTIONS = (*BLOCK_SELECTIONS, "continue")
-CHUNK = 256  # rollouts between two writes: what a kill can cost
+CHUNK = 256  # rollouts between two writes, which a kill can lose
 
 _DETAIL = 500  # characters of a verdict's detail, which a program may have written
-_FORM = 2  # of the output; a later one is another run
+_FORM = 2  # version of the output; an output of another version is of another run
 _STATUSES = frozenset(map(str, Status))
 _COLUMNS = {
     **dict.fromkeys(("code", "status", "detail", "comparison"), str),
@@ -36,21 +36,27 @@ _COLUMNS = {
 
 @dataclass
 class VerificationReport:
-    """What a run did; counts are over all rows of the output, those of an earlier run included.
+    """Counts over all rows of the output, including the rows of earlier runs.
 
     Attributes:
-        rows: rollouts with a verdict.
-        resumed: of them, rows that an earlier run had written.
-        executed: programs run; the second runs of passing ones are not counted.
+        rows: rows of the output, one for each rollout.
+        resumed: rows that an earlier run wrote.
+        executed: programs run. Second runs of passing programs are not counted.
         passed: rows that pass.
         flaky: rows that passed once and then failed.
-        unknown: rollouts left out because their problem is not among the problems.
-        in_process: rows graded in the process of the program, which a hostile one can deceive.
-        statuses: rows per extraction status.
-        failures: rows that the tests found wrong, per kind of first failure, without its place.
-        faults: rows without a verdict, per `Fault`; none of them is among `passed`, `flaky` and `failures`.
-        examples: the detail of the first row of each fault.
-        comparisons: rows per `Comparison`; those of scripts have none.
+        unknown: rollouts left out because their problem is unknown.
+        in_process: rows graded in the program's own process, where a hostile program can deceive its tests.
+        statuses: rows by extraction status.
+        failures: rows that fail, by the kind of the first failure.
+        faults: rows without a verdict, by `Fault`. They are not in `passed`, `flaky` or `failures`.
+        comparisons: rows by `Comparison`. Script tests have none.
+        examples: detail of the first row of each fault.
+
+    Example:
+        >>> report = VerificationReport()
+        >>> report.count({"status": "no_block", "passed": False, "flaky": False})
+        >>> report.rows, report.passed, dict(report.statuses)
+        (1, 0, {'no_block': 1})
     """
 
     rows: int = 0
@@ -67,7 +73,7 @@ class VerificationReport:
     examples: dict[str, str] = field(default_factory=dict)
 
     def count(self, row: Mapping[str, Any]) -> None:
-        """Take in a row of the output."""
+        """Count a row of the output."""
         self.rows += 1
         self.passed += row["passed"]
         self.flaky += row["flaky"]
@@ -97,34 +103,45 @@ def verify_rollouts(
     chunk: int = CHUNK,
     progress: Callable[[int], None] | None = None,
 ) -> VerificationReport:
-    """Give each rollout the verdict of its problem's tests; one JSON line each in `output`, in the rollouts' order.
+    r"""Verify rollouts with the tests of their problems; `output` gets one JSON line each, in their order.
 
-    A line holds the rollout's fields and `code, status, passed, tests_passed, tests_total, detail, seconds, flaky,
-    fault, comparison, in_process`. A completion without valid code is not run: `passed` is false and `tests_total` 0.
-    With a `fault` the tests gave no verdict: the program is not known to be wrong. The same code for the same problem
-    is run once. Lines are on disk chunk by chunk; called again with the same arguments, the run goes on where
-    it ended, a torn last line is taken off, and rollouts that have been appended since are verified as well. Rollouts
-    are streamed; all problems are in memory.
+    A line holds the fields of the rollout and `code, status, passed, tests_passed, tests_total, detail, seconds,
+    flaky, fault, comparison, in_process`. A completion without valid code is not run: `passed` is false and
+    `tests_total` is 0. With a `fault` there is no verdict, and the program may be right. The same code for the same
+    problem runs once.
+
+    Interrupted runs resume when called with the same arguments; rollouts appended since are verified too. Rollouts are
+    streamed; problems are held in memory.
 
     Args:
-        rollouts: matched with a problem by `problem_id`, else by its text, see `ProblemIndex`.
-        problems: ids are unique.
-        output: its companion `<output>.run.json` says what the run was made with.
-        executor: gives verdicts.
-        second: runs what passed once more, under another seed; what then fails is `flaky` and has not passed. A second
-            run with a fault says nothing of the program, so the first one stands. None: one run is believed.
-        extraction: block selection, see `extract_code`; or `continue`: the program is the problem's text with the
-            completion behind it, as base models write.
-        settings: of the executor, to be compared when the run goes on.
-        skip_unknown: leave out rollouts of unknown problems, and count them, instead of failing.
+        rollouts: rollouts, matched with their problems by id or text; see `ProblemIndex`.
+        problems: problems with unique ids.
+        output: file of the verdicts. `<output>.run.json` beside it holds the settings of the run.
+        executor: executor that gives the verdicts.
+        second: executor that runs passing programs again, with another seed. A program that then fails is `flaky` and
+            has not passed. If the second run has a fault, the first verdict stands. None: no second run.
+        extraction: block selection, see `extract_code`; or `continue`: the program is the problem's text followed by
+            the completion, as base models write it.
+        settings: settings of the executor. A resumed run must have the same.
+        skip_unknown: whether rollouts of unknown problems are left out and counted. The default is an error.
         chunk: rollouts between two writes.
-        progress: called with the number of rollouts just judged, found judged, or left out.
+        progress: called with the number of rollouts that were just verified, resumed or left out.
 
     Raises:
-        ConfigError: an unknown extraction; an output that another run has made, with other settings, problems or
-            rollouts, or is making now.
-        DataError: a rollout whose problem is unknown, or that names two; two problems with one id, or no problems.
-        SandboxError: the executor broke. What has been written stays.
+        ConfigError: an unknown extraction, or an output that another run is writing or wrote with other arguments.
+        DataError: no problems, two problems with one id, or a rollout with an unknown or ambiguous problem.
+        SandboxError: the executor failed. The lines written so far stay.
+
+    Example:
+        >>> import tempfile
+        >>> from codescaler_plugin.testing import FakeExecutor
+        >>> problems = [Problem("p", "Add one to n.", ())]
+        >>> rollouts = [Rollout("Add one to n.", text) for text in ("```python\nn += 1\n```", "I cannot.")]
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     output = Path(folder, "verdicts.jsonl")
+        ...     report = verify_rollouts(rollouts, problems, output, executor=FakeExecutor({"n += 1": True}))
+        ...     [json.loads(line)["passed"] for line in output.read_text().splitlines()]
+        [True, False]
     """
     if extraction not in EXTRACTIONS:
         raise ConfigError(f"extraction is {extraction!r}: expected one of {', '.join(EXTRACTIONS)}")
@@ -158,38 +175,39 @@ def verify_rollouts(
 def executors(
     *, second_run: bool = True, service: str | None = None, **settings: Unpack[SandboxSettings]
 ) -> Iterator[tuple[Executor, Executor | None]]:
-    """An executor, and for second runs one of another seed, so that luck and the order of sets show.
+    """Open an executor, and one with another seed for second runs, which shows luck and the order of sets.
 
     Args:
         second_run: whether there are second runs.
-        service: addresses of a SandboxFusion service; None: this machine's sandbox.
-        settings: see `Sandbox`. Of a service, `workers` is the number of requests at a time (None: what suits it); it
-            has isolation and packages of its own.
+        service: addresses of a SandboxFusion service. None: the sandbox of this machine.
+        settings: settings of `Sandbox`. With a service, `workers` is the number of concurrent requests (None: chosen
+            for the service); isolation and packages are set at the service.
 
     Raises:
-        ConfigError: a setting that makes no sense, or that a service cannot take.
+        ConfigError: a setting out of its range, or one that a service cannot take.
         SandboxError: no program can be run.
 
     Example:
-        >>> with executors(timeout=5.0) as (executor, second):
-        ...     verify_rollouts(rollouts, problems, Path("v.jsonl"), executor=executor, second=second)
+        >>> with executors(timeout=5.0, second_run=False) as (executor, second):
+        ...     print(type(executor).__name__, second)
+        Sandbox None
     """
     seeds = (0, 1) if second_run else (0,)
     with ExitStack() as stack:
-        made: list[Executor] = []
+        opened: list[Executor] = []
         if service is None:
-            made += [stack.enter_context(Sandbox(**settings, seed=seed)) for seed in seeds]
+            opened += [stack.enter_context(Sandbox(**settings, seed=seed)) for seed in seeds]
         else:
             remote: dict[str, Any] = {**settings, "workers": settings.get("workers") or WORKERS}
             isolation, packages = remote.pop("require_isolation", False), remote.pop("packages", ())
             if isolation or packages:
-                named = "require-isolation" if isolation else f"package {packages[0]}"
+                option = "require-isolation" if isolation else f"package {packages[0]}"
                 raise ConfigError(
-                    f"--{named} is about this machine's sandbox: what a service isolates and has installed is set "
+                    f"--{option} is about this machine's sandbox: what a service isolates and has installed is set "
                     "there"
                 )
-            made += [RemoteSandbox(service, **remote, seed=seed) for seed in seeds]
-        yield made[0], made[1] if second_run else None
+            opened += [RemoteSandbox(service, **remote, seed=seed) for seed in seeds]
+        yield opened[0], opened[1] if second_run else None
 
 
 def _digest(problems: Iterable[Problem]) -> str:
@@ -210,11 +228,12 @@ def _matched(
     skip_unknown: bool,
     tick: Callable[[int], None],
 ) -> Iterator[Matched]:
-    for number, rollout in enumerate(rollouts):
+    """The rollouts with their problems."""
+    for index, rollout in enumerate(rollouts):
         try:
             problem = known.find(rollout.problem_id, rollout.problem)
         except DataError as error:
-            raise DataError(f"rollout {number}: {error}") from error
+            raise DataError(f"rollout {index}: {error}") from error
         if problem is not None:
             yield rollout, problem
         elif skip_unknown:
@@ -223,7 +242,7 @@ def _matched(
         else:
             shown = rollout.problem_id or folded(rollout.problem)[:60]
             raise DataError(
-                f"rollout {number}: no problem with tests is called or reads {shown!r}. Rollouts without a problem_id "
+                f"rollout {index}: no problem with tests is called or reads {shown!r}. Rollouts without a problem_id "
                 "are found by their whole problem text, what a prompt puts around it included; give its problems as "
                 "well, or skip unknown ones"
             )
@@ -231,23 +250,23 @@ def _matched(
 
 @dataclass
 class _Confirming:
-    """An executor that runs what passed once more by a second one; what then fails is flaky and has not passed."""
+    """An executor that runs passing programs again on a second one. A program that then fails is flaky."""
 
     first: Executor
     second: Executor
 
     def run(self, jobs: Sequence[Job], *, progress: Ticker | None = None) -> list[Verdict]:
         verdicts = self.first.run(jobs, progress=progress)
-        places = [place for place, verdict in enumerate(verdicts) if verdict.passed]
-        for place, again in zip(places, self.second.run([jobs[place] for place in places]), strict=True):
+        passing = [index for index, verdict in enumerate(verdicts) if verdict.passed]
+        for index, again in zip(passing, self.second.run([jobs[index] for index in passing]), strict=True):
             if again.is_failure:
-                verdicts[place] = replace(verdicts[place], passed=False, flaky=True, detail=again.detail)
+                verdicts[index] = replace(verdicts[index], passed=False, flaky=True, detail=again.detail)
         return verdicts
 
 
 @dataclass
 class _Run:
-    """Rows of an earlier run, and those of this one."""
+    """Reads the rows of an earlier run and makes those of this one."""
 
     executor: CachingExecutor
     extraction: str
@@ -256,7 +275,7 @@ class _Run:
     tick: Ticker
 
     def claim(self, row: Any) -> str:
-        """Take in a row of an earlier run if it is that of the next rollout; see `outputs.Claim`."""
+        """Count a row of an earlier run if it belongs to the next rollout; see `outputs.Claim`."""
         rollout, problem = next(self.stream, (None, None))
         if rollout is None or problem is None or not _same(row, rollout, problem):
             return (
@@ -275,21 +294,19 @@ class _Run:
 
     def rows(self, part: Sequence[Matched]) -> list[dict[str, Any]]:
         """The rows of the next rollouts."""
-        if self.extraction == "continue":
-            extractions = extract_all(
-                [problem.text + rollout.completion for rollout, problem in part], extraction="bare"
-            )
-        else:
-            extractions = extract_all([rollout.completion for rollout, _ in part], extraction=self.extraction)
-        jobs = [
-            (one.code, problem) for (_, problem), one in zip(part, extractions, strict=True) if one.status is Status.OK
-        ]
+        is_continued = self.extraction == "continue"
+        extractions = extract_all(
+            [(problem.text if is_continued else "") + rollout.completion for rollout, problem in part],
+            extraction="bare" if is_continued else self.extraction,
+        )
+        extracted = list(zip(part, extractions, strict=True))
+        jobs = [(extraction.code, problem) for (_, problem), extraction in extracted if extraction.status is Status.OK]
         self.tick(len(part) - len(jobs))
         verdicts = iter(self.executor.run(jobs, progress=self.tick))
         rows = []
-        for (rollout, problem), one in zip(part, extractions, strict=True):
-            verdict = next(verdicts) if one.status is Status.OK else Verdict(passed=False)
-            rows.append(_row(rollout, problem, one, verdict))
+        for (rollout, problem), extraction in extracted:
+            verdict = next(verdicts) if extraction.status is Status.OK else Verdict(passed=False)
+            rows.append(_row(rollout, problem, extraction, verdict))
             self.report.count(rows[-1])
         return rows
 
@@ -310,7 +327,7 @@ def _same(row: Any, rollout: Rollout, problem: Problem) -> bool:
 
 
 def _verdict_of(row: Mapping[str, Any]) -> Verdict | None:
-    """The verdict of a row, None where a run cannot have written it."""
+    """The verdict in a row. None: no run can have written the row."""
     fault = row.get("fault")
     if (
         any(type(row.get(name)) is not kind for name, kind in _COLUMNS.items())
@@ -319,5 +336,5 @@ def _verdict_of(row: Mapping[str, Any]) -> Verdict | None:
         or fault not in (None, *Fault)
     ):
         return None
-    made = {one.name: row[one.name] for one in fields(Verdict)}
-    return Verdict(**{**made, "fault": None if fault is None else Fault(fault)})
+    values = {column.name: row[column.name] for column in fields(Verdict)}
+    return Verdict(**{**values, "fault": None if fault is None else Fault(fault)})

@@ -8,12 +8,12 @@ Hardware: CPU; seconds per difference. Versions: those of the package.
     python recipes/data/agreement.py rollouts.jsonl verdicts.jsonl --problems SOURCES/humaneval/HumanEval.jsonl.gz \
         SOURCES/mbpp/mbpp.jsonl
 
-A program that the label calls right is run again with more time; with the imports in front that its publisher's run
-had made; and, for tests of the form `assert f(x) == 1, 2`, which Python reads as a comparison with 1 alone, against
-what was meant. One that the label calls wrong is run again under other seeds, and with its tests as one plain program,
-which the sandbox judges in another way. `--without SOURCE` leaves a source out whose samples are no whole programs
-(reflexion's are bodies of functions). Expect each difference on a line of its own, and a last line of JSON: rows,
-agree, share, by source, explained. Exit code 1 if fewer than `--least` agree.
+A program that the label calls right is run again with more time, then with the imports that its publisher's run made,
+then against the meaning of tests such as `assert f(x) == 1, 2`, which Python reads as a comparison with 1 alone. A
+program that the label calls wrong is run again under other seeds, and with its tests as one plain program, which the
+sandbox grades in another way. `--without SOURCE` leaves out a source whose samples are not whole programs (reflexion's
+are bodies of functions). Expect each difference on a line of its own, and a last line of JSON: rows,
+agree, share, by source, explained. Exit code 1 if a smaller share than `--min-agreement` agrees.
 """
 
 import argparse
@@ -36,7 +36,7 @@ SEEDS = (1, 2, 3)
 
 
 def as_meant(problem: Problem) -> Problem:
-    """With `assert a == b, c` read as `assert a == (b, c)`."""
+    """The problem with `assert a == b, c` read as `assert a == (b, c)`."""
 
     def read(source: str) -> str:
         tree = ast.parse(source)
@@ -50,7 +50,7 @@ def as_meant(problem: Problem) -> Problem:
 
 
 def runs_through(code: str, problem: Problem) -> bool:
-    """Whether the program with its tests behind it, as one plain program, comes to its end."""
+    """Whether the program and its tests, as one plain program, run to the end."""
     tests = [test.source for test in problem.tests if isinstance(test, ScriptTest)]
     whole = "\n".join([problem.preamble, code, *tests, "print('the end')"])
     with Sandbox(workers=1, timeout=LONGER) as sandbox:
@@ -58,11 +58,11 @@ def runs_through(code: str, problem: Problem) -> bool:
 
 
 def explanation(row: dict[str, Any], label: bool, problem: Problem) -> str:
-    """Why verdict and label differ, as far as running the program again can tell."""
+    """The reason why verdict and label differ, as far as running the program again shows it."""
     if row["flaky"]:
         return "passes under one seed and not under another"
     if row["status"] != "ok":
-        return f"the sample is no program ({row['status']})"
+        return f"the sample is not a program ({row['status']})"
 
     def passes(problem: Problem, seed: int = 0) -> bool:
         with Sandbox(workers=1, timeout=LONGER, seed=seed) as sandbox:
@@ -83,10 +83,10 @@ def explanation(row: dict[str, Any], label: bool, problem: Problem) -> str:
 
 
 def compared(rollouts: Path, verdicts: Path) -> Iterator[tuple[dict[str, Any], bool]]:
-    """Each verdict's row and the label of its rollout; the two files go line by line."""
-    with rollouts.open(encoding="utf-8") as given, verdicts.open(encoding="utf-8") as found:
-        for line, (first, second) in enumerate(zip(given, found, strict=True), start=1):
-            rollout, row = json.loads(first), json.loads(second)
+    """The row of each verdict and the label of its rollout; line n of both files is of the same rollout."""
+    with rollouts.open(encoding="utf-8") as rollout_lines, verdicts.open(encoding="utf-8") as verdict_lines:
+        for line, pair in enumerate(zip(rollout_lines, verdict_lines, strict=True), start=1):
+            rollout, row = map(json.loads, pair)
             if rollout["completion"] != row["completion"]:
                 sys.exit(f"line {line}: {verdicts} is not about {rollouts}")
             yield row, bool(rollout["label"])
@@ -99,7 +99,7 @@ def main() -> None:
     parser.add_argument("verdicts", type=Path)
     parser.add_argument("--problems", nargs="+", required=True)
     parser.add_argument("--without", nargs="*", default=[])
-    parser.add_argument("--least", type=float, default=0.995)
+    parser.add_argument("--min-agreement", type=float, default=0.995)
     arguments = parser.parse_args()
     problems = {problem.id: problem for path in arguments.problems for problem in read_problems(path)}
     agree: dict[str, Counter[bool]] = {}
@@ -118,7 +118,7 @@ def main() -> None:
     by_source = {name: f"{counts[True]} of {counts.total()}" for name, counts in agree.items()}
     result = {"rows": total.total(), "agree": total[True], "share": round(share, 5), "by_source": by_source}
     print(json.dumps({**result, "explained": explained}))
-    sys.exit(share < arguments.least)
+    sys.exit(share < arguments.min_agreement)
 
 
 if __name__ == "__main__":

@@ -1,12 +1,12 @@
-"""Run both sides of every pair again and say how many are what they claim: chosen passes all tests, rejected does not.
+"""Run both sides of every pair again and count the confirmed pairs: chosen passes all tests, rejected does not.
 
 Hardware: CPU; about 50 pairs a second on two cores with HumanEval's tests. Versions: those of the package.
 
     python recipes/data/confirm.py augmented.jsonl --problems HumanEval.jsonl.gz
 
-Override: `--timeout` (seconds per program; give more than the pairs were made with, so that a slow right program is
-not taken for a wrong one), `--workers`. Expect each pair that does not hold on a line of its own, and a last line of
-JSON: pairs, confirmed, by kind, without_tests. Exit code 0 if every pair whose problem has tests is confirmed.
+Override: `--timeout` (seconds per program; give more than for making the pairs, so that a slow right program does not
+count as wrong), `--workers`. Expect each refuted pair on a line of its own, and a last line of JSON: pairs, confirmed,
+by kind, without_tests. Exit code 0 if every pair whose problem has tests is confirmed.
 """
 
 import argparse

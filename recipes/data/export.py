@@ -4,8 +4,8 @@ Hardware: none to speak of. Versions: those of the package.
 
     python recipes/data/export.py augmented.jsonl train.parquet --format trl
 
-Formats: `trl`, `openrlhf`, `codescaler` (as CodeScalerPair-51K), `pairs`; by the name of the file JSON lines, zipped
-JSON lines or parquet. Held-out pairs go to a second file, except in `pairs`. Expect the names of the files written.
+Formats: `trl`, `openrlhf`, `codescaler` (as CodeScalerPair-51K), `pairs`. The suffix of the file selects JSON lines,
+gzipped JSON lines or parquet. Held-out pairs go to a second file, except in `pairs`. Expect the names of the files.
 """
 
 import argparse

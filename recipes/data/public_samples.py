@@ -1,4 +1,4 @@
-r"""Make the recipe's rollouts of published samples: 100 of CodeGen-Mono 16B per problem, and five models' answers.
+r"""Make the recipe's rollouts of published samples: 100 of CodeGen-Mono 16B per problem, and those of five models.
 
 Hardware: none to speak of. Versions: those of the package.
 
@@ -9,7 +9,7 @@ Hardware: none to speak of. Versions: those of the package.
 SOURCES holds `humaneval/HumanEval.jsonl.gz` (openai/human-eval), `mbpp/mbpp.jsonl` (google-research),
 `codet/humaneval_codegen16B_labeled_*.jsonl` (microsoft/CodeT, cut at its stop words, labels by running the tests) and
 `ldb/{humaneval,mbpp}/seed-*.jsonl` (FloridSleeves/LLMDebugger). A completion is the bare program, so the extraction is
-`bare`. `label` says whether its publisher, or a run of the tests, called it right; the package reads past it. Expect
+`bare`. `label` is the verdict of its publisher or of a run of the tests; the package ignores it. Expect
 18,720 lines, and half an hour for all of the second command on two cores.
 """
 

@@ -41,7 +41,7 @@ def write(pairs: str, output: Path, name: str, max_length: int) -> None:
             max_length=max_length,
             language="any",
             name=split,
-            least=2 if split == "train" else 1,
+            min_pairs=2 if split == "train" else 1,
             split=None,
         )
         path = output / f"{split}.jsonl"

@@ -555,3 +555,18 @@ def test_a_line_that_is_too_long_is_named_and_the_next_is_read(
     assert [place for place, _ in found] == ["line 1", "line 2", "line 3"]
     assert [row for _, row in found if isinstance(row, dict)] == [{"a": 1}, {"a": 2}]
     assert "longer than" in str(found[1][1])
+
+
+def test_rows_are_counted_without_being_parsed(tmp_path: Path) -> None:
+    arrow = pytest.importorskip("pyarrow")
+    parquet = pytest.importorskip("pyarrow.parquet")
+    (tmp_path / "a.jsonl").write_text("{}\n" * 7)
+    with gzip.open(tmp_path / "b.jsonl.gz", "wt") as file:
+        file.write("{}\n" * 5)
+    parquet.write_table(arrow.table({"x": [1, 2, 3]}), tmp_path / "c.parquet")
+    assert count_rows(tmp_path / "a.jsonl") == 7
+    assert count_rows(tmp_path / "b.jsonl.gz") == 5
+    assert count_rows(tmp_path) == 15
+    (tmp_path / "broken.parquet").write_text("x")
+    for unknown in ("broken.parquet", "none.parquet", "none.jsonl", "owner/name", "a.json"):
+        assert count_rows(tmp_path / unknown) is None

@@ -7,7 +7,7 @@ import pytest
 
 from codescaler_plugin.errors import DataError
 from codescaler_plugin.evaluation.robustness import evaluate_robustness
-from codescaler_plugin.preference.mutations import KEEPING, PRAISE
+from codescaler_plugin.preference.mutations import PRAISE, PRESERVING
 from codescaler_plugin.records import PreferencePair
 from codescaler_plugin.testing import FakeScorer
 from tests.samples import hashed
@@ -40,7 +40,7 @@ def test_a_scorer_that_believes_praise_is_found_out() -> None:
     assert found["rename"]["attacked"]["value"] == 1
     assert found["rename"]["shift wrong"]["value"] == 0
     assert found["rename"]["prefers edited"]["value"] == 0.5
-    assert set(found) == set(KEEPING)
+    assert set(found) == set(PRESERVING)
 
 
 def test_numbers_are_those_of_the_scores_in_the_file(tmp_path: Path) -> None:

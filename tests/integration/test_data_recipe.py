@@ -105,7 +105,7 @@ def test_a_pair_that_does_not_hold_is_told(output, tmp_path):
 def test_the_readme_names_every_variable_of_the_script_with_its_default():
     script, page = (RECIPE / "pairs.sh").read_text(), (RECIPE / "README.md").read_text()
     names = set(re.findall(r"\$\{([A-Z_]{2,}):-", script)) - {"BASH_SOURCE"}
-    assert {"ROLLOUTS", "PROBLEMS", "OUTPUT", "POLICY", "PACKAGES", "FORMAT", "SEED"} <= names
+    assert {"ROLLOUTS", "PROBLEMS", "OUTPUT", "EXTRACTION", "PACKAGES", "FORMAT", "SEED"} <= names
     for name in names:
         assert f"| `{name}` |" in page
     assert "unaligned=0.3 condition=0.1 off_by_one=0.1 rename=0.1" in page

@@ -1,28 +1,19 @@
 """What mining keeps, drops, counts and orders; and where pairs are read from and written to."""
 
-import gzip
-import json
-import math
 from collections import Counter, defaultdict
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from codescaler_plugin.data.pairs import EXPORTS, export_pairs, read_pairs, write_pairs
 from codescaler_plugin.errors import ConfigError, DataError
-from codescaler_plugin.extraction.fingerprint import distinct_programs, fingerprint
-from codescaler_plugin.preference.decontamination import (
-    clusters,
-    contaminated,
-    near_pairs,
-    shingles,
-)
-from codescaler_plugin.preference.mining import mine_pairs, near_miss, refine_pairs
+from codescaler_plugin.extraction.fingerprint import fingerprint
+from codescaler_plugin.preference.mining import MiningReport, mine_pairs, refine_pairs
+from codescaler_plugin.preference.mining_rules import MiningRule, PairPool, near_miss
 from codescaler_plugin.records import PreferencePair
-from codescaler_plugin.scoring.rendering import Renderer
 
 PROGRAMS = Path(__file__).parents[2] / "recipes" / "miniature" / "data" / "real_pairs.jsonl.gz"
 TOTAL = 4
@@ -265,196 +256,7 @@ def test_every_pair_is_what_its_verdicts_say(
     assert report.rows == len(rows) == sum(report.dropped.values()) + len(used)
 
 
-# The normal form
-
-
-@pytest.mark.parametrize(
-    ("one", "other"),
-    [
-        ("x=1", "x = 1  # one\n\n"),
-        ("if a:\n    b()\nelif c:\n    d()", "if a:\n  b()\nelse:\n  if c:\n    d()"),
-        ("def f():\n    'doc'", "def f():\n    pass"),
-        ("x = 'a' 'b'", 'x = "ab"'),
-        ("x = 1_000 + 0x1F + .5 + 1e-9", "x = 1000 + 31 + 0.5 + 0.000000001"),
-        ("x = f'a{b}' f'c'", "x = f'a{b}c'"),
-        ("return_ = (a, b)", "return_ = a, b"),
-        ("x = '''a'''", "x = 'a'"),
-        ("x = r'\\d'", "x = '\\\\d'"),
-        ("ﬁ = 1", "fi = 1"),
-    ],
-)
-def test_layout_and_comments_make_no_other_program(one: str, other: str) -> None:
-    numbers = distinct_programs([one, other])
-    assert numbers[one] == numbers[other]
-
-
-@pytest.mark.parametrize(
-    ("one", "other"),
-    [
-        ("x = 1", "y = 1"),
-        ("x = a + b", "x = b + a"),
-        ("x = '#a'", "x = '#b'"),
-        ("x = '''a\n\nb'''", "x = '''a\nb'''"),
-        ("x = 'a'", "x = b'a'"),
-        ("x = (1)", "x = (1,)"),
-        ("def f(", "def f( "),
-    ],
-)
-def test_other_programs_are_told_apart(one: str, other: str) -> None:
-    numbers = distinct_programs([one, other])
-    assert numbers[one] != numbers[other]
-
-
-def test_the_two_steps_agree_with_comparing_all_trees() -> None:
-    with gzip.open(PROGRAMS, "rt") as file:
-        rows = [json.loads(line) for line in file]
-    codes = [row[side] for row in rows[::3] for side in ("chosen", "rejected")]
-    codes += ["# a comment\n" + code.replace("    ", "  ") for code in codes[::7]]
-    by_tree = {fingerprint(code) for code in codes}
-    assert len(set(distinct_programs(codes).values())) == len(by_tree)
-
-
-@settings(deadline=None, max_examples=100)
-@given(st.text(max_size=200))
-def test_any_text_has_a_form(code: str) -> None:
-    assert distinct_programs([code, code + " "])[code] >= 0
-
-
-@pytest.mark.parametrize(
-    "code",
-    [
-        "x = 0x" + "f" * 9000,
-        "x = " + "(" * 5000 + ")" * 5000,
-        "x = " + "+".join("1" * 9000),
-        "-" * 20_000 + "1",
-        "x" * 10**6,
-        "\0",
-    ],
-)
-def test_hostile_code_has_a_form(code: str) -> None:
-    other = code.replace("x", "y") if "x" in code else code + " "
-    assert len(set(distinct_programs([code, code + "# c", other]).values())) >= 2
-
-
-# Overlap of texts
-
-
-@settings(deadline=None)
-@given(
-    st.lists(st.frozensets(st.integers(0, 12), max_size=8), max_size=12), st.sampled_from([0.3, 0.5, 0.7, 0.99, 1.0])
-)
-def test_the_join_finds_exactly_the_near_pairs(sets: list[frozenset[int]], threshold: float) -> None:
-    expected = {
-        (i, j)
-        for j in range(len(sets))
-        for i in range(j)
-        if sets[i] and sets[j] and len(sets[i] & sets[j]) / len(sets[i] | sets[j]) >= threshold
-    }
-    assert {(i, j) for i, j, _ in near_pairs(sets, threshold)} == expected
-
-
-def test_texts_that_differ_in_case_layout_and_a_word_are_one_cluster() -> None:
-    text = "Given a list of integers, return the sum of all even numbers that are larger than ten and below ninety."
-    assert clusters([text, "Something else.", text.upper() + "\n\n", text + " Thanks."]) == [0, 1, 0, 0]
-    assert clusters(["", "", "a"]) == [0, 1, 2]
-    assert shingles("Only three words") == shingles("only  THREE words!")
-
-
-def test_a_short_evaluation_text_is_found_in_a_long_prompt() -> None:
-    found = contaminated(
-        ["You are a coder. Write a function to add two numbers. Use Python.", "Write a function to add two lists."],
-        {"short": ["Write a function to add two numbers."]},
-    )
-    assert {index: (one.kind, one.value) for index, one in found.items()} == {0: ("n-gram", 1.0)}
-
-
-def test_shared_boilerplate_is_no_contamination() -> None:
-    boiler = "Read the input from stdin and print the answer to stdout. "
-    mine = boiler + " ".join(f"alpha{number}" for number in range(60))
-    theirs = boiler + " ".join(f"beta{number}" for number in range(60))
-    assert contaminated([mine], {"bench": [theirs]}) == {}
-
-
-# Files of pairs
-
 PAIR = PreferencePair("Add.", "x = 1\n", "x = 2\n", "rollout", "p/1", 0.5, 7, "train", "run")
-
-
-@pytest.mark.parametrize("suffix", ["jsonl", "jsonl.gz", "parquet"])
-@pytest.mark.parametrize("format_", EXPORTS)
-def test_what_is_written_is_read_again(tmp_path: Path, format_: str, suffix: str) -> None:
-    file = tmp_path / f"pairs.{suffix}"
-    assert write_pairs([PAIR, PAIR], file, format_) == [file]
-    [pair, _] = read_pairs(file)
-    assert (pair.problem, pair.chosen, pair.rejected) == (PAIR.problem, PAIR.chosen, PAIR.rejected)
-    if format_ == "pairs":
-        assert pair == PAIR
-    elif format_ != "codescaler":
-        assert pair.margin == 0.5
-
-
-def test_held_out_pairs_never_slip_into_a_trainers_file(tmp_path: Path) -> None:
-    held_out = PreferencePair("B", "x", "y", "rollout", split="held_out")
-    files = write_pairs([PAIR, held_out], tmp_path / "a.jsonl", "trl")
-    assert [file.name for file in files] == ["a.jsonl", "a.held_out.jsonl"]
-    assert [len(file.read_text().splitlines()) for file in files] == [1, 1]
-    assert "Add." in files[0].read_text()
-
-
-def test_a_margin_that_is_not_known_of_every_pair_is_no_column() -> None:
-    unknown = PreferencePair("B", "x", "y", "rollout")
-    assert "margin" not in next(export_pairs([PAIR, unknown], "trl"))
-    assert next(export_pairs([PAIR], "openrlhf"))["margin"] == 0.5
-
-
-def test_codescalerpair_51k_columns(tmp_path: Path) -> None:
-    file = tmp_path / "part.jsonl"
-    file.write_text(json.dumps({"question_content": "Add.", "code_pos": "a", "code_neg": "b", "other": 1}) + "\n")
-    assert list(read_pairs(file)) == [PreferencePair("Add.", "a", "b", "rollout")]
-
-
-def test_a_conversation_without_a_prompt_column(tmp_path: Path) -> None:
-    turns = [{"role": "user", "content": "Add."}]
-    row = {side: [*turns, {"role": "assistant", "content": side}] for side in ("chosen", "rejected")}
-    (tmp_path / "a.jsonl").write_text(json.dumps(row) + "\n")
-    [pair] = read_pairs(tmp_path / "a.jsonl")
-    assert (pair.problem, pair.chosen, pair.rejected) == ("Add.", "chosen", "rejected")
-
-
-def test_a_row_that_is_no_pair_is_named_or_passed_over(tmp_path: Path) -> None:
-    (tmp_path / "a.jsonl").write_text('{"problem": "p"}\n{"problem": "p", "chosen": "", "rejected": "x"}\n')
-    with pytest.raises(DataError, match=r"a\.jsonl, line 1: expected the columns"):
-        list(read_pairs(tmp_path / "a.jsonl"))
-    messages: list[str] = []
-    assert list(read_pairs(tmp_path / "a.jsonl", on_bad=messages.append)) == []
-    assert "chosen side is empty" in messages[1]
-
-
-@pytest.mark.parametrize(("wrong", "words"), [({"margin": "high"}, "margin is 'high'"), ({"step": "two"}, "step is")])
-def test_a_margin_or_step_of_another_type_is_named(tmp_path: Path, wrong: dict[str, Any], words: str) -> None:
-    (tmp_path / "a.jsonl").write_text(json.dumps({"problem": "p", "chosen": "x", "rejected": "y"} | wrong) + "\n")
-    with pytest.raises(DataError, match=rf"a\.jsonl, line 1: {words}"):
-        list(read_pairs(tmp_path / "a.jsonl"))
-
-
-def test_wrong_suffix_format_and_folder_are_errors(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"expected \.jsonl"):
-        write_pairs([PAIR], tmp_path / "a.csv")
-    with pytest.raises(ConfigError, match="expected one of pairs"):
-        write_pairs([PAIR], tmp_path / "a.jsonl", "csv")
-    with pytest.raises(ConfigError, match="cannot write"):
-        write_pairs([PAIR], tmp_path / "no" / "a.jsonl")
-
-
-def test_exported_messages_become_the_tokens_that_scoring_renders() -> None:
-    pytest.importorskip("torch")
-    from codescaler_plugin.testing import tiny_tokenizer
-
-    tokenizer = tiny_tokenizer()
-    [row] = export_pairs([PAIR], "trl")
-    for side in ("chosen", "rejected"):
-        ids = tokenizer.apply_chat_template(row["prompt"] + row[side], return_dict=False)
-        assert [ids] == Renderer(tokenizer).encode([(PAIR.problem, getattr(PAIR, side))])
 
 
 def test_existing_pairs_are_cleaned_split_and_capped() -> None:
@@ -510,14 +312,34 @@ def test_faults_alone_are_the_cause_where_no_pair_is_made() -> None:
     assert "no verdict on any program (no verdict: missing_package 3)" in report.why_no_pairs()
 
 
-@pytest.mark.parametrize("margin", [math.nan, math.inf, -math.inf, 0.0, -0.5, 1.5, 10**400, "nan"])
-def test_a_margin_that_is_no_gap_is_named(tmp_path: Path, margin: Any) -> None:
-    """One NaN would make every parameter NaN in a step, while the loss log says 0.0."""
-    row = {"problem": "P", "chosen": "x = 1", "rejected": "x = 2", "margin": margin}
-    path = tmp_path / "pairs.jsonl"
-    path.write_text(json.dumps(row | {"margin": 0.5}) + "\n" + json.dumps(row) + "\n")
-    with pytest.raises(DataError, match=r"pairs\.jsonl, line 2: margin is"):
-        list(read_pairs(path))
-    if isinstance(margin, float):
-        with pytest.raises(DataError, match="pair 1: margin is"):
-            refine_pairs([PreferencePair("P", "a", "b", "k"), PreferencePair("P", "a", "c", "k", margin=margin)])
+@dataclass(frozen=True)
+class MaxCharacters(MiningRule):
+    """A rule as a user writes it: one class."""
+
+    reason: ClassVar[str] = "too long"
+    max_characters: int
+
+    def __post_init__(self) -> None:
+        if self.max_characters < 1:
+            raise ConfigError(f"max_characters is {self.max_characters}: expected at least 1")
+
+    def __call__(self, pools: list[PairPool], report: MiningReport) -> list[PairPool]:
+        for pool in pools:
+            pool.keep(lambda code: len(code) <= self.max_characters)
+        return pools
+
+
+def test_a_rule_of_the_caller_is_one_class_for_verdicts_and_for_pairs() -> None:
+    rows = [verdict("A", "x = 1", 4), verdict("A", "x = 2", 0), verdict("A", "x = 10000", 0)]
+    rows += [verdict("B b", "y = 10000", 4), verdict("B b", "y = 2", 0)]
+    pairs, report = mine_pairs(rows, rules=[MaxCharacters(6)])
+    assert of(pairs) == {("x = 1", "x = 2")}
+    assert report.dropped == {"too long": 2, "one side only": 1}
+    assert report.settings["max_characters"] == 6
+    assert report.settings["pairs_per_problem"] == 8
+    given = [PreferencePair("A", "x = 1", "x = 2", "rollout"), PreferencePair("A", "x = 1", "x = 10000", "rollout")]
+    pairs, report = refine_pairs(given, rules=[MaxCharacters(6)])
+    assert of(pairs) == {("x = 1", "x = 2")}
+    assert report.dropped == {"too long": 1}
+    with pytest.raises(ConfigError, match="max_characters is 0"):
+        mine_pairs(rows, rules=[MaxCharacters(0)])

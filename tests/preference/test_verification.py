@@ -1,10 +1,9 @@
 """Verdicts for rollouts: what a row says, what is run how often, and that a stopped run goes on as if it never was."""
 
-import gzip
 import json
 import multiprocessing
 import random
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,13 +11,11 @@ from typing import Any
 import pytest
 
 from codescaler_plugin import SandboxError
-from codescaler_plugin.data.matching import ProblemIndex
-from codescaler_plugin.data.rows import count_rows
 from codescaler_plugin.errors import ConfigError, DataError
-from codescaler_plugin.execution.executor import Job
 from codescaler_plugin.execution.sandbox import Sandbox
 from codescaler_plugin.preference.verification import EXTRACTIONS, executors, verify_rollouts
 from codescaler_plugin.records import CallTest, Fault, Problem, Rollout, Verdict
+from codescaler_plugin.testing import FakeExecutor
 
 COLUMNS = [
     "problem", "completion", "problem_id", "step", "source",
@@ -36,26 +33,18 @@ def rollout(number: int, body: str, problem: int = 0, **fields: Any) -> Rollout:
     return Rollout(PROBLEMS[problem].text, text, PROBLEMS[problem].id, number, "run", **fields)
 
 
-class Counting:
-    """Passes code that says `right`, and remembers what it was asked."""
+class Counting(FakeExecutor):
+    """Passes code that holds the word."""
 
-    def __init__(self, word: str = "right", broken_after: int = 10**9) -> None:
-        self.word, self.asked, self.broken_after = word, [], broken_after
-        self.asked: list[Job]
-
-    def run(self, jobs: Sequence[Job], *, progress: Callable[[int], None] | None = None) -> list[Verdict]:
-        if len(self.asked) >= self.broken_after:
-            raise SandboxError("it broke")
-        self.asked += jobs
-        if progress is not None:
-            for _ in jobs:
-                progress(1)
-        return [
-            Verdict(True, "", 3, 3, random.random())
-            if self.word in code
-            else Verdict(False, "WrongAnswer in test 1: 1, expected 2", 1, 3, random.random())
-            for code, _ in jobs
-        ]
+    def __init__(self, word: str = "right", fails_after: int | None = None) -> None:
+        super().__init__(
+            lambda code, _: (
+                Verdict(True, "", 3, 3, random.random())
+                if word in code
+                else Verdict(False, "WrongAnswer in test 1: 1, expected 2", 1, 3, random.random())
+            ),
+            fails_after=fails_after,
+        )
 
 
 def rows(path: Path) -> list[dict[str, Any]]:
@@ -107,7 +96,7 @@ def test_the_same_code_for_the_same_problem_is_run_once(tmp_path: Path) -> None:
     executor = Counting()
     given = [rollout(n, "return 'right'", problem=n % 2) for n in range(20)]
     report = verify_rollouts(given, PROBLEMS, tmp_path / "v.jsonl", executor=executor, chunk=3)
-    assert len(executor.asked) == report.executed == 2
+    assert len(executor.jobs) == report.executed == 2
     assert report.passed == 20
 
 
@@ -118,8 +107,8 @@ def test_what_passes_is_run_again_and_what_then_fails_is_flaky_and_has_not_passe
     assert [(row["passed"], row["flaky"]) for row in rows(tmp_path / "v.jsonl")] == [
         (True, False), (False, True), (False, False)
     ]  # fmt: skip
-    assert len(first.asked) == 3
-    assert len(second.asked) == 2
+    assert len(first.jobs) == 3
+    assert len(second.jobs) == 2
     assert (report.passed, report.flaky) == (1, 1)
     assert rows(tmp_path / "v.jsonl")[1]["detail"].startswith("WrongAnswer")
 
@@ -199,8 +188,8 @@ def test_a_run_cut_off_anywhere_goes_on_to_the_same_bytes_and_repeats_no_work(tm
     assert but_for_timings(part) == but_for_timings(whole)
     assert report.resumed == kept
     assert report.rows == 120
-    assert not known & {(problem.id, code) for code, problem in again.asked}
-    assert len(again.asked) <= len(full.asked)
+    assert not known & {(problem.id, code) for code, problem in again.jobs}
+    assert len(again.jobs) <= len(full.jobs)
 
 
 def test_rollouts_that_were_appended_since_are_verified_as_well(tmp_path: Path) -> None:
@@ -214,8 +203,8 @@ def test_rollouts_that_were_appended_since_are_verified_as_well(tmp_path: Path) 
 
 def test_what_was_written_stays_when_the_executor_breaks(tmp_path: Path) -> None:
     output = tmp_path / "v.jsonl"
-    with pytest.raises(SandboxError, match="it broke"):
-        verify_rollouts(many(), PROBLEMS, output, executor=Counting(broken_after=20), chunk=16)
+    with pytest.raises(SandboxError, match="no process can be started"):
+        verify_rollouts(many(), PROBLEMS, output, executor=Counting(fails_after=2), chunk=16)
     assert 0 < len(rows(output)) < 120
     assert verify_rollouts(many(), PROBLEMS, output, executor=Counting(), chunk=16).rows == 120
 
@@ -312,35 +301,15 @@ def test_problems_must_be_there_and_have_ids_of_their_own(tmp_path: Path) -> Non
         verify_rollouts(many(), PROBLEMS, tmp_path / "v", executor=Counting(), extraction="all")
 
 
-def test_rows_are_counted_without_being_parsed(tmp_path: Path) -> None:
-    arrow = pytest.importorskip("pyarrow")
-    parquet = pytest.importorskip("pyarrow.parquet")
-    (tmp_path / "a.jsonl").write_text("{}\n" * 7)
-    with gzip.open(tmp_path / "b.jsonl.gz", "wt") as file:
-        file.write("{}\n" * 5)
-    parquet.write_table(arrow.table({"x": [1, 2, 3]}), tmp_path / "c.parquet")
-    assert count_rows(tmp_path / "a.jsonl") == 7
-    assert count_rows(tmp_path / "b.jsonl.gz") == 5
-    assert count_rows(tmp_path) == 15
-    (tmp_path / "broken.parquet").write_text("x")
-    for unknown in ("broken.parquet", "none.parquet", "none.jsonl", "owner/name", "a.json"):
-        assert count_rows(tmp_path / unknown) is None
-
-
 def test_a_service_takes_no_settings_of_this_machine() -> None:
     for settings in ({"require_isolation": True}, {"packages": ["numpy"]}):
         with pytest.raises(ConfigError, match="this machine's sandbox"), executors(service="http://h", **settings):
             pass
 
 
-class Says:
+def says(**verdicts: Verdict) -> FakeExecutor:
     """Gives the verdict whose word the code holds."""
-
-    def __init__(self, **verdicts: Verdict) -> None:
-        self.verdicts = verdicts
-
-    def run(self, jobs: Sequence[Job], *, progress: Callable[[int], None] | None = None) -> list[Verdict]:
-        return [next(verdict for word, verdict in self.verdicts.items() if word in code) for code, _ in jobs]
+    return FakeExecutor(lambda code, _: next(verdict for word, verdict in verdicts.items() if word in code))
 
 
 PASSED = Verdict(True, "", 3, 3, comparison="tokens")
@@ -350,7 +319,7 @@ LACKS = Verdict(False, "MissingPackage: numpy", 0, 3, fault=Fault.MISSING_PACKAG
 
 
 def test_a_fault_is_no_verdict_and_is_counted_apart_by_kind(tmp_path: Path) -> None:
-    executor = Says(right=PASSED, wrong=FAILED, late=LATE, lacks=LACKS)
+    executor = says(right=PASSED, wrong=FAILED, late=LATE, lacks=LACKS)
     given = [rollout(n, f"return '{word}'") for n, word in enumerate(["right", "wrong", "late", "lacks", "lacks"])]
     report = verify_rollouts(given, PROBLEMS, tmp_path / "v", executor=executor)
     made = rows(tmp_path / "v")
@@ -363,15 +332,15 @@ def test_a_fault_is_no_verdict_and_is_counted_apart_by_kind(tmp_path: Path) -> N
     assert report.examples["missing_package"] == "MissingPackage: numpy"
     assert report.comparisons == {"tokens": 3}
     assert report.in_process == 2
-    again = verify_rollouts(given, PROBLEMS, tmp_path / "v", executor=Says())
+    again = verify_rollouts(given, PROBLEMS, tmp_path / "v", executor=says())
     assert again.resumed == 5
     assert replace(again, resumed=0, executed=report.executed) == report
 
 
 def test_a_fault_of_the_second_run_leaves_the_first_and_a_fault_of_the_first_is_not_run_again(tmp_path: Path) -> None:
     """The second run's fault says nothing of the program, so it neither passes nor fails by it."""
-    first = Says(once=PASSED, luck=PASSED, never=LATE)
-    second = Says(once=LATE, luck=FAILED)
+    first = says(once=PASSED, luck=PASSED, never=LATE)
+    second = says(once=LATE, luck=FAILED)
     given = [rollout(0, "return 'once'"), rollout(1, "return 'luck'"), rollout(2, "return 'never'")]
     verify_rollouts(given, PROBLEMS, tmp_path / "v", executor=first, second=second)
     assert [(row["passed"], row["flaky"], row["fault"]) for row in rows(tmp_path / "v")] == [
@@ -463,17 +432,6 @@ def test_an_output_of_the_earlier_form_is_another_run(tmp_path: Path) -> None:
 
 
 def test_what_a_program_says_is_bounded_in_a_row(tmp_path: Path) -> None:
-    executor = Says(loud=Verdict(False, "x" * 100_000, 0, 3))
+    executor = says(loud=Verdict(False, "x" * 100_000, 0, 3))
     verify_rollouts([rollout(0, "return 'loud'")], PROBLEMS, tmp_path / "v", executor=executor)
     assert rows(tmp_path / "v")[0]["detail"] == "x" * 500
-
-
-def test_a_bare_number_that_two_data_sets_use_is_told_by_the_text() -> None:
-    numbered = [replace(PROBLEMS[0], id="11", text="Eleven."), replace(PROBLEMS[0], id="MBPP/11", text="Of MBPP.")]
-    index = ProblemIndex(numbered)
-    assert index.find("11", "Of MBPP.") is numbered[1]
-    with pytest.raises(DataError, match="expected one problem"):
-        index.find("MBPP/11", "Eleven.")
-    assert index.find("11", "A prompt around it.") is numbered[0]
-    with pytest.raises(DataError, match="may be any of 2 problems"):
-        index.find("Mbpp/11", "A prompt around it.")

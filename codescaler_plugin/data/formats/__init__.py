@@ -1,1 +1,1 @@
-"""One adapter per form of published problems: a row in, one `Problem` out; see `preference.problems`."""
+"""Adapters of published data sets: each makes a `Problem` of a row; see `data.problems`."""

@@ -1,11 +1,11 @@
-"""Arguments and results of call tests, read as the graders of their data sets read them.
+"""Parses arguments and results of call tests as the graders of their data sets do.
 
 | form | arguments | result |
 |---|---|---|
-| LiveCodeBench | a JSON value a line | a JSON value |
-| APPS, TACO, DeepCoder, PRIME, verl | a list, or a JSON value a line | bare, or wrapped in a list; text may be JSON |
+| LiveCodeBench | one JSON value per line | a JSON value |
+| APPS, TACO, DeepCoder, PRIME, verl | a list, or one JSON value per line | bare, or in a list; text may be JSON |
 
-What can be read in two ways is expected in one and accepted in the other.
+If a result can be read in two ways, one is expected and the other is accepted.
 """
 
 from typing import Any
@@ -15,38 +15,38 @@ from codescaler_plugin.errors import DataError
 from codescaler_plugin.records import CallTest
 
 
-def json_call(given: Any, wanted: Any) -> CallTest:
-    """A test of LiveCodeBench's form; an output that is no JSON is that string."""
-    return CallTest(_arguments(given), _json_or_text(wanted))
+def json_call(inputs: Any, output: Any) -> CallTest:
+    """A test in the form of LiveCodeBench. An output that is not JSON is taken as a string."""
+    return CallTest(_arguments(inputs), _json_or_text(output))
 
 
-def apps_call(given: Any, wanted: Any) -> CallTest:
-    """A test of APPS' form, whose result may be wrapped in a list of one; see the table above.
+def apps_call(inputs: Any, output: Any) -> CallTest:
+    """A test in the form of APPS, whose result may be wrapped in a list of one; see the table above.
 
-    A lone dict has integer keys where all its keys are integers: JSON has no others than strings.
+    A single dict gets integer keys if all its keys are integers, because JSON has only strings as keys.
     """
-    arguments = _arguments(given)
-    are_json = isinstance(given, str) and arguments != (given,)
-    readings = [_json_or_text(wanted)]
-    if isinstance(wanted, str) and not are_json:
-        readings.append(wanted)  # beside arguments that are no JSON text, one that looks like it may be the result
+    arguments = _arguments(inputs)
+    are_json = isinstance(inputs, str) and arguments != (inputs,)
+    readings = [_json_or_text(output)]
+    if isinstance(output, str) and not are_json:
+        readings.append(output)  # if the arguments are not JSON, text that looks like JSON may be the result itself
     if len(arguments) == 1:
         arguments = (_integer_keys(arguments[0]),)
     readings = [inner for outer in readings for inner in _unwrapped(outer)]
-    distinct = {repr(typed): typed for one in readings for typed in _with_integer_keys(one)}  # since 1 == True
+    distinct = {repr(typed): typed for value in readings for typed in _with_integer_keys(value)}  # since 1 == True
     expected, *others = distinct.values()
     return CallTest(arguments, expected, tuple(others))
 
 
-def _arguments(given: Any) -> tuple[Any, ...]:
-    if isinstance(given, list):
-        return tuple(given)
-    if not isinstance(given, str):
-        return (given,)
+def _arguments(inputs: Any) -> tuple[Any, ...]:
+    if isinstance(inputs, list):
+        return tuple(inputs)
+    if not isinstance(inputs, str):
+        return (inputs,)
     try:
-        return tuple(loads(line) for line in given.split("\n") if line.strip())
+        return tuple(loads(line) for line in inputs.split("\n") if line.strip())
     except ValueError:
-        return (given,)
+        return (inputs,)
 
 
 def _json_or_text(value: Any) -> Any:
@@ -57,7 +57,7 @@ def _json_or_text(value: Any) -> Any:
 
 
 def _unwrapped(value: Any) -> list[Any]:
-    """A list of one may be the result, or hold it."""
+    """The readings of a result: a list of one may be the result or hold it."""
     return [value[0], value] if isinstance(value, list) and len(value) == 1 else [value]
 
 
@@ -68,16 +68,16 @@ def _with_integer_keys(value: Any) -> list[Any]:
 
 def _integer_keys(value: Any) -> Any:
     try:
-        return {int(key): one for key, one in value.items()} if isinstance(value, dict) and value else value
+        return {int(key): item for key, item in value.items()} if isinstance(value, dict) and value else value
     except ValueError:
         return value
 
 
 def paired(inputs: Any, outputs: Any) -> list[tuple[Any, Any]]:
-    """Inputs and outputs one by one.
+    """Pairs of an input and its output.
 
     Raises:
-        DataError: another number of each.
+        DataError: the numbers of inputs and outputs differ.
     """
     inputs, outputs = inputs or [], outputs or []
     if len(inputs) != len(outputs):

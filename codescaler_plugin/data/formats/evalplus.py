@@ -1,7 +1,7 @@
-"""EvalPlus' own files (HumanEvalPlus.jsonl, MbppPlus.jsonl): inputs, and a solution that says what to expect.
+"""EvalPlus' own files (HumanEvalPlus.jsonl, MbppPlus.jsonl): inputs, and a solution that gives the expected results.
 
-The test is a script that holds the solution within a function of its own and compares as EvalPlus does: equal, or
-numbers within `atol` + 1e-7 * |expected|; a few tasks have an oracle of their own. NumPy is not needed.
+The test is a script that holds the solution inside a function. It compares as EvalPlus does: equal, or numbers within
+`atol` + 1e-7 * |expected|. A few tasks have their own oracle. NumPy is not needed.
 """
 
 import ast
@@ -28,7 +28,7 @@ def evalplus(row: Row) -> Problem:
     if not inputs:
         raise DataError("it has no inputs")
     if is_mbpp:
-        inputs = [_SHAPES.get(int(key.rpartition("/")[2]), list)(given) for given in inputs]
+        inputs = [_SHAPES.get(int(key.rpartition("/")[2]), list)(arguments) for arguments in inputs]
     preamble = "" if is_mbpp else before(text, entry)
     same = (_MBPP if is_mbpp else _HUMANEVAL).get(entry, "equal(got, want)")
     source = _SCRIPT.format(
@@ -38,7 +38,7 @@ def evalplus(row: Row) -> Problem:
 
 
 def _reference(solution: str, entry: str) -> str:
-    """The solution in a function that returns it: its names are not those of the test, which mean the candidate."""
+    """The solution in a function that returns it, so that its names do not hide the program's names in the test."""
     body = scripts.parsed(solution).body
     imports = [node for node in body if isinstance(node, ast.Import | ast.ImportFrom)]
     rest = [node for node in body if not isinstance(node, ast.Import | ast.ImportFrom)]
@@ -107,17 +107,17 @@ _MBPP = {
 
 
 def _deep(value: Any) -> Any:
-    return tuple(_deep(one) for one in value) if isinstance(value, list) else value
+    return tuple(_deep(item) for item in value) if isinstance(value, list) else value
 
 
 def _items(value: Any) -> list[Any]:
-    """A list whose lists are tuples."""
-    return [tuple(one) if isinstance(one, list) else one for one in value]
+    """The list with tuples in place of its lists."""
+    return [tuple(item) if isinstance(item, list) else item for item in value]
 
 
 _Shape = Callable[[list[Any]], list[Any]]
 
-# What JSON cannot hold of the arguments of MBPP's tasks, by the tasks' numbers.
+# Restores the types of MBPP's arguments that JSON cannot hold, by the numbers of the tasks.
 _SHAPED: tuple[tuple[_Shape, str], ...] = (
     (_items, "2 116 132 143 222 261 273 394 399 421 424 429 470 560 579 596 616 630 726 740 744 809"),
     (lambda given: [_items(one) for one in given], "63 64 70 94 120 237 272 299 400 409 417 438 473 614 780"),
@@ -136,9 +136,9 @@ _SHAPES: dict[int, _Shape] = {int(number): shape for shape, numbers in _SHAPED f
 
 
 def _literal(value: Any) -> str:
-    """Python source of a value; `inf` and `nan` are names."""
+    """Python source of a value, with the names `inf` and `nan`."""
     if isinstance(value, dict):
-        return "{" + ", ".join(f"{_literal(key)}: {_literal(one)}" for key, one in value.items()) + "}"
+        return "{" + ", ".join(f"{_literal(key)}: {_literal(item)}" for key, item in value.items()) + "}"
     if isinstance(value, list):
         return f"[{', '.join(map(_literal, value))}]"
     if isinstance(value, tuple):

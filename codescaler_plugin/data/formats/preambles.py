@@ -1,11 +1,11 @@
-"""What benchmarks put before every program: imports, and limits of the interpreter."""
+"""Preambles that benchmarks put before every program: imports and limits of the interpreter."""
 
 _STAR = (
     "string re datetime collections heapq bisect copy math random statistics itertools functools operator io sys json"
 )
 
-# In place of `from builtins import *`, as graders have it: what `math` and `operator` hide (`pow`) is open again, and
-# a program may still replace what is built in.
+# In place of `from builtins import *` of the graders: restores the builtins that `math` and `operator` hide (`pow`),
+# and lets a program replace builtins.
 _BUILTINS_AGAIN = """\
 import builtins
 for _name in dir(builtins):
@@ -29,7 +29,7 @@ def _imports(recursion: int) -> str:
 
 
 LIVECODEBENCH = _imports(50_000)
-"""LiveCodeBench's; the graders of APPS, TACO and DeepCoder have these names, and NumPy, which is not imported here."""
+"""Preamble of LiveCodeBench. The graders of APPS, TACO and DeepCoder have the same names and NumPy, left out here."""
 
 PRIME = _imports(600_000)
-"""That of PRIME and of verl's grader: the same names, deeper recursion."""
+"""Preamble of PRIME and of verl's grader: the same names, deeper recursion."""

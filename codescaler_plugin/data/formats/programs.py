@@ -1,4 +1,4 @@
-"""Forms whose tests are inputs and outputs: of a program's stdin and stdout, or of a function's calls."""
+"""Formats whose tests are inputs and outputs, of a program's stdin and stdout or of function calls."""
 
 import base64
 import binascii
@@ -16,13 +16,13 @@ from codescaler_plugin.errors import DataError
 from codescaler_plugin.records import CallTest, Comparison, Problem, StdioTest
 from codescaler_plugin.text.messages import problem_text
 
-# CPU seconds of a test, as the data sets' own graders have them.
+# CPU seconds per test of the data sets' own graders
 _LIVECODEBENCH = 6.0
 _APPS = 4.0
-_TACO = 10.0  # PRIME's and verl's, too
+_TACO = 10.0  # also of PRIME and verl
 _DEEPCODER = 12.0
-# Limits that a problem states are those of compiled languages. Judges that allow for that (CodeChef, HackerEarth) give
-# Python five times as long; a program that is slower by an order of the input's size fails all the same.
+# Limits that a problem states are for compiled languages. Judges that allow for that (CodeChef, HackerEarth) give
+# Python five times as long, which still fails a program whose complexity is too high.
 _PYTHON = 5.0
 
 _APPS_LEVELS = ("introductory", "interview", "competition")
@@ -45,9 +45,9 @@ def _case_list(cases: Any) -> list[Any]:
 
 
 def _private(tests: Any) -> list[Any]:
-    """LiveCodeBench's private tests: JSON, or base64 of zlib of a pickled JSON string, which is read unpickled.
+    """The private tests of LiveCodeBench: JSON, or a pickled JSON string, compressed by zlib, in base64.
 
-    Only the opcodes of one string are taken: nothing in such a pickle can be run.
+    The pickle is not loaded: only the opcodes of one string are accepted, so nothing in it can run.
     """
     try:
         return _case_list(tests)
@@ -72,7 +72,7 @@ def _private(tests: Any) -> list[Any]:
 
 
 def livebench(row: Row) -> Problem:
-    """LiveBench's coding tasks, in LiveCodeBench's form."""
+    """LiveBench's coding tasks, in the form of LiveCodeBench."""
     original = parsed(row["original_json"])
     return livecodebench({**original, **row, "question_content": row["turns"][0]})
 
@@ -80,21 +80,21 @@ def livebench(row: Row) -> Problem:
 def codecontests(row: Row) -> Problem:
     """CodeContests: public, private and generated tests."""
     sets = [parsed(row.get(name)) or {} for name in ("public_tests", "private_tests", "generated_tests")]
-    pairs = [pair for one in sets for pair in paired(one.get("input"), one.get("output"))]
+    pairs = [pair for tests in sets for pair in paired(tests.get("input"), tests.get("output"))]
     return _stdio(
         row, stated(row["description"]), pairs, key=str(row.get("name") or row_id(row)), limit=_stated_limit(row)
     )
 
 
 def codecontests_plus(_: Row) -> Problem:
-    """CodeContests+, which is refused by name."""
+    """CodeContests+: always an error that names it."""
     raise DataError("its checker is C++ (testlib), which is not run here; no other comparison would be its own")
 
 
 def codeforces(row: Row) -> Problem:
-    """open-r1/codeforces: the official tests, and a checker where an input has several right outputs.
+    """open-r1/codeforces: the official tests, and a checker if an input has several right outputs.
 
-    A checker is a Python program; its arguments are the files of input, expected output and output, and it prints 1
+    A checker is a Python program. Its arguments are the files of input, expected output and output, and it prints 1
     for a right output.
     """
     if row.get("interaction_format"):
@@ -130,7 +130,7 @@ def _stated_limit(row: Row) -> float | None:
 
 
 def cure(row: Row) -> Problem:
-    """CURE's CodeContests, CodeForces, LiveBench and MBPP: programs of stdin and stdout."""
+    """CURE's versions of CodeContests, CodeForces, LiveBench and MBPP: programs of stdin and stdout."""
     return _stdio(row, stated(row["question"]), paired(parsed(row["test_input"]), parsed(row["test_output"])))
 
 
@@ -142,7 +142,7 @@ def taco(row: Row) -> Problem:
 
 
 def deepcoder(row: Row) -> Problem:
-    """DeepCoder's `tests`, and verl's `ground_truth` with PRIME's grader."""
+    """DeepCoder's `tests`, or verl's `ground_truth` with PRIME's grader."""
     text = problem_text(row.get("problem") or row["prompt"], is_stated=bool(row.get("problem")))
     if row.get("tests") is not None:
         return _tests(row, text, parsed(row["tests"]), _DEEPCODER, preambles.LIVECODEBENCH)
@@ -155,19 +155,19 @@ def synthetic(row: Row) -> Problem:
     info = parsed(row["verification_info"])
     if (language := info.get("language") or "python") not in ("python", "python3"):
         raise DataError(f"its language is {language!r}: expected python")
-    told = next((row[name] for name in ("problem_statement", "problem") if row.get(name)), None)
-    text = stated(told) if told else problem_text(row["prompt"])
+    statement = next((row[name] for name in ("problem_statement", "problem") if row.get(name)), None)
+    text = stated(statement) if statement else problem_text(row["prompt"])
     return _tests(row, text, parsed(info["test_cases"]), _DEEPCODER, preambles.LIVECODEBENCH)
 
 
 def pairs(row: Row) -> Problem:
-    """The miniature's: `tests` holds an argument and the expected result each."""
+    """The miniature's problems: each of `tests` is a list of an argument and the expected result."""
     tests = tuple(CallTest((argument,), expected) for argument, expected in parsed(row["tests"]))
     return Problem(row_id(row), stated(row["problem"]), tests, row.get("entry_point") or "solve")
 
 
 def _tests(row: Row, text: str, tests: Any, limit: float, preamble: str) -> Problem:
-    """Tests as lists of inputs and outputs, as a list of cases, or as a list of assertions."""
+    """A problem whose tests are lists of inputs and outputs, a list of cases, or a list of assertions."""
     if isinstance(tests, list):
         if tests and isinstance(tests[0], str):
             return asserts(row_id(row), text, tests)
@@ -177,28 +177,28 @@ def _tests(row: Row, text: str, tests: Any, limit: float, preamble: str) -> Prob
         raise DataError("it has no tests")
     pairs = paired(tests["inputs"], tests["outputs"])
     if name := tests.get("fn_name"):
-        return _call(row, text, tuple(apps_call(given, wanted) for given, wanted in pairs), name, limit, preamble)
+        return _call(row, text, tuple(apps_call(*pair) for pair in pairs), name, limit, preamble)
     return _stdio(row, text, pairs, limit=limit, preamble=preamble)
 
 
 def _cases(
     row: Row, text: str, cases: list[Any], name: str, limit: float, preamble: str = preambles.LIVECODEBENCH
 ) -> Problem:
-    """Tests as a list of {input, output, testtype or type}; `testtype` is LiveCodeBench's, and so is what it means."""
+    """A problem whose tests are a list of {input, output, testtype or type}; `testtype` means LiveCodeBench rules."""
     for case in cases:
         if not isinstance(case, Mapping):
             raise DataError(f"a test is {str(case)[:40]}: expected an object")
     kinds = {case.get("testtype") or case.get("type") or "stdin" for case in cases}
-    given = [(case["input"], case["output"]) for case in cases]
+    pairs = [(case["input"], case["output"]) for case in cases]
     if kinds in ({"functional"}, {"function_call"}):
         if not name:
             raise DataError("function-call tests without a function's name (metadata.func_name or fn_name)")
         call = json_call if kinds == {"functional"} else apps_call
-        return _call(row, text, tuple(call(*pair) for pair in given), name, limit, preamble)
+        return _call(row, text, tuple(call(*pair) for pair in pairs), name, limit, preamble)
     if kinds <= {"stdin", "stdin_stdout"}:
         is_lines = "stdin" in kinds and any("testtype" in case for case in cases)
         comparison = Comparison.DECIMAL_LINES if is_lines else Comparison.TOKENS
-        return _stdio(row, text, given, comparison=comparison, limit=limit, preamble=preamble)
+        return _stdio(row, text, pairs, comparison=comparison, limit=limit, preamble=preamble)
     raise DataError(f"tests of the kinds {', '.join(sorted(kinds))}: expected all stdin or all functional")
 
 
@@ -207,7 +207,7 @@ def _name_in(case: Row) -> str:
 
 
 def _call(row: Row, text: str, tests: tuple[CallTest, ...], name: str, limit: float, preamble: str) -> Problem:
-    """Calls of a function, or of a method of `Solution` if the starter code has one; the sandbox finds either."""
+    """A problem whose tests call a function, or a method of `Solution` if the starter code has that class."""
     entry = f"Solution.{name}" if "class Solution" in (row.get("starter_code") or "") else name
     return Problem(row_id(row), text, tests, entry, preamble, Comparison.ALLCLOSE, limit)
 
@@ -226,7 +226,7 @@ def _stdio(
     return Problem(
         id=key or row_id(row),
         text=text,
-        tests=tuple(StdioTest(lines(given), lines(wanted)) for given, wanted in pairs),
+        tests=tuple(StdioTest(lines(stdin), lines(stdout)) for stdin, stdout in pairs),
         preamble=preamble,
         comparison=comparison,
         time_limit=limit,

@@ -1,4 +1,4 @@
-"""Forms whose tests are Python sources: functions, classes or lists of assertions."""
+"""Formats whose tests are Python source: functions, classes or lists of assertions."""
 
 import re
 from typing import Any
@@ -18,7 +18,7 @@ from codescaler_plugin.records import Problem
 
 
 def humaneval(row: Row) -> Problem:
-    """HumanEval, EvalPlus' HumanEval+, HumanEvalPack: `check` is called with the function, or by the test itself."""
+    """HumanEval, HumanEval+ and HumanEvalPack. If the test does not call its `check`, a call is added."""
     text, entry = stated(row["prompt"]), row["entry_point"]
     preamble = before(text, entry)
     solution = row.get("canonical_solution") or ""
@@ -33,7 +33,7 @@ def humaneval(row: Row) -> Problem:
 
 
 def mbpp(row: Row) -> Problem:
-    """MBPP, full and sanitized: an assertion a test; MBPP+ on the hub: its `test`, which holds all inputs."""
+    """MBPP, full and sanitized: one test per assertion. MBPP+ on the hub: `test`, which holds all inputs."""
     asserts, solution = list(parsed(row.get("test_list")) or []), row.get("code") or ""
     setup = (*(parsed(row.get("test_imports")) or []), row.get("test_setup_code") or "")
     sources = [row["test"]] if row.get("test") else asserts
@@ -62,7 +62,7 @@ def leetcode(row: Row) -> Problem:
 
 
 def bigcodebench(row: Row) -> Problem:
-    """BigCodeBench: a `unittest.TestCase`; every program has what stands before the function in the prompt."""
+    """BigCodeBench: a `unittest.TestCase`. The preamble is the code before the function in the prompt."""
     text, entry = stated(row.get("complete_prompt") or row["instruct_prompt"]), row["entry_point"]
     preamble = before(row.get("code_prompt") or text, entry)
     solution = (row.get("code_prompt") or "") + (row.get("canonical_solution") or "")
@@ -70,10 +70,10 @@ def bigcodebench(row: Row) -> Problem:
 
 
 def kodcode(row: Row) -> Problem:
-    """KodCode: functions of pytest, whose imports from the module `solution` are the program's own names."""
+    """KodCode: functions of pytest. They import names of the program from a module `solution`."""
     source, imported = without_imports_of("solution", row["test"])
-    known = [one["function_name"] for one in parsed(row.get("test_info")) or [] if one.get("function_name")]
-    names = list(dict.fromkeys([*known, *imported])) or defined(row.get("solution") or "")
+    listed = [info["function_name"] for info in parsed(row.get("test_info")) or [] if info.get("function_name")]
+    names = list(dict.fromkeys([*listed, *imported])) or defined(row.get("solution") or "")
     if not names:
         raise DataError("no function under test: expected `from solution import ...` in test, test_info, or solution")
     entry = names[0]
@@ -93,5 +93,5 @@ def acecode(row: Row) -> Problem:
 
 
 def asserts(key: str, text: str, tests: list[Any]) -> Problem:
-    """A problem whose tests are a list of assertions, each a text."""
+    """A problem whose tests are a list of assertions as text."""
     return Problem(key, text, tuple(script(test) for test in tests), function_under_test(tests, ""))

@@ -1,4 +1,4 @@
-"""Reads Python sources that rows hold: what a test calls, what a solution defines, what stands before a function."""
+"""Reads Python source in rows: the names that tests call and solutions define, and the code before a function."""
 
 import ast
 import builtins
@@ -11,7 +11,7 @@ from codescaler_plugin.text.lines import lines_with_ends
 
 
 def _tree_or_none(source: str) -> ast.Module | None:
-    """The syntax tree; None of what is no Python."""
+    """The syntax tree. None: the source is not Python."""
     try:
         return parsed(source)
     except (SyntaxError, ValueError):
@@ -19,10 +19,10 @@ def _tree_or_none(source: str) -> ast.Module | None:
 
 
 def script(*parts: str) -> ScriptTest:
-    """A test of the parts that hold anything, each from a line of its own on.
+    """A test of the parts that are not empty, each on lines of its own.
 
     Raises:
-        SyntaxError: it is no Python.
+        SyntaxError: the source is not Python.
     """
     source = "\n".join(part.replace("\r\n", "\n") for part in parts if part.strip())
     parsed(source)
@@ -30,7 +30,7 @@ def script(*parts: str) -> ScriptTest:
 
 
 def called(test: str, entry: str) -> str:
-    """Test source that calls its `check`; some files leave that to the runner."""
+    """The source of a test with a call of its `check`, which some files leave to the runner."""
     defined = [node.name for node in parsed(test).body if isinstance(node, ast.FunctionDef)]
     if "check" not in defined or re.search(r"^check\(", test, re.MULTILINE):
         return test
@@ -39,28 +39,28 @@ def called(test: str, entry: str) -> str:
 
 def before(prompt: str, entry: str) -> str:
     """Imports and helpers before the function that a prompt asks for; empty for a prompt in prose."""
-    found = _tree_or_none(prompt) or _tree_or_none(prompt.rstrip() + "\n    pass\n")
-    for node in found.body if found else ():
+    tree = _tree_or_none(prompt) or _tree_or_none(prompt.rstrip() + "\n    pass\n")
+    for node in tree.body if tree else ():
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef) and node.name == entry:
             return "".join(lines_with_ends(prompt)[: node.lineno - 1 - len(node.decorator_list)])
     return ""
 
 
 def defined(source: str) -> list[str]:
-    """Functions and classes at the top of a source; none of what is no Python."""
-    found = _tree_or_none(source)
+    """Top-level functions and classes of a source; empty if it is not Python."""
+    tree = _tree_or_none(source)
     kinds = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef
-    return [node.name for node in found.body if isinstance(node, kinds)] if found else []
+    return [node.name for node in tree.body if isinstance(node, kinds)] if tree else []
 
 
 def beside(solution: str, entry: str, preamble: str = "") -> tuple[str, ...]:
-    """What a solution defines beside the function asked for, the preamble and builtins; tests may ask for it."""
+    """Names that a solution defines beside the entry point, the preamble and builtins. Tests may use them."""
     known = {entry.partition(".")[0], *defined(preamble), *dir(builtins)}
     return tuple(dict.fromkeys(name for name in defined(solution) if name not in known))
 
 
 def function_under_test(tests: Sequence[str], solution: str) -> str:
-    """The function that assertions call: one that the solution defines, else the outermost that is not built in."""
+    """The function that assertions call: one that the solution defines, or the outermost that is not a builtin."""
     known = defined(solution)
     names = [
         node.func.id
@@ -76,14 +76,14 @@ def function_under_test(tests: Sequence[str], solution: str) -> str:
 
 
 def without_imports_of(module: str, source: str) -> tuple[str, list[str]]:
-    """A source that takes no names from a module, and the names that it took; the candidate's stand for them."""
+    """The source without its imports from a module, and the imported names, which are those of the program."""
     pieces = source.encode().splitlines(keepends=True)
     starts = [0]
     for piece in pieces:
         starts.append(starts[-1] + len(piece))
     text, names = source.encode(), []
     imports = [node for node in ast.walk(parsed(source)) if isinstance(node, ast.ImportFrom) and node.module == module]
-    for node in sorted(imports, key=lambda one: (one.lineno, one.col_offset), reverse=True):
+    for node in sorted(imports, key=lambda node: (node.lineno, node.col_offset), reverse=True):
         renamed = [f"{alias.asname} = {alias.name}" for alias in node.names if alias.asname]
         names += [alias.name for alias in node.names if alias.name != "*"]
         first = starts[node.lineno - 1] + node.col_offset

@@ -28,7 +28,7 @@ from codescaler_plugin.builtin import BUILTIN, reward_model
 from codescaler_plugin.data.outputs import write_text
 from codescaler_plugin.data.pairs import TRAIN, split_of
 from codescaler_plugin.errors import ConfigError, DataError
-from codescaler_plugin.preference.mutations import KEEPING, rewrite_both
+from codescaler_plugin.preference.mutations import PRESERVING, mutate_both
 from codescaler_plugin.preference.preparation import (
     NOT_TRAIN,
     is_of_split,
@@ -60,7 +60,7 @@ class CodeScalerRewardConfig(RewardConfig):  # type: ignore[misc]
             paper's authors; 0 turns it off.
         rewrite_ratio: share of pairs of which training sees both sides written anew, by the same draws of one of
             `rewrite_kinds`, drawn anew in each epoch; Python only. 0: none. Its effect is not measured here.
-        rewrite_kinds: names of `rewrites.KEEPING`.
+        rewrite_kinds: names of `mutations.PRESERVING`.
         margin_scale: target margin of the loss per unit of a pair's `margin`, the gap of the pass rates; 0: none.
         label_smoothing: probability that a label is wrong, for tests that are noisy; in [0, 0.5).
         share_prefixes: compute what the sides of a batch share once; exact, and only for models that can
@@ -86,8 +86,8 @@ class CodeScalerRewardConfig(RewardConfig):  # type: ignore[misc]
         for name in ("unaligned_ratio", "rewrite_ratio"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ConfigError(f"{name} is {getattr(self, name)}: expected a share in [0, 1]")
-        if not self.rewrite_kinds or not set(self.rewrite_kinds) <= set(KEEPING):
-            raise ConfigError(f"rewrite_kinds is {self.rewrite_kinds}: expected some of {', '.join(KEEPING)}")
+        if not self.rewrite_kinds or not set(self.rewrite_kinds) <= set(PRESERVING):
+            raise ConfigError(f"rewrite_kinds is {self.rewrite_kinds}: expected some of {', '.join(PRESERVING)}")
         if self.rewrite_ratio and self.language != "python":
             raise ConfigError(f"rewrite_ratio is {self.rewrite_ratio} for language {self.language!r}: only for python")
         if not 0 <= self.label_smoothing < 0.5:
@@ -221,7 +221,7 @@ class CodeScalerRewardTrainer(RewardTrainer):  # type: ignore[misc]
                     language=args.language,
                     margin_scale=args.margin_scale,
                     name=dataset_name,
-                    least=2 if is_train else 1,
+                    min_pairs=2 if is_train else 1,
                     split=split,
                 )
         elif splits:
@@ -420,7 +420,7 @@ class _PairCollator:
                 rng = self._rng("rewrite", example)
                 if rng.random() < self.args.rewrite_ratio:
                     kind = rng.choice(self.args.rewrite_kinds)
-                    changed = rewrite_both(kind, example["chosen"], example["rejected"], rng)
+                    changed = mutate_both(kind, example["chosen"], example["rejected"], rng)
             if changed is None:
                 yield example
                 continue
