@@ -1,11 +1,11 @@
-"""Whether verdicts are right: against published ones, on right solutions, and on programs that are wrong on purpose.
+"""Measures whether verdicts are right: on published ones, right solutions, and programs that are wrong on purpose.
 
     pip install numpy sortedcontainers
     python benchmarks/bench_verdicts.py DATA
 
 DATA is a folder of public data: `ldb/{humaneval,mbpp}/seed-*.jsonl` (FloridSleeves/LLMDebugger: a model's program per
 problem, with `is_solved`), `humaneval/HumanEval.jsonl.gz`, `mbpp/mbpp.jsonl`, `leetcodedataset/*-test.jsonl.gz`,
-`octopack/humanevalpack-python.jsonl`. What is not there is skipped, and said.
+`octopack/humanevalpack-python.jsonl`. Files that are not there are skipped, with a line that says so.
 
 - agreement: each published program by the problem's own asserts, and by the same asserts in the form that EvalPlus
   publishes (lists `inputs` and `results`, a comparison of two asserts with NumPy); a difference is printed.
@@ -81,7 +81,7 @@ def published_form(problem: Problem) -> Problem | None:
     inputs, results, tolerances = zip(*(call for call in calls if call is not None), strict=True)
     tolerance = max(tolerances)
     body = f"inputs = {list(inputs)!r}\nresults = {list(results)!r}\n"
-    loop = "for given, expected in zip(inputs, results):\n    alike({}(*given), expected, {!r})\n"
+    loop = "for arguments, expected in zip(inputs, results):\n    alike({}(*arguments), expected, {!r})\n"
     if problem.id.startswith("HumanEval"):
         inner = (body + loop.format("candidate", tolerance)).replace("\n", "\n    ").rstrip()
         source = f"{COMPARISON}\n\ndef check(candidate):\n    {inner}\n\ncheck({problem.entry_point})\n"
@@ -115,7 +115,7 @@ def _call(test: Any, names: set[str]) -> tuple[list[Any], Any, float] | None:
         return None
     if call.func.id not in names or call.keywords:
         return None
-    return [ast.literal_eval(one) for one in call.args], ast.literal_eval(value), tolerance
+    return [ast.literal_eval(argument) for argument in call.args], ast.literal_eval(value), tolerance
 
 
 def published(data: Path) -> Iterator[tuple[str, list[tuple[str, Problem]], list[bool]]]:
@@ -141,10 +141,10 @@ def solutions(data: Path) -> Iterator[tuple[str, list[tuple[str, Problem]]]]:
         ("leetcodedataset/*-test.jsonl.gz", lambda row: row["completion"]),
         ("octopack/humanevalpack-python.jsonl", lambda row: row["prompt"] + row["canonical_solution"]),
     ):
-        found = sorted(data.glob(pattern))
-        if not found:
+        paths = sorted(data.glob(pattern))
+        if not paths:
             print(f"skipped: no {pattern} in {data}")
-        for path in found:
+        for path in paths:
             pairs = zip(rows_of(path), read_problems(path), strict=True)
             yield path.name, [(code(row), problem) for row, problem in pairs]
 
@@ -152,21 +152,21 @@ def solutions(data: Path) -> Iterator[tuple[str, list[tuple[str, Problem]]]]:
 def mutants(pairs: list[tuple[str, Problem]], count: int = MUTANTS) -> list[tuple[str, Problem]]:
     """Programs with one thing changed, the same ones every time."""
     chance = random.Random(0)
-    found = []
+    changed = []
     for code, problem in pairs:
-        places = _places(ast.parse(code), problem)
-        for place in chance.sample(range(len(places)), min(count, len(places))):
+        nodes = _changeable(ast.parse(code), problem)
+        for index in chance.sample(range(len(nodes)), min(count, len(nodes))):
             tree = ast.parse(code)
-            _mutate(_places(tree, problem)[place])
-            found.append((ast.unparse(tree), problem))
-    return found
+            _mutate(_changeable(tree, problem)[index])
+            changed.append((ast.unparse(tree), problem))
+    return changed
 
 
-def _places(tree: ast.Module, problem: Problem) -> list[ast.AST]:
-    """What can be changed outside of functions that the problem gives: its tests use their own of these."""
-    given = {getattr(node, "name", "") for node in ast.parse(problem.preamble).body} - {""}
-    own = [node for node in tree.body if getattr(node, "name", None) not in given]
-    return [node for one in own for node in ast.walk(one) if _mutate(node, dry=True)]
+def _changeable(tree: ast.Module, problem: Problem) -> list[ast.AST]:
+    """Nodes that can be changed, outside of the preamble's functions: the tests use the preamble's own."""
+    provided = {getattr(node, "name", "") for node in ast.parse(problem.preamble).body} - {""}
+    own = [statement for statement in tree.body if getattr(statement, "name", None) not in provided]
+    return [node for statement in own for node in ast.walk(statement) if _mutate(node, dry=True)]
 
 
 _SWAPPED = {ast.Add: ast.Sub, ast.Sub: ast.Add, ast.Mult: ast.Add, ast.Lt: ast.GtE, ast.Gt: ast.LtE, ast.Eq: ast.NotEq}
@@ -228,18 +228,22 @@ def agreement(sandbox: Sandbox, data: Path) -> list[dict[str, Any]]:
         }
         for form, jobs in forms.items():
             verdicts = sandbox.run([job for job, _ in jobs])
-            same = [one.passed == right for one, (_, right) in zip(verdicts, jobs, strict=True)]
-            others = [job for job, fine in zip(jobs, same, strict=True) if not fine]
+            same = [verdict.passed == right for verdict, (_, right) in zip(verdicts, jobs, strict=True)]
+            others = [job for job, is_same in zip(jobs, same, strict=True) if not is_same]
             again = sandbox.run([_with_imports(job) for job, _ in others])
-            left = [(job, one, right) for (job, right), one in zip(others, again, strict=True) if one.passed != right]
+            left = [
+                (job, verdict, right)
+                for (job, right), verdict in zip(others, again, strict=True)
+                if verdict.passed != right
+            ]
             count = len(jobs) - len(left)
             rows.append({"file": name, "form": form, "programs": len(jobs), "agree": count, "alone": sum(same)})
             print(f"{name:32} {form:10} {count:5} of {len(jobs):5} agree ({count / len(jobs):.2%})", flush=True)
-            for job, one, right in left:
-                alone, said = plain_python(*_with_imports(job)), "solved" if right else "not solved"
+            for job, verdict, right in left:
+                alone, label = plain_python(*_with_imports(job)), "solved" if right else "not solved"
                 plain = "passes" if alone else "fails"
-                print(f"    {job[1].id}: published {said}, plain Python {plain}: {_said(one)}")
-                rows[-1]["plain_python_agrees"] = rows[-1].get("plain_python_agrees", 0) + (alone == one.passed)
+                print(f"    {job[1].id}: published {label}, plain Python {plain}: {_text(verdict)}")
+                rows[-1]["plain_python_agrees"] = rows[-1].get("plain_python_agrees", 0) + (alone == verdict.passed)
     return rows
 
 
@@ -248,9 +252,9 @@ def _with_imports(job: tuple[str, Problem]) -> tuple[str, Problem]:
     return code, replace(problem, preamble=f"{IMPORTS}\n{problem.preamble}")
 
 
-def _said(one: Verdict) -> str:
-    word = "passed" if one.passed else one.fault or "failed"
-    return f"{word}{' in process' if one.in_process else ''} {one.detail[:90]!r}"
+def _text(verdict: Verdict) -> str:
+    word = "passed" if verdict.passed else verdict.fault or "failed"
+    return f"{word}{' in process' if verdict.in_process else ''} {verdict.detail[:90]!r}"
 
 
 def main() -> None:
@@ -273,13 +277,12 @@ def main() -> None:
             result["solutions"] = {}
             for name, pairs in kept:
                 verdicts = sandbox.run([(code, replace(problem, time_limit=SOLUTION)) for code, problem in pairs])
-                result["solutions"][name] = [sum(one.passed for one in verdicts), len(pairs)]
-                print(
-                    f"{name:44} {sum(one.passed for one in verdicts):5} of {len(pairs):5} solutions pass", flush=True
-                )
-                for one, (_, problem) in zip(verdicts, pairs, strict=True):
-                    if not one.passed:
-                        print(f"    {problem.id}: {_said(one)}")
+                passed = sum(verdict.passed for verdict in verdicts)
+                result["solutions"][name] = [passed, len(pairs)]
+                print(f"{name:44} {passed:5} of {len(pairs):5} solutions pass", flush=True)
+                for verdict, (_, problem) in zip(verdicts, pairs, strict=True):
+                    if not verdict.passed:
+                        print(f"    {problem.id}: {_text(verdict)}")
         if "mutants" in options.parts:
             result["mutants"] = {}
             for name, pairs in kept:
@@ -290,11 +293,12 @@ def main() -> None:
                     wrong += [(bug, problem) for bug, (_, problem) in zip(bugs, pairs, strict=True)]
                 wrong = [job for job in wrong if not plain_python(*job)]
                 verdicts = sandbox.run(wrong)
-                result["mutants"][name] = [sum(one.passed for one in verdicts), len(wrong)]
-                print(f"{name:44} {sum(one.passed for one in verdicts):5} of {len(wrong):5} mutants pass", flush=True)
-                for one, (code, problem) in zip(verdicts, wrong, strict=True):
-                    if one.passed:
-                        print(f"    {problem.id}: {_said(one)}\n{code}")
+                passed = sum(verdict.passed for verdict in verdicts)
+                result["mutants"][name] = [passed, len(wrong)]
+                print(f"{name:44} {passed:5} of {len(wrong):5} mutants pass", flush=True)
+                for verdict, (code, problem) in zip(verdicts, wrong, strict=True):
+                    if verdict.passed:
+                        print(f"    {problem.id}: {_text(verdict)}\n{code}")
     result["seconds"] = round(perf_counter() - start, 1)
     print(json.dumps(result))
 

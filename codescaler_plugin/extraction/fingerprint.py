@@ -14,7 +14,7 @@ from functools import lru_cache
 from unicodedata import normalize
 
 from codescaler_plugin.extraction.validity import MAX_CODE_CHARS
-from codescaler_plugin.grading.scripts import parsed
+from codescaler_plugin.grading.syntax import parsed
 
 _STRING_OR_COMMENT = re.compile(
     r"""[\"'#](?:(?<=")\"{2}(?:[^\\]|\\.)*?(?:\"{3}|\Z)|(?<=')'{2}(?:[^\\]|\\.)*?(?:'{3}|\Z)"""

@@ -1,7 +1,7 @@
-"""Grades tests that are calls: asks a candidate's process call after call, and compares what came.
+"""Grades tests that are calls: asks a program's process call after call, and compares the results.
 
-What a candidate sends can cost more to read and to compare than it cost to send. So it is kept as bytes until all
-calls are made; then it is graded at once where it is small and plain, else in a process that has limits of its own.
+A result can cost more to read and to compare than it cost to send. So results stay bytes until all calls are made;
+then they are graded at once if they are small and plain, else in a process that has limits of its own.
 """
 
 import itertools
@@ -16,28 +16,31 @@ from codescaler_plugin.grading.counting import Count, error_of
 from codescaler_plugin.isolation import namespaces
 
 Frame = bytes | dict[str, Any]
-"""A reply as it came; or, as the last one, what is `over` and perhaps the `fault`."""
+"""A reply in the bytes that came. The last one may be a dict: what is `over`, and perhaps the `fault`."""
 
 _CHEAP_BYTES = 16 << 10  # of all frames together: nothing so short takes long, hashing aside
 _HASHED, _NESTED = frozenset("sdCOZV"), frozenset("tS")
 # A frozen set is hashed when it is made, a named tuple has a class made for it, and an array is read and compared as
 # lists where NumPy is not loaded: whether it is loaded here must decide nothing.
 _COSTLY = frozenset("fNy")
+_UNREADABLE = {"over": "UnreadableResult", "fault": "unreadable_result"}
 
 
 def frames(job: dict[str, Any], requests: Iterable[Any], channel: socket.socket) -> Iterator[Frame]:
-    """What the candidate sends: first when its code is loaded, then per request.
+    """Yield the program's replies: the first when its code is loaded, then one for each request.
 
-    The `job` is that of `grading.call_job`; the `requests` are the packed arguments of each call; the `channel` leads
-    to a process in `candidate.serve_calls`.
+    Args:
+        job: the message of `execution.jobs.call_job`.
+        requests: the packed arguments of each call.
+        channel: leads to a process in `candidate.serve_calls`.
     """
     deadline = time.monotonic() + job["timeout"]
     load = {"code": job["code"], "preamble": job["preamble"]}
     call = {"target": job["entry_point"], "verb": "call", "classes": [], "copy_back": False}
     size = 0
     for message in itertools.chain([load], ({**call, "value": request} for request in requests)):
-        until = min(deadline, time.monotonic() + job["call_timeout"])
-        frame = _asked(channel, {**message, "cpu": job["cpu"]}, until)
+        call_deadline = min(deadline, time.monotonic() + job["call_timeout"])
+        frame = _ask(channel, {**message, "cpu": job["cpu"]}, call_deadline)
         size += len(frame) if isinstance(frame, bytes) else 0
         if size > 2 * serialization.MAX_FRAME:
             frame = {"over": "ResultTooLarge", "fault": "unreadable_result"}
@@ -47,7 +50,7 @@ def frames(job: dict[str, Any], requests: Iterable[Any], channel: socket.socket)
 
 
 def is_cheap(came: Sequence[Frame], rule: str) -> bool:
-    """Whether grading these frames by a rule takes no longer than a moment, whoever made them.
+    """Whether grading these frames by a rule takes only a moment, whoever made them.
 
     A tuple in a set or a dict is hashed through and through, each time that it is held; by the rule `set`, so is all
     that a result holds.
@@ -63,17 +66,17 @@ def _is_costly(frame: bytes, rule: str) -> bool:
         if rule == "set" and len(tags) > 1:
             return True
         return not _COSTLY.isdisjoint(tags) or not (_HASHED.isdisjoint(tags) or _NESTED.isdisjoint(tags))
-    except (serialization.SerializationError, TypeError, LookupError):  # what it is, the grader tells
+    except (serialization.SerializationError, TypeError, LookupError):  # the grader will report it
         return False
 
 
 def graded(rule: str, accepted: Sequence[list[Any]], came: Iterable[Frame]) -> dict[str, Any]:
-    """The report on what a candidate sent (see `frames`); `accepted`: packed values of each test."""
+    """The report on a program's frames; `accepted` are the packed values that each test accepts."""
     count = Count(len(accepted))
     for number, frame in enumerate(came):
         reply = _reply(frame) if isinstance(frame, bytes) else None
         if reply is None:
-            end = frame if isinstance(frame, dict) else {"over": "UnreadableResult", "fault": "unreadable_result"}
+            end = frame if isinstance(frame, dict) else _UNREADABLE
             count.fail(end["over"], end.get("fault", ""))
             break
         if number:
@@ -85,10 +88,10 @@ def graded(rule: str, accepted: Sequence[list[Any]], came: Iterable[Frame]) -> d
 
 
 def grade_apart(cpu: float, memory_mb: int) -> None:
-    """The whole life of a process that grades frames; it talks over descriptor 0.
+    """Run the whole life of a process that grades frames, with its channel on descriptor 0.
 
-    It receives a job (`rule`, `tests`, `frames`, `end`: the last frame if that is no bytes), the accepted values of
-    each test, and the frames.
+    It receives a job (`rule`, `tests`, `frames`, `end`: the last frame if that is a dict), the accepted values of each
+    test, and the frames.
     """
     namespaces.limit(cpu, memory_mb, -1)
     channel = socket.socket(fileno=0)
@@ -98,7 +101,7 @@ def grade_apart(cpu: float, memory_mb: int) -> None:
     serialization.send(channel, graded(job["rule"], accepted, itertools.chain(came, job["end"])))
 
 
-def _asked(channel: socket.socket, message: dict[str, Any], deadline: float) -> Frame:
+def _ask(channel: socket.socket, message: dict[str, Any], deadline: float) -> Frame:
     try:
         channel.settimeout(max(0.001, deadline - time.monotonic()))
         serialization.send(channel, message)
@@ -108,11 +111,11 @@ def _asked(channel: socket.socket, message: dict[str, Any], deadline: float) -> 
     except (EOFError, ConnectionError):
         return {"over": "Killed"}
     except (serialization.SerializationError, MemoryError):
-        return {"over": "UnreadableResult", "fault": "unreadable_result"}
+        return _UNREADABLE
 
 
 def _reply(frame: bytes) -> dict[str, Any] | None:
-    """What a candidate has sent, whatever it says: it cannot say that the run is over. None if it is no reply."""
+    """The reply of a program, which cannot say that the run is over. None if the bytes are no reply."""
     try:
         reply = serialization.decoded(frame)
     except (serialization.SerializationError, MemoryError):
@@ -129,5 +132,5 @@ def _grade(reply: dict[str, Any], accepted: list[Any], rule: str, count: Count) 
     except (serialization.SerializationError, MemoryError):
         count.take_error("UnreadableResult", "unreadable_result")
         return
-    wanted = [serialization.unpack(one)[0] for one in accepted]
-    count.take(right=any(same_value(result, one, rule) for one in wanted), result=result, wanted=wanted[0])
+    expected = [serialization.unpack(value)[0] for value in accepted]
+    count.take(right=any(same_value(result, value, rule) for value in expected), result=result, wanted=expected[0])

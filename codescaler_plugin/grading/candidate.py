@@ -1,4 +1,4 @@
-"""Serves calls to model-written code. Everything here is at the candidate's mercy; nobody believes what it sends."""
+"""Runs model-written code: serves calls to it, or runs it as a program. The code can change all that runs here."""
 
 import atexit
 import contextlib
@@ -14,41 +14,40 @@ from typing import Any
 from codescaler_plugin.grading import operations, serialization
 from codescaler_plugin.isolation import namespaces
 
-Namespace = dict[str, Any]
-
 _ENVIRONMENT = {"PATH": "/usr/local/bin:/usr/bin:/bin", "LANG": "C.UTF-8", "USER": "nobody", "LOGNAME": "nobody"}
 _MESSAGE = 10_000  # characters of an exception's text
+_TOO_LARGE: dict[str, Any] = {"error": "ResultTooLarge", "bases": []}
 
 
 def serve_calls(channel: socket.socket) -> None:
-    """Load the code of the first message, then answer calls until the other side goes."""
+    """Load the code of the first message, then answer requests until the other side closes the channel."""
     job = serialization.receive(channel)
     namespaces.allow_cpu(job.get("cpu", 0))
     module = types.ModuleType("candidate")
     sys.modules["candidate"] = module
-    answer = _load(job, module.__dict__)
-    serialization.send(channel, answer)
-    if "error" in answer:
+    error = load(job, module.__dict__)
+    serialization.send(channel, error)
+    if error:
         return
-    service = _Service(module.__dict__)
+    service = Service(module.__dict__)
     while True:
         try:
             message = serialization.receive(channel)
-        except EOFError:  # the other side has heard enough
+        except EOFError:  # the other side has closed
             return
         namespaces.allow_cpu(message.get("cpu", 0))
         try:
             reply = service.answer(message)
-        except BaseException as error:  # SystemExit and KeyboardInterrupt too: what a candidate raises is its verdict
-            reply = _error(error)
+        except BaseException as raised:  # SystemExit and KeyboardInterrupt too: what a program raises is its verdict
+            reply = error_reply(raised)
         try:
             serialization.send(channel, reply)
         except serialization.SerializationError:
-            serialization.send(channel, {"error": "ResultTooLarge", "bases": []})
+            serialization.send(channel, _TOO_LARGE)
 
 
 def run_program(job: dict[str, str], on_error: Callable[[dict[str, Any]], None]) -> int:
-    """Run a job's code as a program on descriptors 0 and 1; its exit code. `on_error` is told what it raises."""
+    """Run a job's code as a program on descriptors 0 and 1. Returns its exit code; `on_error` gets what it raises."""
     module = types.ModuleType("__main__")
     sys.modules["__main__"] = module
     sys.stdin = open(0, encoding="utf-8", errors="surrogateescape", closefd=False)  # noqa: SIM115
@@ -60,8 +59,8 @@ def run_program(job: dict[str, str], on_error: Callable[[dict[str, Any]], None])
         threading._shutdown()  # type: ignore[attr-defined]
     except SystemExit as error:
         code = error.code if isinstance(error.code, int) else int(error.code is not None)
-    except BaseException as error:  # whatever it raises is its verdict
-        on_error(_error(error))
+    except BaseException as error:  # any exception is its verdict
+        on_error(error_reply(error))
         code = 1
     atexit._run_exitfuncs()
     sys.stdout.flush()
@@ -69,10 +68,10 @@ def run_program(job: dict[str, str], on_error: Callable[[dict[str, Any]], None])
 
 
 def become_program(channel: socket.socket, script: str, file_bytes: int) -> bool:
-    """Make of this process what an interpreter is before it runs its script, the job of the first message.
+    """Bring this process into the state of an interpreter before it runs its script, the code of the first message.
 
-    True: the interpreter is to run it now, as the `script` that it was started with. What it raises goes into the
-    channel when the interpreter ends. Each file that the program writes has at most `file_bytes`.
+    It writes the code to `script`, the path that the interpreter was started with, and returns True: the interpreter
+    is to run it now. The exception that ends it goes into the channel. Files that it writes have `file_bytes` at most.
     """
     job = serialization.receive(channel)
     with open(script, "w", encoding="utf-8", newline="") as file:
@@ -90,14 +89,14 @@ def become_program(channel: socket.socket, script: str, file_bytes: int) -> bool
     atexit.register(_end, channel, os.getpid(), {name: held for name, held in sys.modules.items() if held is not main})
     try:
         exec(compile(job["preamble"], "<preamble>", "exec", dont_inherit=True), main.__dict__)
-    except BaseException as error:  # whatever it raises is its verdict
-        serialization.send(channel, _error(error))
+    except BaseException as error:  # any exception is its verdict
+        serialization.send(channel, error_reply(error))
         os._exit(1)
     return True
 
 
 def _open_streams() -> None:
-    """Streams over what descriptors 0 and 1 are now, as the interpreter makes them at its start."""
+    """Open stdin and stdout on descriptors 0 and 1 as the interpreter does at its start."""
     for number, name, mode in ((0, "stdin", "r"), (1, "stdout", "w")):
         old = getattr(sys, f"__{name}__")
         buffer = open(number, mode + "b", closefd=False)  # noqa: SIM115
@@ -109,22 +108,22 @@ def _open_streams() -> None:
 
 
 def _end(channel: socket.socket, process: int, loaded: dict[str, Any]) -> None:
-    """Send the exception that has ended the program, if one has; the first function that was registered runs last.
+    """Send the exception that has ended the program, if any. Registered first, it runs last.
 
-    The modules that were loaded before the program are left alone: to take them down takes twice as long as the rest.
+    It keeps the modules alive that were loaded before the program: to take them down takes twice as long as the rest.
     """
     if os.getpid() != process:
         return
     if isinstance(error := getattr(sys, "last_value", None), BaseException):
-        with contextlib.suppress(OSError):  # the other side has heard enough
-            serialization.send(channel, _error(error))
+        with contextlib.suppress(OSError):  # the other side has closed
+            serialization.send(channel, error_reply(error))
     namespaces.keep_for_ever(loaded)
     for name in loaded.keys() - {"sys", "builtins"}:
         sys.modules.pop(name, None)
 
 
 def prepare() -> None:
-    """What a fresh interpreter would have, and no environment; inherited by the processes of candidates."""
+    """Clear the environment, and add the builtins of `site`. Processes of programs inherit this."""
     os.environ.clear()
     # The module `site`, but not what it does: that would read the files of installed packages.
     sys.modules.pop("site", None)
@@ -139,63 +138,77 @@ def prepare() -> None:
     site.sethelper()
 
 
-def _load(job: dict[str, str], namespace: Namespace) -> dict[str, Any]:
+def load(job: dict[str, str], namespace: dict[str, Any]) -> dict[str, Any]:
+    """Run a job's preamble and code in a namespace. Returns the reply for what they raise, empty for nothing."""
     try:
         exec(compile(job["preamble"], "<preamble>", "exec", dont_inherit=True), namespace)
         exec(compile(job["code"], "<candidate>", "exec", dont_inherit=True), namespace)
-    except BaseException as error:  # as above
-        return _error(error)
+    except BaseException as error:  # any exception is the program's verdict
+        return error_reply(error)
     return {}
 
 
-def _error(error: BaseException) -> dict[str, Any]:
+def error_reply(error: BaseException) -> dict[str, Any]:
+    """The reply for an exception: its class, those above it, its text, and the package that it misses."""
     try:
         message = str(error)[:_MESSAGE]
-    except BaseException:  # a `__str__` of the candidate's
+    except BaseException:  # from a `__str__` of the program
         message = ""
-    missing = error.name if isinstance(error, ModuleNotFoundError) and isinstance(error.name, str) else ""
     return {
         "error": type(error).__name__,
         "bases": [base.__name__ for base in type(error).__mro__],
         "message": message,
-        "missing": missing.partition(".")[0],
+        "missing": missing_package(error),
     }
 
 
-class _Service:
-    def __init__(self, namespace: Namespace) -> None:
+def missing_package(error: BaseException) -> str:
+    """The package that an exception says is missing, or an empty text."""
+    name = error.name if isinstance(error, ModuleNotFoundError) else ""
+    return name.partition(".")[0] if isinstance(name, str) else ""
+
+
+class Service:
+    """Does what tests ask of a namespace, and keeps the objects that do not leave this process."""
+
+    def __init__(self, namespace: dict[str, Any]) -> None:
         self.namespace = namespace
         self.kept: list[Any] = []
         self.numbers: dict[int, int] = {}
         self.instances: dict[str, Any] = {}
-        self.names: frozenset[str] = frozenset()
 
     def answer(self, message: dict[str, Any]) -> dict[str, Any]:
-        """Do what is asked, one of `operations.DO`, with a name or a kept object."""
-        self.names = frozenset(message["classes"])
+        """Do one of `operations.DO` with a name or a kept object, and pack the result."""
+        classes = frozenset(message["classes"])
         request = message["value"]
         (arguments, keywords), objects = serialization.unpack(
             request, class_of=self._class, object_of=lambda number: self.kept[number]
         )
-        result = self._do(message, arguments, keywords)
+        result = self.do(message["target"], message["verb"], arguments, keywords)
+        is_copied_back = message["copy_back"]
+
+        def name_of(thing: Any) -> str | None:
+            name = type(thing).__name__
+            return name if name in classes else None
+
         try:
             reply, _ = serialization.pack(
                 result,
-                name_of=self._name,
-                handle_of=self._keep,
-                known=objects if message["copy_back"] else (),
-                before=request["nodes"] if message["copy_back"] else (),
+                name_of=name_of,
+                handle_of=self.keep,
+                known=objects if is_copied_back else (),
+                before=request["nodes"] if is_copied_back else (),
             )
         except serialization.UnserializableError:
-            return {"error": "ResultTooLarge", "bases": []}
+            return _TOO_LARGE
         return {"value": reply}
 
-    def _do(self, message: dict[str, Any], arguments: tuple[Any, ...], keywords: dict[str, Any]) -> Any:
-        target = message["target"]
-        subject = self._named(target) if isinstance(target, str) else self.kept[target]
-        return operations.DO[message["verb"]](subject, *arguments, **keywords)
+    def do(self, target: str | int, verb: str, arguments: tuple[Any, ...], keywords: dict[str, Any]) -> Any:
+        """Do one of `operations.DO` with a name or a kept object."""
+        subject = self.named(target) if isinstance(target, str) else self.kept[target]
+        return operations.DO[verb](subject, *arguments, **keywords)
 
-    def _named(self, name: str) -> Any:
+    def named(self, name: str) -> Any:
         """`f`, or `Class.method` of the one object that is made for all calls; `f` may also be `Solution.f`."""
         first, _, method = name.partition(".")
         if not method and first not in self.namespace and hasattr(self.namespace.get("Solution"), first):
@@ -210,17 +223,14 @@ class _Service:
             self.instances[first] = self.namespace[first]()
         return getattr(self.instances[first], method)
 
-    def _class(self, name: str) -> type | None:
-        found = self.namespace.get(name)
-        return found if isinstance(found, type) else None
-
-    def _name(self, thing: Any) -> str | None:
-        name = type(thing).__name__
-        return name if name in self.names else None
-
-    def _keep(self, thing: Any) -> int:
+    def keep(self, thing: Any) -> int:
+        """Keep an object, and return its number."""
         number = self.numbers.get(id(thing))
         if number is None:
             number = self.numbers[id(thing)] = len(self.kept)
             self.kept.append(thing)
         return number
+
+    def _class(self, name: str) -> type | None:
+        kind = self.namespace.get(name)
+        return kind if isinstance(kind, type) else None

@@ -1,12 +1,12 @@
-"""Compares results and outputs with what tests expect, each by the rule that its data set names.
+"""Compares results and outputs with what tests expect, by the rules of `records.Comparison`.
 
-The rules are those of `records.Comparison`. Everything here takes time linear in what is expected, for results come
-from model-written programs.
+Every comparison takes time linear in what is expected, because results come from model-written programs.
 """
 
 import decimal
 import math
 import re
+from itertools import repeat
 from typing import Any
 
 _TOLERANCE = 1e-5  # CodeContests'
@@ -15,88 +15,92 @@ _WHOLE = re.compile(r"([+-]?)0*([0-9]+)")
 _NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")
 
 
-def same_text(output: str, wanted: str, rule: str) -> bool:
-    """Whether a program's output is what is expected, by `exact`, `tokens`, `decimal_lines`, `allclose` or `set`."""
-    expected = trimmed(wanted).split("\n")
-    lines = [line.rstrip() for line in output.strip().split("\n", len(expected))]  # no more: it may be far longer
-    if lines == expected:
+def same_text(output: str, expected: str, rule: str) -> bool:
+    """Whether a program's output is the expected one, by `exact`, `tokens`, `decimal_lines`, `allclose` or `set`."""
+    expected_lines = trimmed(expected).split("\n")
+    lines = output.strip().split("\n", len(expected_lines))  # no more: it may be far longer
+    lines = [line.rstrip() for line in lines]
+    if lines == expected_lines:
         return True
     if rule in ("tokens", "allclose"):
-        tokens = wanted.split()
-        found = output.split(None, len(tokens))
-        return len(found) == len(tokens) and all(
-            _same_token(one, other, rule) for one, other in zip(found, tokens, strict=True)
-        )
+        expected_tokens = expected.split()
+        tokens = output.split(None, len(expected_tokens))
+        return len(tokens) == len(expected_tokens) and all(map(_same_token, tokens, expected_tokens, repeat(rule)))
     if rule == "set":
-        return set(trimmed(output).split("\n")) == set(expected)
-    return rule == "decimal_lines" and len(lines) == len(expected) and all(map(_same_decimals, lines, expected))
+        return set(trimmed(output).split("\n")) == set(expected_lines)
+    return (
+        rule == "decimal_lines"
+        and len(lines) == len(expected_lines)
+        and all(map(_same_decimals, lines, expected_lines))
+    )
 
 
 def trimmed(text: str) -> str:
-    """A program's output without white space at the ends of lines and text."""
+    """A text without white space at its ends and at the ends of its lines."""
     return "\n".join(line.rstrip() for line in text.strip().split("\n"))
 
 
-def same_value(result: Any, wanted: Any, rule: str) -> bool:
-    """Whether a call's result is what is expected, by `exact`, `tokens`, `allclose` or `set`.
+def same_value(result: Any, expected: Any, rule: str) -> bool:
+    """Whether a call's result is the expected one, by `exact`, `tokens`, `allclose` or `set`.
 
-    As JSON would have it: a tuple is a list, a number as a key is its text. Goes no deeper than `wanted` does.
+    A tuple equals a list, and a number as a key its text, as in JSON. The comparison goes only as deep as `expected`.
     """
     try:
-        return _same(result, wanted, rule)
+        return _same(result, expected, rule)
     except (RecursionError, ArithmeticError, ValueError, TypeError):  # a signalling NaN, a key too long to write out
         return False
 
 
-def _same_token(found: str, wanted: str, rule: str) -> bool:
-    if found == wanted or (rule == "tokens" and found.casefold() == wanted.casefold()):
+def _same_token(token: str, expected: str, rule: str) -> bool:
+    if token == expected or (rule == "tokens" and token.casefold() == expected.casefold()):
         return True
-    whole, expected = _WHOLE.fullmatch(found), _WHOLE.fullmatch(wanted)
-    if whole and expected:  # as text: Python refuses to read whole numbers of over 4300 digits
-        return whole[2] == expected[2] and (whole[2] == "0" or (whole[1] == "-") == (expected[1] == "-"))
-    if not (_NUMBER.fullmatch(found) and _NUMBER.fullmatch(wanted)):
+    whole, expected_whole = _WHOLE.fullmatch(token), _WHOLE.fullmatch(expected)
+    if whole and expected_whole:  # as text: Python refuses to read whole numbers of over 4300 digits
+        same_sign = (whole[1] == "-") == (expected_whole[1] == "-")
+        return whole[2] == expected_whole[2] and (whole[2] == "0" or same_sign)
+    if not (_NUMBER.fullmatch(token) and _NUMBER.fullmatch(expected)):
         return False
-    return _close(float(found), float(wanted), rule, is_whole=expected is not None)
+    return _close(float(token), float(expected), rule, is_whole=expected_whole is not None)
 
 
-def _close(found: float, wanted: float, rule: str, *, is_whole: bool) -> bool:
-    """Whether two numbers are near enough; next to a whole number, `tokens` takes the tolerance as it stands."""
-    if found == wanted or (math.isnan(found) and math.isnan(wanted)):
+def _close(number: float, expected: float, rule: str, *, is_whole: bool) -> bool:
+    """Whether two numbers are near enough. `tokens` does not scale its tolerance for an expected whole number."""
+    if number == expected or (math.isnan(number) and math.isnan(expected)):
         return True
     if rule == "allclose":
-        return abs(found - wanted) <= _CLOSE_ABSOLUTE + _CLOSE_RELATIVE * abs(wanted)
-    return abs(found - wanted) <= _TOLERANCE * (1.0 if is_whole else max(1.0, abs(wanted)))
+        return abs(number - expected) <= _CLOSE_ABSOLUTE + _CLOSE_RELATIVE * abs(expected)
+    return abs(number - expected) <= _TOLERANCE * (1.0 if is_whole else max(1.0, abs(expected)))
 
 
-def _same_decimals(line: str, wanted: str) -> bool:
-    if line == wanted:
+def _same_decimals(line: str, expected: str) -> bool:
+    if line == expected:
         return True
-    found, expected = line.split(), wanted.split()
-    if len(found) != len(expected):
+    tokens, expected_tokens = line.split(), expected.split()
+    if len(tokens) != len(expected_tokens):
         return False
     try:
-        return all(decimal.Decimal(one) == decimal.Decimal(other) for one, other in zip(found, expected, strict=True))
+        return list(map(decimal.Decimal, tokens)) == list(map(decimal.Decimal, expected_tokens))
     except decimal.InvalidOperation:  # no number; or a signalling NaN
         return False
 
 
-def _same(result: Any, wanted: Any, rule: str) -> bool:
-    if isinstance(wanted, (list, tuple)):
+def _same(result: Any, expected: Any, rule: str) -> bool:
+    if isinstance(expected, (list, tuple)):
         if not isinstance(result, (list, tuple)):
             return False
         if rule == "set":
-            return set(map(_hashable, result)) == set(map(_hashable, wanted))
-        return len(result) == len(wanted) and all(map(_same, result, wanted, [rule] * len(wanted)))
-    if isinstance(wanted, dict):
-        if not isinstance(result, dict) or len(result) != len(wanted):
+            return set(map(_hashable, result)) == set(map(_hashable, expected))
+        return len(result) == len(expected) and all(map(_same, result, expected, repeat(rule)))
+    if isinstance(expected, dict):
+        if not isinstance(result, dict) or len(result) != len(expected):
             return False
-        found = {_key(key): value for key, value in result.items()}
-        return all(_key(key) in found and _same(found[_key(key)], value, rule) for key, value in wanted.items())
-    if rule in ("tokens", "allclose") and isinstance(wanted, (int, float)) and isinstance(result, (int, float)):
-        if isinstance(wanted, int) and isinstance(result, int):
-            return result == wanted
-        return _close(float(result), float(wanted), rule, is_whole=isinstance(wanted, int))
-    return bool(result == wanted)
+        by_key = {_key(key): value for key, value in result.items()}
+        return all(_key(key) in by_key and _same(by_key[_key(key)], value, rule) for key, value in expected.items())
+    if rule in ("tokens", "allclose") and isinstance(expected, (int, float)) and isinstance(result, (int, float)):
+        if isinstance(expected, int) and isinstance(result, int):
+            return result == expected
+        return _close(float(result), float(expected), rule, is_whole=isinstance(expected, int))
+    return bool(result == expected)
 
 
 def _key(key: Any) -> str:

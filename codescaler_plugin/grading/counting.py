@@ -1,7 +1,6 @@
-"""Counts the tests of one program, and keeps the first thing that went wrong.
+"""Counts the tests of one program, and keeps its first failure.
 
-What went wrong is a failure of the program, or a fault (`records.Fault`): then the tests gave no verdict. A failure
-counts before any fault, whichever came first.
+Without a failure it keeps the first fault (`records.Fault`), because of which the tests give no verdict.
 """
 
 import reprlib
@@ -24,7 +23,7 @@ _repr.maxstring = _repr.maxother = _repr.maxlong = SHOWN
 
 
 class Count:
-    """Tests passed of `total`, tests seen, and the first failure or else the first fault."""
+    """The tests passed of `total`, the tests seen, and the first failure or else the first fault."""
 
     def __init__(self, total: int) -> None:
         self.total = total
@@ -34,7 +33,7 @@ class Count:
         self.fault = ""
 
     def take(self, *, right: bool, result: Any, wanted: Any) -> None:
-        """A result that was compared."""
+        """Count a result that was compared."""
         if right:
             self.passed += 1
         else:
@@ -42,23 +41,23 @@ class Count:
         self.seen += 1
 
     def take_error(self, error: str, fault: str = "") -> None:
-        """A test without a result."""
+        """Count a test without a result."""
         self.fail(f"{error[:SHOWN] or 'an exception without a name'} in test {self.seen}", fault)
         self.seen += 1
 
     def fail(self, detail: str, fault: str = "") -> None:
-        """What went wrong in the whole run."""
+        """Note a failure, or a fault, of the whole run."""
         if not self.detail or (self.fault and not fault):
             self.detail, self.fault = detail, fault
 
     def report(self) -> dict[str, Any]:
-        """As every grading process sends it."""
+        """The report that every grading process sends."""
         return {"passed": self.passed, "total": self.total, "detail": self.detail, "fault": self.fault, "beyond": ""}
 
 
 def error_of(reply: dict[str, Any]) -> tuple[str, str]:
-    """The name and the fault of what a candidate raised, from `candidate._error`, or from a candidate."""
-    error, missing = (one if isinstance(one, str) else "" for one in (reply.get("error"), reply.get("missing")))
+    """The name and the fault of an exception of the program, by its reply, which the program may have forged."""
+    error, missing = (part if isinstance(part, str) else "" for part in (reply.get("error"), reply.get("missing")))
     error = error[:SHOWN] or "an exception without a name"
     if missing:
         return f"{error} ({missing[:SHOWN]})", "missing_package"
@@ -66,6 +65,6 @@ def error_of(reply: dict[str, Any]) -> tuple[str, str]:
 
 
 def shown(value: Any) -> str:
-    """A value in a detail."""
+    """The text of a value in a detail."""
     text = _repr.repr(value)
     return text if len(text) <= SHOWN else text[:SHOWN] + "..."

@@ -1,9 +1,9 @@
-"""Grades by tests that need the program in their own process: it gets functions, prints, is patched, or is awaited.
+"""Grades by tests that need the program in their own process: they hand it functions, patch it, read what it prints.
 
-A program can deceive whoever shares its process. What is done against it: builtins, the machinery of assertions and
-what else is patched is put back before the tests run; results that no class was asked for are handed to the tests as
-data, as if they came from elsewhere; a process that ends or is copied says nothing; and the report needs a token that
-is only found by going through this process's memory.
+A program can deceive tests in its own process. What is done against it: builtins, the machinery of assertions and
+whatever else the program patches is put back before the tests run; results are handed to the tests as data, as if they
+came from another process, unless the problem asks for a class; a copy of the process reports nothing; and the report
+needs a token that a program finds only by searching this process's memory.
 """
 
 import ast
@@ -25,23 +25,32 @@ from collections.abc import Callable
 from typing import Any
 
 from codescaler_plugin.grading import (
+    assertions,
     candidate,
+    needs,
     operations,
+    pytest_module,
     script_tests,
     scripts,
     serialization,
     stand_ins,
     suites,
+    syntax,
+    values,
+    wrong_programs,
 )
-from codescaler_plugin.grading.stand_ins import Remote, Side
+from codescaler_plugin.grading.stand_ins import Program, Remote
 
+# Whatever decides a verdict: put back as it was before the program ran.
 _KEPT: tuple[Any, ...] = (
-    *(builtins, operations, scripts, suites, stand_ins, script_tests, candidate, serialization, signal),
-    *(json, operator, math, ast, unittest.case, unittest.mock, inspect, functools),
-    *(stand_ins.Side, stand_ins.Remote, stand_ins.Channel, script_tests._Run, unittest.TestCase, unittest.TestResult),
-    *(suites._Result, suites._Raises, suites._Approx),
+    *(builtins, signal, json, operator, math, ast, unittest.case, unittest.mock, inspect, functools),
+    *(assertions, candidate, needs, operations, pytest_module, script_tests, scripts, serialization, stand_ins),
+    *(suites, syntax, values, wrong_programs),
+    *(Program, Remote, stand_ins.Channel, wrong_programs.WrongProgram, script_tests._Run, script_tests._Trial),
+    *(suites._Result, pytest_module.Raises, pytest_module.Approx, unittest.TestCase, unittest.TestResult),
 )
 _PRESENT = frozenset({"__class__", "__doc__", "__dict__", "__weakref__"})
+_SCALARS = frozenset({type(None), bool, int, float, complex, str, bytes, bytearray, range})
 
 
 def judged(job: dict[str, Any]) -> dict[str, Any]:
@@ -57,93 +66,89 @@ def judged(job: dict[str, Any]) -> dict[str, Any]:
 _getpid, _exit = os.getpid, os._exit
 
 
-class _Shared(Side):
-    """A candidate in this process."""
+class _Shared(Program):
+    """A program in this process."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.service = candidate._Service({})
+        self.service = candidate.Service({})
 
     def load(self, code: str, preamble: str) -> None:  # noqa: ARG002
-        before = [(thing, dict(vars(thing))) for thing in _KEPT]
+        before = [(thing, dict(vars(thing))) for thing in (*_KEPT, sys.modules[__name__], _Shared, _Local)]
+        put_back = _put_back  # which the program may patch, too
         handler = signal.getsignal(signal.SIGALRM)
         module = types.ModuleType("candidate")
         sys.modules["candidate"] = module
         self.service.namespace = module.__dict__
         module.__dict__.update(self.provided)  # what the preamble defines is the same for tests and program
-        answer = candidate._load({"code": code, "preamble": ""}, module.__dict__)
+        reply = candidate.load({"code": code, "preamble": ""}, module.__dict__)
         for thing, held in before:
-            _put_back(thing, held)
+            put_back(thing, held)
         sys.settrace(None)
         sys.setprofile(None)
         threading.settrace(None)
         signal.signal(signal.SIGALRM, handler)
         sys.stdout, sys.stderr = io.StringIO(), io.StringIO()
-        if "error" in answer:
-            self.noted(Exception(), answer["missing"])
-            raise self.end(answer["error"] or "an exception without a name")
+        if reply:
+            self.note_raised(Exception(), reply["missing"])
+            raise self.end(reply["error"] or "an exception without a name")
 
-    def named(self, target: str) -> Any:
+    def stand_in(self, name: str) -> Any:
         try:
-            found = self.service._named(target)
+            thing = self.service.named(name)
         except Exception as error:  # there is no such name, or the class of the method under test cannot be made
             broken = error
 
             def fails(*_: Any, **__: Any) -> Any:
-                raise self.noted(broken, "")
+                raise self.note_raised(broken, "")
 
             return fails
-        if self.wants.is_class or isinstance(found, type):
-            return found
-        return self._guarded(found) if callable(found) else self._plain(found)
+        if self.needs.is_class or isinstance(thing, type):
+            return thing
+        return self._guarded(thing) if callable(thing) else self._plain(thing)
 
     def ask(self, target: str | int, verb: str, arguments: tuple[Any, ...], keywords: dict[str, Any]) -> Any:
-        message = {"target": target, "verb": verb}
-        held = tuple(map(self._held, arguments))
-        return self._do(
-            lambda: self.service._do(message, held, {name: self._held(one) for name, one in keywords.items()}), verb
+        return self._answer(
+            lambda *args, **kwargs: self.service.do(target, verb, args, kwargs), arguments, keywords, verb
         )
 
     def change(self, name: str, *value: Any) -> None:
-        """Change the candidate's own module."""
+        """Change the program's own module."""
         self.service.namespace.pop(name, None)
         self.service.namespace.update(zip([name], value, strict=False))
 
-    def is_object(self, thing: Any) -> bool:
-        """Its stand-ins, and what tests made of its classes."""
-        return isinstance(thing, Remote) or any(type(thing) is one for one in self.service.namespace.values())
+    def owns(self, thing: Any) -> bool:
+        """Stand-ins, and what tests made of the program's classes."""
+        return isinstance(thing, Remote) or any(type(thing) is held for held in self.service.namespace.values())
 
-    def _held(self, thing: Any) -> Any:
-        target = object.__getattribute__(thing, "_target") if type(thing) is _Local else None
-        return thing if target is None else self.service.kept[target]
-
-    def _do(self, action: Callable[[], Any], verb: str = "call") -> Any:
-        self.asked += 1
+    def _answer(
+        self, function: Callable[..., Any], arguments: tuple[Any, ...], keywords: dict[str, Any], verb: str = "call"
+    ) -> Any:
+        """Call a function of the program with what stands behind the arguments, and make its result plain."""
+        real = tuple(map(self._real, arguments)), {name: self._real(value) for name, value in keywords.items()}
+        self.requests += 1
         try:
-            found = action()
+            result = function(*real[0], **real[1])
         except (stand_ins.Over, stand_ins.Beyond):
             raise
-        except BaseException as error:  # SystemExit too: what a candidate raises is its verdict
+        except BaseException as error:  # SystemExit too: what a program raises is its verdict
             raise self._heard(error, verb) from None
-        return self._plain(found)
+        return self._plain(result)
+
+    @staticmethod
+    def _real(thing: Any) -> Any:
+        return _object_behind(thing) if type(thing) is _Local else thing
 
     def _heard(self, error: BaseException, verb: str = "call") -> BaseException:
-        if isinstance(error, StopIteration | StopAsyncIteration) and not (
-            verb == "next" or self.awaited & {"next", "anext", type(error).__name__}
-        ):
-            error = stand_ins.CandidateError(type(error).__name__)
-        missing = error.name if isinstance(error, ModuleNotFoundError) else ""
-        self.raised.append(error)
-        if missing:
-            self.missing = self.missing or missing.partition(".")[0]
-        return error
+        if self.hides_stop(type(error), verb):
+            error = stand_ins.ProgramError(type(error).__name__)
+        return self.note_raised(error, candidate.missing_package(error))
 
     def _guarded(self, function: Callable[..., Any]) -> Callable[..., Any]:
         """A function whose results are data, or stand-ins for objects."""
 
         def plainly(*arguments: Any, **keywords: Any) -> Any:
-            given = tuple(map(self._held, arguments))
-            return self._do(lambda: function(*given, **{name: self._held(one) for name, one in keywords.items()}))
+            return self._answer(function, arguments, keywords)
 
         async def plainly_later(*arguments: Any, **keywords: Any) -> Any:
             return await plainly(*arguments, **keywords)
@@ -155,7 +160,7 @@ class _Shared(Side):
             return guard
 
     def _plain(self, value: Any) -> Any:
-        """A result as the tests may see it; of plain data it is the result itself."""
+        """A result as the tests may see it; plain data is the result itself."""
         if _is_plain(value):
             return value
         if inspect.iscoroutine(value):
@@ -167,7 +172,7 @@ class _Shared(Side):
         if isinstance(value, type):
             return value
         try:
-            message, _ = serialization.pack(value, name_of=self.class_of, handle_of=self.service._keep)
+            message, _ = serialization.pack(value, name_of=self.class_of, handle_of=self.service.keep)
             return serialization.unpack(
                 message, class_of=self.classes.get, object_of=lambda number: _Local(self, number)
             )[0]
@@ -176,74 +181,75 @@ class _Shared(Side):
 
     async def _later(self, coroutine: Any) -> Any:
         try:
-            found = await coroutine
+            result = await coroutine
         except BaseException as error:  # as above
             raise self._heard(error) from None
-        return self._plain(found)
+        return self._plain(result)
 
     async def _one_by_one(self, generator: Any) -> Any:
-        async for one in generator:
-            yield self._plain(one)
+        async for item in generator:
+            yield self._plain(item)
 
 
 class _Local(Remote):
-    """A stand-in for an object of this process: of its class, but the tests' values do not meet it unasked."""
+    """A stand-in for an object of this process: of its class, but it does not meet the tests' values unless asked."""
 
     __slots__ = ()
 
     @property  # type: ignore[misc]
     def __class__(self) -> Any:
-        side, target = (object.__getattribute__(self, name) for name in ("_side", "_target"))
-        return type(side.service.kept[target])
+        return type(_object_behind(self))
 
     def __enter__(self) -> Any:
-        return self._through("__enter__")
+        return self._cs_do("__enter__")
 
     def __exit__(self, *about: Any) -> Any:
-        return self._through("__exit__", *about)
+        return self._cs_do("__exit__", *about)
 
     async def __aenter__(self) -> Any:
-        return await self._through("__aenter__")
+        return await self._cs_do("__aenter__")
 
     async def __aexit__(self, *about: Any) -> Any:
-        return await self._through("__aexit__", *about)
+        return await self._cs_do("__aexit__", *about)
 
     def __await__(self) -> Any:
-        return self._through("__await__")
+        return self._cs_do("__await__")
 
     def __hash__(self) -> int:
-        return hash(self._side.service.kept[self._target]) if self._side.wants.has_objects else id(self)
+        return hash(_object_behind(self)) if self._cs_program.needs.has_objects else id(self)
 
     def __reduce_ex__(self, protocol: Any) -> Any:
-        return self._side.service.kept[self._target].__reduce_ex__(protocol)
+        return _object_behind(self).__reduce_ex__(protocol)
 
     def __deepcopy__(self, _: Any) -> Any:
         import copy
 
-        return self._side._plain(copy.deepcopy(self._side.service.kept[self._target]))
+        return self._cs_program._plain(copy.deepcopy(_object_behind(self)))
 
-    def _through(self, name: str, *arguments: Any) -> Any:
-        held = self._side.service.kept[self._target]
-        return self._side._do(lambda: getattr(type(held), name)(held, *arguments))
+    def _cs_do(self, name: str, *arguments: Any) -> Any:
+        held = _object_behind(self)
+        return self._cs_program._answer(lambda *args: getattr(type(held), name)(held, *args), arguments, {})
 
 
-_SCALARS = frozenset({type(None), bool, int, float, complex, str, bytes, bytearray, range})
+def _object_behind(stand_in: Any) -> Any:
+    program, target = (object.__getattribute__(stand_in, name) for name in ("_cs_program", "_cs_target"))
+    return program.service.kept[target]
 
 
 def _is_plain(value: Any) -> bool:
     """Whether a value is built of nothing but exact built-in types."""
     stack, seen = [value], set()
     while stack:
-        one = stack.pop()
-        kind = type(one)
-        if kind in _SCALARS or id(one) in seen:
+        thing = stack.pop()
+        kind = type(thing)
+        if kind in _SCALARS or id(thing) in seen:
             continue
-        seen.add(id(one))
+        seen.add(id(thing))
         if kind in (list, tuple, set, frozenset):
-            stack += one
+            stack += thing
         elif kind is dict:
-            stack += one.keys()
-            stack += one.values()
+            stack += thing.keys()
+            stack += thing.values()
         else:
             return False
     return True

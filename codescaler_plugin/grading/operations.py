@@ -1,8 +1,8 @@
-"""What tests do with a candidate's objects, by name: asked for in one process and done in another.
+"""Operations on a program's objects, by name: tests ask for them in one process, and they are done in another.
 
-`DO` holds what the candidate's side does; `METHODS` says which special method of a stand-in asks for which of them. In
-`DECIDING` an object of the candidate meets a value of the tests and could decide about it: an `__eq__` that is always
-true, a `__sub__` that is always 0.
+`DO` is what the program's process does. `METHODS` says which special method of a stand-in asks for which operation. In
+an operation of `DECIDING`, an object of the program meets a value of the tests and could decide about it: with an
+`__eq__` that is always true, or a `__sub__` that is always 0.
 """
 
 import math
@@ -13,29 +13,10 @@ from typing import Any
 _COMPARISONS = ("eq", "ne", "lt", "le", "gt", "ge")
 _BINARY = ("add", "sub", "mul", "matmul", "truediv", "floordiv", "mod", "pow", "lshift", "rshift", "and", "or", "xor")
 _UNARY = ("neg", "pos", "abs", "invert", "index")
-_BUILTIN: dict[str, Callable[..., Any]] = {
-    "next": next,
-    "iter": iter,
-    "len": len,
-    "str": str,
-    "repr": repr,
-    "format": format,
-    "bool": bool,
-    "int": int,
-    "float": float,
-    "complex": complex,
-    "round": round,
-    "reversed": reversed,
-    "bytes": bytes,
-    "trunc": math.trunc,
-    "floor": math.floor,
-    "ceil": math.ceil,
-}
-
-
-def _of_operator(name: str) -> Callable[..., Any]:
-    function: Callable[..., Any] = getattr(operator, f"__{name}__")
-    return function
+_BUILTIN: tuple[Callable[..., Any], ...] = (
+    *(next, iter, len, reversed, round, divmod, math.trunc, math.floor, math.ceil),
+    *(str, repr, format, bytes, bool, int, float, complex),
+)
 
 
 def _reflected(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -43,11 +24,10 @@ def _reflected(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 DO: dict[str, Callable[..., Any]] = {
-    **_BUILTIN,
-    **{name: _of_operator(name) for name in (*_COMPARISONS, *_BINARY, *_UNARY)},
-    **{f"r{name}": _reflected(_of_operator(name)) for name in _BINARY},
-    **{f"i{name}": _of_operator(f"i{name}") for name in _BINARY},
-    "divmod": divmod,
+    **{function.__name__: function for function in _BUILTIN},
+    **{name: getattr(operator, f"__{name}__") for name in (*_COMPARISONS, *_BINARY, *_UNARY)},
+    **{f"r{name}": _reflected(getattr(operator, f"__{name}__")) for name in _BINARY},
+    **{f"i{name}": getattr(operator, f"__i{name}__") for name in _BINARY},
     "rdivmod": _reflected(divmod),
     "contains": operator.contains,
     "setitem": operator.setitem,

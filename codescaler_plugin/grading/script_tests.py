@@ -1,8 +1,8 @@
 """Grades by tests that are Python source; the functions that they test live in another process.
 
-What comes back from there is rebuilt here as data of known types, so an object with an `__eq__` of its own, a patched
-builtin, or an early exit decides nothing. What a test cannot do to another process is reported as `beyond`; the caller
-can then have it graded by `in_process`.
+Results are rebuilt here as data of known types, so an object with an `__eq__` of its own, a patched builtin, or an
+early exit decides nothing. What a test cannot do to another process is reported as `beyond`; the caller then has the
+program graded by `in_process`.
 """
 
 import builtins
@@ -23,38 +23,39 @@ import warnings
 from collections.abc import Callable
 from typing import Any
 
-from codescaler_plugin.grading import candidate, scripts, serialization, suites, wrong_programs
-from codescaler_plugin.grading.stand_ins import Beyond, Channel, Over, Side, UnreadableResult
+from codescaler_plugin.grading import assertions, candidate, needs, pytest_module, scripts, serialization, suites
+from codescaler_plugin.grading.stand_ins import Beyond, Channel, Over, Program, UnreadableResult, offer_module
+from codescaler_plugin.grading.wrong_programs import WRONG_PROGRAMS, WrongProgram
 from codescaler_plugin.isolation import forks
 
-_NOTHING = "TestError: the tests test nothing"
 _REPORTED = 77  # exit code of a process that has sent its whole report
-_SHAMS = 2.0  # seconds for the shams of all scripts; tests that take longer can fail for all that is known
+_WRONG_SECONDS = 2.0  # for the wrong programs by all scripts; tests that take longer are taken to be able to fail
+_SHOWN = 300  # characters of a detail
 
 
 class _Stop(BaseException):
-    """A script broke off in a way that says nothing of the candidate."""
+    """A script stopped in a way that says nothing about the program."""
 
 
 def serve(report: socket.socket) -> None:
     """Read a problem's tests once, then grade each program that comes in a copy of this process.
 
-    The problem comes as a job without code; the answer is empty, or the report if no program can be graded by these
-    tests here. Then a program comes as a byte with the descriptor of its channel, and `code` and `timeout`; the answer
-    is the report. Where a copy ends otherwise, the answer is its exit `code`, and no other program is taken.
+    The problem comes as a job without code. The reply is empty, or a report if no program can be graded by these tests
+    here. Then each program comes as a byte with the descriptor of its channel, and a message of `code` and `timeout`;
+    the reply is its report. If a copy ends without one, the reply is its exit `code`, and no other program is taken.
     """
-    side = Channel()
-    run = _Run(serialization.receive(report), side, is_shared=False)
+    program = Channel()
+    run = _Run(serialization.receive(report), program, is_shared=False)
 
     def prepare() -> None:
         run.prepare()
-        run.find_toothless()  # once for all programs
+        run.find_passing_wrong()  # once for all programs
 
     run.bounded(run.job["timeout"], prepare)
-    if side.over:
+    if program.over:
         run.fault = ("test_error", "TestError: Timeout in the problem's tests or preamble")
-        side.over = ""
-    if side.beyond or run.fault[0]:
+        program.over = ""
+    if program.beyond or run.fault[0]:
         serialization.send(report, run.report())
         return
     serialization.send(report, {})
@@ -67,9 +68,9 @@ def serve(report: socket.socket) -> None:
         copy = os.fork()
         if copy == 0:
             forks.register()
-            side.channel = socket.socket(fileno=descriptors[0])
-            program = serialization.receive(report)
-            run.bounded(program["timeout"], functools.partial(run.grade, program["code"]))
+            program.channel = socket.socket(fileno=descriptors[0])
+            job = serialization.receive(report)
+            run.bounded(job["timeout"], functools.partial(run.grade, job["code"]))
             serialization.send(report, run.report())
             os._exit(_REPORTED)
         os.close(descriptors[0])
@@ -96,27 +97,30 @@ def rehearse() -> None:
     sys.modules.update(before)
 
 
-def graded(job: dict[str, Any], side: Side, *, is_shared: bool = False) -> dict[str, Any]:
-    """The report on a job (`grading.script_job`), as every grading process sends it.
+def graded(job: dict[str, Any], program: Program, *, is_shared: bool = False) -> dict[str, Any]:
+    """Grade a program, and return the report that every grading process sends.
 
-    Where it `is_shared`, the candidate's code runs in this process, so nothing is `beyond`.
+    Args:
+        job: the message of `execution.jobs.script_job`.
+        program: the program's side.
+        is_shared: the program's code runs in this process, so nothing is `beyond`.
     """
-    run = _Run(job, side, is_shared=is_shared)
+    run = _Run(job, program, is_shared=is_shared)
 
-    def all_of_it() -> None:
+    def prepare_and_grade() -> None:
         run.prepare()
         run.grade(job["code"])
 
-    run.bounded(job["timeout"], all_of_it)
+    run.bounded(job["timeout"], prepare_and_grade)
     return run.report()
 
 
 class _Run:
     """One job: its scripts one after the other, and what they counted."""
 
-    def __init__(self, job: dict[str, Any], side: Side, *, is_shared: bool) -> None:
+    def __init__(self, job: dict[str, Any], program: Program, *, is_shared: bool) -> None:
         self.job = job
-        self.side = side
+        self.program = program
         self.is_shared = is_shared
         self.passed = 0
         self.failed = 0
@@ -127,11 +131,11 @@ class _Run:
         self.reached: set[tuple[int, int]] = set()
         self.scripts: list[scripts.Script] = []
         self.codes: list[types.CodeType] = []
-        self.toothless: frozenset[int] | None = None  # scripts that pass programs that are wrong; None: not known yet
-        self.module = types.ModuleType("judge")
+        self.passing_wrong: frozenset[int] | None = None  # scripts that pass all wrong programs; None: not known yet
+        self.module = types.ModuleType("tests")
 
     def bounded(self, timeout: float, part: Callable[[], None]) -> None:
-        """Run a part of it for so many wall seconds at most; what breaks it off is noted."""
+        """Run a part of the job for at most `timeout` wall seconds; what breaks it off is noted."""
         try:
             signal.signal(signal.SIGALRM, self._out_of_time)
             signal.setitimer(signal.ITIMER_REAL, timeout)
@@ -142,39 +146,39 @@ class _Run:
             signal.setitimer(signal.ITIMER_REAL, 0)
 
     def _out_of_time(self, *_: Any) -> None:
-        self.is_own_time = not self.side.is_waited_for
-        raise self.side.end("Timeout")
+        self.is_own_time = not self.program.is_running
+        raise self.program.end("Timeout")
 
     def report(self) -> dict[str, Any]:
-        """What came of it. A failure counts before any fault, whichever came first; nothing beats a swallowed one."""
-        side = self.side
-        detail, fault, beyond = self.detail, "", ""
-        if side.beyond and not self.is_shared:
-            beyond = side.beyond
-        elif self.failed:
-            pass
-        elif side.missing:
-            fault, detail = "missing_package", f"MissingPackage: the program imports {side.missing!r}"
-        elif side.unreadable or side.beyond:
-            fault, detail = (
-                "unreadable_result",
-                f"UnreadableResult in test {self.passed}: {side.unreadable or side.beyond}",
-            )
-        elif side.over:
-            fault, detail = "timeout" if self.is_own_time else "", side.over
-        elif self.fault[0]:
-            fault, detail = self.fault
-        elif not self.passed:
-            fault = "test_error"
-            detail = f"{_NOTHING}: nothing in them can fail because of what the program does"
-        is_broken = bool(side.over or (detail and not self.failed))
-        left = sum(max(1, len(one.sites)) for one in self.scripts if one.has_teeth) if is_broken else 0
+        """The outcome. A failure counts before any fault, whichever came first."""
+        program = self.program
+        beyond = "" if self.is_shared else program.beyond
+        fault, detail = ("", self.detail) if beyond or self.failed else self._fault()
+        is_broken = bool(program.over or (detail and not self.failed))
+        left = sum(max(1, len(script.sites)) for script in self.scripts if script.can_fail) if is_broken else 0
         total = max(self.passed + self.failed + self.missed, left, len(self.job["tests"]) if is_broken else 0)
-        return {"passed": self.passed, "total": total, "detail": detail[:300], "fault": fault, "beyond": beyond}
+        return {"passed": self.passed, "total": total, "detail": detail[:_SHOWN], "fault": fault, "beyond": beyond}
+
+    def _fault(self) -> tuple[str, str]:
+        """The fault of a run without a failure, and its detail."""
+        program = self.program
+        unreadable = program.unreadable or program.beyond
+        if program.missing:
+            return "missing_package", f"MissingPackage: the program imports {program.missing!r}"
+        if unreadable:
+            return "unreadable_result", f"UnreadableResult in test {self.passed}: {unreadable}"
+        if program.over:
+            return "timeout" if self.is_own_time else "", program.over
+        if self.fault[0]:
+            return self.fault
+        if not self.passed:
+            detail = "TestError: the tests test nothing: nothing in them can fail because of what the program does"
+            return "test_error", detail
+        return "", self.detail
 
     def prepare(self) -> None:
         """Run the preamble, and read the scripts."""
-        job, side, module = self.job, self.side, self.module
+        job, program, module = self.job, self.program, self.module
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
@@ -183,62 +187,57 @@ class _Run:
             for number, source in enumerate(job["tests"]):
                 self.scripts.append(scripts.read(source, number))
                 self.codes.append(compile(self.scripts[-1].tree, "<test>", "exec", dont_inherit=True))
-        except Exception as error:  # whatever the problem's own source raises is its fault
-            self._not_run(error, "the problem's tests or preamble")
-            raise _Stop from error
-        provided = module.__dict__.keys() - {job["entry_point"]}
-        side.wants = scripts.asked_of(job, self.scripts, provided)
-        side.classes = {
+        except Exception as error:  # any exception of the problem's own source is its fault
+            raise self._not_run(error, "the problem's tests or preamble") from error
+        program.needs = needs.needs_of(job, self.scripts, module.__dict__.keys() - {job["entry_point"]})
+        program.classes = {
             name: held
             for name, held in module.__dict__.items()
             if isinstance(held, type) and held.__module__ == module.__name__
         }
-        if not self.is_shared:
-            for script in self.scripts:
-                reason = scripts.beyond(script, side.wants)
-                if reason:
-                    raise side.go_beyond(reason)
-        sys.modules["pytest"] = suites.pytest_module()
-        side.provided = {name: held for name, held in module.__dict__.items() if not name.startswith("__")}
+        for script in [] if self.is_shared else self.scripts:
+            if reason := needs.beyond(script, program.needs):
+                raise program.go_beyond(reason)
+        sys.modules["pytest"] = pytest_module.module()
+        program.provided = {name: held for name, held in module.__dict__.items() if not name.startswith("__")}
 
     def grade(self, code: str) -> None:
-        """Load the candidate's code, and run every script."""
-        self.side.load(code, self.job["preamble"])
+        """Load the program's code, and run every script."""
+        self.program.load(code, self.job["preamble"])
         for script in self.scripts:
-            self._script(script, self.module)
+            self._script(script)
 
-    def find_toothless(self) -> frozenset[int]:
-        """The scripts that pass all `shams`, each found out once, in a copy of this process that ends with it."""
-        if self.toothless is None:
+    def find_passing_wrong(self) -> frozenset[int]:
+        """Find the scripts that pass all wrong programs, once, in a copy of this process that ends with it."""
+        if self.passing_wrong is None:
             reader, writer = os.pipe()
             copy = os.fork()
             if copy == 0:
-                with contextlib.suppress(BaseException):  # whatever it is, what is not written counts as able to fail
+                with contextlib.suppress(BaseException):  # a script whose number is not written counts as able to fail
                     sys.stdout = sys.stderr = io.StringIO()
-                    os.write(writer, bytes(one.number for one in self.scripts if self._passes_shams(one)))
+                    os.write(writer, bytes(script.number for script in self.scripts if self._passes_wrong(script)))
                 os._exit(0)
             os.close(writer)
-            is_done = select.select([reader], [], [], _SHAMS)[0]
-            self.toothless = frozenset(os.read(reader, len(self.scripts)) if is_done else b"")
+            is_done = select.select([reader], [], [], _WRONG_SECONDS)[0]
+            self.passing_wrong = frozenset(os.read(reader, len(self.scripts)) if is_done else b"")
             os.close(reader)
             os.kill(copy, signal.SIGKILL)
             os.waitpid(copy, 0)
-        return self.toothless
+        return self.passing_wrong
 
-    def _passes_shams(self, script: scripts.Script) -> bool:
-        for answer in wrong_programs.ANSWERS:
-            side = wrong_programs.Sham(answer)
-            trial = _Trial(self, side)
-            trial._script(script, self.module)
-            if trial.failed or side.beyond or side.unreadable:
+    def _passes_wrong(self, script: scripts.Script) -> bool:
+        for answer in WRONG_PROGRAMS:
+            trial = _Trial(self, WrongProgram(answer))
+            trial._script(script)
+            if trial.failed or trial.program.beyond or trial.program.unreadable:
                 return False
         return True
 
     def note(self, script: int, site: int, outcome: Any) -> None:
         """An assertion was reached."""
-        fine = bool(outcome)
+        is_right = bool(outcome)
         self.reached.add((script, site))
-        if fine:
+        if is_right:
             self.passed += 1
         else:
             self._fail("WrongAnswer", self.scripts[script].sites[site][0])
@@ -248,66 +247,63 @@ class _Run:
         self.reached.add((script, site))
         self._broke(self.scripts[script], error, self.scripts[script].sites[site][0])
 
-    def _script(self, script: scripts.Script, module: types.ModuleType) -> None:
+    def _script(self, script: scripts.Script) -> None:
         main = types.ModuleType("__main__")
         space = main.__dict__
-        space.update({name: held for name, held in module.__dict__.items() if name != "__name__"})
-        before, asked = (self.passed, self.failed), self.side.asked
-        self.side.awaited = script.names
+        space.update({name: held for name, held in self.module.__dict__.items() if name != "__name__"})
+        program, passed, failed, requests = self.program, self.passed, self.failed, self.program.requests
+        program.read_names = script.names
         try:
             self._bind(script, space)
-            space |= {scripts.NOTE: self.note, scripts.ERROR: self.error, scripts.EXCEPTION: Exception}
+            space |= {assertions.NOTE: self.note, assertions.ERROR: self.error, assertions.EXCEPTION: Exception}
             sys.modules["__main__"] = main
             is_whole = self._unit(script, "", lambda: exec(self.codes[script.number], space))
             if is_whole and script.check:
-                candidate = space.get("candidate", self.side.named(self.job["entry_point"]))
-                wanted = space[script.check].__code__.co_argcount
-                self._unit(script, script.check, lambda: space[script.check](*[candidate][:wanted]))
+                under_test = space.get("candidate", program.stand_in(self.job["entry_point"]))
+                count = space[script.check].__code__.co_argcount
+                self._unit(script, script.check, lambda: space[script.check](*[under_test][:count]))
             if is_whole:
                 suites.run(
                     script,
                     space,
-                    lambda name, call: self._counted(script, name, call),
+                    functools.partial(self._test, script),
                     self._pass,
                     lambda name, error: self._broke(script, error, name),
                 )
         except _Stop:
             return
-        has_asked = self.side.asked > asked or (
-            self.is_shared and bool(script.modules or self._theirs(script) or script.check)
-        )
-        if self.failed > before[1]:
+        if self.failed > failed:
             return
-        if not (has_asked and script.has_teeth):
-            self.passed = before[0]
-        elif self.passed == before[0] and not (script.functions or script.suites):
+        has_asked = program.requests > requests or (
+            self.is_shared and bool(script.modules or program.needs.used_by(script) or script.check)
+        )
+        if not (has_asked and script.can_fail):
+            self.passed = passed
+        elif self.passed == passed and not (script.functions or script.suites):
             self.passed += 1  # it can fail, and did not
-        if self.passed > before[0] and script.number in self.find_toothless():
-            self.passed = before[0]
+        if self.passed > passed and script.number in self.find_passing_wrong():
+            self.passed = passed
 
-    def _theirs(self, script: scripts.Script) -> frozenset[str]:
-        return script.free & (self.side.wants.named | self.side.wants.words)
-
-    def _counted(self, script: scripts.Script, name: str, call: Callable[[], Any]) -> None:
+    def _test(self, script: scripts.Script, name: str, call: Callable[[], Any]) -> None:
         """Run a test function; one without noted assertions counts as one test."""
         before = self.passed, self.failed
         if self._unit(script, name, call) and (self.passed, self.failed) == before and name.startswith("test"):
-            self.passed += 1
+            self._pass()
 
     def _pass(self) -> None:
         self.passed += 1
 
     def _unit(self, script: scripts.Script, function: str, call: Callable[[], Any]) -> bool:
-        """Run a part of a script; whether it ran to its end."""
+        """Run a part of a script. Returns whether it ran to its end."""
         try:
             call()
-        except (suites.Skipped, unittest.SkipTest):
+        except (pytest_module.Skipped, unittest.SkipTest):
             return False
         except (Exception, SystemExit, KeyboardInterrupt) as error:
             missed = [
                 site
-                for site, (_, stands_in) in enumerate(script.sites)
-                if (script.number, site) not in self.reached and (not function or stands_in == function)
+                for site, (_, within) in enumerate(script.sites)
+                if (script.number, site) not in self.reached and (not function or within == function)
             ]
             if missed:
                 self.reached.add((script.number, missed[0]))
@@ -317,46 +313,47 @@ class _Run:
         return True
 
     def _broke(self, script: scripts.Script, error: BaseException, source: str) -> None:
-        """An exception came out of the tests: a failure of the candidate, or a fault."""
-        side = self.side
-        if side.over:
-            raise Over(side.over)
-        if side.beyond:
-            raise Beyond(side.beyond)
+        """An exception left the tests: a failure of the program, or a fault."""
+        program = self.program
+        if program.over:
+            raise Over(program.over)
+        if program.beyond:
+            raise Beyond(program.beyond)
         if isinstance(error, Over | Beyond | _Stop):
             raise error
         if isinstance(error, UnreadableResult):
-            side.cannot_read(str(error))
+            program.cannot_read(str(error))
             raise _Stop
-        if side.is_theirs(error):
-            if side.missing:
+        if program.has_raised(error):
+            if program.missing:
                 raise _Stop
             self._fail(type(error).__name__, source)
-            return
-        if isinstance(error, AssertionError):
+        elif isinstance(error, AssertionError):
             self._fail("WrongAnswer", source)
-            return
-        is_ours = isinstance(error, ImportError | SyntaxError | suites.NotOffered) or (
-            isinstance(error, NameError)
-            and not isinstance(error, UnboundLocalError)
-            and error.name in script.free - self._theirs(script) - {"candidate"}
-        )
-        if isinstance(error, SystemExit) and not error.code:
-            is_ours = True
-        if is_ours or not (side.asked or self.is_shared):
-            self._not_run(error, "the problem's tests")
-            raise _Stop
-        self._fail(type(error).__name__, source)
+        elif self._is_of_tests(script, error) or not (program.requests or self.is_shared):
+            raise self._not_run(error, "the problem's tests")
+        else:
+            self._fail(type(error).__name__, source)
 
-    def _not_run(self, error: BaseException, where: str) -> None:
+    def _is_of_tests(self, script: scripts.Script, error: BaseException) -> bool:
+        """Whether an exception is the fault of the tests, not of what the program returned."""
+        if isinstance(error, NameError) and not isinstance(error, UnboundLocalError):
+            return error.name in script.free - self.program.needs.used_by(script) - {"candidate"}
+        if isinstance(error, SystemExit):
+            return not error.code
+        return isinstance(error, ImportError | SyntaxError | pytest_module.NotOffered)
+
+    def _not_run(self, error: BaseException, where: str) -> _Stop:
+        """Note that the tests could not run."""
         name = type(error).__name__
         if isinstance(error, SystemExit):
             detail = "TestError: the problem's tests end the program"
         else:
             detail = f"TestError: {name} in {where}: {str(error)[:150]}"
-        missing = isinstance(error, ModuleNotFoundError) and (error.name or "").partition(".")[0]
-        is_package = bool(missing) and missing not in scripts.STDLIB
+        missing = candidate.missing_package(error)
+        is_package = missing and missing not in needs.STDLIB
         self.fault = self.fault if self.fault[0] else ("missing_package" if is_package else "test_error", detail)
+        return _Stop()
 
     def _fail(self, kind: str, source: str) -> None:
         number = self.passed + self.failed
@@ -365,75 +362,39 @@ class _Run:
 
     def _bind(self, script: scripts.Script, space: dict[str, Any]) -> None:
         """Give a script the names that it reads: its own imports and the problem's come first, then the program's."""
-        side, entry = self.side, self.job["entry_point"]
+        program, entry, listed = self.program, self.job["entry_point"], frozenset(self.job.get("names", ()))
         first = entry.partition(".")[0]
         if entry:
-            space["candidate"] = side.named(entry)
-        for name in sorted({*script.free, *script.imported, first, *self.job.get("names", ())} - {"", "candidate"}):
+            space["candidate"] = program.stand_in(entry)
+        for name in sorted({*script.free, *script.imported, first, *listed} - {"", "candidate"}):
             if name == first:
-                space[name] = side.named(name)
-            elif name in space or (name in vars(builtins) and name not in self.job.get("names", ())):
+                space[name] = program.stand_in(name)
+            elif name in space or (name in vars(builtins) and name not in listed):
                 continue
-            elif name in scripts.STDLIB and name not in self.job.get("names", ()):
-                space[name] = importlib.import_module(name)
-            elif name in scripts.PACKAGES:
+            elif (name in needs.STDLIB and name not in listed) or name in needs.PACKAGES:
                 try:
-                    space[name] = importlib.import_module(scripts.PACKAGES[name])
+                    space[name] = importlib.import_module(needs.PACKAGES.get(name, name))
                 except ImportError as error:
-                    self._not_run(error, "the problem's tests")
-                    raise _Stop from error
-            elif name in side.wants.named or name in side.wants.words:
-                space[name] = side.named(name)
+                    raise self._not_run(error, "the problem's tests") from error
+            elif name in program.needs.named or name in program.needs.words:
+                space[name] = program.stand_in(name)
         for name in script.modules:
-            _offer(name, side)
+            offer_module(name, program)
 
 
 class _Trial(_Run):
-    """Scripts of a run with a sham as the program, until one fails by anything but an exception of the sham."""
+    """Scripts of a run with a wrong program, until one fails by anything but an exception of the program."""
 
-    def __init__(self, run: _Run, side: wrong_programs.Sham) -> None:
-        super().__init__(run.job, side, is_shared=run.is_shared)
-        self.scripts, self.codes = run.scripts, run.codes
-        self.toothless = frozenset()
-        side.wants, side.classes, side.provided = run.side.wants, run.side.classes, run.side.provided
+    def __init__(self, run: _Run, program: WrongProgram) -> None:
+        super().__init__(run.job, program, is_shared=run.is_shared)
+        self.scripts, self.codes, self.module = run.scripts, run.codes, run.module
+        self.passing_wrong = frozenset()
+        program.needs, program.classes, program.provided = run.program.needs, run.program.classes, run.program.provided
 
     def _broke(self, script: scripts.Script, error: BaseException, source: str) -> None:  # noqa: ARG002
-        if not self.side.is_theirs(error):
+        if not self.program.has_raised(error):
             self._fail(type(error).__name__, source)
 
     def _fail(self, kind: str, source: str) -> None:
         super()._fail(kind, source)
         raise _Stop
-
-
-class _Solution(types.ModuleType):
-    """The module that tests import the program from."""
-
-    def __init__(self, name: str, side: Side) -> None:
-        super().__init__(name)
-        self.__dict__["_side"] = side
-        self.__dict__["_deleted"] = set()
-
-    def __getattr__(self, name: str) -> Any:
-        if name.startswith("__") or name in self.__dict__["_deleted"]:
-            raise AttributeError(name)
-        return self.__dict__["_side"].named(name)
-
-    def __setattr__(self, name: str, value: Any) -> None:
-        if name.startswith("__"):
-            super().__setattr__(name, value)
-        else:
-            self.__dict__["_deleted"].discard(name)
-            self.__dict__["_side"].change(name, value)
-
-    def __delattr__(self, name: str) -> None:
-        self.__dict__["_deleted"].add(name)
-        self.__dict__["_side"].change(name)
-
-
-def _offer(name: str, side: Side) -> None:
-    parts = name.split(".")
-    for end in range(1, len(parts) + 1):
-        module = _Solution(".".join(parts[:end]), side)
-        module.__dict__["__path__"] = []
-        sys.modules[".".join(parts[:end])] = module

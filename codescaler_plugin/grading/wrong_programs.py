@@ -1,13 +1,13 @@
-"""Programs that are wrong whatever a test expects: tests that all of them pass test nothing."""
+"""Programs that are wrong, whatever a test expects. A script that all of them pass tests nothing."""
 
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from codescaler_plugin.grading.stand_ins import Side
+from codescaler_plugin.grading.stand_ins import Program
 
 
 class _Contrary:
-    """Equal to whatever a result must differ from; false, and empty."""
+    """Equal to what a result must differ from; false, and empty."""
 
     def __eq__(self, other: object) -> bool:
         return True
@@ -29,22 +29,22 @@ class _Contrary:
 
 
 def _contrary(*arguments: Any) -> Any:
-    for one in arguments:
-        if hasattr(one, "clear"):  # a program must not change what it was given, either
-            one.clear()
+    for argument in arguments:
+        if hasattr(argument, "clear"):  # a program must not change what it was given, either
+            argument.clear()
     return _Contrary()
 
 
 class _CaughtError(OSError, KeyError, IndexError, ValueError, TypeError, ZeroDivisionError, NotImplementedError):
-    """What tests may catch, with another text than they expect."""
+    """Exceptions that tests may catch, with another text than they expect."""
 
 
 class _OtherError(AttributeError):
-    """As above: the two have no common form in memory."""
+    """Another one that they may catch: it has no common form in memory with those above."""
 
 
-class Sham(Side):
-    """A candidate that answers everything by one function of a call's arguments, or raises one kind of exception."""
+class WrongProgram(Program):
+    """A program that answers every request by one function of its arguments, or by raising one exception."""
 
     def __init__(self, answer: Callable[..., Any]) -> None:
         super().__init__()
@@ -52,16 +52,16 @@ class Sham(Side):
 
     def ask(self, target: str | int, verb: str, arguments: tuple[Any, ...], keywords: dict[str, Any]) -> Any:  # noqa: ARG002
         """Answer as always."""
-        self.asked += 1
+        self.requests += 1
         if isinstance(self.answer, type):
-            raise self.noted(self.answer("a sham's"), "")
+            raise self.note_raised(self.answer("_cs_wrong"), "")
         return self.answer(*arguments)
 
     def change(self, name: str, *value: Any) -> None:
         """It has no module."""
 
 
-ANSWERS: tuple[Callable[..., Any], ...] = (
+WRONG_PROGRAMS: tuple[Callable[..., Any], ...] = (
     lambda *_: object(),
     lambda *_: None,
     _contrary,
@@ -70,4 +70,4 @@ ANSWERS: tuple[Callable[..., Any], ...] = (
     _CaughtError,
     _OtherError,
 )
-"""Of shams, that which most tests find wrong first."""
+"""The answers of wrong programs; that which most tests find wrong comes first."""

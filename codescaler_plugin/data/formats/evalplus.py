@@ -11,7 +11,7 @@ from typing import Any
 from codescaler_plugin.data.formats.columns import Row, parsed, row_id, stated
 from codescaler_plugin.data.formats.sources import before, beside, defined, script
 from codescaler_plugin.errors import DataError
-from codescaler_plugin.grading import scripts
+from codescaler_plugin.grading import syntax
 from codescaler_plugin.records import Problem
 
 _SHORT = 10**4000  # more digits are written as hex, which has no limit
@@ -39,7 +39,7 @@ def evalplus(row: Row) -> Problem:
 
 def _reference(solution: str, entry: str) -> str:
     """The solution in a function that returns it, so that its names do not hide the program's names in the test."""
-    body = scripts.parsed(solution).body
+    body = syntax.parsed(solution).body
     imports = [node for node in body if isinstance(node, ast.Import | ast.ImportFrom)]
     rest = [node for node in body if not isinstance(node, ast.Import | ast.ImportFrom)]
     made = ast.parse(f"def _solution():\n    return {entry}")

@@ -5,7 +5,7 @@ import builtins
 import re
 from collections.abc import Sequence
 
-from codescaler_plugin.grading.scripts import parsed
+from codescaler_plugin.grading.syntax import parsed
 from codescaler_plugin.records import ScriptTest
 from codescaler_plugin.text.lines import lines_with_ends
 
