@@ -47,11 +47,12 @@ from codescaler_plugin.execution.executor import Executor, Job
 from codescaler_plugin.execution.jobs import TIMEOUT
 from codescaler_plugin.execution.sandbox import Sandbox
 from codescaler_plugin.pretrained import pretrained
-from codescaler_plugin.records import CallTest, Problem, ScriptTest, Selection, Verdict
+from codescaler_plugin.records import CallTest, Problem, ScriptTest, Verdict
 from codescaler_plugin.report.summary import Summary, write_summary
 from codescaler_plugin.selection.cascade import CascadeConfig, decide_by_tests
 from codescaler_plugin.selection.planning import Labelled, fit_margins, is_right, keep_order
 from codescaler_plugin.selection.ranking import best_of_n
+from codescaler_plugin.selection.records import Selection
 
 PARAMETERS = {"0.6B": 0.44e9, "1.7B": 1.41e9, "4B": 3.63e9, "8B": 6.95e9}  # of Qwen3, without embeddings
 PEAK = {"H100 SXM": 989e12, "A100": 312e12, "L40S": 362e12, "L4": 121e12, "RTX 4090": 165e12}  # bf16 dense FLOP/s

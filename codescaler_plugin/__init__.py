@@ -7,217 +7,123 @@ from typing import TYPE_CHECKING
 
 from codescaler_plugin._lazy import lazy
 
-if TYPE_CHECKING:
-    from codescaler_plugin.config import CodeScalerConfig
-    from codescaler_plugin.data.pairs import read_pairs, write_pairs
-    from codescaler_plugin.data.problems import read_problems
-    from codescaler_plugin.data.rollouts import read_rollouts
+if TYPE_CHECKING:  # `as` exports a name to type checkers, which do not read a computed `__all__`
+    # ruff: noqa: I001 - one statement a module
+    from codescaler_plugin.config import CodeScalerConfig as CodeScalerConfig
+    from codescaler_plugin.data.pairs import read_pairs as read_pairs, write_pairs as write_pairs
+    from codescaler_plugin.data.problems import read_problems as read_problems
+    from codescaler_plugin.data.rollouts import read_rollouts as read_rollouts
     from codescaler_plugin.errors import (
-        CodeScalerError,
-        ConfigError,
-        DataError,
-        Failure,
-        FailureKind,
-        GenerationError,
-        HttpError,
-        MissingExtraError,
-        SandboxError,
-        ScorerError,
+        CodeScalerError as CodeScalerError,
+        ConfigError as ConfigError,
+        DataError as DataError,
+        Failure as Failure,
+        FailureKind as FailureKind,
+        GenerationError as GenerationError,
+        HttpError as HttpError,
+        MissingExtraError as MissingExtraError,
+        SandboxError as SandboxError,
+        ScorerError as ScorerError,
     )
-    from codescaler_plugin.evaluation.best_of_n import evaluate_candidates
-    from codescaler_plugin.evaluation.pairwise import evaluate_pairs
-    from codescaler_plugin.evaluation.rm_bench import evaluate_rm_bench
-    from codescaler_plugin.evaluation.robustness import evaluate_robustness
-    from codescaler_plugin.execution.executor import CachingExecutor, Executor
-    from codescaler_plugin.execution.remote_sandbox import RemoteSandbox
-    from codescaler_plugin.execution.sandbox import Sandbox, run_tests
-    from codescaler_plugin.extraction import extract_all, extract_code
-    from codescaler_plugin.generation.server import server_candidates
-    from codescaler_plugin.integrations.trl.monitor import RewardHackingMonitor
-    from codescaler_plugin.integrations.trl.reward import CodeScalerReward, codescaler_reward
-    from codescaler_plugin.integrations.trl.tests_reward import CodeScalerTestsReward
-    from codescaler_plugin.integrations.trl.trainer import CodeScalerRewardConfig, CodeScalerRewardTrainer
-    from codescaler_plugin.pipeline import CodeScaler
-    from codescaler_plugin.preference.augmentation import AugmentationReport, augment_pairs
-    from codescaler_plugin.preference.data_card import write_data_card
-    from codescaler_plugin.preference.mining import MiningReport, mine_pairs
-    from codescaler_plugin.preference.preparation import prepare_preference_dataset
-    from codescaler_plugin.preference.verification import VerificationReport, verify_rollouts
-    from codescaler_plugin.quickstart import QuickstartReport, run_quickstart
+    from codescaler_plugin.evaluation.best_of_n import evaluate_candidates as evaluate_candidates
+    from codescaler_plugin.evaluation.pairwise import evaluate_pairs as evaluate_pairs
+    from codescaler_plugin.evaluation.rm_bench import evaluate_rm_bench as evaluate_rm_bench
+    from codescaler_plugin.evaluation.robustness import evaluate_robustness as evaluate_robustness
+    from codescaler_plugin.execution.executor import CachingExecutor as CachingExecutor, Executor as Executor
+    from codescaler_plugin.execution.remote_sandbox import RemoteSandbox as RemoteSandbox
+    from codescaler_plugin.execution.sandbox import Sandbox as Sandbox, run_tests as run_tests
+    from codescaler_plugin.extraction import extract_all as extract_all, extract_code as extract_code
+    from codescaler_plugin.extraction.languages import Language as Language
+    from codescaler_plugin.generation.server import server_candidates as server_candidates
+    from codescaler_plugin.integrations.trl.monitor import RewardHackingMonitor as RewardHackingMonitor
+    from codescaler_plugin.integrations.trl.reward import (
+        CodeScalerReward as CodeScalerReward,
+        codescaler_reward as codescaler_reward,
+    )
+    from codescaler_plugin.integrations.trl.tests_reward import CodeScalerTestsReward as CodeScalerTestsReward
+    from codescaler_plugin.integrations.trl.trainer import (
+        CodeScalerRewardConfig as CodeScalerRewardConfig,
+        CodeScalerRewardTrainer as CodeScalerRewardTrainer,
+    )
+    from codescaler_plugin.pipeline import CodeScaler as CodeScaler
+    from codescaler_plugin.preference.augmentation import (
+        AugmentationReport as AugmentationReport,
+        augment_pairs as augment_pairs,
+    )
+    from codescaler_plugin.preference.data_card import write_data_card as write_data_card
+    from codescaler_plugin.preference.mining import MiningReport as MiningReport, mine_pairs as mine_pairs
+    from codescaler_plugin.preference.preparation import prepare_preference_dataset as prepare_preference_dataset
+    from codescaler_plugin.preference.verification import (
+        VerificationReport as VerificationReport,
+        verify_rollouts as verify_rollouts,
+    )
+    from codescaler_plugin.quickstart import QuickstartReport as QuickstartReport, run_quickstart as run_quickstart
     from codescaler_plugin.records import (
-        CallTest,
-        Comparison,
-        Extraction,
-        Fault,
-        Judgement,
-        Outcome,
-        PreferencePair,
-        Problem,
-        Ranked,
-        Rollout,
-        ScriptTest,
-        Selection,
-        Status,
-        StdioTest,
-        Verdict,
+        CallTest as CallTest,
+        Comparison as Comparison,
+        Extraction as Extraction,
+        Fault as Fault,
+        Judgement as Judgement,
+        PreferencePair as PreferencePair,
+        Problem as Problem,
+        Rollout as Rollout,
+        ScriptTest as ScriptTest,
+        Status as Status,
+        StdioTest as StdioTest,
+        Verdict as Verdict,
     )
-    from codescaler_plugin.scoring import Scorer, load_scorer
-    from codescaler_plugin.selection.adaptive import Stopping, sample_adaptively
-    from codescaler_plugin.selection.calibration import Calibration
-    from codescaler_plugin.selection.cascade import CascadeConfig, cascade
-    from codescaler_plugin.selection.ranking import best_of_n
-    from codescaler_plugin.serving.app import ServingConfig, create_app
-    from codescaler_plugin.shaping import Shaping, shape_reward
+    from codescaler_plugin.scoring import Scorer as Scorer, load_scorer as load_scorer
+    from codescaler_plugin.selection.adaptive import Stopping as Stopping, sample_adaptively as sample_adaptively
+    from codescaler_plugin.selection.calibration import Calibration as Calibration
+    from codescaler_plugin.selection.cascade import CascadeConfig as CascadeConfig, cascade as cascade
+    from codescaler_plugin.selection.ranking import best_of_n as best_of_n
+    from codescaler_plugin.selection.records import Outcome as Outcome, Ranked as Ranked, Selection as Selection
+    from codescaler_plugin.serving.app import ServingConfig as ServingConfig, create_app as create_app
+    from codescaler_plugin.shaping import Shaping as Shaping, shape_reward as shape_reward
 
 __version__ = "0.1.0"
 
-__all__ = [
-    "AugmentationReport",
-    "CachingExecutor",
-    "Calibration",
-    "CallTest",
-    "CascadeConfig",
-    "CodeScaler",
-    "CodeScalerConfig",
-    "CodeScalerError",
-    "CodeScalerReward",
-    "CodeScalerRewardConfig",
-    "CodeScalerRewardTrainer",
-    "CodeScalerTestsReward",
-    "Comparison",
-    "ConfigError",
-    "DataError",
-    "Executor",
-    "Extraction",
-    "Failure",
-    "FailureKind",
-    "Fault",
-    "GenerationError",
-    "HttpError",
-    "Judgement",
-    "MiningReport",
-    "MissingExtraError",
-    "Outcome",
-    "PreferencePair",
-    "Problem",
-    "QuickstartReport",
-    "Ranked",
-    "RemoteSandbox",
-    "RewardHackingMonitor",
-    "Rollout",
-    "Sandbox",
-    "SandboxError",
-    "Scorer",
-    "ScorerError",
-    "ScriptTest",
-    "Selection",
-    "ServingConfig",
-    "Shaping",
-    "Status",
-    "StdioTest",
-    "Stopping",
-    "Verdict",
-    "VerificationReport",
-    "augment_pairs",
-    "best_of_n",
-    "cascade",
-    "codescaler_reward",
-    "create_app",
-    "evaluate_candidates",
-    "evaluate_pairs",
-    "evaluate_rm_bench",
-    "evaluate_robustness",
-    "extract_all",
-    "extract_code",
-    "load_scorer",
-    "mine_pairs",
-    "prepare_preference_dataset",
-    "read_pairs",
-    "read_problems",
-    "read_rollouts",
-    "run_quickstart",
-    "run_tests",
-    "sample_adaptively",
-    "server_candidates",
-    "shape_reward",
-    "verify_rollouts",
-    "write_data_card",
-    "write_pairs",
-]
+_PUBLIC = {  # module -> its public names
+    "config": "CodeScalerConfig",
+    "data.pairs": "read_pairs write_pairs",
+    "data.problems": "read_problems",
+    "data.rollouts": "read_rollouts",
+    "errors": "CodeScalerError ConfigError DataError Failure FailureKind GenerationError HttpError "
+    "MissingExtraError SandboxError ScorerError",
+    "evaluation.best_of_n": "evaluate_candidates",
+    "evaluation.pairwise": "evaluate_pairs",
+    "evaluation.rm_bench": "evaluate_rm_bench",
+    "evaluation.robustness": "evaluate_robustness",
+    "execution.executor": "CachingExecutor Executor",
+    "execution.remote_sandbox": "RemoteSandbox",
+    "execution.sandbox": "Sandbox run_tests",
+    "extraction": "extract_all extract_code",
+    "extraction.languages": "Language",
+    "generation.server": "server_candidates",
+    "integrations.trl.monitor": "RewardHackingMonitor",
+    "integrations.trl.reward": "CodeScalerReward codescaler_reward",
+    "integrations.trl.tests_reward": "CodeScalerTestsReward",
+    "integrations.trl.trainer": "CodeScalerRewardConfig CodeScalerRewardTrainer",
+    "pipeline": "CodeScaler",
+    "preference.augmentation": "AugmentationReport augment_pairs",
+    "preference.data_card": "write_data_card",
+    "preference.mining": "MiningReport mine_pairs",
+    "preference.preparation": "prepare_preference_dataset",
+    "preference.verification": "VerificationReport verify_rollouts",
+    "quickstart": "QuickstartReport run_quickstart",
+    "records": "CallTest Comparison Extraction Fault Judgement PreferencePair Problem Rollout "
+    "ScriptTest Status StdioTest Verdict",
+    "scoring": "Scorer load_scorer",
+    "selection.adaptive": "Stopping sample_adaptively",
+    "selection.calibration": "Calibration",
+    "selection.cascade": "CascadeConfig cascade",
+    "selection.ranking": "best_of_n",
+    "selection.records": "Outcome Ranked Selection",
+    "serving.app": "ServingConfig create_app",
+    "shaping": "Shaping shape_reward",
+}
+_HOMES = {name: module for module, names in _PUBLIC.items() for name in names.split()}
 
-__getattr__, __dir__ = lazy(
-    __name__,
-    {
-        "AugmentationReport": "preference.augmentation",
-        "CachingExecutor": "execution.executor",
-        "Calibration": "selection.calibration",
-        "CallTest": "records",
-        "CascadeConfig": "selection.cascade",
-        "CodeScaler": "pipeline",
-        "CodeScalerConfig": "config",
-        "CodeScalerError": "errors",
-        "CodeScalerReward": "integrations.trl.reward",
-        "CodeScalerRewardConfig": "integrations.trl.trainer",
-        "CodeScalerRewardTrainer": "integrations.trl.trainer",
-        "CodeScalerTestsReward": "integrations.trl.tests_reward",
-        "Comparison": "records",
-        "ConfigError": "errors",
-        "DataError": "errors",
-        "Executor": "execution.executor",
-        "Extraction": "records",
-        "Failure": "errors",
-        "FailureKind": "errors",
-        "Fault": "records",
-        "GenerationError": "errors",
-        "HttpError": "errors",
-        "Judgement": "records",
-        "MiningReport": "preference.mining",
-        "MissingExtraError": "errors",
-        "Outcome": "records",
-        "PreferencePair": "records",
-        "Problem": "records",
-        "QuickstartReport": "quickstart",
-        "Ranked": "records",
-        "RemoteSandbox": "execution.remote_sandbox",
-        "RewardHackingMonitor": "integrations.trl.monitor",
-        "Rollout": "records",
-        "Sandbox": "execution.sandbox",
-        "SandboxError": "errors",
-        "Scorer": "scoring",
-        "ScorerError": "errors",
-        "ScriptTest": "records",
-        "Selection": "records",
-        "ServingConfig": "serving.app",
-        "Shaping": "shaping",
-        "Status": "records",
-        "StdioTest": "records",
-        "Stopping": "selection.adaptive",
-        "Verdict": "records",
-        "VerificationReport": "preference.verification",
-        "augment_pairs": "preference.augmentation",
-        "best_of_n": "selection.ranking",
-        "cascade": "selection.cascade",
-        "codescaler_reward": "integrations.trl.reward",
-        "create_app": "serving.app",
-        "evaluate_candidates": "evaluation.best_of_n",
-        "evaluate_pairs": "evaluation.pairwise",
-        "evaluate_rm_bench": "evaluation.rm_bench",
-        "evaluate_robustness": "evaluation.robustness",
-        "extract_all": "extraction",
-        "extract_code": "extraction",
-        "load_scorer": "scoring",
-        "mine_pairs": "preference.mining",
-        "prepare_preference_dataset": "preference.preparation",
-        "read_pairs": "data.pairs",
-        "read_problems": "data.problems",
-        "read_rollouts": "data.rollouts",
-        "run_quickstart": "quickstart",
-        "run_tests": "execution.sandbox",
-        "sample_adaptively": "selection.adaptive",
-        "server_candidates": "generation.server",
-        "shape_reward": "shaping",
-        "verify_rollouts": "preference.verification",
-        "write_data_card": "preference.data_card",
-        "write_pairs": "data.pairs",
-    },
-)
+__all__ = sorted(_HOMES)
+
+__getattr__, __dir__ = lazy(__name__, _HOMES)

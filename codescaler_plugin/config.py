@@ -1,4 +1,4 @@
-"""Every knob, once: its default, its unit, where the default comes from, and how the environment sets it."""
+"""Every setting: its default, its unit, the source of the default, and its environment variable."""
 
 import logging
 import math
@@ -20,7 +20,7 @@ logger = logging.getLogger(__name__)
 
 PREFIX = "CODESCALER_"
 _NUMBERS: tuple[tuple[type[int] | type[float], str], ...] = ((int, "a whole number"), (float, "a number"))
-_OWNERS = {  # settings of one host: which, and what it is called
+_OWNERS = {  # settings of one host: the host and its name
     "problem_column": ("trl", "TRL's trainers"),
     "max_unscored": ("trl", "TRL's trainers"),
     "fallback": ("files", "the reward files of `codescaler where`"),
@@ -29,47 +29,57 @@ _OWNERS = {  # settings of one host: which, and what it is called
 
 @dataclass(frozen=True)
 class CodeScalerConfig:
-    """All settings of the pipeline. Each can be given as `CODESCALER_<NAME>`; a keyword argument wins.
+    """All settings of the pipeline. Each has an environment variable `CODESCALER_<NAME>`; a keyword argument wins.
 
     Attributes:
         model: hub id, directory, `builtin` for the small embedded model, a codescaler server (`http://host:port`), or
-            a vLLM server (`vllm+http://host:port`, with `#id` the model that it must serve); several servers are
-            divided by commas. A server has its own `max_length` and the like: they are refused beside it. Default: the
-            paper's 8B model.
-        language: language the code must be in (`extraction.languages.LANGUAGES`), or `any`. Default: the paper's.
+            a vLLM server (`vllm+http://host:port`, with `#id` for the model that it must serve); several servers are
+            separated by commas. A server has its own `max_length` and similar settings, which raise an error here. The
+            default is the paper's 8B model.
+        language: language of the code (`extraction.languages.LANGUAGES`, and those of entry points), or `any`. The
+            default is the paper's.
         extraction: block selection: `single` (paper §4, as described in the public recipe), `last`, `first` or `bare`;
             see `extract_code`.
         reasoning_marks: marks of reasoning besides those of the known model families, opening and closing in turn,
             divided by spaces: `<plan> </plan>`.
-        thinking_prefilled: the prompt opens the policy's reasoning, and the host does not hand the prompt's text over.
-            Then a completion that a length limit cut inside its reasoning is invalid, whatever drafts it holds.
-        fence_prefilled: the prompt opens the fence of the program, and the host does not hand the prompt's text over.
-        prompt_template: the policy's tokenizer (hub id or directory) or chat template (Jinja file), which tells where
-            the problem stands in a templated prompt. None: the templates of public model families.
+        thinking_prefilled: the prompt opens the policy's reasoning, and the host does not pass the prompt's text. A
+            completion that a length limit cut inside its reasoning is then invalid, also with drafts of code in it.
+        fence_prefilled: the prompt opens the fence of the program, and the host does not pass the prompt's text.
+        prompt_template: the policy's tokenizer (hub id or directory) or chat template (Jinja file), which marks the
+            problem in a templated prompt. The default is the templates of public model families.
         shaping: shape of the reward: `softplus` (the paper's log(1 + e^score)), `sigmoid`, `group_center`, `rank` or
-            `raw`; see `shaping.Shaping`, also for the next three.
-        temperature: divides the score before it is shaped. The paper has 1.
-        offset: taken off the score before it is shaped. The paper has 0.
+            `raw`; see `shaping.Shaping`.
+        temperature: divisor of the score before shaping. The paper has 1.
+        offset: number subtracted from the score before shaping. The paper has 0.
         floor: reward of the worst valid code. The paper has 0, the reward of invalid code.
-        max_length: tokens per rendered sample. The middle of a longer one's problem is left out, its code never; see
-            `scoring.rendering.Renderer`. None: the model's own limit.
-        max_tokens: tokens per forward pass. None: what fits the free memory.
-        cache_size: scores remembered across calls; 0: none. None: 16,384.
-        cache_dir: folder of a score file shared by the processes of a machine (extra `cache`). None: none.
+        max_length: tokens per rendered sample. A longer sample loses the middle of its problem and never code; see
+            `scoring.rendering.Renderer`. The default is the model's own limit.
+        max_tokens: tokens per forward pass. The default fits the free memory.
+        cache_size: number of scores cached across calls; 0 for none. The default is 16,384.
+        cache_dir: folder of a score file that processes of a machine share (extra `cache`). The default is no file.
         offload: move the model to CPU memory after each call, for a policy on the same GPU.
-        problem_wrapper: `livecodebench`, or a regular expression with a group `problem`: what stands around the
-            problem in a prompt and is taken off before scoring. None: nothing.
-        trust_remote_code: run code that the model's folder brings, in this process, with all that the process may do.
-            Only for a model whose code you have read.
-        device: torch device such as `cuda:1`. None: the current GPU, else the CPU.
-        tokenizer: of a vLLM server's model, a directory or hub id. None: where the server has the model from.
-        api_key: of a codescaler or vLLM server.
-        patience: seconds in which a request is sent again to servers that fail. None: 60.
-        problem_column: dataset column that holds the problem. None: the last user turn of the prompt.
-        max_unscored: share of a call's valid programs that may stay without a score in TRL's trainers. Three calls
-            in a row above it end the training with an error; 1: never.
-        fallback: reward of a completion that cannot be scored, in the reward files of `codescaler where`; `error`:
-            raise instead. Default: that of invalid code.
+        problem_wrapper: text around the problem in a prompt that is removed before scoring: `livecodebench`, or a
+            regular expression with a group `problem`. The default is no removal.
+        trust_remote_code: run the code in the model's folder, in this process and with its permissions. Set it only
+            for a model whose code you have read.
+        device: torch device such as `cuda:1`. The default is the current GPU, else the CPU.
+        tokenizer: directory or hub id of the tokenizer of a vLLM server's model. The default is the server's source of
+            the model.
+        api_key: key of a codescaler or vLLM server.
+        patience: seconds in which requests to failing servers are retried. The default is 60.
+        problem_column: dataset column with the problem. The default is the last user turn of the prompt.
+        max_unscored: share in [0, 1] of a call's valid programs that may lack a score in TRL's trainers. Three calls
+            in a row above it end the training with an error; 1 never does.
+        fallback: reward of a completion that cannot be scored, in the reward files of `codescaler where`, or `error`
+            to raise. The default is the reward of invalid code.
+
+    Raises:
+        ConfigError: a value of another type or range, or a setting without an effect on the model.
+
+    Example:
+        >>> config = CodeScalerConfig(model="builtin", shaping="sigmoid")
+        >>> config.extraction
+        'single'
     """
 
     model: str = "LARK-Lab/CodeScaler-8B"
@@ -123,26 +133,26 @@ class CodeScalerConfig:
         self.spec()
 
     def shape(self) -> Shaping:
-        """The shape of the reward that the settings name."""
+        """The `Shaping` of the settings."""
         return Shaping(self.shaping, self.temperature, self.offset, self.floor)
 
     def spec(self) -> ModelSpec:
-        """What `model` stands for, with its settings.
+        """The specification of `model` with its settings.
 
         Raises:
-            ConfigError: a setting that would have no effect on it.
+            ConfigError: a setting without an effect on the model.
         """
         return model_spec(self.model, **{name: getattr(self, name) for name in MODEL_SETTINGS})
 
     def check_host(self, host: str) -> None:
-        """Refuse what has no effect in a host.
+        """Raise for a setting without an effect in a host.
 
         Args:
-            host: `trl`; `files` for the reward files of `codescaler where`; `server` for `codescaler serve`. Those two
-                are called for one completion at a time.
+            host: `trl`, `files` for the reward files of `codescaler where`, or `server` for `codescaler serve`. The
+                last two see one completion at a time.
 
         Raises:
-            ConfigError: a setting of other hosts alone, or a shape that compares the completions of a group.
+            ConfigError: a setting of another host, or a shape that compares the completions of a group.
         """
         for name, (owner, title) in _OWNERS.items():
             if owner != host and getattr(self, name) != getattr(CodeScalerConfig, name):
@@ -158,14 +168,21 @@ class CodeScalerConfig:
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str] = os.environ, *, has_scorer: bool = False, **overrides: Any) -> Self:
-        """Defaults, overridden by `CODESCALER_*` variables, overridden by keyword arguments that are not None.
+        """The settings of keyword arguments that are not None, then of `CODESCALER_*` variables, then the defaults.
 
-        With `has_scorer` the variables of the model are left aside. An empty variable counts as unset.
-        `CODESCALER_URL` is an older name of `CODESCALER_MODEL`, and warns.
+        An empty variable is unset. `CODESCALER_URL` is an older name of `CODESCALER_MODEL` and logs a warning.
+
+        Args:
+            environ: environment variables. The default is those of the process.
+            has_scorer: ignore the variables of the model.
+            **overrides: settings.
 
         Raises:
-            ConfigError: an unknown `CODESCALER_*` variable or keyword, a value that does not fit, or one that would
-                have no effect.
+            ConfigError: an unknown variable or keyword, a wrong value, or a setting without an effect.
+
+        Example:
+            >>> CodeScalerConfig.from_env({"CODESCALER_MODEL": "builtin"}, extraction="last").model
+            'builtin'
         """
         hints = get_type_hints(cls)
         values: dict[str, Any] = {}
@@ -176,26 +193,26 @@ class CodeScalerConfig:
                 values[name] = _parsed(variable, text, hints[name])
         for name in overrides:
             _known(name, name, list(hints), list(hints))
-        given = {name: value for name, value in overrides.items() if value is not None}
-        model = {name: value for name, value in (values | given).items() if name == "model"}
+        overrides = {name: value for name, value in overrides.items() if value is not None}
+        model = {name: value for name, value in (values | overrides).items() if name == "model"}
         for name, value in values.items():
-            if name not in given:
+            if name not in overrides:
                 try:
                     cls(**{**model, name: value})
                 except ConfigError as error:
                     raise ConfigError(f"{PREFIX}{name.upper()}: {error}") from error
-        return cls(**(values | given))
+        return cls(**(values | overrides))
 
 
 def fallback_of(text: str, name: str) -> float | None:
-    """A fallback reward as text: a number, or `error` for None.
+    """The fallback reward in a text: a number, or None for `error`.
 
     Args:
-        text: as it was given.
-        name: of the setting, for the error.
+        text: value of the setting.
+        name: name of the setting in errors.
 
     Raises:
-        ConfigError: it is neither.
+        ConfigError: the text is neither.
     """
     if text == "error":
         return None
@@ -206,9 +223,9 @@ def fallback_of(text: str, name: str) -> float | None:
 
 
 def _variables(environ: Mapping[str, str]) -> dict[str, str]:
-    """The `CODESCALER_*` variables that are set, under their names of today."""
-    found = {name: text.strip() for name, text in environ.items() if name.startswith(PREFIX) and text.strip()}
-    url, model = found.pop(PREFIX + "URL", None), found.get(PREFIX + "MODEL")
+    """The `CODESCALER_*` variables that are set, under their current names."""
+    variables = {name: text.strip() for name, text in environ.items() if name.startswith(PREFIX) and text.strip()}
+    url, model = variables.pop(PREFIX + "URL", None), variables.get(PREFIX + "MODEL")
     if url is not None:
         if model not in (None, url):
             raise ConfigError(
@@ -216,8 +233,8 @@ def _variables(environ: Mapping[str, str]) -> dict[str, str]:
                 f"model, so leave {PREFIX}URL out"
             )
         logger.warning("%sURL is an older name: give the server as %sMODEL", PREFIX, PREFIX)
-        found[PREFIX + "MODEL"] = url
-    return found
+        variables[PREFIX + "MODEL"] = url
+    return variables
 
 
 def _known(shown: str, name: str, names: list[str], choices: list[str]) -> None:
@@ -236,7 +253,7 @@ def _parsed(variable: str, text: str, hint: Any) -> str | int | float | None:
         return text == "1"
     if variable == PREFIX + "FALLBACK":
         return fallback_of(text, variable)
-    kind, expected = next((it for it in _NUMBERS if it[0] in kinds), (str, "text"))
+    kind, expected = next((number for number in _NUMBERS if number[0] in kinds), (str, "text"))
     try:
         return kind(text)
     except ValueError:

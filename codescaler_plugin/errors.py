@@ -2,15 +2,15 @@
 
     CodeScalerError
     ├── ConfigError (ValueError)         a setting, model or extra that cannot be used as given
-    │   └── MissingExtraError            an optional dependency is not installed
-    ├── DataError (ValueError)           a prompt, completion or file row that is not what it must be
+    │   └── MissingExtraError            an optional dependency that is not installed
+    ├── DataError (ValueError)           a prompt, completion or file row that cannot be read
     ├── ScorerError (RuntimeError)       the reward model failed while scoring
-    ├── HttpError (RuntimeError)         a server cannot be reached, or does not answer well
-    ├── GenerationError (RuntimeError)   the server that writes candidates failed
-    └── SandboxError (RuntimeError)      the process that runs tests broke (not: a candidate failed)
+    ├── HttpError (RuntimeError)         a server that is unreachable or answers badly
+    ├── GenerationError (RuntimeError)   the server that writes completions failed
+    └── SandboxError (RuntimeError)      the sandbox failed, not the program in it
 
-Each message names the offender, what was expected, what came, and the next step. What goes wrong with one completion
-of many is a `Failure` in its `Judgement` instead, so that the others keep their rewards.
+Each message names the offender, what was expected, what came, and the next step. A problem with one completion of many
+is a `Failure` in its `Judgement` instead, so that the others keep their rewards.
 """
 
 from collections.abc import Mapping, Sequence
@@ -19,7 +19,12 @@ from enum import StrEnum
 
 
 class FailureKind(StrEnum):
-    """Why a completion has no reward although nothing is known against it."""
+    """The reason why a valid or unread completion has no reward.
+
+    Example:
+        >>> FailureKind.TIMEOUT.is_transient, FailureKind.DATA.is_transient
+        (True, False)
+    """
 
     DATA = "data"
     """The completion or its prompt cannot be read, or a server refuses them."""
@@ -28,9 +33,9 @@ class FailureKind(StrEnum):
     SCORER = "scorer"
     """The reward model failed."""
     TIMEOUT = "timeout"
-    """The reward model gave no answer in time."""
+    """The reward model did not answer in time."""
     WORKER = "worker"
-    """The process of the reward model ended each time it read this completion."""
+    """The process of the reward model crashed each time it read this completion."""
     CONFIG = "config"
     """A server does not serve this caller: a wrong key or a wrong address."""
 
@@ -41,17 +46,21 @@ class FailureKind(StrEnum):
 
     @property
     def is_outage(self) -> bool:
-        """Whether the reward model fails, and not this completion."""
+        """Whether the reward model is at fault, and not this completion."""
         return self.is_transient or self is FailureKind.CONFIG
 
 
 @dataclass(frozen=True)
 class Failure:
-    """Why one completion has no reward.
+    """The reason why one completion has no reward.
 
     Attributes:
-        kind: decides whether it is tried again.
-        reason: a sentence for people.
+        kind: kind of failure. A transient kind is tried again.
+        reason: sentence for people.
+
+    Example:
+        >>> str(Failure(FailureKind.NO_SCORE, "the code is too long"))
+        'no_score: the code is too long'
     """
 
     kind: FailureKind
@@ -62,29 +71,58 @@ class Failure:
 
 
 class CodeScalerError(Exception):
-    """Base of all errors of this package."""
+    """Base class of all errors of this package.
+
+    Example:
+        >>> issubclass(ConfigError, CodeScalerError)
+        True
+    """
 
 
 class ConfigError(CodeScalerError, ValueError):
-    """A setting, model directory or environment variable that cannot be used as given."""
+    """A setting, model directory or environment variable cannot be used as given.
+
+    Example:
+        >>> from codescaler_plugin import CodeScalerConfig
+        >>> CodeScalerConfig(max_tokens=0)
+        Traceback (most recent call last):
+        codescaler_plugin.errors.ConfigError: max_tokens is 0: expected a whole number of at least 1
+    """
 
 
 class MissingExtraError(ConfigError):
-    """An optional dependency is needed and not installed; the message holds the install command."""
+    """An optional dependency is not installed. The message holds the install command.
+
+    Example:
+        >>> from codescaler_plugin.extras import require
+        >>> require("a plot", "report", "absent")  # doctest: +ELLIPSIS
+        Traceback (most recent call last):
+        codescaler_plugin.errors.MissingExtraError: a plot needs absent. Install with: pip install ...
+    """
 
 
 class DataError(CodeScalerError, ValueError):
-    """A prompt, completion or file row of the wrong form; the message names the row."""
+    """A prompt, completion or file row cannot be read. The message names the row.
+
+    Example:
+        >>> from codescaler_plugin import extract_all
+        >>> extract_all([None])
+        Traceback (most recent call last):
+        codescaler_plugin.errors.DataError: completion 0 is NoneType: expected str
+    """
 
 
 class ScorerError(CodeScalerError, RuntimeError):
     """The reward model failed while scoring. A judgement about code is never this error.
 
     Attributes:
-        scores: what was scored before the failure, for all items of the call in their order, None where nothing was;
-            empty if nothing was scored at all.
-        failures: by index, the items that another call would not score either; the scorer has tried again what may
-            succeed.
+        scores: scores from before the failure, one for each item of the call, None for items without one. Empty if
+            the call scored nothing.
+        failures: by index, items that another call would not score either, after the scorer has retried.
+
+    Example:
+        >>> ScorerError("out of memory", scores=[0.5, None]).scores
+        (0.5, None)
     """
 
     def __init__(
@@ -96,11 +134,15 @@ class ScorerError(CodeScalerError, RuntimeError):
 
 
 class HttpError(CodeScalerError, RuntimeError):
-    """A server cannot be reached, or its answer is not the one that is expected. The message names it.
+    """A server is unreachable, or its response is unexpected. The message names the server.
 
     Attributes:
-        status: of the answer; None if there was none, or one without the JSON that is expected.
-        retry_after: seconds after which the server wants to be asked again; 0 if it does not say.
+        status: status code of the response. None without a response, or without the JSON that is expected.
+        retry_after: seconds after which the server accepts a retry; 0 if it does not say.
+
+    Example:
+        >>> HttpError("busy", status=503).failure.kind.is_transient
+        True
     """
 
     def __init__(self, message: str, status: int | None = None, retry_after: float = 0.0) -> None:
@@ -110,24 +152,37 @@ class HttpError(CodeScalerError, RuntimeError):
 
     @property
     def is_transient(self) -> bool:
-        """Whether another try may succeed: no answer, 408, 425, 429 or 5xx."""
+        """Whether another try may succeed: no response, 408, 425, 429 or 5xx."""
         return self.status is None or self.status in (408, 425, 429) or self.status >= 500
 
     @property
     def is_refusal(self) -> bool:
-        """Whether the fault is in what was sent: 400, 413 or 422."""
+        """Whether the server refuses the request's content: 400, 413 or 422."""
         return self.status in (400, 413, 422)
 
     @property
     def failure(self) -> Failure:
-        """What this means for the completions that were sent."""
+        """The failure of the completions in the request."""
         kind = FailureKind.DATA if self.is_refusal else FailureKind.CONFIG
         return Failure(FailureKind.SCORER if self.is_transient else kind, str(self))
 
 
 class GenerationError(CodeScalerError, RuntimeError):
-    """The server that writes candidates cannot be reached or answers what is no completion; it is named."""
+    """The server that writes completions is unreachable or returns none. The message names the server.
+
+    Example:
+        >>> raise GenerationError("http://localhost:8000 serves no model")
+        Traceback (most recent call last):
+        codescaler_plugin.errors.GenerationError: http://localhost:8000 serves no model
+    """
 
 
 class SandboxError(CodeScalerError, RuntimeError):
-    """The sandbox itself failed. A candidate that crashes or loops gets a verdict, not this error."""
+    """The sandbox itself failed. A program that crashes or loops gets a verdict, not this error.
+
+    Example:
+        >>> from codescaler_plugin.testing import FakeExecutor
+        >>> FakeExecutor({}, fails_after=0).run([])
+        Traceback (most recent call last):
+        codescaler_plugin.errors.SandboxError: no process can be started
+    """

@@ -1,4 +1,4 @@
-"""Means over problems, with intervals that know that the rows of a problem belong together."""
+"""Means with confidence intervals that account for rows of the same problem."""
 
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
@@ -15,11 +15,11 @@ class Mean:
     """A mean with the 95% percentile interval of a bootstrap over problems.
 
     Attributes:
-        value: the mean over the rows; of a macro mean, over the problems' own means.
-        low: lower end of the interval; with one problem the interval is all that the values' range allows.
-        high: upper end.
-        rows: how many.
-        problems: how many, the units that are drawn.
+        value: mean over the rows, or over the problems' own means for a macro mean.
+        low: lower end of the interval. With one problem the interval is the whole range of the values.
+        high: upper end of the interval.
+        rows: number of rows.
+        problems: number of problems, which are the units of the bootstrap.
     """
 
     value: float
@@ -37,17 +37,17 @@ def mean_of(
     seed: int = 0,
     bounds: tuple[float, float] = (0.0, 1.0),
 ) -> Mean:
-    """The mean of n values; whole problems are drawn with replacement for its interval.
+    """The mean of n values, with an interval that draws whole problems with replacement.
 
     Args:
         values: n numbers: wins, or differences of wins.
-        problems: n names; rows of one name are drawn together.
-        macro: every problem counts once, however many rows it has.
-        seed: of the draws.
-        bounds: the range of the values, reported where one problem allows no interval.
+        problems: n names. Rows of one name are drawn together.
+        macro: count each problem once, regardless of its number of rows.
+        seed: random seed of the draws.
+        bounds: range of the values, which is the interval of a single problem.
 
     Raises:
-        DataError: lengths differ, or there are no values.
+        DataError: different lengths, or no values.
         MissingExtraError: scipy is not installed.
     """
     import numpy as np
@@ -58,15 +58,15 @@ def mean_of(
     if len(values) != len(problems) or not values:
         raise DataError(f"{len(values)} values of {len(problems)} problems: expected as many, and at least one")
     numbers = {problem: number for number, problem in enumerate(dict.fromkeys(problems))}
-    places = np.array([numbers[problem] for problem in problems])
-    sums = np.bincount(places, weights=np.asarray(values, float))
-    counts = np.bincount(places).astype(float)
+    units = np.array([numbers[problem] for problem in problems])
+    sums = np.bincount(units, weights=np.asarray(values, float))
+    counts = np.bincount(units).astype(float)
     if macro:
         sums, counts = sums / counts, np.ones_like(counts)
     value = float(sums.sum() / counts.sum())
     if len(numbers) == 1:
         return Mean(value, *bounds, len(values), 1)
-    found = bootstrap(
+    interval = bootstrap(
         (sums, counts),
         lambda total, count, axis=-1: total.sum(axis=axis) / count.sum(axis=axis),
         n_resamples=RESAMPLES,
@@ -76,7 +76,7 @@ def mean_of(
         method="percentile",
         random_state=np.random.default_rng(seed),
     ).confidence_interval
-    return Mean(value, float(found.low), float(found.high), len(values), len(numbers))
+    return Mean(value, float(interval.low), float(interval.high), len(values), len(numbers))
 
 
 def win(ahead: float, behind: float) -> float:
@@ -85,12 +85,12 @@ def win(ahead: float, behind: float) -> float:
 
 
 def pass_at_k(passed: Sequence[bool], k: int) -> float:
-    """The chance that one of k of the n completions passes: 1 - C(n - right, k) / C(n, k), unbiased.
+    """The unbiased chance that one of k of n completions passes: 1 - C(n - right, k) / C(n, k).
 
     Source: Chen et al. 2021, arXiv 2107.03374, section 2.1.
 
     Args:
-        passed: n verdicts.
+        passed: for each of n completions, whether it passed.
         k: completions drawn without replacement, 1 to n.
 
     Raises:
@@ -107,7 +107,7 @@ def pass_at_k(passed: Sequence[bool], k: int) -> float:
 
 
 def area(positive: Sequence[float], negative: Sequence[float]) -> float | None:
-    """Share of all (positive, negative) combinations with the positive number larger, a tie half; None without any."""
+    """Area under the ROC curve: the share of (positive, negative) pairs in order, a tie half. None without pairs."""
     import numpy as np
 
     if not len(positive) or not len(negative):
@@ -119,10 +119,10 @@ def area(positive: Sequence[float], negative: Sequence[float]) -> float | None:
 
 @dataclass(frozen=True)
 class Accuracy:
-    """Share of pairs whose right program a predictor puts first, in [0, 1]; a tie counts one half.
+    """The share in [0, 1] of pairs whose right program a predictor puts first. A tie counts one half.
 
-    `low` and `high` bound the 95% interval (Wilson) over `pairs` as if they were independent; those of one problem
-    are not, so the true interval is wider.
+    `low` and `high` bound the 95% Wilson interval over `pairs`, taken as independent. Pairs of one problem are not, so
+    the true interval is wider.
     """
 
     share: float
@@ -132,7 +132,7 @@ class Accuracy:
 
 
 def accuracy(wins: Sequence[float]) -> Accuracy:
-    """The share of wins (1, 0, or 0.5 for a tie) with its interval; of none, 0.5 in [0, 1]."""
+    """The share of wins (1, 0, or 0.5 for a tie) with its interval. Without wins it is 0.5 in [0, 1]."""
     count = len(wins)
     if not count:
         return Accuracy(0.5, 0, 0.0, 1.0)

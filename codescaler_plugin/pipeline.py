@@ -1,24 +1,18 @@
-"""extract -> render -> score -> shape: the only place where the stages meet.
+"""Extract, render, score, shape: the only place where the stages meet.
 
-It knows no host. It does not choose among candidates, and it runs no code.
+The pipeline knows no host, does not choose among candidates, and runs no code.
 """
 
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from itertools import count
 from math import isfinite
 from typing import Any
 
 from codescaler_plugin.config import CodeScalerConfig
-from codescaler_plugin.errors import (
-    CodeScalerError,
-    ConfigError,
-    DataError,
-    Failure,
-    FailureKind,
-    ScorerError,
-)
+from codescaler_plugin.errors import CodeScalerError, ConfigError, DataError, Failure, FailureKind, ScorerError
 from codescaler_plugin.extraction import begun, extract_all, prompt_opening
 from codescaler_plugin.prefetch import grouped_chunks, prefetch
 from codescaler_plugin.records import Extraction, Judgement, Status
@@ -33,26 +27,27 @@ from codescaler_plugin.text.templates import Template
 logger = logging.getLogger(__name__)
 
 _CHUNK = 512  # completions extracted while the chunk before is being scored
-_DOWN_AFTER = 4  # programs that fail one by one, with none between that does not
+_DOWN_AFTER = 4  # programs in a row that fail one by one
 _NO_SCORE = Failure(FailureKind.NO_SCORE, "the code is too long for the model, or its logit is not finite")
-_numbers = count()  # of the programs of `check`, none of which may be answered from a cache
+_numbers = count()  # make each program of `check` new to a cache
 
 
 class CodeScaler:
-    """The execution-free reward of arXiv 2602.17684 over a reward model of your choice.
+    r"""The execution-free reward of arXiv 2602.17684 with a reward model of your choice.
 
     Args:
-        scorer: gives raw logits, or names a model as `CodeScalerConfig.model` does; None: the model of `config`.
-        config: settings; None: defaults and `CODESCALER_*` variables.
+        scorer: scorer of raw logits, or name of a model as in `CodeScalerConfig.model`. The default is the model of
+            `config`.
+        config: settings. The default is `CodeScalerConfig.from_env()`.
 
     Raises:
-        ConfigError: `scorer` is neither a name nor has it a method `score`; a setting that cannot be used.
+        ConfigError: a scorer that is neither a name nor has a method `score`, or a setting that cannot be used.
 
     Example:
         >>> scaler = CodeScaler("builtin")
-        >>> [judgement] = scaler.judge(["Write solve(n)."], ["I cannot."])
-        >>> judgement.reward
-        0.0
+        >>> judgements = scaler.judge(["Double n."] * 2, ["```python\nprint(2 * int(input()))\n```", "I cannot."])
+        >>> [judgement.reward > 0 for judgement in judgements]
+        [True, False]
     """
 
     def __init__(self, scorer: Scorer | str | None = None, *, config: CodeScalerConfig | None = None) -> None:
@@ -68,21 +63,21 @@ class CodeScaler:
         self.scorer = self.config.spec().scorer() if scorer is None else scorer
 
     def with_config(self, **changes: Any) -> "CodeScaler":
-        """The same scorer with other settings of the pipeline.
+        """A pipeline with the same scorer and other settings.
 
         Raises:
-            ConfigError: a setting that cannot be used, or one of the model.
+            ConfigError: a setting that cannot be used, or a setting of the model.
         """
         if idle := {"model", *MODEL_SETTINGS}.intersection(changes):
             raise ConfigError(f"{', '.join(sorted(idle))} would have no effect on a scorer that is there already")
         return CodeScaler(self.scorer, config=replace(self.config, **changes))
 
     def check(self) -> None:
-        """Load the model and score a program that no earlier call has scored.
+        """Load the model and score a program that is in no cache.
 
         Raises:
-            ConfigError: the model cannot be had.
-            ScorerError: it gave no finite score.
+            ConfigError: the model cannot be loaded or reached.
+            ScorerError: the model gave no finite score.
         """
         code = f"def solve(n):\n    return n + {next(_numbers)}\n"
         [score] = self.scorer.score([("Write solve(n): for the digits of n, return the sum.", code)])
@@ -96,59 +91,61 @@ class CodeScaler:
         *,
         prompts: Sequence[Text] | None = None,
     ) -> list[Judgement]:
-        """Judge completions, each against its own problem; same length, same order.
+        """Judge completions, each against its own problem.
 
-        Invalid code never reaches the model, and its reward is 0. A completion whose prompt holds no problem that can
-        be read, or that the reward model has no score for, is a judgement with a `failure`, and costs no other its
-        reward: see `Judgement.raise_for_failure`. An empty batch gives an empty list.
+        Invalid code never reaches the model, and its reward is 0. If the problem of a completion cannot be read, or
+        the model returns no score, its judgement has a `failure`, and the others keep their rewards.
 
-        Where the model fails on a batch, its halves are scored, until the programs that it fails on stand alone. After
-        four of them in a row `check` is called; if that fails too, the model is down, and is not asked again.
+        If the model fails on a batch, the pipeline scores halves of it until the failing programs stand alone. After
+        four of them in a row it calls `check`. If that fails too, the model is down and not called again.
 
         Args:
-            problems: n prompts. In messages, and in text that a chat template has made, the problem is the last user
-                turn; a system turn never is. Where a prompt's end opens the reasoning or the fence of the completion,
-                the completion is read as what goes on from there.
-            completions: n completions. In messages the completion is the last assistant turn with text; None is a
+            problems: n prompts. In messages and in templated text, the problem is the last user turn. A system turn is
+                never part of it. If a prompt ends with open reasoning or an open fence, the completion continues it.
+            completions: n completions. In messages, the completion is the last assistant turn with text. None is a
                 completion without code.
-            prompts: n prompts, where they are not the problems. Then a problem that is a string is taken as it stands.
+            prompts: n prompts, if `problems` are not the prompts. Then a problem that is a string is read as it is.
+
+        Returns:
+            n judgements in the order of the completions.
 
         Raises:
-            DataError: a string in place of a list, lengths differ, or a completion is neither a string nor messages;
-                the row is named.
-            ConfigError: the model, or `prompt_template`, cannot be used.
+            DataError: a string in place of a list, different lengths, or a completion that is neither a string nor
+                messages; the message names the row.
+            ConfigError: the model or `prompt_template` cannot be used.
         """
         check_lengths(problems=problems, completions=completions, **({} if prompts is None else {"prompts": prompts}))
-        answers = self._answers(problems if prompts is None else prompts, completions)
+        completed = self._completions(problems if prompts is None else prompts, completions)
         texts, unread = self._problems(problems, is_stated=prompts is not None)
         if unread:
             first = next(iter(unread.values())).reason
             logger.warning("%d of %d samples have no problem that can be read: %s", len(unread), len(texts), first)
 
         def extract(chunk: list[int]) -> list[tuple[int, Extraction]]:
-            found = extract_all(
-                [answers[row] for row in chunk],
+            extractions = extract_all(
+                [completed[row] for row in chunk],
                 language=self.config.language,
                 extraction=self.config.extraction,
                 reasoning_marks=self.config.reasoning_marks,
                 thinking_prefilled=self.config.thinking_prefilled,
                 fence_prefilled=self.config.fence_prefilled,
             )
-            return list(zip(chunk, found, strict=True))
+            return list(zip(chunk, extractions, strict=True))
 
         return self._judged(texts, prefetch(extract, grouped_chunks(texts, _CHUNK)), unread)
 
     def judge_programs(self, problems: Sequence[str], programs: Sequence[str]) -> list[Judgement]:
-        """Judge programs as they stand, each against its own problem; same length, same order.
-
-        It does not check that they are valid. The judgements do not repeat the code.
+        """Judge programs, each against its own problem. Whether a program is valid is not checked.
 
         Args:
             problems: n problems, as the model reads them.
             programs: n programs.
 
+        Returns:
+            n judgements in the order of the programs, without code.
+
         Raises:
-            DataError: a string in place of a list, or lengths differ.
+            DataError: a string in place of a list, or different lengths.
             ConfigError: the model cannot be used.
         """
         check_lengths(problems=problems, programs=programs)
@@ -158,7 +155,7 @@ class CodeScaler:
     def _judged(
         self, texts: list[str], chunks: Iterable[list[tuple[int, Extraction]]], unread: Mapping[int, Failure]
     ) -> list[Judgement]:
-        """Judgements of what was extracted for each problem, chunk by chunk."""
+        """The judgements of chunks of (row, extraction)."""
         extractions: dict[int, Extraction] = {}
         failures = dict(unread)
         scores: list[float | None] = [None] * len(texts)
@@ -195,18 +192,13 @@ class CodeScaler:
         return None if source is None else template_of(source)
 
     def _problems(self, problems: Sequence[Text], *, is_stated: bool) -> tuple[list[str], dict[int, Failure]]:
-        """The text of each problem, empty where it cannot be read, and what is wrong with those."""
+        """The text of each problem, empty if it cannot be read, and by row the failures of those."""
         texts: list[str] = []
         unread: dict[int, Failure] = {}
-        known: dict[str, str] = {}  # of the prompts that are text: a group has one
+        read = _once(partial(self.problem_of, is_stated=is_stated))
         for row, problem in enumerate(problems):
             try:
-                text = known.get(problem) if isinstance(problem, str) else None
-                if text is None:
-                    text = self.problem_of(problem, f"problem {row}", is_stated=is_stated)
-                texts.append(text)
-                if isinstance(problem, str):
-                    known[problem] = texts[-1]
+                texts.append(read(problem, f"problem {row}"))
             except DataError as error:
                 texts.append("")
                 unread[row] = Failure(FailureKind.DATA, str(error))
@@ -217,40 +209,48 @@ class CodeScaler:
 
         Args:
             prompt: see `judge`.
-            offender: its name in errors.
-            is_stated: a string is the problem as it stands, and no prompt.
+            offender: name of the prompt in errors.
+            is_stated: a string is the problem, not a prompt.
 
         Raises:
-            DataError: it holds no problem that can be read.
+            DataError: the prompt has no problem, or it cannot be read.
         """
         text = problem_text(prompt, offender, self.template, is_stated=is_stated)
         wrapper = self.config.problem_wrapper
         return text if wrapper is None else unwrapped(text, wrapper, offender)
 
-    def _answers(self, prompts: Sequence[Text], completions: Sequence[Text | None]) -> list[str]:
-        """The text of each completion, what its prompt has opened before it."""
-        known: dict[str, str] = {}  # of the prompts that are text: a group has one
-        answers = []
-        for row, (prompt, completion) in enumerate(zip(prompts, completions, strict=True)):
-            answer = completion_text(completion, f"completion {row}")
-            opening = known.get(prompt) if isinstance(prompt, str) else None
-            if opening is None:
-                opening = self._opening(prompt, f"problem {row}")
-                if isinstance(prompt, str):
-                    known[prompt] = opening
-            answers.append(begun(opening, answer))
-        return answers
+    def _completions(self, prompts: Sequence[Text], completions: Sequence[Text | None]) -> list[str]:
+        """The text of each completion behind the reasoning or fence that its prompt has opened."""
+        opening_of = _once(self._opening)
+        return [
+            begun(opening_of(prompt, f"problem {row}"), completion_text(completion, f"completion {row}"))
+            for row, (prompt, completion) in enumerate(zip(prompts, completions, strict=True))
+        ]
 
     def _opening(self, prompt: Text, offender: str) -> str:
         try:
             text, is_reply = begun_text(prompt, offender, self.template)
         except DataError:
-            return ""  # `_problems` says what is wrong
+            return ""  # `_problems` reports it
         return prompt_opening(text, self.config.reasoning_marks, is_reply=is_reply)
 
 
+def _once(read: Callable[[Text, str], str]) -> Callable[[Text, str], str]:
+    """`read`, called once for equal prompts that are strings, because a group has one prompt."""
+    known: dict[str, str] = {}
+
+    def remembered(prompt: Text, offender: str) -> str:
+        if not isinstance(prompt, str):
+            return read(prompt, offender)
+        if prompt not in known:
+            known[prompt] = read(prompt, offender)
+        return known[prompt]
+
+    return remembered
+
+
 class _Scoring:
-    """Scores of one call, whatever the scorer raises; one that is down is not asked again."""
+    """The scores of one call. Exceptions of the scorer become failures; a scorer that is down is not called again."""
 
     def __init__(self, scaler: CodeScaler) -> None:
         self._scaler = scaler
@@ -258,16 +258,16 @@ class _Scoring:
         self._has_logged = False
 
     def of(self, items: list[tuple[str, str]]) -> list[float | Failure]:
-        """A finite score, or why there is none, for each item; same order."""
-        found: dict[int, float | Failure] = {}
+        """A finite score or a failure for each item, in order."""
+        outcomes: dict[int, float | Failure] = {}
         parts = [list(range(len(items)))] if items else []
         has_another_try = len(items) == 1  # more than one are scored again in halves
         alone = 0  # in a row, of programs that failed alone
         while parts and self._down is None:
             part = parts.pop()
-            now, failure = self._asked(items, part)
-            found.update(now)
-            left = [row for row in part if row not in now]
+            new, failure = self._called(items, part)
+            outcomes.update(new)
+            left = [row for row in part if row not in new]
             if failure is None or not left:
                 alone = 0
             elif len(left) < len(part) or has_another_try:
@@ -276,33 +276,33 @@ class _Scoring:
             elif len(left) > 1:
                 parts += [left[len(left) // 2 :], left[: len(left) // 2]]
             else:
-                found[left[0]] = failure
+                outcomes[left[0]] = failure
                 alone += 1
                 if alone % _DOWN_AFTER == 0 and self._is_down():
                     self._down = failure
         if self._down is not None:
-            found = {row: found.get(row, self._down) for row in range(len(items))}
-        outages = [outcome for outcome in found.values() if isinstance(outcome, Failure) and outcome.kind.is_outage]
-        if len(outages) == len(found) >= _DOWN_AFTER:
+            outcomes = {row: outcomes.get(row, self._down) for row in range(len(items))}
+        outages = [failed for failed in outcomes.values() if isinstance(failed, Failure) and failed.kind.is_outage]
+        if len(outages) == len(outcomes) >= _DOWN_AFTER:
             self._down = outages[0]
-        return [found[row] for row in range(len(items))]
+        return [outcomes[row] for row in range(len(items))]
 
-    def _asked(
+    def _called(
         self, items: list[tuple[str, str]], part: list[int]
     ) -> tuple[dict[int, float | Failure], Failure | None]:
-        """What is known of some items after one call of the scorer, and why others are not known."""
+        """The outcomes of some items after one call of the scorer, and the failure of the others."""
         scores: Sequence[float | None] = ()
         failures: Mapping[int, Failure] = {}
         failure = None
         try:
-            found = self._scaler.scorer.score([items[row] for row in part])
-            scores = [None if score is None else float(score) for score in found]  # of arrays and tensors, too
+            returned = self._scaler.scorer.score([items[row] for row in part])
+            scores = [None if score is None else float(score) for score in returned]  # of arrays and tensors, too
             if len(scores) != len(part):
                 scores, came = (), len(scores)
                 raise ScorerError(f"the scorer gave {came} scores for {len(part)} programs: expected one each")
         except ConfigError:
             raise
-        except Exception as error:  # whatever a scorer raises is the failure of its programs
+        except Exception as error:  # any exception of a scorer is the failure of its programs
             if not self._has_logged:
                 self._has_logged = True
                 logger.exception("scoring %d programs failed", len(part))
@@ -310,16 +310,16 @@ class _Scoring:
             failure = Failure(FailureKind.SCORER, f"{name}{str(error)[:500]}")
             if isinstance(error, ScorerError):
                 scores, failures = error.scores, error.failures
-        now: dict[int, float | Failure] = {}
+        outcomes: dict[int, float | Failure] = {}
         for index, row in enumerate(part):
             score = scores[index] if scores else None
             if score is not None and abs(score) <= LARGEST:
-                now[row] = score
+                outcomes[row] = score
             elif index in failures:
-                now[row] = failures[index]
+                outcomes[row] = failures[index]
             elif failure is None:
-                now[row] = _NO_SCORE
-        return now, failure
+                outcomes[row] = _NO_SCORE
+        return outcomes, failure
 
     def _is_down(self) -> bool:
         try:
@@ -330,9 +330,9 @@ class _Scoring:
 
 
 def raise_for_failures(judgements: Iterable[Judgement]) -> None:
-    """Raise the first failure, for callers that cannot go on without the others' scores.
+    """Raise the first failure, for callers that need all scores.
 
-    A program that the model has no score for (`no_score`) raises nothing: that is known of it.
+    A failure `no_score` raises nothing, because it is final for its program.
 
     Raises:
         DataError, ScorerError: see `Judgement.raise_for_failure`.
@@ -343,17 +343,17 @@ def raise_for_failures(judgements: Iterable[Judgement]) -> None:
 
 
 def check_lengths(**columns: Any) -> None:
-    """Refuse columns that are no lists, or not as long as the first.
+    """Raise unless all columns are lists of one length.
 
     Raises:
-        DataError: a string in place of a list, something that is no list, or lengths that differ; it is named.
+        DataError: a string or another type in place of a list, or different lengths; the message names the column.
     """
-    for name, given in columns.items():
-        if isinstance(given, str):
-            raise DataError(f"{name} is one string: expected a list of them, such as [{given[:20]!r}]")
-        if isinstance(given, Mapping) or not hasattr(given, "__len__"):
-            raise DataError(f"{name} is a {type(given).__name__}: expected a list")
+    for name, column in columns.items():
+        if isinstance(column, str):
+            raise DataError(f"{name} is one string: expected a list of them, such as [{column[:20]!r}]")
+        if isinstance(column, Mapping) or not hasattr(column, "__len__"):
+            raise DataError(f"{name} is a {type(column).__name__}: expected a list")
     (first, problems), *others = columns.items()
-    for name, given in others:
-        if len(given) != len(problems):
-            raise DataError(f"{len(problems)} {first} for {len(given)} {name}: expected one each")
+    for name, column in others:
+        if len(column) != len(problems):
+            raise DataError(f"{len(problems)} {first} for {len(column)} {name}: expected one each")

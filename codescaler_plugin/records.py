@@ -1,4 +1,4 @@
-"""The values that walk through the pipeline. All are frozen; none holds a tensor."""
+"""The records that pass through the pipeline. All are frozen, and none holds a tensor."""
 
 import math
 from collections.abc import Mapping
@@ -10,7 +10,12 @@ from codescaler_plugin.errors import DataError, Failure, FailureKind, ScorerErro
 
 
 class Status(StrEnum):
-    """Why a completion's code is, or is not, valid. Only `ok` reaches the reward model."""
+    """The result of extraction. Only code with the status `ok` is valid and reaches the reward model.
+
+    Example:
+        >>> Status("no_block") is Status.NO_BLOCK
+        True
+    """
 
     OK = "ok"
     NO_BLOCK = "no_block"
@@ -25,9 +30,14 @@ class Status(StrEnum):
 
 @dataclass(frozen=True)
 class Extraction:
-    """The code found in a completion; `code` is empty unless `status` is `ok`.
+    r"""The code of a completion, empty unless `status` is `ok`.
 
-    `language` is that of the block, empty if unknown. `explanation` is a sentence on the status if one was asked for.
+    `language` is that of the block, empty if unknown. `explanation` is a sentence, if the caller asked for one.
+
+    Example:
+        >>> from codescaler_plugin import extract_code
+        >>> extract_code("```python\nx = 1\n```")
+        Extraction(code='x = 1\n', language='python', status=<Status.OK: 'ok'>, explanation='')
     """
 
     code: str
@@ -38,15 +48,15 @@ class Extraction:
 
 @dataclass(frozen=True)
 class Judgement:
-    """What the pipeline says of one completion.
+    """The pipeline's judgement of one completion.
 
     Attributes:
-        reward: the shaped value, 0 for invalid code, for the paper's shape in (0, ∞) for valid code; None with a
+        reward: shaped score; 0 for invalid code, in (0, ∞) for valid code with the paper's shape. None with a
             `failure`.
-        score: raw logit; None for invalid code and with a `failure`.
-        status: None if a failure came before the code was read.
-        code: what was extracted; empty if invalid, and where the caller has it already.
-        failure: why there is no reward; None if there is one.
+        score: raw logit. None for invalid code and with a `failure`.
+        status: status of the extraction. None if a failure came first.
+        code: extracted program; empty if invalid, or if the caller gave the program.
+        failure: reason why there is no reward. None if there is one.
 
     Example:
         >>> judgement = Judgement(None, None, Status.OK, "x = 1", Failure(FailureKind.NO_SCORE, "too long"))
@@ -62,14 +72,14 @@ class Judgement:
 
     @property
     def probability(self) -> float:
-        """1 / (1 + e^-score), in [0, 1]; 0 without a score. For hosts that filter by it."""
+        """1 / (1 + e^-score) in [0, 1], for hosts that filter by it; 0 without a score."""
         if self.score is None:
             return 0.0
         return 1 / (1 + math.exp(-self.score)) if self.score > -700 else 0.0
 
     @property
     def is_valid(self) -> bool:
-        """Whether the code is valid; False if it was not read."""
+        """Whether the code is valid. False if it was not read."""
         return self.status is Status.OK
 
     def raise_for_failure(self) -> None:
@@ -77,16 +87,16 @@ class Judgement:
 
         Raises:
             DataError: the completion or its prompt cannot be read, or a server refuses them.
-            ScorerError: the reward model gave no score.
+            ScorerError: the reward model returned no score.
         """
         if self.failure is not None:
             raise (DataError if self.failure.kind is FailureKind.DATA else ScorerError)(self.failure.reason)
 
     def reward_or(self, fallback: float | None) -> float:
-        """The reward, or the fallback where there is a failure: for hosts that need a number.
+        """The reward, or the fallback if there is a failure, for hosts that need a number.
 
         Raises:
-            DataError, ScorerError: there is a failure and no fallback; see `raise_for_failure`.
+            DataError, ScorerError: there is a failure, and the fallback is None; see `raise_for_failure`.
         """
         if fallback is None:
             self.raise_for_failure()
@@ -95,19 +105,19 @@ class Judgement:
         return reward
 
     def logs(self) -> dict[str, float]:
-        """What goes into a host's logs; the means over many judgements are shares."""
+        """Metrics for the logs of a host. Their means over many judgements are shares in [0, 1]."""
         return {"codescaler_valid": float(self.is_valid), "codescaler_fallback": float(self.failure is not None)}
 
     def to_json(self) -> dict[str, Any]:
-        """A dict that JSON can hold; `from_json` reads it."""
+        """The judgement as a dict for JSON; `from_json` reads it."""
         return asdict(self)
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> Self:
-        """The judgement in a dict of `to_json`.
+        """The judgement from a dict of `to_json`.
 
         Raises:
-            DataError: it is no judgement.
+            DataError: the dict has no judgement.
         """
         try:
             reward, score, status, failure = (values[name] for name in ("reward", "score", "status", "failure"))
@@ -123,15 +133,19 @@ class Judgement:
 
 
 class Comparison(StrEnum):
-    """How a result is compared with what a test expects: as the data set's own grader does.
+    """The rule by which a result equals the expected one, as in the data set's own grader.
 
-    `exact`: text equal up to white space at the ends of lines and of the text; values equal as JSON has them.
-    `tokens`: text divided at white space; tokens that are whole numbers equal, other numbers within 1e-5, words equal
-        but for case (CodeContests). Of values, their numbers within 1e-5. The default.
-    `decimal_lines`: text line by line, exact but for lines of numbers, which are equal as decimals (LiveCodeBench).
-    `allclose`: numbers within 1e-8 + 1e-5 * |expected|, all else as `exact` (APPS, EvalPlus' tolerance).
-    `set`: as `exact`, the order and the number of times of a list's items aside (EvalPlus, where it does so).
+    `exact`: text is equal up to white space at the ends of lines and of the text; values are equal as in JSON.
+    `tokens`: text is split at white space. Whole numbers are equal, other numbers within 1e-5, words equal but for
+        case (CodeContests). Numbers in values are within 1e-5. The default.
+    `decimal_lines`: lines are equal; lines of numbers are equal as decimals (LiveCodeBench).
+    `allclose`: numbers are within 1e-8 + 1e-5 * |expected|, everything else as `exact` (APPS, EvalPlus' tolerance).
+    `set`: as `exact`, without the order and repetition of a list's items (EvalPlus, where it does so).
     `checker`: the problem's own checker program decides (CodeForces).
+
+    Example:
+        >>> Problem("add", "Add.", (StdioTest("1 2", "3"),), comparison=Comparison.EXACT).comparison.value
+        'exact'
     """
 
     EXACT = "exact"
@@ -144,9 +158,13 @@ class Comparison(StrEnum):
 
 @dataclass(frozen=True)
 class CallTest:
-    """One call of the function under test; passed if it returns what is expected (plain data only).
+    """A call of the function under test, passed if it returns the expected value, which is plain data.
 
-    `alternatives` are accepted as well: what `expected` may also mean where a data set's form is ambiguous.
+    The `alternatives` pass as well, where the format of a data set is ambiguous.
+
+    Example:
+        >>> CallTest(arguments=(2,), expected=4)
+        CallTest(arguments=(2,), expected=4, alternatives=())
     """
 
     arguments: tuple[Any, ...]
@@ -156,7 +174,12 @@ class CallTest:
 
 @dataclass(frozen=True)
 class StdioTest:
-    """One run of the program; passed if its stdout compares as equal to `stdout`."""
+    r"""A run of the program, passed if its output equals `stdout` by the problem's `Comparison`.
+
+    Example:
+        >>> StdioTest(stdin="2\n", stdout="4\n").stdout
+        '4\n'
+    """
 
     stdin: str
     stdout: str
@@ -164,7 +187,12 @@ class StdioTest:
 
 @dataclass(frozen=True)
 class ScriptTest:
-    """Python source that judges by assertions; it calls the function under test by its name, or as `candidate`."""
+    """Python source that asserts. It calls the function under test by its name, or as `candidate`.
+
+    Example:
+        >>> ScriptTest("assert double(2) == 4").source
+        'assert double(2) == 4'
+    """
 
     source: str
 
@@ -174,15 +202,20 @@ class Problem:
     """A problem with the tests that decide whether a program solves it.
 
     Attributes:
-        id: unique within its source, e.g. `HumanEval/0`.
-        text: what a policy is asked; also what the reward model reads.
-        tests: of one type.
-        entry_point: name of the function under test, `Solution.method` for a method; empty for StdioTest.
-        preamble: trusted source that runs before the candidate (imports, helper functions, node classes).
-        comparison: of results and outputs; a ScriptTest compares by itself.
-        time_limit: CPU seconds of a single test, as the data set says; None: the executor's `timeout`.
-        checker: Python source of the program that decides where `comparison` is `checker`.
-        names: what tests ask of the candidate beside `entry_point`, such as classes that the solution defines.
+        id: unique name within the source, such as `HumanEval/0`.
+        text: text that the policy and the reward model read.
+        tests: tests of one type.
+        entry_point: name of the function under test, `Solution.method` for a method; empty for `StdioTest`.
+        preamble: trusted source that runs before the program, such as imports, helper functions and node classes.
+        comparison: rule for results and outputs. A `ScriptTest` compares by itself.
+        time_limit: CPU seconds for each test. The default is the `timeout` of the executor.
+        checker: Python source of the checker program, where `comparison` is `checker`.
+        names: names that tests use beside `entry_point`, such as classes that the program defines.
+
+    Example:
+        >>> problem = Problem("double", "Double n.", (CallTest((2,), 4),), entry_point="double")
+        >>> len(problem.tests)
+        1
     """
 
     id: str
@@ -198,7 +231,12 @@ class Problem:
 
 @dataclass(frozen=True)
 class Rollout:
-    """One completion of a policy; `step` is the training step it comes from, None if unknown."""
+    """A completion of a policy. `step` is the training step of the policy, None if unknown.
+
+    Example:
+        >>> Rollout("Double n.", "I cannot.", step=100).step
+        100
+    """
 
     problem: str
     completion: str
@@ -208,34 +246,43 @@ class Rollout:
 
 
 class Fault(StrEnum):
-    """Why tests gave no verdict on a program. None of these says that the program is wrong."""
+    """The reason why tests gave no verdict on a program. It does not mean that the program is wrong.
+
+    Example:
+        >>> Verdict(passed=False, fault=Fault.TIMEOUT).is_failure
+        False
+    """
 
     TIMEOUT = "timeout"
-    """Wall time ran out while the program had CPU time left, also when it ran alone."""
+    """Wall time ran out before CPU time, also when the program ran alone."""
     MISSING_PACKAGE = "missing_package"
-    """The program, or a test, imports what the sandbox lacks."""
+    """The program or a test imports a package that the sandbox lacks."""
     TEST_ERROR = "test_error"
     """The tests cannot run, or test nothing."""
     UNREADABLE_RESULT = "unreadable_result"
-    """A result cannot be sent or read, so nothing was compared."""
+    """A result cannot be serialized or read, so nothing was compared."""
     KILLED = "killed"
-    """The program was ended from outside, as by memory pressure, also when it ran alone."""
+    """Something outside, such as memory pressure, ended the program, also when it ran alone."""
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """The outcome of running one candidate against its tests.
+    """The outcome of running one program against its tests.
 
     Attributes:
         passed: all tests passed.
-        detail: the first failure, empty if all passed.
-        fault: why there is no verdict; then `passed` is False, and the program is not known to be wrong. Else None.
-        comparison: of results, see `Comparison`; empty for scripts, which compare by themselves.
-        in_process: graded in the candidate's own process, which a hostile program can deceive.
-        tests_passed: how many passed; counting ends where the candidate breaks off.
-        tests_total: how many there are.
-        seconds: wall time of the candidate.
-        flaky: passed once and failed a second run; then `passed` is False.
+        detail: first failure; empty if all tests passed.
+        tests_passed: number of tests that passed, up to the first that ended the program.
+        tests_total: number of tests.
+        seconds: wall time of the program.
+        flaky: the program passed once and failed a second run. Then `passed` is False.
+        fault: reason why there is no verdict. Then `passed` is False, but the program is not known to be wrong.
+        comparison: `Comparison` of results; empty for scripts, which compare by themselves.
+        in_process: graded in the program's own process, which a hostile program can deceive.
+
+    Example:
+        >>> Verdict(passed=False, detail="double(2) returned 3", tests_passed=0, tests_total=1).is_failure
+        True
     """
 
     passed: bool
@@ -259,15 +306,19 @@ class PreferencePair:
     """A right and a wrong program for one problem.
 
     Attributes:
-        problem: as the reward model reads it.
+        problem: text that the reward model reads.
         chosen: code that passes every test.
-        rejected: code that fails at least one.
-        kind: where the two come from: `rollout`, `real`, or a kind of augmentation.
-        problem_id: of the verified problem.
-        margin: pass rate of chosen minus that of rejected, in (0, 1]; None if unknown.
-        step: training step of the policy that wrote them, the later of the two; None if unknown.
-        split: `train` or `held_out`; all pairs of a problem are on one side.
-        source: file or run that the rollouts came from.
+        rejected: code that fails at least one test.
+        kind: origin of the pair: `rollout`, `real`, or a kind of augmentation.
+        problem_id: `Problem.id`; empty if unknown.
+        margin: pass rate of `chosen` minus that of `rejected`, in (0, 1]. None if unknown.
+        step: training step of the policy, the later of the two. None if unknown.
+        split: `train` or `held_out`. All pairs of a problem are in one split.
+        source: file or run of the rollouts; empty if unknown.
+
+    Example:
+        >>> PreferencePair("Double n.", "print(2 * n)", "print(n)", kind="rollout").split
+        'train'
     """
 
     problem: str
@@ -279,69 +330,3 @@ class PreferencePair:
     step: int | None = None
     split: str = "train"
     source: str = ""
-
-
-class Outcome(StrEnum):
-    """What became of a choice among candidates. Only with `chosen` there is a winner."""
-
-    CHOSEN = "chosen"
-    ABSTAINED = "abstained"
-    NONE_VALID = "none_valid"
-    UNSCORED = "unscored"
-    ALL_FAILED = "all_failed"
-
-
-@dataclass(frozen=True)
-class Ranked:
-    """A candidate in its place among those for its problem.
-
-    Attributes:
-        index: its place among the candidates as given, from 0.
-        completion: as given.
-        judgement: what the pipeline says of it.
-        rank_score: what it is ranked by, in logits, the same for all duplicates of a program; None without a score.
-        duplicates: candidates that are the same program, itself included; 0 without valid code.
-        duplicate_of: index of the first-placed candidate that is the same program; None if it is that one itself.
-        verdict: of the tests; None if the program was not run.
-    """
-
-    index: int
-    completion: str
-    judgement: Judgement
-    rank_score: float | None
-    duplicates: int
-    duplicate_of: int | None = None
-    verdict: Verdict | None = None
-
-
-@dataclass(frozen=True)
-class Selection:
-    """The candidates for a problem, best first, and what became of the choice.
-
-    Attributes:
-        ranked: all candidates, those without valid code last.
-        outcome: `chosen`; `abstained`: too little confidence; `none_valid`: no candidate is a valid program;
-            `unscored`: no valid one has a score; `all_failed`: tests ran and every program failed.
-        margin: worth of the first program minus that of the next *other* program, in logits, at least 0; None if
-            fewer than two programs have a score.
-        probability: calibrated, that the first program is right, before it was run; None where nothing was calibrated.
-        executions: programs run.
-        explanation: a sentence.
-    """
-
-    ranked: tuple[Ranked, ...]
-    outcome: Outcome
-    margin: float | None = None
-    probability: float | None = None
-    executions: int = 0
-    explanation: str = ""
-
-    @property
-    def best(self) -> Ranked | None:
-        """The winner, None unless the outcome is `chosen`."""
-        return self.ranked[0] if self.outcome is Outcome.CHOSEN else None
-
-    @property
-    def programs(self) -> tuple[Ranked, ...]:
-        """The valid candidates without their duplicates, best first."""
-        return tuple(one for one in self.ranked if one.judgement.status is Status.OK and one.duplicate_of is None)

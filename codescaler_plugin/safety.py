@@ -1,7 +1,7 @@
-"""Text of others, such as a program's exception names, on a terminal, a page or a plot: shown, never obeyed.
+"""Untrusted text, such as the exception names of a program, made safe for a terminal, a page or a plot.
 
-All that the commands print passes `printable`; all that pages show passes `markdown` or `html_text`. JSON keeps the
-text as it is. Plots are drawn under `PLAIN_PLOTS`.
+Commands print text through `printable`, and pages show it through `markdown` or `html_text`. Plots are drawn with
+`PLAIN_PLOTS`. JSON keeps the text as it is.
 """
 
 import html
@@ -9,37 +9,37 @@ import re
 from collections.abc import Iterable, Sequence
 
 PLAIN_PLOTS = {"text.parse_math": False}
-"""Settings of matplotlib under which `$` in a label begins no formula, which may be broken."""
+"""Settings of matplotlib with which `$` in a label is plain and not a formula, which may be broken."""
 
 _MARKUP = re.compile(r"[\\`*\[\]|~$]|(?<=\])\(|!(?=\[)|(?<![^\W_])_|_(?![^\W_])")
 _TICKS = re.compile(r"`+")
 
 
 def printable(text: str) -> str:
-    """The text with U+FFFD for what would steer a terminal, hide or reorder what it shows; lines and tabs stay."""
+    """The text with U+FFFD for characters that steer a terminal, or hide or reorder text. Lines and tabs stay."""
     return "".join(letter if letter.isprintable() or letter in "\n\t" else "\ufffd" for letter in text)
 
 
 def one_line(text: str, width: int = 100) -> str:
-    """The text on one line of at most `width` characters, so that it cannot pass for lines of the program's own."""
+    """The text on one line of at most `width` characters, so that it cannot pass for lines of the command's own."""
     line = printable(" ".join(text.split()))
     return line if len(line) <= width else line[: width - 3] + "..."
 
 
 def markdown(text: str) -> str:
-    """The text for a line or a table's cell of Markdown, without links, images, autolinks, HTML, emphasis or lines."""
-    plain = _MARKUP.sub(lambda found: "\\" + found[0], printable(" ".join(text.split())))
+    """The text for a line or table cell of Markdown. Links, images, HTML, emphasis and line ends have no effect."""
+    plain = _MARKUP.sub(lambda match: "\\" + match[0], printable(" ".join(text.split())))
     plain = plain.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;").replace("@", "&#64;")
     return re.sub(r"(?i)\b(www)\.", r"\1\\.", re.sub(r":(?=//)|(?i:(?<=mailto)|(?<=xmpp)):", r"\\:", plain))
 
 
 def markdown_table(head: Sequence[str], rows: Iterable[Sequence[str]], *, prose: bool = False) -> str:
-    """A table of Markdown whose cells are texts for `markdown`; all columns but the first are to the right.
+    """A table of Markdown. All columns but the first are right-aligned.
 
     Args:
-        head: n cells.
-        rows: n cells each; a row of one cell is a heading within the table.
-        prose: all columns are to the left.
+        head: n texts.
+        rows: n texts each, or one text for a heading within the table.
+        prose: align all columns left.
     """
     lines = ["| " + " | ".join(map(markdown, head)) + " |", "|---|" + ("---|" if prose else "---:|") * (len(head) - 1)]
     for row in rows:
@@ -49,11 +49,11 @@ def markdown_table(head: Sequence[str], rows: Iterable[Sequence[str]], *, prose:
 
 
 def markdown_block(text: str, language: str = "") -> str:
-    """The text as a fenced block of Markdown that nothing in it can close."""
+    """The text as a fenced block of Markdown, with a fence longer than any in the text."""
     fence = "`" * max(3, 1 + max(map(len, _TICKS.findall(text)), default=0))
     return f"{fence}{language}\n{printable(text)}\n{fence}\n"
 
 
 def html_text(text: str) -> str:
-    """The text for HTML, in an element or in an attribute within quotes."""
+    """The text for an element or a quoted attribute of HTML."""
     return html.escape(printable(text))

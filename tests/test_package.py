@@ -47,6 +47,11 @@ def test_public_name_is_importable_and_listed(name: str) -> None:
     assert name in dir(codescaler_plugin)
 
 
+@pytest.mark.parametrize("name", codescaler_plugin.__all__)
+def test_public_name_has_an_example(name: str) -> None:
+    assert ">>> " in (getattr(codescaler_plugin, name).__doc__ or "")
+
+
 def test_public_names_are_sorted_and_unique() -> None:
     assert codescaler_plugin.__all__ == sorted(set(codescaler_plugin.__all__))
 

@@ -34,7 +34,7 @@ def test_python_block_compiles(number):
 def test_python_blocks_without_a_trainer_run(capsys):
     extracted, judged = [block for block in blocks("python") if "Trainer" not in block]
     exec(extracted, {})
-    assert capsys.readouterr().out.startswith("syntax_error The block at line 1 of the answer does not compile")
+    assert capsys.readouterr().out.startswith("syntax_error The block at line 1 of the completion does not compile")
     exec(judged, {})
     status, reward = capsys.readouterr().out.split()
     assert status == "ok"

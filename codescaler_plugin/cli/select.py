@@ -31,8 +31,9 @@ from codescaler_plugin.data.outputs import check_output, write_text
 from codescaler_plugin.data.rows import chunked, dumps
 from codescaler_plugin.errors import ConfigError, DataError, GenerationError, HttpError
 from codescaler_plugin.extras import require
-from codescaler_plugin.records import Outcome, Problem, Ranked, Selection
+from codescaler_plugin.records import Problem
 from codescaler_plugin.safety import printable
+from codescaler_plugin.selection.records import Outcome, Ranked, Selection
 from codescaler_plugin.text.lines import folded
 
 if TYPE_CHECKING:

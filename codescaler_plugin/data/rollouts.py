@@ -16,7 +16,8 @@ from codescaler_plugin.errors import ConfigError, DataError
 from codescaler_plugin.extraction import begun, prompt_opening
 from codescaler_plugin.records import Fault, Rollout
 from codescaler_plugin.text.messages import begun_text, completion_text, problem_text
-from codescaler_plugin.text.templates import Template, response
+from codescaler_plugin.text.templates import Template
+from codescaler_plugin.text.turns import response
 
 _PROMPTS = ("problem", "prompt", "question_content", "question", "messages", "input", "instruction", "text")
 

@@ -1,11 +1,12 @@
-"""Completion text -> the code in it, or the reason why there is none. Paper §4; pitfalls by issues 2 and 3."""
+"""Completion -> the program in it, or the reason why there is none (paper §4)."""
 
 from collections.abc import Sequence
 
 from codescaler_plugin.errors import ConfigError, DataError
 from codescaler_plugin.extraction.languages import checked_language
+from codescaler_plugin.extraction.limits import MAX_COMPLETION_CHARS
 from codescaler_plugin.extraction.opening import begun, prompt_opening
-from codescaler_plugin.extraction.reader import MAX_COMPLETION_CHARS, Reading, read
+from codescaler_plugin.extraction.reader import Reading, read
 from codescaler_plugin.extraction.reasoning import checked_marks
 from codescaler_plugin.records import Extraction
 
@@ -24,40 +25,40 @@ def extract_code(
     fence_prefilled: bool = False,
     explain: bool = False,
 ) -> Extraction:
-    r"""The code of a completion, if it is a valid program. Nothing of the text is executed.
+    r"""Extract the code of a completion, if it is a valid program. Nothing is executed.
 
-    Reasoning (`<think>` and the marks of other families, see `extraction.reasoning`) is taken off first. A block is in
-    the language of its info string, else in the caller's; with `any`, an untagged block is in the first installed
+    Reasoning is removed first: `<think>` and the marks of other families, see `extraction.reasoning`. The language of
+    a block is that of its info string, else the caller's. With `any`, an untagged block is in the first installed
     language that reads it.
 
     Args:
-        text: the completion, any length; above `MAX_COMPLETION_CHARS` the status is `too_long`.
-        language: one of `LANGUAGES` or a usual name for it (`c++`, `js`); or `any`. A block in another language has
-            the status `wrong_language`.
-        extraction: which fenced block counts.
-            `single`: exactly one block, and it is closed (paper §4; for RL).
-            `last`, `first`: the last or first block that is valid; if none is, the status of the last or first.
-            `bare`: the whole text, or what stands before its first fence (the prompt may have opened one), if that is
-            a program; else as `last`.
+        text: completion of any length. Above `MAX_COMPLETION_CHARS` the status is `too_long`.
+        language: name of a language (`extraction.languages.LANGUAGES`, and those of entry points), a common name for
+            it (`c++`, `js`), or `any`. A block in another language has the status `wrong_language`.
+        extraction: block selection.
+            `single`: exactly one block, which is closed (paper §4; for RL).
+            `last`, `first`: the last or first valid block; if none is valid, the status of the last or first.
+            `bare`: the whole text, or the text before its first fence (the prompt may have opened one), if that is a
+            program; else as `last`.
         reasoning_marks: further marks of reasoning, opening and closing in turn, such as `<plan> </plan>`.
-        thinking_prefilled: the prompt has opened the reasoning, so that a completion without a closing mark was cut
-            inside of it. Who has the prompt puts its `prompt_opening` before the completion by `begun` instead.
-        fence_prefilled: the prompt has opened the fence. A completion that opens one of its own is read alone.
-        explain: also say in a sentence why the status is what it is.
+        thinking_prefilled: the prompt has opened the reasoning, so a completion without a closing mark was cut inside
+            it. If you have the prompt, put its `prompt_opening` before the completion with `begun` instead.
+        fence_prefilled: the prompt has opened the fence. A completion that opens its own fence is read alone.
+        explain: explain the status in a sentence.
 
     Returns:
-        An `Extraction`; `code` is empty unless `status` is `ok`. Its language is the block's, empty if unknown.
+        An `Extraction`. Its code is empty unless the status is `ok`. Its language is that of the block, empty if
+        unknown.
 
     Raises:
         DataError: the text is not a `str`.
-        ConfigError: an unknown language or block selection, a language whose grammar is not installed, or marks that
-            are not in pairs.
+        ConfigError: an unknown language or block selection, a missing grammar, or marks that are not in pairs.
 
     Example:
         >>> extract_code("<think>Easy.</think>\n```python\nx = 1\n```").code
         'x = 1\n'
     """
-    [found] = extract_all(
+    return extract_all(
         [text],
         language=language,
         extraction=extraction,
@@ -65,8 +66,7 @@ def extract_code(
         thinking_prefilled=thinking_prefilled,
         fence_prefilled=fence_prefilled,
         explain=explain,
-    )
-    return found
+    )[0]
 
 
 def extract_all(
@@ -79,11 +79,18 @@ def extract_all(
     fence_prefilled: bool = False,
     explain: bool = False,
 ) -> list[Extraction]:
-    """`extract_code` of n completions, with its settings; same length, same order. Equal texts are read once.
+    r"""Extract the code of n completions with the settings of `extract_code`. Equal completions are read once.
+
+    Returns:
+        n extractions in the order of the completions.
 
     Raises:
-        DataError: a text is not a `str`; the message names its index. Or `texts` is one.
+        DataError: a completion is not a `str`, whose index the message names, or `texts` is one `str`.
         ConfigError: see `extract_code`.
+
+    Example:
+        >>> [str(extraction.status) for extraction in extract_all(["```python\nx = 1\n```", "I cannot."])]
+        ['ok', 'no_block']
     """
     if extraction not in BLOCK_SELECTIONS:
         raise ConfigError(f"extraction is {extraction!r}: expected one of {', '.join(BLOCK_SELECTIONS)}")

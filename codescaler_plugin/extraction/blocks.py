@@ -1,11 +1,11 @@
-"""Fenced code blocks of a completion, as a Markdown renderer sees them; not by a regular expression.
+"""Fenced code blocks of a completion, as a Markdown renderer shows them.
 
-Covers backtick and tilde fences, info strings with attributes, fences inside lists and quotes (their indentation and
-markers are taken off), CRLF, and unclosed fences. It does not read indented code blocks or inline code as code.
+Backtick and tilde fences, info strings with attributes, fences inside lists and quotes, CRLF and unclosed fences are
+read. Indented code blocks and inline code are not code.
 
-Deviations from CommonMark, each for what models write: HTML is text like any other, so a fence right below `<answer>`
-is a fence; tags glued to a fence are taken off; a closing fence with less indentation than its list closes the block
-nevertheless; and a block that begins with an opening fence is the block inside.
+Models write some Markdown that CommonMark reads otherwise. Here, HTML is plain text, so a fence right below `<answer>`
+is a fence. Tags glued to a fence are taken off. A closing fence with less indentation than its list closes the block.
+A block that begins with an opening fence is the block inside.
 """
 
 import re
@@ -26,7 +26,7 @@ from codescaler_plugin.extraction.fences import (
 from codescaler_plugin.extraction.languages import info_language
 
 MAX_SKELETON = 16_384
-"""Longest block structure that is parsed: the markers of each line and one letter, where one fence is indented."""
+"""Longest block structure that is parsed, in characters: the markers of each line and one letter."""
 _MAX_HEAD = 128  # longer rows of markers are cut to it
 _TEXT = re.compile(rf"^([ \t>*+\-.)\d#=_]{{0,{_MAX_HEAD}}}+)[^\n]+", re.MULTILINE)
 _MARKERS = " \t>*+-.)0123456789"
@@ -43,11 +43,11 @@ class Block:
     """One fenced block.
 
     Attributes:
-        text: what stands between the fences.
+        text: text between the fences.
         info: info string of the opening fence.
-        line: of the opening fence, from 1.
-        closed: a fence closes it.
-        is_left: it ends with the list or quote around it, not with the text.
+        line: line of the opening fence, from 1.
+        closed: a fence closes the block.
+        is_left: the block ends with the list or quote around it, not with the text.
     """
 
     text: str
@@ -58,10 +58,10 @@ class Block:
 
 
 def find_blocks(text: str) -> list[Block]:
-    """All fenced blocks of a Markdown text, in order; a fence inside another block's text is not a block.
+    """The fenced blocks of a Markdown text, in order.
 
     Raises:
-        TooComplexError: more structure than `MAX_SKELETON` or `MAX_FENCES`.
+        TooComplexError: more structure than `MAX_SKELETON`, or more fences than `MAX_FENCES`.
     """
     if "```" not in text and "~~~" not in text:
         return []
@@ -81,11 +81,7 @@ def find_blocks(text: str) -> list[Block]:
 
 
 def tagged_blocks(text: str) -> list[Block]:
-    """The parts of a text between `<code>` and `</code>` on lines of their own; smolagents' agents write code so.
-
-    Raises:
-        TooComplexError: more of them than `MAX_FENCES`.
-    """
+    """The parts, at most `MAX_FENCES`, between `<code>` and `</code>` on lines of their own, as smolagents writes."""
     blocks: list[Block] = []
     if not any(tag in text for tag in ("<code", "<Code", "<CODE")):
         return blocks
@@ -127,16 +123,16 @@ def _flat(text: str, fences: list[FenceLine]) -> list[Block]:
 
 @cache
 def _parser() -> MarkdownIt:
-    """CommonMark's block structure without HTML and without the definitions of links, which hold no fence."""
+    """The parser of CommonMark's block structure, without HTML and link definitions, which hold no fence."""
     parser = MarkdownIt("commonmark").disable(["html_block", "reference"])
     parser.block.ruler.at("fence", _fence, {"alt": ["paragraph", "blockquote", "list"]})
     return parser
 
 
 def _fence(state: StateBlock, start: int, end: int, silent: bool) -> bool:
-    """CommonMark §4.5 as a rule of the parser, which tells in `meta` what its own rule keeps to itself.
+    """CommonMark §4.5 as a rule of the parser that writes `closed` and `is_left` to `meta`.
 
-    One deviation: a fence that would close the block, but for the list or quote that has just ended, closes it.
+    One deviation: a fence that follows right behind the end of the list or quote closes the block as well.
     """
     opening = None if state.is_code_block(start) else _OPENING.match(_line(state, start, state.tShift[start]))
     if opening is None or silent:
@@ -173,14 +169,14 @@ def _closes(line: str, fence: str) -> bool:
 def _nested(text: str) -> list[Block]:
     """Blocks in lists and quotes.
 
-    A line decides by its markers alone where blocks are, so the parser sees those and one letter: prose is nine tenths
-    of a completion, and the parser spends its time on characters.
+    The markers of a line alone decide where blocks are, so the parser reads only the markers and one letter. Prose is
+    nine tenths of a completion, and the parser's time grows with characters.
     """
     skeleton = _TEXT.sub(_skeleton_line, text)
     if len(skeleton) > MAX_SKELETON:
         raise TooComplexError
     tokens: list[Token] = []
-    # With a line's end at the end, else the parser reads behind it where a quote ends in an empty line.
+    # The text ends with a line end, else the parser reads past it where a quote ends in an empty line.
     _parser().block.parse(skeleton.removesuffix("\n") + "\n", _parser(), {}, tokens)
     lines = text.split("\n")
     blocks: list[Block] = []
@@ -200,7 +196,7 @@ def _skeleton_line(match: re.Match[str]) -> str:
 
 
 def _restored(row: str, line: str) -> str:
-    """A row of a block's text in the skeleton with what the skeleton left out of its line."""
+    """A row of a block in the skeleton with the text that the skeleton left out of its line."""
     match = _TEXT.match(line)
     if not row or match is None or _skeleton_line(match) == line:
         return row

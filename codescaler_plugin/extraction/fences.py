@@ -1,7 +1,7 @@
-r"""The lines of a Markdown text that may open or close a fenced block, before anyone knows which of them do.
+r"""Lines of a Markdown text that may open or close a fenced block.
 
 Models glue fences to tags and marks on the same line: `<answer>```python`, `\boxed{```python`, "```</answer>",
-"```<|im_end|>". A renderer sees no fence there. `unglued` makes one of each.
+"```<|im_end|>". A renderer sees no fence there. `unglued` takes the tags off.
 """
 
 import re
@@ -10,10 +10,10 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 MAX_FENCES = 4_000
-"""Lines with fences of one text; a text with more is hostile."""
+"""Most lines with fences in one text; a text with more is hostile."""
 
 _RUN = re.compile(r"`+|~+")
-_MARKERS = re.compile(r"[ \t>*+\-.)\d]*+")  # what may stand before a fence: indentation, quote and list markers
+_MARKERS = re.compile(r"[ \t>*+\-.)\d]*+")  # before a fence: indentation, quote and list markers
 _MAX_TAG = 100  # characters
 # A tag or mark: `<answer>`, `<|message|>`, `[PYTHON]`, `\boxed{`, `$`. Looked for right before a fence.
 _TAG_BEFORE = re.compile(
@@ -33,15 +33,15 @@ class FenceLine(NamedTuple):  # made for every completion: a frozen dataclass se
     """A line that may be a fence.
 
     Attributes:
-        start, end: of the line, without its end.
-        mark: where the fence's own characters begin.
-        length: of the fence.
+        start, end: offsets of the line without its line end.
+        mark: offset of the fence's first character.
+        length: characters of the fence.
         sign: a backtick or a tilde.
-        info: what follows the fence, without white space around it; empty if that is a tag glued to the fence.
+        info: stripped text behind the fence; empty if that is a tag glued to the fence.
         is_behind_tag: a tag stands right before the fence; such a line opens a block and never closes one.
-        is_before_tag: a tag stands right after it.
-        opens: it can open a block.
-        is_plain: nothing but white space or a glued tag follows, so that it can close a block.
+        is_before_tag: a tag stands right after the fence.
+        opens: the line can open a block.
+        is_plain: only white space or a glued tag follows, so the line can close a block.
     """
 
     start: int
@@ -61,7 +61,7 @@ class FenceLine(NamedTuple):  # made for every completion: a frozen dataclass se
         return self.is_behind_tag or self.is_before_tag
 
     def closes(self, opened: "FenceLine") -> bool:
-        """It closes the block that another line opened, if nothing in between does."""
+        """The line closes the block that `opened` opened, if no line in between does."""
         return self.is_plain and not self.is_behind_tag and self.sign == opened.sign and self.length >= opened.length
 
 
@@ -69,7 +69,7 @@ def fence_lines(text: str) -> Iterator[FenceLine]:
     r"""The lines of a text that may be fences, in order.
 
     Args:
-        text: with `\n` as its only line end.
+        text: text with `\n` as its only line end.
 
     Raises:
         TooComplexError: more than `MAX_FENCES` lines hold a fence's characters.
@@ -85,7 +85,7 @@ def fence_lines(text: str) -> Iterator[FenceLine]:
         start = text.rfind("\n", 0, mark) + 1
         end = text.find("\n", after)
         end = len(text) if end < 0 else end
-        # A line's first run alone can be a fence.
+        # Only the first run of a line can be a fence.
         ticks = text.find("```", end) if 0 <= ticks < end else ticks
         tildes = text.find("~~~", end) if 0 <= tildes < end else tildes
         is_behind_tag = start != mark and _after_markers(text, start, mark) != mark
@@ -94,34 +94,24 @@ def fence_lines(text: str) -> Iterator[FenceLine]:
         tail = text[after:end]
         info = tail.strip()
         is_tag = bool(info) and _TAG_AFTER.match(tail) is not None
-        opens = text[mark] == "~" or "`" not in tail
-        yield FenceLine(
-            start,
-            end,
-            mark,
-            after - mark,
-            text[mark],
-            "" if is_tag else info,
-            is_behind_tag,
-            is_tag,
-            opens,
-            not info or is_tag,
-        )
+        opens, is_plain = text[mark] == "~" or "`" not in tail, not info or is_tag
+        info = "" if is_tag else info
+        yield FenceLine(start, end, mark, after - mark, text[mark], info, is_behind_tag, is_tag, opens, is_plain)
 
 
 def unglued(text: str, fences: list[FenceLine]) -> str:
-    r"""A text in which tags and marks no longer stand on the lines of its fences.
+    r"""The text without the tags and marks on the lines of its fences.
 
     Args:
-        text: with `\n` as its only line end.
-        fences: its `fence_lines`.
+        text: text with `\n` as its only line end.
+        fences: the `fence_lines` of the text.
     """
     kept, done = [], 0
     opened: FenceLine | None = None
     balance = Balance(fences)
     for index, fence in enumerate(fences):
         if opened is not None:
-            # A tag behind the characters of a fence inside a program's string is text: then others do not come out.
+            # A fence and a tag may be text inside a program's string: then the fences behind them do not pair up.
             if not fence.closes(opened) or (fence.is_before_tag and not balance.is_even[index + 1]):
                 continue
             opened = None
@@ -142,7 +132,7 @@ def _after_markers(text: str, start: int, end: int) -> int:
 
 
 class Balance:
-    """Whether the lines of a text that may be fences come out even, from each of them on."""
+    """Tells whether the fence lines of a text pair up as blocks, from each of them to the end."""
 
     def __init__(self, fences: list[FenceLine]) -> None:
         self.fences = fences
@@ -154,15 +144,15 @@ class Balance:
             self.is_even[index] = closing < count and self.is_even[closing + 1]
 
     def _next_bare(self, index: int) -> int:
-        place = bisect_left(self.bare, index)
-        return self.bare[place] if place < len(self.bare) else len(self.fences)
+        position = bisect_left(self.bare, index)
+        return self.bare[position] if position < len(self.bare) else len(self.fences)
 
     def opens_next(self, index: int) -> bool:
-        """The fence of an index names a language: it opens a block, whatever was open."""
+        """The fence at an index names a language, so it opens a block."""
         return index < len(self.fences) and bool(self.fences[index].info)
 
     def is_outside(self, index: int) -> bool:
-        """Fences come out even from an index on if no block is open there, and do not if one is."""
+        """Fences pair up from an index on if no block is open there, and do not if one is."""
         closing = self._next_bare(index)
         is_inside = closing < len(self.fences) and self.is_even[closing + 1]
         return self.is_even[index] and not is_inside

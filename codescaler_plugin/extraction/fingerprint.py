@@ -1,9 +1,8 @@
-"""When are two programs the same program?
+"""AST fingerprints: two programs are duplicates if their syntax trees are equal.
 
-If their syntax trees are equal: names, constants and the order of statements count; layout, comments, docstrings,
-redundant brackets, quotes and `elif` against `else: if` do not. Renamed variables make another program on purpose: a
-policy that names things differently wrote something else, and a reward model must judge both. A text that is no
-Python, or too deep to be read, is only equal to itself.
+Names, constants and the order of statements count. Layout, comments, docstrings, redundant brackets, quotes and `elif`
+in place of `else: if` do not. Programs that differ in names are different on purpose: the policy wrote two programs,
+and the reward model judges both. A text that Python cannot parse, or not that deep, equals only itself.
 """
 
 import ast
@@ -13,7 +12,7 @@ from collections.abc import Iterable
 from functools import lru_cache
 from unicodedata import normalize
 
-from codescaler_plugin.extraction.validity import MAX_CODE_CHARS
+from codescaler_plugin.extraction.limits import MAX_CODE_CHARS
 from codescaler_plugin.grading.syntax import parsed
 
 _STRING_OR_COMMENT = re.compile(
@@ -40,7 +39,7 @@ def parse(code: str) -> ast.Module | None:
 
 
 def is_text(statement: ast.stmt) -> bool:
-    """Whether a statement is a string and nothing else; first in a body, it is the docstring."""
+    """Whether a statement is a lone string, which is the docstring if it comes first in a body."""
     return (
         isinstance(statement, ast.Expr)
         and isinstance(statement.value, ast.Constant)
@@ -49,7 +48,7 @@ def is_text(statement: ast.stmt) -> bool:
 
 
 def fingerprint(code: str) -> str:
-    """A text that is equal for programs that are the same program; for no other use."""
+    """A text that is equal for duplicates and different for other programs."""
     tree = parse(code)
     for node in ast.walk(tree) if tree else ():
         if isinstance(node, ast.Constant):
@@ -63,30 +62,30 @@ def fingerprint(code: str) -> str:
 
 
 def distinct_programs(codes: Iterable[str]) -> dict[str, int]:
-    """A number for each text; texts that are the same program have the same number.
+    """A number for each text, equal for duplicates.
 
-    A syntax tree takes a millisecond, and of half a million programs few are near another. So only texts that share a
-    fingerprint, as equal trees do (names, numbers, signs), are compared by their trees.
+    A syntax tree takes a millisecond, and few of half a million programs are alike. So trees are built only for texts
+    that a cheaper key, which duplicates share, cannot tell apart.
     """
-    near: dict[int, list[str]] = defaultdict(list)
+    by_key: dict[int, list[str]] = defaultdict(list)
     for code in dict.fromkeys(codes):
-        near[_prefilter(code)].append(code)
+        by_key[_prefilter(code)].append(code)
     numbers: dict[str, int] = {}
     count = 0
-    for alike in near.values():
-        forms: dict[str, int] = {}
+    for alike in by_key.values():
+        fingerprints: dict[str, int] = {}
         for code in alike:
-            form = fingerprint(code) if len(alike) > 1 else ""
-            numbers[code] = forms.setdefault(form, count + len(forms))
-        count += len(forms)
+            key = fingerprint(code) if len(alike) > 1 else ""
+            numbers[code] = fingerprints.setdefault(key, count + len(fingerprints))
+        count += len(fingerprints)
     return numbers
 
 
 def _prefilter(code: str) -> int:
-    """A number of the letters that a change of layout cannot add or take.
+    """A hash of the letters that a change of layout can neither add nor remove.
 
-    Strings, comments, spaces, brackets and separators are off; other numbers than whole ones are as Python prints
-    them; an `elif` is an `else` and an `if`.
+    Strings, comments, spaces, brackets and separators are left out. Numbers that are not whole are as Python prints
+    them, and `elif` is `else` and `if`.
     """
     bare = code
     if "#" in code or '"' in code or "'" in code:

@@ -1,23 +1,23 @@
-"""What a prompt has opened for its completion, reasoning or a fence, put before the completion to make it whole."""
+"""Reasoning or a fence that a prompt opens, put before the completion that continues it."""
 
 from codescaler_plugin.extraction.blocks import find_blocks
 from codescaler_plugin.extraction.fences import TooComplexError, fence_lines
 from codescaler_plugin.extraction.reasoning import TooManyMarksError, opening_of, without_reasoning
 
 _MAX_INFO = 200  # characters at a prompt's end in which a fence may open
-_MAX_REPLY = 100_000  # characters of an answer that a prompt has begun
+_MAX_REPLY = 100_000  # characters of a reply that a prompt has begun
 
 
 def prompt_opening(prompt: str, reasoning_marks: str | None = None, *, is_reply: bool = False) -> str:
-    r"""What a prompt has opened for its completion: reasoning, or a fenced block; empty if nothing.
+    r"""The text at the end of a prompt that opens reasoning or a fenced block; empty if there is none.
 
     `begun` puts it before the completion.
 
     Args:
-        prompt: the text that the policy continues.
+        prompt: text that the policy continues.
         reasoning_marks: see `extract_code`.
-        is_reply: the text is nothing but the beginning of the answer, such as the assistant's turn that ends a
-            conversation. Else what is opened must stand at the very end.
+        is_reply: the text is only the beginning of the reply, such as the assistant turn that ends a conversation.
+            The default is a whole prompt, where the opening must stand at the very end.
 
     Example:
         >>> prompt_opening("<|im_start|>assistant\n<think>\n")
@@ -38,10 +38,10 @@ def prompt_opening(prompt: str, reasoning_marks: str | None = None, *, is_reply:
 
 
 def begun(opening: str, completion: str) -> str:
-    """A completion with what its prompt has opened before it.
+    """A completion behind the text that its prompt has opened.
 
-    Where that is a fence and the completion opens one of its own, the completion stands alone: prompts also end in
-    fences that are no beginning of an answer.
+    A completion that opens a fence of its own stands alone if the prompt ends in a fence, because prompts also end in
+    fences that do not begin the reply.
     """
     if not opening:
         return completion
@@ -65,6 +65,6 @@ def _opens_block(text: str) -> bool:
 
 
 def _opens_own(completion: str) -> bool:
-    """A completion's first fence opens a block: it names a language, or one of the others closes it."""
+    """The first fence of a completion opens a block: it names a language, or another fence closes it."""
     lines = list(fence_lines(completion.replace("\r\n", "\n")))
     return bool(lines) and (bool(lines[0].info) or len(lines) % 2 == 0)

@@ -1,8 +1,8 @@
-"""Reasoning off a completion: what the policy thought before its answer is no part of the answer.
+"""A completion without its reasoning. What the policy thought is not part of its content.
 
-Each model family has marks of its own. `FAMILIES` holds one row a family; the setting `reasoning_marks` adds rows. A
-mark counts where a model would put it: not inside a fenced program, a string or inline code, and not as a word of a
-sentence. Marks are read in any case of letters.
+Each model family writes its own marks. `FAMILIES` has one row for each, and the setting `reasoning_marks` adds rows. A
+mark counts where a model puts it: not inside a fenced program, a string or inline code, and not as a word of a
+sentence. Upper and lower case are the same.
 """
 
 import re
@@ -19,12 +19,12 @@ MAX_MARKS = 500
 
 @dataclass(frozen=True)
 class Mark:
-    """One mark.
+    """A text that opens or closes reasoning.
 
     Attributes:
-        text: how it begins, in lower case; the whole of most.
-        rest: regular expression of what follows that beginning; empty: nothing.
-        is_at_start: the mark is a word of lower case at the very start of a completion alone.
+        text: its beginning in lower case, for most marks the whole.
+        rest: regular expression of the text that must follow; empty if none.
+        is_at_start: the mark counts in lower case at the very start of a completion alone.
     """
 
     text: str
@@ -34,12 +34,7 @@ class Mark:
 
 @dataclass(frozen=True)
 class Family:
-    """The marks of a model family.
-
-    Attributes:
-        opening: the marks that open reasoning.
-        closing: the marks that end it; the answer follows.
-    """
+    """The marks of a model family that open reasoning, and those that close it, which the content follows."""
 
     opening: tuple[Mark, ...]
     closing: tuple[Mark, ...]
@@ -78,13 +73,13 @@ FAMILIES = (
         (Mark("assistantfinal"), Mark("final", "(?=[A-Z#*`])", True)),
     ),
 )
-_ANY = -1  # in place of a family: whichever closes
+_ANY = -1  # in place of a family: the mark of any family closes
 _LINE = 2_000  # characters in which the beginning of a mark's line is looked for
 _WINDOW = 120  # characters on each side of a mark that tell whether it is quoted
 _INVISIBLE = "\ufeff\u200b\u200c\u200d\u200e\u200f\u2060\0"
 _SENTENCE_ENDS = ".!?:>]▷。！？：…"
-_GO_ON = re.compile(r"[,;.:)]|[ \t]+[^\sA-Z`~#*<\[]")  # what follows a mark that is a word of a sentence
-_ITEM = re.compile(r"\s*(?:[-*+>|]|\d{1,9}[.)])[ \t]+")  # the mark of a list's item, of a quote, of a table's cell
+_GO_ON = re.compile(r"[,;.:)]|[ \t]+[^\sA-Z`~#*<\[]")  # follows a mark that is a word of a sentence
+_ITEM = re.compile(r"\s*(?:[-*+>|]|\d{1,9}[.)])[ \t]+")  # markers of lists, quotes and table cells
 _HEADER = re.compile(r"(?:<\|\w{1,30}\|>(?:assistant)?)+\Z")  # control tokens of a chat before a mark
 _QUOTE_PREFIX = re.compile(r"(?:\A|\W)[rbfuRBFU]{1,2}\Z")
 _QUOTE_SIGN = re.compile(r"`+|\\.?|[\"']")
@@ -95,14 +90,14 @@ class TooManyMarksError(Exception):
 
 
 @dataclass(frozen=True)
-class Answer:
-    """What is left of a completion without its reasoning.
+class Content:
+    """A completion without its reasoning; OpenAI-compatible servers call the two `content` and `reasoning_content`.
 
     Attributes:
-        text: what the policy answered.
-        start: where that begins in the completion.
+        text: the content.
+        start: its offset in the completion, in characters.
         is_cut: the completion ends inside its reasoning.
-        had_reasoning: something was taken off.
+        had_reasoning: reasoning was removed.
     """
 
     text: str
@@ -112,10 +107,10 @@ class Answer:
 
 
 def checked_marks(setting: str | None) -> tuple[Family, ...]:
-    """The families of the setting `reasoning_marks`: opening and closing marks in turn, divided by white space.
+    """The families that the setting `reasoning_marks` adds: opening and closing marks in turn, divided by spaces.
 
     Raises:
-        ConfigError: an odd number of marks, or one that a sentence could hold.
+        ConfigError: an odd number of marks, or a mark that may be a word of a sentence.
     """
     marks = (setting or "").split()
     if len(marks) % 2 or any(len(mark) < 3 or mark.isalnum() for mark in marks):
@@ -127,35 +122,32 @@ def checked_marks(setting: str | None) -> tuple[Family, ...]:
 
 
 def opening_of(prompt: str, reasoning_marks: str | None = None) -> str:
-    """The mark with which a prompt opens the policy's reasoning at its very end; empty if it opens none.
+    """The mark at the very end of a prompt that opens reasoning, with the white space behind it; empty if none.
 
     Args:
         prompt: text, templated or not.
-        reasoning_marks: the setting.
-
-    Returns:
-        The mark and the white space behind it.
+        reasoning_marks: the setting of this name.
     """
     tail = prompt[-_WINDOW:]
     end = len(tail.rstrip())
-    for found in _marks(reasoning_marks).find(tail):
-        if found.opens and found.end == end:
-            before = tail[: found.start].rstrip(" \t")
-            if found.place != found.start or not before or before[-1] in "\n" + _SENTENCE_ENDS:
-                return tail[found.place :]
+    for mark in _marks(reasoning_marks).find(tail):
+        if mark.opens and mark.end == end:
+            before = tail[: mark.start].rstrip(" \t")
+            if mark.offset != mark.start or not before or before[-1] in "\n" + _SENTENCE_ENDS:
+                return tail[mark.offset :]
     return ""
 
 
-def without_reasoning(text: str, reasoning_marks: str | None = None, *, prefilled: bool = False) -> Answer:
-    r"""The answer in a completion: what follows its reasoning.
+def without_reasoning(text: str, reasoning_marks: str | None = None, *, prefilled: bool = False) -> Content:
+    r"""The content of a completion.
 
-    Closed reasoning: only what follows counts; also where the chat template opened it, so that only the closing mark
-    is in the text. Reasoning that never closes: only what stands before it counts. Reasoning between two parts of an
-    answer goes, and the part before it counts where no fence follows.
+    The text behind closed reasoning is the content, also where the prompt opened the reasoning and only the closing
+    mark is in the completion. If reasoning never closes, the content is the text before it. If reasoning stands
+    between two parts and no fence follows it, both parts are the content.
 
     Args:
-        text: the completion, with `\n` as its only line end.
-        reasoning_marks: the setting; None: the families of this module.
+        text: completion with `\n` as its only line end.
+        reasoning_marks: the setting of this name. The default is `FAMILIES` alone.
         prefilled: the completion begins inside reasoning, which the mark of any family closes.
 
     Raises:
@@ -163,57 +155,53 @@ def without_reasoning(text: str, reasoning_marks: str | None = None, *, prefille
         TooComplexError: more lines with fences than are read.
     """
     marks = _marks(reasoning_marks).find(text)
-    return _Walk(text, prefilled).answer(marks) if marks or prefilled else Answer(text)
+    return _Walk(text, prefilled).content(marks) if marks or prefilled else Content(text)
 
 
-class _Found(NamedTuple):
-    """A mark of a text, and where it stands: from `place`, with a chat's control tokens before it from `start`."""
+class _MarkInText(NamedTuple):
+    """A mark in a text: it begins at `offset`, the control tokens of a chat before it at `start`."""
 
     start: int
     end: int
     family: int
     opens: bool
-    place: int
+    offset: int
 
 
 @dataclass(frozen=True)
 class _Marks:
-    """The marks of all families, those of the setting first, made to be looked for.
+    """The marks of all families, those of the setting first, in a form that is fast to search for.
 
     Attributes:
-        words: texts, one of which stands in every text that holds a mark anywhere but at its start.
-        starts: how the marks of a text's start begin.
-        all: beginning, what follows it, family, whether it opens, whether it stands at the start alone.
+        words: every text that holds a mark, except at its very start, holds one of these words.
+        starts: beginnings of the marks that count at the very start alone.
+        all: text, pattern of the rest, family, `opens` and `is_at_start` of each mark.
     """
 
     words: tuple[str, ...]
     starts: tuple[str, ...]
     all: tuple[tuple[str, re.Pattern[str], int, bool, bool], ...]
 
-    def find(self, text: str) -> list[_Found]:
-        """The marks of a text, in order.
-
-        Raises:
-            TooManyMarksError: more than `MAX_MARKS`.
-        """
+    def find(self, text: str) -> list[_MarkInText]:
+        """The marks of a text, in order, at most `MAX_MARKS`."""
         lower = text.replace("\u0130", "I").lower()  # the one letter that would become two
         if not any(word in lower for word in self.words) and not lower.lstrip().startswith(self.starts):
             return []
-        found, count = [], 0
+        marks, count = set(), 0
         for mark, rest, family, opens, is_at_start in self.all:
-            place = lower.find(mark)
-            if is_at_start and place >= 0 and (lower[:place].strip() or not text.startswith(mark, place)):
+            offset = lower.find(mark)
+            if is_at_start and offset >= 0 and (lower[:offset].strip() or not text.startswith(mark, offset)):
                 continue
-            while place >= 0:
+            while offset >= 0:
                 count += 1
                 if count > MAX_MARKS:
                     raise TooManyMarksError
-                if match := rest.match(text, place + len(mark)):
-                    header = _HEADER.search(text, max(0, place - _WINDOW), place)
-                    start = header.start() if header else place
-                    found.append(_Found(start, match.end(), family, opens, place))
-                place = -1 if is_at_start else lower.find(mark, place + len(mark))
-        return sorted(set(found))
+                if match := rest.match(text, offset + len(mark)):
+                    header = _HEADER.search(text, max(0, offset - _WINDOW), offset)
+                    start = header.start() if header else offset
+                    marks.add(_MarkInText(start, match.end(), family, opens, offset))
+                offset = -1 if is_at_start else lower.find(mark, offset + len(mark))
+        return sorted(marks)
 
 
 @lru_cache(64)
@@ -227,7 +215,7 @@ def _marks(setting: str | None) -> _Marks:
     ]
     starts = {mark for mark, *_, is_at_start in marks if is_at_start}
     anywhere = {mark for mark, *_, is_at_start in marks if not is_at_start}
-    # Few and short texts: to look for all marks takes as long as to find the fences.
+    # Few and short words, because a search for all marks takes as long as finding the fences.
     longest = {max(re.findall(r"[a-z]{3,}", mark), key=len, default=mark) for mark in anywhere}
     words = tuple(word for word in sorted(longest) if not any(other in word for other in longest - {word}))
     return _Marks(words, tuple(starts), tuple(marks))
@@ -239,35 +227,35 @@ class _Walk:
     def __init__(self, text: str, prefilled: bool) -> None:
         self.text = text
         self.fences = list(fence_lines(text))
-        self.places = [fence.mark for fence in self.fences]
+        self.last_fence = self.fences[-1].mark if self.fences else -1
         self.balance = Balance(self.fences)
         self.next_fence = 0
         self.fence: FenceLine | None = None  # the open one
         self.named_inside: set[int] = set()  # families whose opening mark stands in that fence
-        self.has_block = False  # a fence has closed since the answer began
-        self.start = 0  # of the answer
-        self.before: list[str] = []  # parts of the answer that stand before closed reasoning
+        self.has_block = False  # a fence has closed since the content began
+        self.start = 0  # of the content
+        self.before: list[str] = []  # parts of the content that stand before closed reasoning
         self.family: int | None = _ANY if prefilled else None  # of the reasoning that is open
         self.opened = self.opened_end = 0
         self.spoken_line = -2  # where the line begins that mentions an opening mark, less one
 
-    def answer(self, marks: list[_Found]) -> Answer:
-        """The answer, once all marks are passed."""
+    def content(self, marks: list[_MarkInText]) -> Content:
+        """The content, after all marks are passed."""
         changed = False
         for mark in marks:
             self._go_to(mark.start)
             if mark.start >= self.start:
                 changed |= self._open(mark) if mark.opens else self._close(mark)
         if self.family is not None:
-            return Answer("".join([*self.before, self.text[self.start : self.opened]]), self.start, True, True)
+            return Content("".join([*self.before, self.text[self.start : self.opened]]), self.start, True, True)
         rest = self.text[self.start :]
-        if self.before and not self._has_fence_after(self.start):
-            return Answer("".join([*self.before, rest]), 0, False, changed)
-        return Answer(rest, self.start, False, changed)
+        if self.before and self.last_fence < self.start:
+            return Content("".join([*self.before, rest]), 0, False, changed)
+        return Content(rest, self.start, False, changed)
 
-    def _go_to(self, place: int) -> None:
-        """Pass the fences before a place."""
-        while self.next_fence < len(self.fences) and self.places[self.next_fence] < place:
+    def _go_to(self, offset: int) -> None:
+        """Pass the fences before an offset."""
+        while self.next_fence < len(self.fences) and self.fences[self.next_fence].mark < offset:
             fence = self.fences[self.next_fence]
             self.next_fence += 1
             if self.fence is None:
@@ -277,15 +265,12 @@ class _Walk:
                 self.named_inside.clear()
                 self.has_block = True
 
-    def _has_fence_after(self, place: int) -> bool:
-        return bool(self.places) and self.places[-1] >= place
-
-    def _open(self, mark: _Found) -> bool:
+    def _open(self, mark: _MarkInText) -> bool:
         if self.fence is not None:
             self.named_inside.add(mark.family)
         elif self.family is not None:
             # Not where a template and the policy both open it, and not one message of harmony behind another.
-            if mark.place == mark.start and self.text[self.opened_end : mark.start].strip():
+            if mark.offset == mark.start and self.text[self.opened_end : mark.start].strip():
                 self.spoken_line = self._line(mark)
         elif self._is_quoted(mark) or not self._begins_reasoning(mark):
             self.spoken_line = self._line(mark)
@@ -294,7 +279,7 @@ class _Walk:
             return True
         return False
 
-    def _close(self, mark: _Found) -> bool:
+    def _close(self, mark: _MarkInText) -> bool:
         if self.family not in (None, _ANY, mark.family) or self._is_text(mark):
             return False
         if self.family is not None:
@@ -306,10 +291,10 @@ class _Walk:
         self.named_inside.clear()
         return True
 
-    def _is_text(self, mark: _Found) -> bool:
-        """A closing mark ends no reasoning: it stands in a program, in quotes, or is a word of a sentence."""
+    def _is_text(self, mark: _MarkInText) -> bool:
+        """A closing mark that ends no reasoning: it is in a program or in quotes, or is a word of a sentence."""
         if self.fence is not None:
-            if self.balance.opens_next(self.next_fence):  # so none was open: a draft was never closed
+            if self.balance.opens_next(self.next_fence):  # so no fence is open: a draft was never closed
                 return self._is_quoted(mark)
             if mark.family in self.named_inside:
                 return True
@@ -324,25 +309,25 @@ class _Walk:
             return bool(after.strip()) and (is_named or (is_spoken and _GO_ON.match(after) is not None))
         if is_named:
             return True
-        is_last = not self._has_fence_after(mark.end)
+        is_last = self.last_fence < mark.end
         if self.start and self.has_block and is_last:
-            return True  # reasoning was closed before, an answer has followed, and nothing that could be one does now
+            return True  # the reasoning is closed, a program has followed, and none follows this mark
         goes_on = _GO_ON.match(after) is not None
         if self.has_block and is_last and goes_on and (not before.strip() or before.endswith("(")):
-            return True  # a sentence about the mark, behind the answer
+            return True  # a sentence about the mark, behind the program
         return bool(self.has_block or self.start) and is_spoken and (bool(after.strip()) or is_last)
 
-    def _line(self, mark: _Found) -> int:
+    def _line(self, mark: _MarkInText) -> int:
         return self.text.rfind("\n", max(0, mark.start - _LINE), mark.start)
 
-    def _around(self, mark: _Found) -> tuple[str, str]:
-        """What stands on the mark's line before and after it, a window of it."""
+    def _around(self, mark: _MarkInText) -> tuple[str, str]:
+        """The text before and after a mark on its line, at most `_WINDOW` characters each."""
         start = max(self._line(mark) + 1, mark.start - _WINDOW)
         end = self.text.find("\n", mark.end, mark.end + _WINDOW)
         return self.text[start : mark.start], self.text[mark.end : end if end >= 0 else mark.end + _WINDOW]
 
-    def _begins_reasoning(self, mark: _Found) -> bool:
-        """An opening mark is where a model opens reasoning, and not a word of a sentence."""
+    def _begins_reasoning(self, mark: _MarkInText) -> bool:
+        """An opening mark stands where a model opens reasoning, and is not a word of a sentence."""
         before, after = self._around(mark)
         if _ITEM.fullmatch(before) and _GO_ON.match(after):
             return False
@@ -354,10 +339,10 @@ class _Walk:
             return True  # on its own at a line's end, behind a comma, a list's mark, an emoji
         return before[-1] == last and (last.isalnum() or last in ";)，、")
 
-    def _is_quoted(self, mark: _Found) -> bool:
-        """A mark is text: inside quotes or inline code on its line.
+    def _is_quoted(self, mark: _MarkInText) -> bool:
+        """A mark is inside quotes or inline code on its line.
 
-        Inside reasoning, quotes must touch it: prose is full of single ones.
+        Inside reasoning, the quotes must touch the mark, because prose is full of single ones.
         """
         before, after = self._around(mark)
         quote = _open_quote(before)
@@ -367,7 +352,7 @@ class _Walk:
 
 
 def _is_mid_sentence(before: str) -> bool:
-    """Words, a comma or a list's mark stand before a mark, and a space."""
+    """Words, a comma or a list marker and a space stand before a mark."""
     last = before.rstrip()[-1:]
     return bool(last) and before[-1].isspace() and (last not in _SENTENCE_ENDS or _ITEM.fullmatch(before) is not None)
 

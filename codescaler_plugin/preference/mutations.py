@@ -11,7 +11,7 @@ from functools import partial
 from random import Random
 
 from codescaler_plugin.extraction.fingerprint import is_text, parse
-from codescaler_plugin.extraction.validity import MAX_CODE_CHARS
+from codescaler_plugin.extraction.limits import MAX_CODE_CHARS
 from codescaler_plugin.text.lines import lines_of
 
 Mutation = Callable[[str, Random], str | None]

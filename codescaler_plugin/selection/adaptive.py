@@ -7,8 +7,9 @@ from dataclasses import dataclass
 
 from codescaler_plugin.errors import ConfigError, DataError
 from codescaler_plugin.pipeline import CodeScaler, raise_for_failures
-from codescaler_plugin.records import Judgement, Selection
+from codescaler_plugin.records import Judgement
 from codescaler_plugin.selection.ranking import chosen, rank
+from codescaler_plugin.selection.records import Selection
 from codescaler_plugin.text.messages import Text, completion_text
 
 _TOP = 4  # of n scores, the n/4 best tell how the best are spread

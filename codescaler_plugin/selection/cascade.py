@@ -9,9 +9,10 @@ from codescaler_plugin.execution.executor import Executor
 from codescaler_plugin.execution.jobs import named_faults
 from codescaler_plugin.execution.sandbox import Sandbox
 from codescaler_plugin.pipeline import CodeScaler
-from codescaler_plugin.records import Outcome, Problem, Ranked, Selection, Verdict
+from codescaler_plugin.records import Problem, Verdict
 from codescaler_plugin.selection.calibration import Calibration
 from codescaler_plugin.selection.ranking import best_of_n, margin_of, probability_of
+from codescaler_plugin.selection.records import Outcome, Ranked, Selection
 from codescaler_plugin.text.messages import Text
 
 

@@ -12,9 +12,10 @@ from statistics import fmean
 
 from codescaler_plugin.errors import ConfigError, DataError
 from codescaler_plugin.execution.executor import Job
-from codescaler_plugin.records import Outcome, Problem, Ranked, ScriptTest, Selection, Verdict
+from codescaler_plugin.records import Problem, ScriptTest, Verdict
 from codescaler_plugin.selection.calibration import Calibration, fit_calibration
 from codescaler_plugin.selection.cascade import CascadeConfig, decide_by_tests
+from codescaler_plugin.selection.records import Outcome, Ranked, Selection
 
 STRATEGIES = ("rm", "tests", "cascade")
 TARGETS = (0.5, 0.6, 0.7, 0.8, 0.85, 0.9, 0.95, 0.98, 0.99, 1.01)

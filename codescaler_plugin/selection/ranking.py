@@ -9,8 +9,9 @@ from codescaler_plugin.errors import ConfigError, DataError
 from codescaler_plugin.extraction.fingerprint import distinct_programs
 from codescaler_plugin.pipeline import CodeScaler, raise_for_failures
 from codescaler_plugin.prefetch import weighed_chunks
-from codescaler_plugin.records import Judgement, Outcome, Ranked, Selection, Status
+from codescaler_plugin.records import Judgement, Status
 from codescaler_plugin.selection.calibration import Calibration
+from codescaler_plugin.selection.records import Outcome, Ranked, Selection
 from codescaler_plugin.text.messages import Text, completion_text
 
 Group = tuple[Text, Sequence[Text]]

@@ -10,7 +10,8 @@ from codescaler_plugin.extraction import begun, prompt_opening
 from codescaler_plugin.pipeline import CodeScaler
 from codescaler_plugin.records import Judgement
 from codescaler_plugin.text.messages import begun_text, problem_text, stated_problem
-from codescaler_plugin.text.templates import Template, response
+from codescaler_plugin.text.templates import Template
+from codescaler_plugin.text.turns import response
 
 logger = logging.getLogger(__name__)
 

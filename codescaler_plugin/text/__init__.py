@@ -1,1 +1,1 @@
-"""A host's prompt or completion -> plain text: content parts, chat templates, reasoning."""
+"""A host's prompt or completion -> plain text: content parts and chat templates."""

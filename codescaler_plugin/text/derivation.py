@@ -1,6 +1,6 @@
-"""The turns of a chat template, read off what it renders: for policies whose family `text.templates` does not know.
+"""The chat template of any policy, for families that `text.families` does not have.
 
-Conversations of known words are rendered, and what stands around the words are the marks.
+Conversations of known words are rendered. The text around the words is the marks of the template.
 """
 
 import re
@@ -12,47 +12,33 @@ from pathlib import Path
 from typing import Any
 
 from codescaler_plugin.errors import ConfigError
-from codescaler_plugin.text.templates import (
-    END_MARKS,
-    LAST,
-    PADDING_MARKS,
-    PREFILL,
-    Template,
-    ends_of,
-    padding_of,
-    start_of,
-)
+from codescaler_plugin.text import templates
+from codescaler_plugin.text.templates import LAST, PREFILL, Template, start_of
 
 Message = dict[str, Any]
 Render = Callable[..., str]
 
 _USER, _REPLY, _LATER, _SYSTEM = "QzUSERFIRSTzQ", "QzREPLYzQ", "QzUSERLATERzQ", "QzSYSTEMzQ"
-_BOS, _EOS = "QzBOSzQ", "QzEOSzQ"  # what stands for the special tokens that a Jinja file alone does not tell
-_THINKING: tuple[dict[str, bool], ...] = (
-    {},
-    {"enable_thinking": True},
-    {"enable_thinking": False},
-    {"thinking": True},
-    {"thinking": False},
-)
+_BOS, _EOS = "QzBOSzQ", "QzEOSzQ"  # stand-ins for special tokens that a Jinja file does not name
+_THINKING = ({}, *({name: value} for name in ("enable_thinking", "thinking") for value in (True, False)))
 _PIECE = re.compile(r"<[^<>\s]{1,60}>|\[[^\[\]\s]{1,40}\]|\s|[^<\[\s]+|[<\[]")
 _WORDS = re.compile(r"[\w\s.,:;!?#*'\"()/-]+")
 _ANY_MARK = r"(?:<[^<>\s]{1,40}>|\[[^\[\]\s]{1,20}\])?"
 
 
 class _UnreadableError(Exception):
-    """A template did not render what was expected. The text says what came."""
+    """A template rendered something that does not divide turns; `template_of` turns it into a ConfigError."""
 
 
 @lru_cache(maxsize=16)
 def template_of(source: str) -> Template:
-    """The template of a policy, read off its own tokenizer or Jinja template.
+    """The template of a policy, derived from its tokenizer or Jinja template.
 
     Args:
-        source: a hub id, a directory with a tokenizer or a `chat_template.jinja`, or a Jinja file.
+        source: hub id, directory with a tokenizer or a `chat_template.jinja`, or path of a Jinja file.
 
     Raises:
-        ConfigError: there is no such tokenizer or template, it does not render, or what it renders has no marks.
+        ConfigError: there is no such tokenizer or template, it fails to render, or it writes no marks around turns.
     """
     policy = _policy(source)
     try:
@@ -66,7 +52,7 @@ def template_of(source: str) -> Template:
 
 @dataclass(frozen=True)
 class _Policy:
-    """What renders messages, its special tokens and those that pad or begin a text (none known for a Jinja file)."""
+    """A renderer of messages, its special tokens, and those that pad or begin a text. A Jinja file has no tokens."""
 
     render: Render
     special: tuple[str, ...] = ()
@@ -74,11 +60,7 @@ class _Policy:
 
 
 def _policy(source: str) -> _Policy:
-    """The policy's tokenizer or its Jinja template alone.
-
-    Raises:
-        ConfigError: there is no such template, or the tokenizer has none.
-    """
+    """The renderer of a tokenizer or of a Jinja file."""
     path = Path(source)
     if path.is_dir() and not (path / "tokenizer_config.json").exists() and not (path / "tokenizer.json").exists():
         path /= "chat_template.jinja"
@@ -98,28 +80,17 @@ def _policy(source: str) -> _Policy:
             "directory with a tokenizer or a Jinja file"
         ) from error
 
-    def render(messages: list[Message], add_generation_prompt: bool = True, **settings: bool) -> str:
-        return str(
-            tokenizer.apply_chat_template(
-                messages, tokenize=False, add_generation_prompt=add_generation_prompt, **settings
-            )
-        )
-
     added = [str(token) for token in tokenizer.added_tokens_decoder.values() if token.special]
     pads = (tokenizer.bos_token, tokenizer.eos_token, tokenizer.pad_token, tokenizer.unk_token)
     return _Policy(
-        render,
+        partial(tokenizer.apply_chat_template, tokenize=False, add_generation_prompt=True),
         tuple(dict.fromkeys([*map(str, tokenizer.all_special_tokens), *added])),
         tuple(str(token) for token in dict.fromkeys(pads) if token),
     )
 
 
 def _file_renderer(path: Path) -> Render:
-    """What renders messages by a Jinja file, in the sandbox of transformers: the file may be anybody's.
-
-    Raises:
-        ConfigError: there is no such file, or it is no text.
-    """
+    """The renderer of a Jinja file. It runs in the Jinja sandbox of transformers, because the file is not trusted."""
     from transformers.utils.chat_template_utils import render_jinja_template
 
     try:
@@ -146,68 +117,64 @@ def _file_renderer(path: Path) -> Render:
 
 @dataclass(frozen=True)
 class _Marks:
-    """Texts that a template writes.
+    """The texts that a template writes around those of users and assistants.
 
     Attributes:
-        prefix: before the only user turn.
-        prefixes: the same with every setting.
-        system: before a system text, and between it and the user's; None where the template refuses or moves it.
-        answer: between a user's text and the answer to it.
-        later: between an answer and the user's next text.
-        closings: behind the last user's text, with the generation prompts of every setting.
-        plain: behind the last user's text, without a generation prompt.
-        alternates: two user turns in a row are refused.
+        prefix: text before the only user turn.
+        prefixes: `prefix` with every thinking setting.
+        system: text before a system text, and between it and the user's. None if the template refuses or moves it.
+        reply: text between a user's text and the reply to it.
+        later: text between a reply and the user's next text.
+        closings: text behind the last user's text with the generation prompt of every thinking setting.
+        plain: text behind the last user's text without a generation prompt.
+        alternates: the template refuses two user turns in a row.
     """
 
     prefix: str
     prefixes: tuple[str, ...]
     system: tuple[str, str] | None
-    answer: str
+    reply: str
     later: str
     closings: tuple[str, ...]
     plain: str
     alternates: bool
 
     def without(self, special: tuple[str, ...]) -> "_Marks":
-        """The same as a decoder leaves it that drops special tokens."""
+        """The marks as decoded without special tokens."""
         tokens = re.compile("|".join(map(re.escape, sorted(special, key=len, reverse=True))))
         bare = partial(tokens.sub, "")
         return _Marks(
             prefix=bare(self.prefix),
             prefixes=tuple(dict.fromkeys(map(bare, self.prefixes))),
             system=self.system and (bare(self.system[0]), bare(self.system[1])),
-            answer=bare(self.answer),
+            reply=bare(self.reply),
             later=bare(self.later),
             closings=tuple(dict.fromkeys(map(bare, self.closings))),
             plain=bare(self.plain),
-            alternates=True,  # a line `user` of a problem is likelier than two user turns
+            alternates=True,  # a line `user` in a problem is likelier than two user turns in a row
         )
 
 
 def _read(render: Render) -> _Marks:
-    """The marks, by rendering conversations of known words.
-
-    Raises:
-        _UnreadableError: a conversation does not render, or its words are not in the text once and in order.
-    """
+    """The marks of a template, from rendered conversations of known words."""
     alone, dialogue = [("user", _USER)], [("user", _USER), ("assistant", _REPLY), ("user", _LATER)]
     rendered: list[tuple[dict[str, bool], list[str], list[str]]] = []
     faults: list[Exception] = []
     for settings in _THINKING:
         try:
             rendered.append((settings, _cut(render, alone, **settings), _cut(render, dialogue, **settings)))
-        except Exception as error:  # noqa: BLE001 - a template raises what it likes; one that needs a setting does
+        except Exception as error:  # noqa: BLE001 - a template raises anything, also where it needs a setting
             faults.append(error)
     if not rendered:
         raise _UnreadableError(str(faults[0]))
-    settings, (prefix, _), (_, answer, later, _) = rendered[0]
+    settings, (prefix, _), (_, reply, later, _) = rendered[0]
     with_system = _tried(render, [("system", _SYSTEM), ("user", _USER)], **settings)
     plain = _tried(render, alone, add_generation_prompt=False, **settings)
     return _Marks(
         prefix=prefix,
         prefixes=tuple(dict.fromkeys(first[0] for _, *both in rendered for first in both)),
         system=(with_system[0], with_system[1]) if with_system and _visible(with_system[1]) else None,
-        answer=answer,
+        reply=reply,
         later=later,
         closings=tuple(dict.fromkeys(parts[-1] for _, *both in rendered for parts in both)),
         plain=plain[-1] if plain else "",
@@ -216,62 +183,50 @@ def _read(render: Render) -> _Marks:
 
 
 def _tried(render: Render, turns: list[tuple[str, str]], **settings: bool) -> list[str] | None:
-    """`_cut`, or None where the template refuses the conversation."""
+    """`_cut`, or None if the template refuses the conversation."""
     try:
         return _cut(render, turns, **settings)
-    except Exception:  # noqa: BLE001 - a template raises what it likes
+    except Exception:  # noqa: BLE001 - a template raises anything
         return None
 
 
 def _cut(render: Render, turns: Sequence[tuple[str, str]], **settings: bool) -> list[str]:
-    """What stands before, between and behind the texts of the turns.
-
-    Raises:
-        _UnreadableError: a text is not there exactly once, in order.
-    """
+    """The rendered text before, between and behind the texts of n turns: n + 1 strings."""
     texts = [text for _, text in turns]
     shapes: list[Callable[[str], Any]] = [str, lambda text: [{"type": "text", "text": text}]]
-    seen: list[str] = []
-    for content in shapes:  # templates of models that see images may want a list
+    results: list[str] = []
+    for content in shapes:  # templates of models that read images may expect a list
         try:
-            seen.append(render([{"role": role, "content": content(text)} for role, text in turns], **settings))
-        except Exception as error:  # noqa: BLE001 - a template raises what it likes
-            seen.append(f"{type(error).__name__}: {error}")
-        if re.findall("|".join(texts), seen[-1]) == texts:
-            return re.split("|".join(texts), seen[-1])
+            results.append(render([{"role": role, "content": content(text)} for role, text in turns], **settings))
+        except Exception as error:  # noqa: BLE001 - a template raises anything
+            results.append(f"{type(error).__name__}: {error}")
+        if re.findall("|".join(texts), results[-1]) == texts:
+            return re.split("|".join(texts), results[-1])
     raise _UnreadableError(
-        f"{' and '.join(texts)} of {', '.join(role for role, _ in turns)} rendered as {seen[0][:400]!r}, expected "
+        f"{' and '.join(texts)} of {', '.join(role for role, _ in turns)} rendered as {results[0][:400]!r}, expected "
         "each text once and in order"
     )
 
 
 def _derived(source: str, marks: _Marks, policy: _Policy) -> Template:
-    """The template with these marks, and what is left of it without special tokens.
-
-    Raises:
-        _UnreadableError: there are no marks between turns.
-    """
-    # A token that begins every turn, as Seed's beginning of a text, is no padding.
+    """The template with these marks, and its form without special tokens if that still divides turns."""
+    # A token that begins every turn, as Seed's beginning of a text, does not count as padding.
     pads = [token for token in policy.pads if token not in marks.prefix or token not in marks.later]
-    padding = padding_of("|".join([PADDING_MARKS, _BOS, *map(re.escape, pads)]))
+    padding = templates.padding_of("|".join([templates.PADDING_MARKS, _BOS, *map(re.escape, pads)]))
     template = _built(source, marks, padding)
-    less = marks.without(policy.special) if policy.special else marks
-    if (less.prefix, less.answer, less.later) == (marks.prefix, marks.answer, marks.later):
+    bare = marks.without(policy.special) if policy.special else marks
+    if (bare.prefix, bare.reply, bare.later) == (marks.prefix, marks.reply, marks.later):
         return template
-    if all(map(_divides, (less.prefix, less.later, *_replies(less)))):
-        return replace(template, bare=_built(f"{source} without special tokens", less, padding, bare=True))
-    if not _visible(less.prefix) or not all(map(_visible, less.closings)):
+    if all(map(_divides, (bare.prefix, bare.later, *_replies(bare)))):
+        return replace(template, bare=_built(f"{source} without special tokens", bare, padding, bare=True))
+    if not _visible(bare.prefix) or not all(map(_visible, bare.closings)):
         return template
-    start, ends = _pattern(less.prefix.lstrip()), "|".join(map(_pattern, less.closings))
+    start, ends = _pattern(bare.prefix.lstrip()), "|".join(map(_pattern, bare.closings))
     return replace(template, vague=re.compile(rf"\s*+{start}[\s\S]*(?:{ends})\s{{0,4}}\Z"))
 
 
 def _built(name: str, marks: _Marks, padding: re.Pattern[str], bare: bool = False) -> Template:
-    """A template with these marks.
-
-    Raises:
-        _UnreadableError: what stands around a user's text does not divide turns.
-    """
+    """The template with these marks."""
     replies = _replies(marks)
     around = {"before a user's text": [marks.prefix], "between turns": [marks.later], "behind a user's text": replies}
     for where, texts in around.items():
@@ -287,7 +242,7 @@ def _built(name: str, marks: _Marks, padding: re.Pattern[str], bare: bool = Fals
             headers.insert(0, rf"{_pattern(before)}[\s\S]*?{between}")
         elif _visible(before):
             headers.append(rf"{_pattern(_first(before))}[\s\S]*?{between}")
-        else:  # nothing but the beginning of the text stands before the system text
+        else:  # only the beginning of the text stands before the system text
             later, loose = [marks.later, marks.system[1]], True
     header = _shared_end(prefix, marks.later)
     if _visible(header) and header != prefix:  # a system text of its own, with a date or an effort in it
@@ -296,6 +251,7 @@ def _built(name: str, marks: _Marks, padding: re.Pattern[str], bare: bool = Fals
         "|".join(sorted(map(_pattern, texts), key=len, reverse=True)) for texts in (later, replies, marks.closings)
     )
     plain = _pattern(marks.plain) if _visible(marks.plain) else ""
+    ends = _PIECE.findall(marks.later)[:1]
     marked = any(_is_mark(piece) for text in replies for piece in _PIECE.findall(text))
     return Template(
         name=name,
@@ -309,20 +265,18 @@ def _built(name: str, marks: _Marks, padding: re.Pattern[str], bare: bool = Fals
         loose=loose,
         closed=bare or not marked,
         prose=not marked,
-        ends=ends_of(
-            "|".join([END_MARKS, *(re.escape(piece) for piece in _PIECE.findall(marks.later)[:1] if _is_mark(piece))])
-        ),
+        ends=templates.ends_of("|".join([templates.END_MARKS, *map(re.escape, filter(_is_mark, ends))])),
     )
 
 
 def _replies(marks: _Marks) -> list[str]:
-    """What divides a user's text and an answer, whatever the answer then begins with."""
-    shared = [(closing, _shared(marks.answer, closing)) for closing in marks.closings]
+    """The texts between a user's text and a reply, without a prefilled beginning of the reply."""
+    shared = [(closing, _shared(marks.reply, closing)) for closing in marks.closings]
     return list(dict.fromkeys(text if _visible(text) else closing for closing, text in shared))
 
 
 def _behind(padding: re.Pattern[str], text: str) -> str:
-    """A text without the padding that it begins with."""
+    """A text without the padding at its beginning."""
     return text[start_of(text, padding) :]
 
 
@@ -331,7 +285,7 @@ def _visible(text: str) -> bool:
 
 
 def _divides(text: str) -> bool:
-    """Whether a text can be told from the words around it: it holds a mark or the end of a line."""
+    """Whether a text stands out from the words around it: it holds a mark or a line end."""
     return _visible(text) and ("\n" in text or any(map(_is_mark, _PIECE.findall(text))))
 
 
@@ -339,24 +293,23 @@ def _is_mark(piece: str) -> bool:
     return not _WORDS.fullmatch(piece)
 
 
-def _shared(one: str, other: str) -> str:
-    """The beginning that two texts share, in whole marks and words."""
-    return "".join(commonprefix([_PIECE.findall(one), _PIECE.findall(other)]))  # noqa: RUF071 - of pieces
+def _shared(*texts: str) -> str:
+    """The beginning that texts share, in whole marks and words."""
+    return "".join(commonprefix([_PIECE.findall(text) for text in texts]))  # noqa: RUF071 - of pieces
 
 
-def _shared_end(one: str, other: str) -> str:
-    """The end that two texts share, in whole marks and words."""
-    backwards = [_PIECE.findall(text)[::-1] for text in (one, other)]
-    return "".join(commonprefix(backwards)[::-1])  # noqa: RUF071 - of pieces
+def _shared_end(*texts: str) -> str:
+    """The end that texts share, in whole marks and words."""
+    return "".join(commonprefix([_PIECE.findall(text)[::-1] for text in texts])[::-1])  # noqa: RUF071 - of pieces
 
 
 def _first(text: str) -> str:
-    """The marks that a text begins with, or its first word with the white space behind it."""
+    """The marks at the beginning of a text, or else its first word and the white space behind it."""
     pieces = _PIECE.findall(text)
-    marks = next((at for at, piece in enumerate(pieces) if not _is_mark(piece)), len(pieces))
+    marks = next((index for index, piece in enumerate(pieces) if not _is_mark(piece)), len(pieces))
     return "".join(pieces[: marks or 2])
 
 
 def _pattern(text: str) -> str:
-    """A text as a regular expression. A special token that only its tokenizer knows is any mark, or none."""
+    """The regular expression of a text. An unknown special token stands for any mark or none."""
     return re.escape(text).replace(_BOS, _ANY_MARK).replace(_EOS, _ANY_MARK)

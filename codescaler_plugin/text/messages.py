@@ -1,8 +1,8 @@
-"""A prompt or completion as hosts and data sets hold it -> its text.
+"""A prompt or completion, as hosts and data sets hold it -> its text.
 
-It may be a string, or a list of messages whose content is a string, a list of parts (`{"type": "text", "text": ...}`
-beside images), or None beside tool calls. Lists may be numpy arrays, as rows of parquet files have them. ShareGPT's
-`from` and `value` are read, too.
+It is a string or a list of messages. The content of a message is a string, a list of parts (`{"type": "text", "text":
+...}` beside images), or None beside tool calls. Lists may be numpy arrays, as in rows of parquet files. ShareGPT's
+`from` and `value` are read as well.
 """
 
 import json
@@ -10,7 +10,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from codescaler_plugin.errors import DataError
-from codescaler_plugin.text.templates import Template, begun_reply, user_turn
+from codescaler_plugin.text.templates import Template
+from codescaler_plugin.text.turns import begun_reply, user_turn
 
 Text = str | Sequence[Mapping[str, Any]]
 """A plain string or a list of chat messages."""
@@ -18,23 +19,27 @@ Text = str | Sequence[Mapping[str, Any]]
 USER = ("user", "human")
 ASSISTANT = ("assistant", "model", "gpt")
 _OTHERS = ("system", "developer", "tool", "function", "observation", "ipython")
-_NO_ANSWER = ("think", "reason", "redacted", "summary", "tool", "function")  # how types of parts begin
+_NOT_CONTENT = ("think", "reason", "redacted", "summary", "tool", "function")  # beginnings of part types
 _PROBLEM_NAMES = ("problem", "question", "question_content")
 
 
 def problem_text(
     problem: Text, offender: str = "problem", template: Template | None = None, *, is_stated: bool = False
 ) -> str:
-    """The problem in a prompt: the last user turn of messages or of text that a chat template has made, else the text.
+    """The problem in a prompt: the last user turn of messages or of templated text, else the whole text.
 
     Args:
-        problem: a string or messages.
-        offender: what an error calls it.
-        template: that of the policy; None: those that `text.templates` knows.
-        is_stated: a string is the problem itself and taken as it stands, whatever marks it holds.
+        problem: string or messages.
+        offender: name of the prompt in errors.
+        template: template of the policy. The default is those of `text.families`.
+        is_stated: a string is the problem itself, and its marks are text.
 
     Raises:
-        DataError: another form, no user message with text, marks of no known template, or no valid Unicode.
+        DataError: another type, no user message with text, marks of an unknown template, or invalid Unicode.
+
+    Example:
+        >>> problem_text([{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Double n."}])
+        'Double n.'
     """
     messages = _messages(problem, offender)
     if not isinstance(messages, str):
@@ -53,7 +58,7 @@ def problem_text(
 
 
 def has_text(prompt: Text) -> bool:
-    """Whether a prompt holds any text of a user, or may: it cannot be read."""
+    """Whether a prompt holds text of a user. True as well for a prompt that cannot be read."""
     try:
         messages = _messages(prompt, "prompt")
         return bool((messages if isinstance(messages, str) else user_text(messages)).strip())
@@ -62,21 +67,21 @@ def has_text(prompt: Text) -> bool:
 
 
 def user_text(messages: Sequence[Mapping[str, Any]], offender: str = "prompt") -> str:
-    """The text of the last user turn that has text; empty if none has, as where a prompt holds an image alone.
+    """The text of the last user turn with text; empty if there is none, as in a prompt of an image alone.
 
     Raises:
-        DataError: a message with a role that nobody knows and none of the user.
+        DataError: a message with an unknown role, and none of the user.
     """
     return _last(messages, USER, offender)
 
 
 def completion_text(completion: Text | None, offender: str = "completion") -> str:
-    """The text of a completion: the string, or the last assistant turn that has text; empty if there is none.
+    """The text of a completion: the string, or the last assistant turn with text; empty if there is none.
 
-    None is a generation that was lost on the way: a completion without code, not a broken row.
+    None stands for a generation that was lost. It is a completion without code, not a broken row.
 
     Raises:
-        DataError: another form, or a message with a role that nobody knows and none of the assistant.
+        DataError: another type, or a message with an unknown role and none of the assistant.
     """
     if completion is None:
         return ""
@@ -85,10 +90,10 @@ def completion_text(completion: Text | None, offender: str = "completion") -> st
 
 
 def begun_text(prompt: Text, offender: str = "prompt", template: Template | None = None) -> tuple[str, bool]:
-    """The text that the policy goes on from, and whether all of it is the answer's beginning.
+    """The text that the policy continues, and whether that is the beginning of the reply.
 
-    It is: the assistant's turn that ends messages, or what a template's generation prompt holds behind its header.
-    It is not: a prompt that is text of no template.
+    The reply begins with the assistant turn that ends messages, or with the text behind the header of a template's
+    generation prompt. A prompt of no known template is returned whole.
     """
     messages = _messages(prompt, offender)
     if isinstance(messages, str):
@@ -103,13 +108,13 @@ def begun_text(prompt: Text, offender: str = "prompt", template: Template | None
 
 
 def stated_problem(label: object) -> str | None:
-    """The problem in a dataset's label: in a dict or its JSON, what is named problem, question or question_content.
+    """The problem in a dataset's label: the field `problem`, `question` or `question_content` of a dict or its JSON.
 
-    That may be text or messages; empty if the messages hold no text. None for any other label, such as an answer or a
-    list of tests. A name such as `input` is not looked for: in a test it is what the program reads.
+    The field holds text or messages; the problem is empty if the messages hold no text. Any other label, such as a
+    solution or a list of tests, gives None. A field `input` is not read, because in a test it is the program's stdin.
 
     Raises:
-        DataError: messages with a role that nobody knows.
+        DataError: messages with an unknown role.
     """
     if isinstance(label, str) and label.lstrip().startswith("{"):
         try:
@@ -128,7 +133,7 @@ def stated_problem(label: object) -> str | None:
 
 
 def _plain(value: Any) -> Any:
-    """A numpy array as a list."""
+    """The list of a numpy array; any other value unchanged."""
     return value.tolist() if hasattr(value, "tolist") else value
 
 
@@ -137,7 +142,7 @@ def _messages(value: Any, offender: str) -> str | Sequence[Mapping[str, Any]]:
     if isinstance(value, str):
         return value
     if isinstance(value, list | tuple):
-        value = [message for message in value if message is not None]  # Arrow fills lists up with null
+        value = [message for message in value if message is not None]  # Arrow pads lists with null
     if not isinstance(value, list) or not all(isinstance(message, Mapping) for message in value):
         raise DataError(f"{offender} is {type(value).__name__}: expected a string or a list of messages")
     if value and not any({"role", "from"} & message.keys() for message in value) and "type" in value[0]:
@@ -146,7 +151,7 @@ def _messages(value: Any, offender: str) -> str | Sequence[Mapping[str, Any]]:
 
 
 def _last(messages: Sequence[Mapping[str, Any]], roles: Sequence[str], offender: str) -> str:
-    """The text of the last message of a role that has text; empty if none has."""
+    """The text of the last message with text of one of the roles; empty if there is none."""
     for message in reversed(messages):
         role = _role(message)
         if role in roles and (text := _content(message, offender)):
@@ -177,13 +182,13 @@ def _content(message: Mapping[str, Any], offender: str) -> str:
 
 
 def _part(part: Any, offender: str) -> str:
-    """The text of a part; nothing for an image, a tool call or what the policy thought."""
+    """The text of a part; empty for an image, a tool call or reasoning."""
     if isinstance(part, str):
         return part
     if not isinstance(part, Mapping):
         raise DataError(f"{offender}: a part of the content is {type(part).__name__}: expected an object with a type")
     kind = str(part.get("type") or "text")
-    if kind.startswith(_NO_ANSWER):
+    if kind.startswith(_NOT_CONTENT):
         return ""
     texts = (part.get(name) for name in ("text", "content"))
     return next((text for text in texts if isinstance(text, str)), "")

@@ -41,7 +41,7 @@ def test_of_no_completions_there_is_no_table() -> None:
 
 def test_explain_adds_a_sentence() -> None:
     result = extract("--explain", stdin=lines("no"))
-    assert json.loads(result.stdout)["explanation"] == "The answer has no fenced block."
+    assert json.loads(result.stdout)["explanation"] == "The completion has no fenced block."
 
 
 def test_policy_and_language_are_used() -> None:
@@ -89,7 +89,7 @@ def test_text_without_code_is_an_error_that_says_why() -> None:
     result = extract("--text", stdin="I cannot.")
     assert result.exit_code == 1
     assert result.stdout == ""
-    assert "no_block: The answer has no fenced block." in result.stderr
+    assert "no_block: The completion has no fenced block." in result.stderr
 
 
 def test_text_that_is_not_utf_8_is_an_error_and_not_changed(tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from transformers import AutoTokenizer
 
 from codescaler_plugin.generation.prompts import prompt_of
 from codescaler_plugin.text.messages import stated_problem
-from codescaler_plugin.text.templates import user_turn
+from codescaler_plugin.text.turns import user_turn
 from tests.contract.test_openrlhf import (
     LAST_OF_OLD_FLAGS,
     POLICY,

@@ -14,9 +14,9 @@ from codescaler_plugin import ConfigError, DataError, Extraction, Status, extrac
 from codescaler_plugin import extraction as extraction_room
 from codescaler_plugin.extraction import MAX_COMPLETION_CHARS, extract_all
 from codescaler_plugin.extraction.blocks import find_blocks
+from codescaler_plugin.extraction.limits import MAX_CODE_CHARS
 from codescaler_plugin.extraction.reasoning import without_reasoning
-from codescaler_plugin.extraction.validity import MAX_CODE_CHARS
-from codescaler_plugin.text.templates import without_end_marks
+from codescaler_plugin.text.turns import without_end_marks
 from tests.processes import keeps
 
 BLOCK = "```python\nx = 1\n```\n"
@@ -353,25 +353,25 @@ def test_policies(text: str, extraction: str, status: str, code: str | None) -> 
 @pytest.mark.parametrize(
     ("text", "sentence"),
     [
-        (BLOCK, "The block at line 1 of the answer is a python program."),
-        ("a", "The answer has no fenced block."),
-        ("```x```", "The answer has backticks but no fenced block: a fence stands at the start of its own line."),
+        (BLOCK, "The block at line 1 of the completion is a python program."),
+        ("a", "The completion has no fenced block."),
+        ("```x```", "The completion has backticks but no fenced block: a fence stands at the start of its own line."),
         (
             "Here it is:```python\nx\n```\n",
-            "The fence at line 1 of the answer stands behind other text: it opens a block at the start of its own line "
+            "The fence at line 1 of the completion stands behind other text: it opens a block at the start of its own line "
             "alone.",
         ),
         (
             "- A:\n  ```python\n  x = 1\ny = 2\n",
-            "The block at line 2 of the answer ends with the list or quote around it: its lines need the indentation of "
+            "The block at line 2 of the completion ends with the list or quote around it: its lines need the indentation of "
             "the fence.",
         ),
         ("<think>x", "The completion ends inside its thinking, or nothing follows it."),
-        (BLOCK * 2, "The answer has 2 fenced blocks (at its lines 1, 4); exactly one is expected."),
-        ("a\n```python\nx", "The block at line 2 of the answer never closes, as after a length limit."),
-        ("```js\nx\n```", "The block at line 1 of the answer is tagged 'javascript'; python is expected."),
-        ("```python\n# x\n```", "The block at line 1 of the answer does nothing."),
-        ("```python\nx = \0\n```", "The block at line 1 of the answer holds a NUL byte."),
+        (BLOCK * 2, "The completion has 2 fenced blocks (at lines 1, 4); exactly one is expected."),
+        ("a\n```python\nx", "The block at line 2 of the completion never closes, as after a length limit."),
+        ("```js\nx\n```", "The block at line 1 of the completion is tagged 'javascript'; python is expected."),
+        ("```python\n# x\n```", "The block at line 1 of the completion does nothing."),
+        ("```python\nx = \0\n```", "The block at line 1 of the completion holds a NUL byte."),
         ("a" * 1_000_001, "The completion has 1,000,001 characters; at most 1,000,000 are read."),
     ],
     ids=range(12),

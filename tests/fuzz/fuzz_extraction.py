@@ -16,8 +16,8 @@ with atheris.instrument_imports(include=["codescaler_plugin"]):
     from codescaler_plugin import Status, extract_code
     from codescaler_plugin.errors import DataError
     from codescaler_plugin.extraction import BLOCK_SELECTIONS, prompt_opening
-    from codescaler_plugin.extraction.languages import LANGUAGES, grammar
-    from codescaler_plugin.text.templates import response, user_turn
+    from codescaler_plugin.extraction.languages import LANGUAGES, grammar, language_of
+    from codescaler_plugin.text.turns import response, user_turn
 
 from tests.fuzz.pieces import text_of
 
@@ -71,7 +71,9 @@ def one_input(raw: bytes) -> None:
 
 
 if __name__ == "__main__":
-    for name in LANGUAGES[1:]:
-        grammar(name)  # loading is no call
+    for language in map(language_of, LANGUAGES[1:]):
+        for code in ("", "<?php </a>"):
+            for function in language.functions(code):
+                grammar(language.grammar, function)  # loading is no call
     atheris.Setup(sys.argv, one_input)
     atheris.Fuzz()

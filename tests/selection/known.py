@@ -6,9 +6,10 @@ from collections.abc import Sequence
 from typing import Any
 
 from codescaler_plugin import CodeScaler, CodeScalerConfig, best_of_n
-from codescaler_plugin.records import Judgement, Problem, ScriptTest, Selection, Status, Verdict
+from codescaler_plugin.records import Judgement, Problem, ScriptTest, Status, Verdict
 from codescaler_plugin.selection.calibration import Calibration
 from codescaler_plugin.selection.ranking import chosen, rank
+from codescaler_plugin.selection.records import Selection
 from codescaler_plugin.testing import FakeExecutor, FakeScorer
 from tests.samples import fenced
 

@@ -17,13 +17,13 @@ from codescaler_plugin import (
     ScorerError,
     load_scorer,
 )
-from codescaler_plugin.records import Outcome
 from codescaler_plugin.selection.adaptive import (
     Stopping,
     expected_gain,
     list_candidates,
     sample_adaptively,
 )
+from codescaler_plugin.selection.records import Outcome
 from codescaler_plugin.testing import FakeScorer
 from tests.samples import fenced
 from tests.selection.known import PROBLEM, scaler_of

@@ -14,10 +14,11 @@ from codescaler_plugin import (
     cascade,
 )
 from codescaler_plugin.execution.sandbox import Sandbox
-from codescaler_plugin.records import CallTest, Fault, Outcome, Problem, Selection, Verdict
+from codescaler_plugin.records import CallTest, Fault, Problem, Verdict
 from codescaler_plugin.scoring import Unscored
 from codescaler_plugin.selection.cascade import CascadeConfig, decide_by_tests
 from codescaler_plugin.selection.planning import keep_order
+from codescaler_plugin.selection.records import Outcome, Selection
 from codescaler_plugin.testing import FakeExecutor
 from tests.samples import fenced
 from tests.selection.known import PROBLEM, SURE, TESTS, choose, executor_of, order, ran, scaler_of

@@ -15,9 +15,10 @@ from codescaler_plugin import (
     ScorerError,
     best_of_n,
 )
-from codescaler_plugin.records import Judgement, Outcome, Status
+from codescaler_plugin.records import Judgement, Status
 from codescaler_plugin.selection.planning import fit_margins, is_right
 from codescaler_plugin.selection.ranking import chosen, rank, rank_groups
+from codescaler_plugin.selection.records import Outcome
 from codescaler_plugin.testing import FakeScorer
 from tests.samples import fenced
 from tests.selection.known import PROBLEM, SURE, choose, order, scaler_of, synthetic

@@ -12,7 +12,7 @@ from codescaler_plugin.records import Judgement, Status
 from codescaler_plugin.serving.judging import Item, item_of, judge_items
 from codescaler_plugin.testing import FakeScorer
 from tests.samples import fenced
-from tests.text.test_templates import PROBLEM, TEMPLATED
+from tests.text.prompts import PROBLEM, TEMPLATED
 
 CODE = "def solve(n):\n    return n + 1\n"
 ANSWER = fenced(CODE.rstrip())
