@@ -23,13 +23,7 @@ from rich.table import Table
 from rich.text import Text
 
 from codescaler_plugin.builtin import HELD_OUT_PROBLEMS, POLICY, TRAIN_PROBLEMS
-from codescaler_plugin.data.outputs import (
-    check_folder,
-    locked_folder,
-    open_resumable,
-    write_output,
-    write_text,
-)
+from codescaler_plugin.data.outputs import check_folder, locked_folder, open_resumable, write_output, write_text
 from codescaler_plugin.data.problems import read_problems
 from codescaler_plugin.data.rollouts import rows_of
 from codescaler_plugin.evaluation.policy import Measurement, measure_policy

@@ -5,13 +5,7 @@ import re
 from pathlib import Path
 
 from codescaler_plugin import CodeScaler, load_scorer
-from codescaler_plugin.builtin import (
-    HELD_OUT_PROBLEMS,
-    MODEL_CARD,
-    POLICY,
-    REWARD_MODEL,
-    TRAIN_PROBLEMS,
-)
+from codescaler_plugin.builtin import HELD_OUT_PROBLEMS, MODEL_CARD, POLICY, REWARD_MODEL, TRAIN_PROBLEMS
 from codescaler_plugin.data.problems import read_problems
 from codescaler_plugin.data.rollouts import rows_of
 from codescaler_plugin.execution.sandbox import run_tests

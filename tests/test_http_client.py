@@ -6,11 +6,7 @@ from typing import Any
 
 import pytest
 
-from codescaler_plugin import (
-    ScorerError,
-    http_client,
-    load_scorer,
-)
+from codescaler_plugin import ScorerError, http_client, load_scorer
 from codescaler_plugin.errors import FailureKind, HttpError
 from codescaler_plugin.http_client import HttpClient, RetryPolicy, _message
 from tests.scoring.servers import ITEMS, codescaler, first_then, scores

@@ -7,15 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from codescaler_plugin import (
-    CodeScaler,
-    CodeScalerConfig,
-    ConfigError,
-    DataError,
-    Judgement,
-    ScorerError,
-    Status,
-)
+from codescaler_plugin import CodeScaler, CodeScalerConfig, ConfigError, DataError, Judgement, ScorerError, Status
 from codescaler_plugin.errors import Failure, FailureKind
 from codescaler_plugin.pipeline import raise_for_failures
 from codescaler_plugin.testing import FakeScorer

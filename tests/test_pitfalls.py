@@ -14,15 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from codescaler_plugin import (
-    CodeScaler,
-    CodeScalerConfig,
-    DataError,
-    Status,
-    extract_code,
-    shape_reward,
-    testing,
-)
+from codescaler_plugin import CodeScaler, CodeScalerConfig, DataError, Status, extract_code, shape_reward, testing
 from codescaler_plugin.scoring.rendering import Renderer, Unscorable, unwrapped
 from codescaler_plugin.shaping import Shaping
 from codescaler_plugin.testing import FakeScorer

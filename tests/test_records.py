@@ -8,14 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from codescaler_plugin import (
-    CodeScaler,
-    CodeScalerConfig,
-    DataError,
-    Judgement,
-    ScorerError,
-    Status,
-)
+from codescaler_plugin import CodeScaler, CodeScalerConfig, DataError, Judgement, ScorerError, Status
 from codescaler_plugin.errors import Failure, FailureKind, HttpError
 from codescaler_plugin.testing import FakeScorer
 

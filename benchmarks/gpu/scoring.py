@@ -28,12 +28,7 @@ import torch
 from common import arguments, milliseconds, paired, peak_memory_gb, product_rate, random_model, record, timed
 
 from codescaler_plugin.scoring.attention import Tree
-from codescaler_plugin.scoring.bench import (
-    padded_scores,
-    shared_scores,
-    synthetic_items,
-    useful_operations,
-)
+from codescaler_plugin.scoring.bench import padded_scores, shared_scores, synthetic_items, useful_operations
 from codescaler_plugin.scoring.forward import (
     MAX_TOKENS,
     compile_layers,

@@ -234,11 +234,7 @@ def calibration(
     with reported():
         from codescaler_plugin.data.pairs import is_pair
         from codescaler_plugin.data.rollouts import rows_of
-        from codescaler_plugin.evaluation.best_of_n import (
-            leading_margins,
-            read_candidates,
-            score_candidates,
-        )
+        from codescaler_plugin.evaluation.best_of_n import leading_margins, read_candidates, score_candidates
         from codescaler_plugin.evaluation.calibration import evaluate_calibration
         from codescaler_plugin.evaluation.pairwise import score_pairs
         from codescaler_plugin.intervals import area, win

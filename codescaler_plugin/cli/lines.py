@@ -10,13 +10,7 @@ import typer
 
 from codescaler_plugin.cli.options import MaxTokens, Model
 from codescaler_plugin.cli.rows import Output, Source, Strict, chunks, write
-from codescaler_plugin.cli.terminal import (
-    errors,
-    number_table,
-    open_output,
-    reported,
-    without_loading_bars,
-)
+from codescaler_plugin.cli.terminal import errors, number_table, open_output, reported, without_loading_bars
 from codescaler_plugin.errors import DataError
 from codescaler_plugin.safety import printable
 

@@ -12,12 +12,7 @@ from typing import Annotated, Any
 import typer
 
 from codescaler_plugin.cli.options import grouped
-from codescaler_plugin.cli.sandbox_options import (
-    ProblemFormat,
-    SandboxOptions,
-    Service,
-    print_faults,
-)
+from codescaler_plugin.cli.sandbox_options import ProblemFormat, SandboxOptions, Service, print_faults
 from codescaler_plugin.cli.terminal import (
     Skipped,
     errors,

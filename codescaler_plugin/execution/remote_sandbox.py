@@ -39,15 +39,7 @@ from codescaler_plugin.execution.sandbox import grade_calls, judge_all
 from codescaler_plugin.grading import serialization
 from codescaler_plugin.grading.counting import Count, error_of
 from codescaler_plugin.http_client import Attempts, HttpClient, RetryPolicy
-from codescaler_plugin.records import (
-    CallTest,
-    Comparison,
-    Fault,
-    Problem,
-    ScriptTest,
-    StdioTest,
-    Verdict,
-)
+from codescaler_plugin.records import CallTest, Comparison, Fault, Problem, ScriptTest, StdioTest, Verdict
 
 WORKERS = 16  # requests at a time; a server of its own queues the rest
 

@@ -16,13 +16,7 @@ from markdown_it import MarkdownIt
 from markdown_it.rules_block import StateBlock
 from markdown_it.token import Token
 
-from codescaler_plugin.extraction.fences import (
-    MAX_FENCES,
-    FenceLine,
-    TooComplexError,
-    fence_lines,
-    unglued,
-)
+from codescaler_plugin.extraction.fences import MAX_FENCES, FenceLine, TooComplexError, fence_lines, unglued
 from codescaler_plugin.extraction.languages import info_language
 
 MAX_SKELETON = 16_384

@@ -17,10 +17,7 @@ from fastapi import FastAPI
 from pydantic import BaseModel, ConfigDict, Field
 from ray import serve  # type: ignore[import-not-found, unused-ignore]
 from ray.exceptions import RayError  # type: ignore[import-not-found, unused-ignore]
-from ray.serve.exceptions import (  # type: ignore[import-not-found, unused-ignore]
-    BackPressureError,
-    RayServeException,
-)
+from ray.serve.exceptions import BackPressureError, RayServeException  # type: ignore[import-not-found, unused-ignore]
 
 from codescaler_plugin.config import CodeScalerConfig
 from codescaler_plugin.errors import ConfigError, Failure, FailureKind

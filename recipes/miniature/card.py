@@ -9,13 +9,7 @@ from typing import Any
 
 from rollouts import distinct_problems
 
-from codescaler_plugin.builtin import (
-    HELD_OUT_PROBLEMS,
-    MODEL_CARD,
-    POLICY,
-    REWARD_MODEL,
-    TRAIN_PROBLEMS,
-)
+from codescaler_plugin.builtin import HELD_OUT_PROBLEMS, MODEL_CARD, POLICY, REWARD_MODEL, TRAIN_PROBLEMS
 from codescaler_plugin.data.outputs import write_text
 
 TRAIN_COUNT = 1024

@@ -35,12 +35,7 @@ from rich.console import Console
 from transformers import AutoTokenizer
 from trl import GRPOConfig, GRPOTrainer, ModelConfig, TrlParser, get_peft_config
 
-from codescaler_plugin import (
-    CodeScalerConfig,
-    CodeScalerReward,
-    CodeScalerTestsReward,
-    RewardHackingMonitor,
-)
+from codescaler_plugin import CodeScalerConfig, CodeScalerReward, CodeScalerTestsReward, RewardHackingMonitor
 from codescaler_plugin.data.outputs import write_text
 from codescaler_plugin.data.problems import read_problems
 from codescaler_plugin.data.rollouts import read_problem_texts

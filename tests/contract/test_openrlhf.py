@@ -23,14 +23,7 @@ import pytest
 import torch
 from transformers import AutoTokenizer
 
-from codescaler_plugin import (
-    CodeScaler,
-    CodeScalerConfig,
-    ConfigError,
-    builtin,
-    integrations,
-    load_scorer,
-)
+from codescaler_plugin import CodeScaler, CodeScalerConfig, ConfigError, builtin, integrations, load_scorer
 from codescaler_plugin.data.pairs import write_pairs
 from codescaler_plugin.records import PreferencePair
 from codescaler_plugin.scoring.rendering import Renderer

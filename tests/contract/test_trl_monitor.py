@@ -14,13 +14,7 @@ trl = pytest.importorskip("trl")
 
 from trl import GRPOConfig, GRPOTrainer  # noqa: E402
 
-from codescaler_plugin import (  # noqa: E402
-    CodeScalerReward,
-    ConfigError,
-    DataError,
-    RewardHackingMonitor,
-    SandboxError,
-)
+from codescaler_plugin import CodeScalerReward, ConfigError, DataError, RewardHackingMonitor, SandboxError  # noqa: E402
 from codescaler_plugin.integrations.trl import monitor as trl_monitor  # noqa: E402
 from codescaler_plugin.integrations.trl.monitor import Audit, change, judge_audits, measures  # noqa: E402
 from codescaler_plugin.records import CallTest, Fault, Judgement, Problem, Status, Verdict  # noqa: E402

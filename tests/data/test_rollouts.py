@@ -10,13 +10,7 @@ from typing import Any
 
 import pytest
 
-from codescaler_plugin.data.rollouts import (
-    fault_of,
-    problem_id_of,
-    read_rollouts,
-    rows_of,
-    same_id_key,
-)
+from codescaler_plugin.data.rollouts import fault_of, problem_id_of, read_rollouts, rows_of, same_id_key
 from codescaler_plugin.errors import ConfigError, DataError
 from codescaler_plugin.records import Fault, Rollout
 

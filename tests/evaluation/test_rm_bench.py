@@ -8,12 +8,7 @@ import numpy as np
 import pytest
 
 from codescaler_plugin.errors import ConfigError, DataError
-from codescaler_plugin.evaluation.rm_bench import (
-    STYLES,
-    bench_numbers,
-    evaluate_rm_bench,
-    read_rm_bench,
-)
+from codescaler_plugin.evaluation.rm_bench import STYLES, bench_numbers, evaluate_rm_bench, read_rm_bench
 from codescaler_plugin.testing import FakeScorer
 from tests.samples import hashed
 

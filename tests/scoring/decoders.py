@@ -5,11 +5,7 @@ from typing import Any
 
 import pytest
 import torch
-from transformers import (
-    CONFIG_MAPPING,
-    AutoConfig,
-    AutoModelForSequenceClassification,
-)
+from transformers import CONFIG_MAPPING, AutoConfig, AutoModelForSequenceClassification
 
 from codescaler_plugin.scoring import families
 

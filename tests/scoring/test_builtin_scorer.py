@@ -1,11 +1,7 @@
 import pytest
 
 from codescaler_plugin import load_scorer
-from codescaler_plugin.builtin import (
-    HELD_OUT_PROBLEMS,
-    MODEL_CARD,
-    TRAIN_PROBLEMS,
-)
+from codescaler_plugin.builtin import HELD_OUT_PROBLEMS, MODEL_CARD, TRAIN_PROBLEMS
 from codescaler_plugin.data.rollouts import rows_of
 
 PROBLEM = (

@@ -2,12 +2,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from transformers import (
-    AutoConfig,
-    Gemma2Config,
-    LlamaConfig,
-    Qwen3Config,
-)
+from transformers import AutoConfig, Gemma2Config, LlamaConfig, Qwen3Config
 
 from codescaler_plugin.scoring import families
 from tests.scoring.decoders import CASES, SIZES, config_of

@@ -4,13 +4,7 @@ from typing import Any
 
 import pytest
 
-from codescaler_plugin import (
-    CodeScaler,
-    CodeScalerConfig,
-    ScorerError,
-    http_client,
-    load_scorer,
-)
+from codescaler_plugin import CodeScaler, CodeScalerConfig, ScorerError, http_client, load_scorer
 from codescaler_plugin.errors import FailureKind
 from tests.samples import fenced
 from tests.scoring.servers import ITEMS, codescaler

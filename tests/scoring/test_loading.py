@@ -13,12 +13,7 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import save_file
-from transformers import (
-    AutoTokenizer,
-    Qwen3Config,
-    Qwen3Model,
-    Qwen3PreTrainedModel,
-)
+from transformers import AutoTokenizer, Qwen3Config, Qwen3Model, Qwen3PreTrainedModel
 
 from codescaler_plugin import CodeScaler, CodeScalerConfig, ConfigError, ScorerError, load_scorer, testing
 from codescaler_plugin.scoring.loading import load_classifier

@@ -4,11 +4,7 @@ from typing import Any
 
 import pytest
 
-from codescaler_plugin import (
-    CodeScalerConfig,
-    ScorerError,
-    load_scorer,
-)
+from codescaler_plugin import CodeScalerConfig, ScorerError, load_scorer
 from codescaler_plugin.errors import FailureKind
 from codescaler_plugin.scoring.remote_scorer import RemoteScorer
 from codescaler_plugin.scoring.vllm_scorer import VllmScorer

@@ -7,10 +7,7 @@ import pytest
 from datasets import Dataset
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
-from transformers import (
-    AutoTokenizer,
-    PreTrainedTokenizerFast,
-)
+from transformers import AutoTokenizer, PreTrainedTokenizerFast
 from trl import RewardConfig, RewardTrainer
 
 from codescaler_plugin import ConfigError, DataError, testing

@@ -5,13 +5,7 @@ from typing import Any
 
 import pytest
 
-from codescaler_plugin import (
-    CodeScaler,
-    CodeScalerConfig,
-    ConfigError,
-    ScorerError,
-    load_scorer,
-)
+from codescaler_plugin import CodeScaler, CodeScalerConfig, ConfigError, ScorerError, load_scorer
 from codescaler_plugin.scoring.vllm_scorer import VllmScorer
 from tests.samples import fenced
 from tests.scoring.servers import ITEMS, vllm_of

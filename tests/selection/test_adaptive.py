@@ -9,20 +9,8 @@ from statistics import fmean
 
 import pytest
 
-from codescaler_plugin import (
-    CodeScaler,
-    CodeScalerConfig,
-    ConfigError,
-    DataError,
-    ScorerError,
-    load_scorer,
-)
-from codescaler_plugin.selection.adaptive import (
-    Stopping,
-    expected_gain,
-    list_candidates,
-    sample_adaptively,
-)
+from codescaler_plugin import CodeScaler, CodeScalerConfig, ConfigError, DataError, ScorerError, load_scorer
+from codescaler_plugin.selection.adaptive import Stopping, expected_gain, list_candidates, sample_adaptively
 from codescaler_plugin.selection.records import Outcome
 from codescaler_plugin.testing import FakeScorer
 from tests.samples import fenced

@@ -8,12 +8,7 @@ from pathlib import Path
 import pytest
 
 from codescaler_plugin.errors import ConfigError, DataError
-from codescaler_plugin.selection.calibration import (
-    Calibration,
-    cross_fitted,
-    fit_calibration,
-    read_calibration,
-)
+from codescaler_plugin.selection.calibration import Calibration, cross_fitted, fit_calibration, read_calibration
 from tests.selection.known import drawn_margins
 
 pytest.importorskip("sklearn")

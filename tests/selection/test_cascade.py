@@ -5,14 +5,7 @@ from typing import Any
 
 import pytest
 
-from codescaler_plugin import (
-    CodeScaler,
-    CodeScalerConfig,
-    ConfigError,
-    DataError,
-    best_of_n,
-    cascade,
-)
+from codescaler_plugin import CodeScaler, CodeScalerConfig, ConfigError, DataError, best_of_n, cascade
 from codescaler_plugin.execution.sandbox import Sandbox
 from codescaler_plugin.records import CallTest, Fault, Problem, Verdict
 from codescaler_plugin.scoring import Unscored

@@ -6,10 +6,7 @@ from statistics import fmean
 
 import pytest
 
-from codescaler_plugin import (
-    ConfigError,
-    DataError,
-)
+from codescaler_plugin import ConfigError, DataError
 from codescaler_plugin.selection.calibration import read_calibration
 from codescaler_plugin.selection.cascade import CascadeConfig, decide_by_tests
 from codescaler_plugin.selection.planning import (

@@ -7,14 +7,7 @@ from statistics import fmean
 
 import pytest
 
-from codescaler_plugin import (
-    CodeScaler,
-    CodeScalerConfig,
-    ConfigError,
-    DataError,
-    ScorerError,
-    best_of_n,
-)
+from codescaler_plugin import CodeScaler, CodeScalerConfig, ConfigError, DataError, ScorerError, best_of_n
 from codescaler_plugin.records import Judgement, Status
 from codescaler_plugin.selection.planning import fit_margins, is_right
 from codescaler_plugin.selection.ranking import chosen, rank, rank_groups

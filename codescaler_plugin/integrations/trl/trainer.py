@@ -29,11 +29,7 @@ from codescaler_plugin.data.outputs import write_text
 from codescaler_plugin.data.pairs import TRAIN, split_of
 from codescaler_plugin.errors import ConfigError, DataError
 from codescaler_plugin.preference.mutations import PRESERVING, mutate_both
-from codescaler_plugin.preference.preparation import (
-    NOT_TRAIN,
-    is_of_split,
-    prepare_preference_dataset,
-)
+from codescaler_plugin.preference.preparation import NOT_TRAIN, is_of_split, prepare_preference_dataset
 from codescaler_plugin.pretrained import pretrained
 from codescaler_plugin.scoring import attention, families
 from codescaler_plugin.scoring.forward import tree_attention

@@ -10,14 +10,7 @@ from typing import Any
 import psutil
 import pytest
 
-from codescaler_plugin import (
-    CodeScalerReward,
-    CodeScalerTestsReward,
-    ConfigError,
-    DataError,
-    SandboxError,
-    Status,
-)
+from codescaler_plugin import CodeScalerReward, CodeScalerTestsReward, ConfigError, DataError, SandboxError, Status
 from codescaler_plugin.execution.sandbox import Job, Sandbox
 from codescaler_plugin.integrations.trl import ranks, tests_reward
 from codescaler_plugin.records import CallTest, Fault, Problem, ScriptTest, StdioTest, Verdict
