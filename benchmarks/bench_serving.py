@@ -96,7 +96,7 @@ def write_samples(path: Path, words: Any, groups: int, seed: int) -> Path:
 
 
 def free_port() -> int:
-    """A port that nobody listens on."""
+    """A free port."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
@@ -149,15 +149,15 @@ class Server:
                 return time.monotonic() - start
 
     def metrics(self) -> dict[str, float]:
-        """What /metrics says, by the name with its labels."""
+        """The values of /metrics, by name with labels."""
         with urllib.request.urlopen(self.base + "/metrics") as answer:
             lines = answer.read().decode().splitlines()
         return {name: float(value) for name, value in (line.rsplit(" ", 1) for line in lines if line[0] != "#")}
 
     def worker(self) -> psutil.Process | None:
         """The scoring process."""
-        found = [child for child in psutil.Process(self.process.pid).children() if child.is_running()]
-        return found[0] if found else None
+        children = [child for child in psutil.Process(self.process.pid).children() if child.is_running()]
+        return children[0] if children else None
 
     def cpu_seconds(self) -> float:
         """CPU time of all its processes so far."""
@@ -187,7 +187,7 @@ def theirs(python: str, model: Path, log: Path) -> Server:
 
 @contextmanager
 def load(server: Server, samples: Path, python: str = sys.executable, **settings: Any) -> Iterator[dict[str, Any]]:
-    """Load under way inside; afterwards the dictionary holds what came of it."""
+    """Send load meanwhile; afterwards the dictionary holds its results."""
     command = [python, str(LOAD), server.url, str(samples)]
     outcome: dict[str, Any] = {}
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
@@ -255,8 +255,8 @@ class Bench:
         self.maximum = statistics.median(rates["ours"])
         batches = after["codescaler_batch_samples_count"] - before["codescaler_batch_samples_count"]
         ratios = {
-            name: [a / b for a, b in zip(found["ours"], found["serve_rm"], strict=True)]
-            for name, found in (("wall", rates), ("cpu", per_cpu))
+            name: [a / b for a, b in zip(measured["ours"], measured["serve_rm"], strict=True)]
+            for name, measured in (("wall", rates), ("cpu", per_cpu))
             if other
         }
         ratio = statistics.median(ratios["cpu"]) if other else None
@@ -276,7 +276,7 @@ class Bench:
         }
 
     def forward_seconds(self) -> float:
-        """Of one group of 16 alone: the median of five."""
+        """Seconds of a forward pass of one group of 16: the median of five."""
         name = 'codescaler_scorer_total{what="forward_seconds"}'
         taken = []
         for line in range(6):
@@ -291,18 +291,18 @@ class Bench:
     def latency(self, seconds: float = 30.0) -> dict[str, Any]:
         """p99 at half the maximum load, one by one and in bursts of 16, against a forward pass of 16."""
         forward = self.forward_seconds()
-        found: dict[str, Any] = {"forward_seconds": forward, "rate": self.maximum / 2}
+        result: dict[str, Any] = {"forward_seconds": forward, "rate": self.maximum / 2}
         for name, burst in (("single", 1), ("burst", GROUP)):
             samples = self.samples(max(4, int(seconds * self.maximum / 2 / GROUP)))
             with load(self.server, samples, rate=self.maximum / 2, burst=burst) as outcome:
                 pass
-            found[name] = {f"p{share}": percentile(outcome["latencies"], share / 100) for share in (50, 99)}
-            found[name]["p99_in_forwards"] = found[name]["p99"] / forward
-        found["ok"] = all(found[name]["p99_in_forwards"] < 3 for name in ("single", "burst"))
-        return found
+            result[name] = {f"p{share}": percentile(outcome["latencies"], share / 100) for share in (50, 99)}
+            result[name]["p99_in_forwards"] = result[name]["p99"] / forward
+        result["ok"] = all(result[name]["p99_in_forwards"] < 3 for name in ("single", "burst"))
+        return result
 
     def lonely(self, requests: int = 50) -> dict[str, Any]:
-        """How long one request alone waits before it is sent to the model, and how long a plain sleep takes here."""
+        """Milliseconds that a request alone waits before it is sent to the model, and those of a plain sleep here."""
         waits, sleeps = [], []
         for line in self.samples(requests // GROUP + 1).read_text().splitlines()[:requests]:
             row = json.loads(line)
@@ -310,12 +310,12 @@ class Bench:
             post(self.server.url, {"query": [row["query"]], "prompts": [row["prompt"]]})
             waits.append(1000 * (self.server.metrics()["codescaler_wait_seconds_sum"] - before))
             start = time.perf_counter()
-            time.sleep(MAX_WAIT / 3000)  # what the queue does when nothing else comes
+            time.sleep(MAX_WAIT / 3000)  # as the queue waits when nothing else comes
             sleeps.append(1000 * (time.perf_counter() - start))
-        found: dict[str, Any] = {"bound_ms": MAX_WAIT + 2}
+        result: dict[str, Any] = {"bound_ms": MAX_WAIT + 2}
         for name, values in (("wait", sorted(waits)), ("plain_sleep", sorted(sleeps))):
-            found[name] = {"median_ms": statistics.median(values), "p90_ms": percentile(values, 0.9)}
-        return {**found, "ok": found["wait"]["median_ms"] < MAX_WAIT + 2}
+            result[name] = {"median_ms": statistics.median(values), "p90_ms": percentile(values, 0.9)}
+        return {**result, "ok": result["wait"]["median_ms"] < MAX_WAIT + 2}
 
     def soak(self, minutes: float) -> dict[str, Any]:
         """80% load with hostile samples and clients that go away: lost samples, and memory from a tenth to the end."""
@@ -339,10 +339,10 @@ class Bench:
         after = self.server.metrics()
         tenth = max(1, len(memory) // 10)
         growth = {
-            name: statistics.median(row[place] for row in memory[-tenth:])
-            / statistics.median(row[place] for row in memory[tenth : 2 * tenth])
+            name: statistics.median(row[index] for row in memory[-tenth:])
+            / statistics.median(row[index] for row in memory[tenth : 2 * tenth])
             - 1
-            for place, name in enumerate(("front", "worker"))
+            for index, name in enumerate(("front", "worker"))
         }
         return {
             "minutes": outcome["seconds"] / 60,
@@ -360,8 +360,8 @@ class Bench:
     def worker_kills(self, kills: int = 10, groups: int = 64) -> dict[str, Any]:
         """SIGKILL of the scoring worker under load, again as soon as it scores again.
 
-        What was under way is sent again, each sample alone; only one that the worker died three times with alone gets
-        the fallback.
+        Samples in flight are sent again, each alone. Only a sample with which the worker crashes three times gets the
+        fallback.
         """
         before = failures(self.server.metrics())
         killed: set[int] = set()
@@ -450,16 +450,16 @@ def main() -> None:
         bench = Bench(Path(folder), arguments.openrlhf)
         if "throughput" not in chosen and {"latency", "soak"} & set(chosen):
             chosen.insert(0, "throughput")
-        given: dict[str, tuple[Any, ...]] = {
+        settings: dict[str, tuple[Any, ...]] = {
             "soak": (arguments.soak,),
             "throughput": (arguments.rounds, arguments.groups),
         }
         if arguments.quick:
-            given = {"throughput": (1, 4), "lonely": (16,), "worker_kills": (1, 2)}
-            chosen = list(given)
+            settings = {"throughput": (1, 4), "lonely": (16,), "worker_kills": (1, 2)}
+            chosen = list(settings)
         try:
             for name in chosen:
-                report[name] = getattr(bench, name)(*given.get(name, ()))
+                report[name] = getattr(bench, name)(*settings.get(name, ()))
                 print(name, json.dumps(report[name]), file=sys.stderr, flush=True)
         finally:
             report["exit_code_after_sigterm"] = bench.server.stop()

@@ -112,7 +112,7 @@ async def run(post: Post, samples: Iterator[dict[str, Any]], settings: dict[str,
     rng = random.Random(1)
     start = time.monotonic()
 
-    async def one(sample: dict[str, Any]) -> None:
+    async def send(sample: dict[str, Any]) -> None:
         nonlocal left
         sent = time.monotonic()
         if rng.random() < settings.get("leavers", 0):
@@ -129,14 +129,14 @@ async def run(post: Post, samples: Iterator[dict[str, Any]], settings: dict[str,
 
     async def client() -> None:
         for sample in samples:
-            await one(sample)
+            await send(sample)
 
     if "rate" in settings:
         burst = settings.get("burst", 1)
         tasks: set[asyncio.Task[None]] = set()
         for number, sample in enumerate(samples):
             await asyncio.sleep(max(0.0, start + number // burst * burst / settings["rate"] - time.monotonic()))
-            task = asyncio.create_task(one(sample))
+            task = asyncio.create_task(send(sample))
             tasks.add(task)
             task.add_done_callback(tasks.discard)
         await asyncio.gather(*tasks)

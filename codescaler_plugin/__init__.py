@@ -78,7 +78,8 @@ if TYPE_CHECKING:  # `as` exports a name to type checkers, which do not read a c
     from codescaler_plugin.selection.cascade import CascadeConfig as CascadeConfig, cascade as cascade
     from codescaler_plugin.selection.ranking import best_of_n as best_of_n
     from codescaler_plugin.selection.records import Outcome as Outcome, Ranked as Ranked, Selection as Selection
-    from codescaler_plugin.serving.app import ServingConfig as ServingConfig, create_app as create_app
+    from codescaler_plugin.serving.app import create_app as create_app
+    from codescaler_plugin.serving.config import ServingConfig as ServingConfig
     from codescaler_plugin.shaping import Shaping as Shaping, shape_reward as shape_reward
 
 __version__ = "0.1.0"
@@ -119,7 +120,8 @@ _PUBLIC = {  # module -> its public names
     "selection.cascade": "CascadeConfig cascade",
     "selection.ranking": "best_of_n",
     "selection.records": "Outcome Ranked Selection",
-    "serving.app": "ServingConfig create_app",
+    "serving.app": "create_app",
+    "serving.config": "ServingConfig",
     "shaping": "Shaping shape_reward",
 }
 _HOMES = {name: module for module, names in _PUBLIC.items() for name in names.split()}

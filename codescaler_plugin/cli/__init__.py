@@ -5,16 +5,20 @@ from typing import Annotated
 import typer
 
 from codescaler_plugin import __version__
+from codescaler_plugin.cli.augment import augment
 from codescaler_plugin.cli.bench import bench
+from codescaler_plugin.cli.calibrate import calibrate
 from codescaler_plugin.cli.doctor import doctor
 from codescaler_plugin.cli.evaluate import evaluate
-from codescaler_plugin.cli.generation import generation
-from codescaler_plugin.cli.lines import extract, score
-from codescaler_plugin.cli.pairs import augment, mine, verify
+from codescaler_plugin.cli.extract import extract
+from codescaler_plugin.cli.mine import mine
 from codescaler_plugin.cli.quickstart import quickstart
+from codescaler_plugin.cli.rank import rank
 from codescaler_plugin.cli.report import report
-from codescaler_plugin.cli.select import select
+from codescaler_plugin.cli.sample import sample
+from codescaler_plugin.cli.score import score
 from codescaler_plugin.cli.serve import serve
+from codescaler_plugin.cli.verify import verify
 from codescaler_plugin.cli.where import where
 
 app = typer.Typer(
@@ -25,8 +29,8 @@ app = typer.Typer(
 )
 
 
-def _version(wanted: bool) -> None:
-    if wanted:
+def _print_version(is_asked: bool) -> None:
+    if is_asked:
         typer.echo(f"codescaler-plugin {__version__}")
         raise typer.Exit
 
@@ -34,13 +38,13 @@ def _version(wanted: bool) -> None:
 @app.callback()
 def _main(
     _version: Annotated[
-        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
     ] = False,
 ) -> None:
     pass
 
 
-for _command in (quickstart, score, select, extract, bench, serve, verify, mine, augment, where, report, doctor):
+_SCORING = (quickstart, score, rank, calibrate, sample, extract, bench, serve)
+for _command in (*_SCORING, verify, mine, augment, where, report, doctor):
     app.command()(_command)
-evaluate.command()(generation)
 app.add_typer(evaluate, name="evaluate")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from codescaler_plugin.cli.options import Device, Model
-from codescaler_plugin.cli.terminal import Terminal, rate_bar, reported, without_loading_bars
+from codescaler_plugin.cli.terminal import Terminal, progress_bar, reported, without_loading_bars
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -26,9 +26,12 @@ def bench(
     threads: Annotated[int | None, typer.Option(min=1, help="CPU threads; else as torch chooses.")] = None,
     device: Device = None,
 ) -> None:
-    """Measure what shared prefixes are worth with your model on your machine; random token ids.
+    """Measure the speedup by shared prefixes on this machine.
 
-    The table holds medians over the repetitions, the ratios paired within each; the last line is JSON.
+    Samples are random token ids. The table holds medians over the repetitions,
+    with ratios paired within each; the last line is JSON.
+
+    Example: codescaler bench --model builtin --threads 1
     """
     without_loading_bars()
     with reported():
@@ -46,7 +49,7 @@ def bench(
         if text_config(measured).pad_token_id is None:
             text_config(measured).pad_token_id = tokenizer.eos_token_id  # as TRL does; the ways of others need one
         items = synthetic_items(measured, groups=groups, group=group, prompt=prompt, completion=completion)
-        with rate_bar("measuring", repetitions * len(WAYS)) as advance, ExitStack() as stack:
+        with progress_bar("measuring", repetitions * len(WAYS)) as advance, ExitStack() as stack:
             stack.callback(torch.set_num_threads, torch.get_num_threads())
             torch.set_num_threads(threads or torch.get_num_threads())
             result = run_bench(

@@ -5,26 +5,25 @@ from typing import Annotated
 
 import typer
 
-from codescaler_plugin.cli.options import Device
+from codescaler_plugin.cli.options import Device, ModelArgument
 from codescaler_plugin.cli.terminal import Terminal, reported, without_loading_bars
 
 
 def doctor(
-    model: Annotated[
-        str | None,
-        typer.Argument(help="Hub id, directory, 'builtin' or URL; else CODESCALER_MODEL, else the 8B model."),
-    ] = None,
+    model: ModelArgument = None,
     max_length: Annotated[
         int | None, typer.Option(min=1, help="Tokens per sample; else the model's own limit.")
     ] = None,
     device: Device = None,
 ) -> None:
-    """Check that a model is fit to be a reward, and say what to do if not.
+    """Check that a model can be a reward model, and print the next steps.
 
-    Looks at device, labels, head, pad token, chat template, max length, a right
-    program against a wrong one, shared prefixes and speed; ends with a verdict.
+    The checks are device, labels, head, pad token, chat template, max length,
+    a right program against a wrong one, shared prefixes and speed.
 
-    Exit code: 0 nothing failed (warnings may be there); 1 something did.
+    Example: codescaler doctor LARK-Lab/CodeScaler-1.7B
+
+    Exit code: 0 no check failed, warnings apart; 1 a check failed.
     """
     from rich.table import Table
     from rich.text import Text

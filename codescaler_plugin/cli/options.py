@@ -1,51 +1,75 @@
-"""Options that several commands have, each declared once; and groups of options."""
+"""Options that several commands share, each declared once, and groups of options."""
 
 from collections.abc import Callable
+from copy import copy
 from dataclasses import fields, is_dataclass
 from functools import wraps
 from inspect import Parameter, signature
-from typing import Annotated, Any
+from pathlib import Path
+from typing import Annotated, Any, get_args
 
 import typer
 
-Model = Annotated[
-    str | None, typer.Option(help="Hub id, directory or 'builtin'; else CODESCALER_MODEL, else the 8B model.")
+_MODEL = "Reward model: hub id, directory, 'builtin' or URL; else CODESCALER_MODEL, else the 8B model."
+Model = Annotated[str | None, typer.Option(help=_MODEL)]
+ModelArgument = Annotated[str | None, typer.Argument(help=_MODEL)]
+BaseModel = Annotated[
+    str | None, typer.Option(help="Causal model for the control by log-probability: hub id or directory.")
 ]
 MaxTokens = Annotated[int | None, typer.Option(min=1, help="Tokens per forward pass; else what fits.")]
 Device = Annotated[str | None, typer.Option(help="Torch device; else that of this process.")]
+Extraction = Annotated[str, typer.Option(help="Block selection: single, last, first or bare.")]
+Source = Annotated[
+    typer.FileBinaryRead,
+    typer.Argument(metavar="[FILE]", help="JSONL, a JSON array, CSV or parquet, also .gz or .zst; - for stdin."),
+]
+Output = Annotated[Path | None, typer.Option(help="Write here, not to stdout.")]
+Strict = Annotated[bool, typer.Option("--strict", help="Stop at the first bad line.")]
+ServerKey = Annotated[str | None, typer.Option(envvar="OPENAI_API_KEY", help="API key of the server.")]
 
 
 def grouped(command: Callable[..., None]) -> Callable[..., None]:
-    """A command with an option for each field of a parameter whose type is a dataclass.
+    r"""Give a command an option for each field of a parameter whose type is a dataclass.
 
-    Fields need defaults. Their types are declared as those of parameters are: `Annotated` with `typer.Option`.
+    Fields need defaults. Their types are declared like those of parameters: `Annotated` with `typer.Option`. The class
+    variable `panel`, if there is one, names their panel in the help.
 
     Example:
+        >>> from dataclasses import dataclass
+        >>> from typer.testing import CliRunner
         >>> @dataclass
         ... class Limits:
         ...     seconds: Annotated[float, typer.Option(help="Per program.")] = 3.0
+        >>> app = typer.Typer()
         >>> @app.command()
         ... @grouped
-        ... def verify(source: str, *, limits: Limits) -> None: ...
+        ... def verify(source: str, *, limits: Limits) -> None:
+        ...     print(source, limits)
+        >>> CliRunner().invoke(app, ["rollouts.jsonl", "--seconds", "5"]).output
+        'rollouts.jsonl Limits(seconds=5.0)\n'
     """
     own = signature(command, eval_str=True)
     groups: dict[str, Any] = {
-        name: one.annotation for name, one in own.parameters.items() if is_dataclass(one.annotation)
+        name: parameter.annotation for name, parameter in own.parameters.items() if is_dataclass(parameter.annotation)
     }
     shown = []
     for name, parameter in own.parameters.items():
         if name not in groups:
             shown.append(parameter.replace(kind=Parameter.KEYWORD_ONLY))
             continue
-        for one in fields(groups[name]):
-            shown.append(Parameter(one.name, Parameter.KEYWORD_ONLY, default=one.default, annotation=one.type))
+        for field in fields(groups[name]):
+            type_, option = get_args(field.type)
+            option = copy(option)
+            option.rich_help_panel = option.rich_help_panel or getattr(groups[name], "panel", None)
+            annotation = Annotated[type_, option]  # type: ignore[valid-type]
+            shown.append(Parameter(field.name, Parameter.KEYWORD_ONLY, default=field.default, annotation=annotation))
 
     @wraps(command)
-    def called(**given: Any) -> None:
+    def called(**values: Any) -> None:
         for name, group in groups.items():
-            given[name] = group(**{one.name: given.pop(one.name) for one in fields(group)})
-        command(**given)
+            values[name] = group(**{field.name: values.pop(field.name) for field in fields(group)})
+        command(**values)
 
     called.__signature__ = own.replace(parameters=shown)  # type: ignore[attr-defined]
-    called.__annotations__ = {one.name: one.annotation for one in shown}
+    called.__annotations__ = {parameter.name: parameter.annotation for parameter in shown}
     return called

@@ -13,13 +13,15 @@ from codescaler_plugin.cli.terminal import Terminal, reported
 def quickstart(
     steps: Annotated[int | None, typer.Option(min=1, help="GRPO steps; else 80.")] = None,
     seed: Annotated[int, typer.Option(help="Seed of sampling and of the training order.")] = 0,
-    output: Annotated[Path, typer.Option(help="Folder for all that is written.")] = Path("codescaler-quickstart"),
+    output: Annotated[Path, typer.Option(help="Folder for all files.")] = Path("codescaler-quickstart"),
     as_json: Annotated[bool, typer.Option("--json", help="One line of JSON on stdout; all else on stderr.")] = False,
 ) -> None:
-    """Watch GRPO improve a small policy with a reward that runs no tests. Offline, on a CPU, in minutes.
+    """Train a small policy with a reward that runs no tests.
 
-    Prints pass@1 on held-out problems before and after, and a right and a wrong
-    program with their rewards.
+    GRPO runs offline, on a CPU, in minutes. Prints pass@1 on held-out problems
+    before and after, and a right and a wrong program with their rewards.
+
+    Example: codescaler quickstart --steps 20
     """
     from codescaler_plugin.quickstart import run_quickstart
 

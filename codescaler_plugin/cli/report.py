@@ -13,9 +13,11 @@ def report(
     output: Annotated[Path, typer.Option(help="The page; Markdown is written beside it.")] = Path("report.html"),
     title: Annotated[str, typer.Option(help="Of the page.")] = "Reward models",
 ) -> None:
-    """Put all that was measured on one page, reward models side by side.
+    """Write a page of all evaluations, reward models side by side.
 
     One HTML file that needs no network, and the same in Markdown.
+
+    Example: codescaler report evaluation/*
     """
     with reported():
         from codescaler_plugin.report.document import write_report

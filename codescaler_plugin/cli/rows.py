@@ -1,25 +1,19 @@
-"""Rows in, checked one by one, and lines of JSON out."""
+"""Rows of a command's input, checked one by one, and lines of JSON of its output."""
 
-from collections.abc import Iterator, Mapping
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, TextIO
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any, TextIO
 
 import typer
 
-from codescaler_plugin.cli.terminal import Skipped, rate_bar
+from codescaler_plugin.cli.terminal import Skipped, progress_bar
 from codescaler_plugin.data.rows import chunked, dumps, read_rows
 from codescaler_plugin.errors import DataError
 
 if TYPE_CHECKING:
     from codescaler_plugin.text.templates import Template
 
-CHUNK = 64  # rows at a time: streaming, yet batched
-Source = Annotated[
-    typer.FileBinaryRead,
-    typer.Argument(metavar="[FILE]", help="JSONL, a JSON array, CSV or parquet, also .gz or .zst; - for stdin."),
-]
-Output = Annotated[Path | None, typer.Option(help="Write here, not to stdout.")]
-Strict = Annotated[bool, typer.Option(help="Stop at the first bad line.")]
+CHUNK = 64  # rows at a time: enough for a batch, and few enough to stream
 
 
 def chunks(
@@ -30,26 +24,26 @@ def chunks(
     strict: bool,
     template: "Template | None" = None,
 ) -> Iterator[tuple[list[dict[str, Any]], int]]:
-    """The good rows of each chunk and the number of its rows, with a progress bar at a terminal.
+    """The good rows of each chunk and the number of all its rows, with a progress bar.
 
     A bad row is reported on stderr, or raised with `strict`.
 
     Raises:
-        DataError: a form that is not read, a file that is damaged, or with `strict` a bad row.
+        DataError: an unknown form, a damaged file, or with `strict` a bad row.
     """
-    with rate_bar(verb, None) as advance:
+    with progress_bar(verb) as advance:
         for chunk in chunked(read_rows(source), CHUNK):
             rows = []
-            for place, row in chunk:
+            for location, row in chunk:
                 try:
                     rows.append(_checked(row, columns, template))
                 except DataError as error:
-                    skipped(f"{place}: {error}", error, strict=strict)
+                    skip(f"{location}: {error}", error, strict=strict)
             yield rows, len(chunk)
             advance(len(chunk))
 
 
-def skipped(message: str, cause: Exception | None = None, *, strict: bool) -> None:
+def skip(message: str, cause: Exception | None = None, *, strict: bool) -> None:
     """Report a bad line, or raise it with `strict`."""
     if strict:
         raise DataError(message) from cause
@@ -57,8 +51,19 @@ def skipped(message: str, cause: Exception | None = None, *, strict: bool) -> No
 
 
 def write(sink: TextIO, row: Mapping[str, Any]) -> None:
-    """One line of JSON."""
+    """Write one line of JSON."""
     print(dumps(row), file=sink, flush=True)
+
+
+def write_records(
+    sink: TextIO, rows: list[dict[str, Any]], records: Sequence[Any], leave_out: tuple[str, ...] = ()
+) -> None:
+    """Write each row with the fields of its record added. A `failure` of None is left out."""
+    for row, record in zip(rows, records, strict=True):
+        added = {name: value for name, value in asdict(record).items() if name not in leave_out}
+        if added.get("failure", "") is None:
+            del added["failure"]
+        write(sink, {**row, **added})
 
 
 def _checked(row: dict[str, Any] | DataError, columns: tuple[str, ...], template: "Template | None") -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""The options of every command that runs programs against tests, and what it says of programs without a verdict."""
+"""Options of every command that runs programs against tests, and its messages on programs without a verdict."""
 
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
@@ -29,52 +29,41 @@ ProblemFormat = Annotated[
     str, typer.Option(help="Form of the problems, such as mbpp; else told by their columns.", rich_help_panel=PANEL)
 ]
 
-_NEXT = {  # what to do about each fault
+_NEXT = {  # the next step after each fault
     Fault.TIMEOUT: "Time ran out on a busy machine: give fewer --workers, or a larger --timeout",
     Fault.MISSING_PACKAGE: "The sandbox has no such package: give it by --package NAME, as in --package numpy",
-    Fault.TEST_ERROR: "These tests cannot run, or test nothing: mend the tests of the problem",
+    Fault.TEST_ERROR: "These tests cannot run, or test nothing: correct the tests of the problem",
     Fault.UNREADABLE_RESULT: "A result could not be sent or read: look at what the test asks the program to return",
-    Fault.KILLED: "The program was ended from outside, as by memory pressure: give fewer --workers",
+    Fault.KILLED: "The program was killed from outside, perhaps for lack of memory: give fewer --workers",
 }
 
 
 @dataclass(frozen=True, kw_only=True)
 class SandboxOptions:
-    """How programs are run and their results compared; a group of options, see `options.grouped`."""
+    """A group of options for running programs and comparing their results, see `options.grouped`."""
+
+    panel = PANEL
 
     comparison: Annotated[
         str | None,
         typer.Option(
             metavar="NAME",
-            help=f"Of results, for all problems: {', '.join(Comparison)}; else as each data set's own grader does.",
-            rich_help_panel=PANEL,
+            help=f"Comparison of results: {', '.join(Comparison)}; else that of each data set's own grader.",
         ),
     ] = None
-    timeout: Annotated[
-        float, typer.Option(min=0.1, help="Seconds per program; with stdin tests, per test.", rich_help_panel=PANEL)
-    ] = TIMEOUT
-    memory: Annotated[int, typer.Option(min=64, help="MiB per process of a program.", rich_help_panel=PANEL)] = (
-        MEMORY_MB
-    )
-    workers: Annotated[
-        int | None, typer.Option(min=1, help="Programs at a time; else one per core.", rich_help_panel=PANEL)
-    ] = None
+    timeout: Annotated[float, typer.Option(min=0.1, help="Seconds per program; with stdin tests, per test.")] = TIMEOUT
+    memory: Annotated[int, typer.Option(min=64, help="MiB per process of a program.")] = MEMORY_MB
+    workers: Annotated[int | None, typer.Option(min=1, help="Programs at a time; else one per core.")] = None
     package: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="NAME", help="Package that programs may import, as numpy; repeatable.", rich_help_panel=PANEL
-        ),
+        list[str] | None, typer.Option(metavar="NAME", help="Package that programs may import, as numpy; repeatable.")
     ] = None
     require_isolation: Annotated[
-        bool,
-        typer.Option(
-            "--require-isolation", help="Refuse to run code that is not fully held back.", rich_help_panel=PANEL
-        ),
+        bool, typer.Option("--require-isolation", help="Fail if the sandbox cannot isolate programs fully.")
     ] = False
 
     @property
     def settings(self) -> dict[str, Any]:
-        """What verdicts depend on."""
+        """The settings that verdicts depend on."""
         return {"timeout": self.timeout, "memory_mb": self.memory, "packages": sorted(self.package or ())}
 
     def executors(
@@ -92,33 +81,33 @@ class SandboxOptions:
         )
 
     def problems(self, paths: Sequence[str], format_: str, skipped: Skipped | None) -> "list[Problem]":
-        """The problems of all files; a bad row is named and skipped, or an error where `skipped` is None.
+        """The problems of all files. A bad row is named and skipped, or an error if `skipped` is None.
 
         Raises:
-            ConfigError, DataError: see `read_problems`; or a file of bad rows alone.
+            ConfigError, DataError: see `read_problems`; or all rows of a file are bad.
         """
         from codescaler_plugin.data.problems import read_problems
 
-        found: list[Problem] = []
+        problems: list[Problem] = []
         for path in paths:
             before = 0 if skipped is None else skipped.count
-            here = list(read_problems(path, format_, comparison=self.comparison, on_bad=skipped))
-            if skipped is not None and not here and skipped.count > before:
+            rows = list(read_problems(path, format_, comparison=self.comparison, on_bad=skipped))
+            if skipped is not None and not rows and skipped.count > before:
                 count = skipped.count - before
                 raise DataError(f"{path}: none of its {count:,} rows is a problem with tests, see above")
-            found += here
-        return found
+            problems += rows
+        return problems
 
 
 def print_faults(faults: Mapping[str, int], examples: Mapping[str, str], again: str) -> None:
-    """A line on stderr for each kind of fault: how many programs have no verdict, and the next step.
+    """Print a line on stderr for each kind of fault: the number of programs without a verdict, and the next step.
 
     Args:
-        faults: programs by `Fault`.
-        examples: a detail of each.
-        again: how the command is run again, as the end of a sentence.
+        faults: number of programs by `Fault`.
+        examples: a detail of each kind.
+        again: end of a sentence that says how to run the command again.
     """
     for fault, count in faults.items():
         example = examples.get(fault)
-        such = f", such as {one_line(example)!r}" if example else ""
-        say(f"no verdict ({fault}): {count:,}{such}. {_NEXT[Fault(fault)]}; then {again}.", "yellow")
+        detail = f", such as {one_line(example)!r}" if example else ""
+        say(f"no verdict ({fault}): {count:,}{detail}. {_NEXT[Fault(fault)]}; then {again}.", "yellow")

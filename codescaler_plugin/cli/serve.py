@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from codescaler_plugin.cli.options import Model
 from codescaler_plugin.cli.terminal import reported
 from codescaler_plugin.errors import ConfigError
 from codescaler_plugin.extras import require
@@ -15,29 +16,27 @@ _KEY = "CODESCALER_API_KEY"
 
 
 def serve(
-    model: Annotated[
-        str | None, typer.Option(help="Hub id, directory or 'builtin'; else CODESCALER_MODEL, else the 8B model.")
-    ] = None,
+    model: Model = None,
     backend: Annotated[
         str | None,
-        typer.Option(metavar="URL", help="Score on vLLM servers, vllm+http://host:port, divided by commas."),
+        typer.Option(metavar="URL", help="vLLM servers that score: vllm+http://host:port, divided by commas."),
     ] = None,
     host: Annotated[str, typer.Option(help="Address to listen on; others need --api-key.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="0: any free one.")] = 8000,
-    api_key: Annotated[str | None, typer.Option(envvar=_KEY, help="Asked of every caller, but for /health.")] = None,
+    api_key: Annotated[str | None, typer.Option(envvar=_KEY, help="Key of callers, but for /health.")] = None,
     insecure: Annotated[bool, typer.Option("--insecure", help="Listen to other machines without a key.")] = False,
     max_wait: Annotated[
         float, typer.Option(min=0, max=1000, help="Milliseconds a sample waits for others of its problem.")
     ] = MAX_WAIT * 1000,
-    max_queue: Annotated[int, typer.Option(min=1, help="Samples that wait; above it the answer is 503.")] = MAX_QUEUE,
+    max_queue: Annotated[int, typer.Option(min=1, help="Samples that wait; more are answered 503.")] = MAX_QUEUE,
     max_body: Annotated[
         int, typer.Option(min=1, help="MiB of a body; at most 4 such, or 256 MiB, at a time.")
     ] = MAX_BODY >> 20,
     timeout: Annotated[
-        float, typer.Option(min=1, help="Seconds until a sample is answered, if need be by --on-failure.")
+        float, typer.Option(min=1, help="Seconds until a sample is answered, perhaps by --on-failure.")
     ] = TIMEOUT,
     load_timeout: Annotated[
-        float, typer.Option(min=1, help="Seconds to load the model, downloads included; then it starts anew.")
+        float, typer.Option(min=1, help="Seconds until loading is restarted, downloads included.")
     ] = LOAD_TIMEOUT,
     on_failure: Annotated[
         str, typer.Option(metavar="REWARD|error", help="Of a sample that cannot be scored; error: answer 503, or 422.")
@@ -45,20 +44,22 @@ def serve(
     extra_logs: Annotated[
         bool, typer.Option("--extra-logs", help="Send extra_logs; OpenRLHF 0.8.5 to 0.9.0 crash on them.")
     ] = False,
-    log_bodies: Annotated[bool, typer.Option("--log-bodies", help="Write what comes in to the log.")] = False,
+    log_bodies: Annotated[bool, typer.Option("--log-bodies", help="Write bodies to the log.")] = False,
 ) -> None:
     """Serve rewards over HTTP: OpenRLHF, vLLM-shaped, slime, and /v1/score.
 
-    Listens at once and loads the model meanwhile; /health says when it is
-    ready. The model runs in a process of its own, which is started again if it
-    dies. All other settings are CODESCALER_* variables. Documentation of the
-    routes is at /docs.
+    Listens at once and loads the model meanwhile; /health tells when it is
+    ready. The model runs in a process of its own, which is restarted after a
+    crash. All other settings are CODESCALER_* variables. The routes are
+    documented at /docs.
 
-    SIGTERM, SIGHUP (unless nohup ignores it) and Ctrl-C end the server after it
-    has answered what it accepted. It answers 503 until the model has been ready,
-    and while it holds too many samples, bodies or connections.
+    SIGTERM, SIGHUP (unless nohup ignores it) and Ctrl-C end the server after its
+    last answer. It answers 503 until the model has been ready, and while it
+    holds too many samples, bodies or connections.
 
-    Exit code: 0 stopped by one of these; 1 an error.
+    Example: codescaler serve --model LARK-Lab/CodeScaler-8B --port 8000
+
+    Exit code: 0 stopped by a signal; 1 an error.
     """
     import logging
 
@@ -67,8 +68,8 @@ def serve(
     logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s: %(message)s", level=logging.INFO)
     with reported():
         require("serving", "serve", "fastapi", "fastapi_offline", "prometheus_client", "uvicorn")
-        from codescaler_plugin.serving.app import ServingConfig
         from codescaler_plugin.serving.backend import LocalBackend
+        from codescaler_plugin.serving.config import ServingConfig
         from codescaler_plugin.serving.server import run_server
 
         if backend is not None and "://" not in backend:
@@ -80,7 +81,7 @@ def serve(
             config = replace(config, api_key=os.environ.get(_KEY, "").strip() or None)
         fallback = fallback_of(on_failure, "--on-failure")
         serving = ServingConfig(api_key, fallback, extra_logs, log_bodies, max_body << 20)
-        behind = LocalBackend(
+        local = LocalBackend(
             config, max_wait=max_wait / 1000, max_queue=max_queue, timeout=timeout, load_timeout=load_timeout
         )
-        run_server(config, serving, behind, host=host, port=port, insecure=insecure, drain_seconds=timeout)
+        run_server(config, serving, local, host=host, port=port, insecure=insecure, drain_seconds=timeout)

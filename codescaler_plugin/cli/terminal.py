@@ -1,7 +1,8 @@
-"""What the commands share at a terminal: errors, progress, tables."""
+"""The terminal of all commands: errors, progress, tables."""
 
 import errno
 import os
+import re
 import stat
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -19,12 +20,11 @@ from codescaler_plugin.errors import CodeScalerError, ConfigError
 from codescaler_plugin.safety import one_line, printable
 
 if TYPE_CHECKING:
-    from rich.progress import Progress, ProgressColumn, TaskID
     from rich.table import Table
 
 
 class Terminal(Console):
-    """A console that shows what data say and obeys none of it: no markup, emoji codes or control characters.
+    """A console on which text from data stays text: no markup, no emoji codes, no control characters.
 
     Takes the arguments of `rich.console.Console`.
     """
@@ -33,37 +33,30 @@ class Terminal(Console):
         super().__init__(markup=False, highlight=False, emoji=False, **settings)
 
     def render_str(self, text: str, **settings: Any) -> Text:
-        """A text as it is laid out; so that what replaces a control character has its width."""
+        """Replace control characters before the layout, which depends on their width."""
         return super().render_str(printable(text), **settings)
 
     def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
-        """What is printed, piece by piece; every table, panel and text comes by here."""
-        for piece in super().render(renderable, options):
-            yield piece if piece.control else piece._replace(text=printable(piece.text))
+        """Replace control characters in the segments of every table, panel and text."""
+        for segment in super().render(renderable, options):
+            yield segment if segment.control else segment._replace(text=printable(segment.text))
 
 
 errors = Terminal(stderr=True)
 
 
 def say(text: str, style: str = "") -> None:
-    """Print a line on stderr; the terminal wraps it, so that paths stay whole."""
+    """Print a line on stderr. The terminal wraps it, so that paths stay whole."""
     errors.print(text, style=style, soft_wrap=True)
 
 
-_SHOWN = 4000  # characters of a message, which may name what the data call a column
-_PLACES = frozenset(  # a path or a disk is at fault, not this program
-    {
-        errno.EACCES,
-        errno.EPERM,
-        errno.EROFS,
-        errno.ENOSPC,
-        errno.EDQUOT,
-        errno.ENAMETOOLONG,
-        errno.ELOOP,
-        errno.ENOTDIR,
-        errno.EISDIR,
-    }
-)
+_SHOWN = 4000  # characters of a message, which may name a column of the data
+_ARGUMENT = re.compile(r"`(\w+)=`")  # an argument of a library function in its message
+_RENAMED = {"evaluation": "--decontaminate"}
+_PATH_ERRORS = {  # of a path or a disk, not of this program
+    *(errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT),
+    *(errno.ENAMETOOLONG, errno.ELOOP, errno.ENOTDIR, errno.EISDIR),
+}
 
 
 class Skipped:
@@ -85,61 +78,60 @@ def reported() -> Iterator[None]:
         yield
     except (CodeScalerError, OSError, KeyboardInterrupt) as error:
         if isinstance(error, CodeScalerError):
-            text = str(error)
+            text = with_options(str(error))
             shown = text if len(text) <= _SHOWN else f"{text[: _SHOWN // 2]} ... {text[-_SHOWN // 2 :]}"
             say(f"error: {shown}", "red")
         elif isinstance(error, OSError):
-            if error.errno not in _PLACES:
+            if error.errno not in _PATH_ERRORS:
                 raise
-            name = "cannot read or write: " if error.filename is None else f"{error.filename}: "
-            say(f"error: {name}{error.strerror}", "red")
+            prefix = "cannot read or write: " if error.filename is None else f"{error.filename}: "
+            say(f"error: {prefix}{error.strerror}", "red")
         for note in getattr(error, "__notes__", ()):
             say(note)
         raise typer.Exit(130 if isinstance(error, KeyboardInterrupt) else 1) from error
 
 
+def with_options(message: str) -> str:
+    """A library's message with its arguments as options: `output=` in backticks becomes --output."""
+    return _ARGUMENT.sub(lambda match: _RENAMED.get(match[1], "--" + match[1].replace("_", "-")), message)
+
+
 @contextmanager
-def _bar(verb: str, total: int | None, time: "ProgressColumn") -> Iterator[tuple["Progress", "TaskID"]]:
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn
+def progress_bar(verb: str, total: int | None = None) -> Iterator[Callable[[int], None]]:
+    """Show a bar at a terminal, with the rate and the time left or gone; yields the function that adds steps to it."""
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        ProgressColumn,
+        Task,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
 
     class Rate(ProgressColumn):
         def render(self, task: Task) -> Text:
             return Text(f"{task.speed:,.0f}/s" if task.speed else "")
 
-    shown = (TextColumn(verb), BarColumn(), MofNCompleteColumn(), Rate(), time)
+    time = TimeElapsedColumn() if total is None else TimeRemainingColumn()
+    columns = (TextColumn(verb), BarColumn(), MofNCompleteColumn(), Rate(), time)
     with Progress(
-        *shown, console=errors, transient=True, disable=not errors.is_terminal, speed_estimate_period=60
-    ) as bar:
-        yield bar, bar.add_task("", total=total)
-
-
-@contextmanager
-def rate_bar(verb: str, total: int | None) -> Iterator[Callable[[int], None]]:
-    """A progress bar with rate, and time left or gone, at a terminal; what it gives advances it."""
-    from rich.progress import TimeElapsedColumn, TimeRemainingColumn
-
-    with _bar(verb, total, TimeElapsedColumn() if total is None else TimeRemainingColumn()) as (bar, task):
-        yield lambda count: bar.advance(task, count)
-
-
-@contextmanager
-def progress_bar(verb: str) -> Iterator[Callable[[int, int], None]]:
-    """A `rate_bar` that is set to (done, total)."""
-    from rich.progress import TimeRemainingColumn
-
-    with _bar(verb, None, TimeRemainingColumn()) as (bar, task):
-        yield lambda done, total: bar.update(task, completed=done, total=total)
+        *columns, console=errors, transient=True, disable=not errors.is_terminal, speed_estimate_period=60
+    ) as progress:
+        task = progress.add_task("", total=total)
+        yield lambda steps: progress.advance(task, steps)
 
 
 def without_loading_bars() -> None:
-    """Transformers' bars of loading weights stay away: a command has its own, of its work."""
+    """Turn off transformers' bars of loading weights: a command shows the progress of its own work."""
     from transformers.utils.logging import disable_progress_bar
 
     disable_progress_bar()
 
 
 def number_table(*head: str, **settings: Any) -> "Table":
-    """A table without lines, whose columns but the first stand to the right; settings are those of rich's `Table`."""
+    """A table without lines, with all columns but the first aligned to the right. Settings are those of `Table`."""
     from rich.table import Table
 
     table = Table(*head, box=None, **settings)
@@ -149,7 +141,7 @@ def number_table(*head: str, **settings: Any) -> "Table":
 
 
 def print_counts(title: str, counts: Mapping[str, int]) -> None:
-    """A table of what is not zero, on stderr."""
+    """Print a table of the counts that are not zero, on stderr."""
     errors.print(title, style="bold")
     table = number_table("", "", show_header=False)
     for name, count in counts.items():
@@ -160,7 +152,7 @@ def print_counts(title: str, counts: Mapping[str, int]) -> None:
 
 @contextmanager
 def open_output(output: Path | None, inputs: Sequence[Input] = ()) -> Iterator[TextIO]:
-    """The file to write, or stdout; neither may be an input. See `write_output`."""
+    """Open the file to write, or stdout; neither may be an input. See `write_output`."""
     if output is not None:
         with write_output(output, inputs, keep_part=True) as file:
             yield cast(TextIO, file)
@@ -170,10 +162,10 @@ def open_output(output: Path | None, inputs: Sequence[Input] = ()) -> Iterator[T
     yield sys.stdout
 
 
-def _is_stdout(given: Input) -> bool:
+def _is_stdout(source: Input) -> bool:
     try:
         here = os.fstat(sys.stdout.fileno())
-        there = os.stat(given if isinstance(given, str | Path) else given.fileno())  # noqa: PTH116 - a path or a number
+        there = os.stat(source if isinstance(source, str | Path) else source.fileno())  # noqa: PTH116 - or a number
     except (OSError, ValueError, AttributeError):  # no such file, or a stream without a descriptor, as in tests
         return False
     return stat.S_ISREG(here.st_mode) and os.path.samestat(here, there)

@@ -75,8 +75,8 @@ def score_rows(
         key = _key(model, rows[len(results)]) if len(results) < len(rows) else None
         if not isinstance(line, dict) or key is None or line.get("key") != key or "scores" not in line:
             return (
-                "is of another model, other data or other options than are given now. Give another --output or "
-                "--name, or delete it to start over"
+                "is of another model, other data or other options than are given now. Give another `output=` "
+                "or `name=`, or delete it to start over"
             )
         results.append(line["scores"])
         return ""

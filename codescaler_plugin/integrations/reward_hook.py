@@ -19,7 +19,7 @@ from codescaler_plugin.errors import ConfigError, HttpError, ScorerError
 from codescaler_plugin.pipeline import CodeScaler
 from codescaler_plugin.records import Judgement
 from codescaler_plugin.serving.batching import DynamicBatcher, InProcess
-from codescaler_plugin.serving.judging import Item, judge_items
+from codescaler_plugin.serving.samples import Sample, judge_samples
 
 logger = logging.getLogger(__name__)
 
@@ -74,7 +74,7 @@ class RewardHook:
                 raise ConfigError(f"{PREFIX}MODEL: {error}") from error
             logger.warning("the reward server is not ready yet: %s", error)
 
-    def judge(self, items: Sequence[Item]) -> list[Judgement]:
+    def judge(self, items: Sequence[Sample]) -> list[Judgement]:
         """One judgement per sample, same order; blocks.
 
         Raises:
@@ -83,11 +83,11 @@ class RewardHook:
         """
         return self._checked(self._submitted(items).result())
 
-    async def judge_async(self, items: Sequence[Item]) -> list[Judgement]:
+    async def judge_async(self, items: Sequence[Sample]) -> list[Judgement]:
         """As `judge`, for coroutines."""
         return self._checked(await asyncio.wrap_future(self._submitted(items)))
 
-    def _submitted(self, items: Sequence[Item]) -> "Future[list[Judgement]]":
+    def _submitted(self, items: Sequence[Sample]) -> "Future[list[Judgement]]":
         with self._lock:
             if self._started is None:
                 self._started = self._start()
@@ -99,7 +99,7 @@ class RewardHook:
 
         async def run() -> None:
             slots = self.scaler.config.spec().batches
-            engine = InProcess(lambda items: judge_items(self.scaler, items), slots)
+            engine = InProcess(lambda items: judge_samples(self.scaler, items), slots)
             batcher = DynamicBatcher(engine, slots=slots, max_queue=None, timeout=None)
             batcher.start()
             started.set_result((asyncio.get_running_loop(), batcher))

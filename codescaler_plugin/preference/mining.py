@@ -90,7 +90,7 @@ class MiningReport:
             names = ", ".join(sorted({match.evaluation for match in self.contamination}))
             return (
                 f"all {contaminated} problems that allow a pair are contaminated: they are in {names}. Give rollouts "
-                "of other problems, or leave --decontaminate out"
+                "of other problems, or leave `evaluation=` out"
             )
         faults = {reason: count for reason, count in self.dropped.items() if reason.startswith("no verdict: ")}
         if faults and sum(faults.values()) + sum(self.invalid.values()) == self.rows:

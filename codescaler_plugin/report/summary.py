@@ -76,7 +76,7 @@ def check_summary(path: Path, model: str, data_sha256: str | None) -> None:
     if (summary.model, summary.facts.get("data_sha256")) != (model, data_sha256):
         raise ConfigError(
             f"{path} is of the model {summary.model} on {summary.facts.get('data', 'its data')}, not of {model} on "
-            "the data given now. Give another --output or --name, or delete it"
+            "the data given now. Give another `output=` or `name=`, or delete it"
         )
 
 
@@ -90,10 +90,10 @@ def read_summaries(folders: Sequence[Path]) -> list[Summary]:
     summaries: list[Summary] = []
     for folder in folders:
         if not folder.is_dir():
-            raise ConfigError(f"no folder {folder}: give the --output folders of `codescaler evaluate`")
+            raise ConfigError(f"no folder {folder}: give the folders that `codescaler evaluate` wrote")
         files = sorted(folder.glob("*.summary.json"))
         if not files:
-            raise ConfigError(f"{folder} holds no *.summary.json: give the --output folders of `codescaler evaluate`")
+            raise ConfigError(f"{folder} holds no *.summary.json: give the folders that `codescaler evaluate` wrote")
         summaries += map(_read_summary, files)
     return summaries
 

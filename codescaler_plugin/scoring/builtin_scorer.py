@@ -33,7 +33,7 @@ class BuiltinScorer(TransformersScorer):
             logger.warning(  # without the problem: a server writes no bodies to its log
                 "builtin is the quickstart's small model, for its own kind of problems, and was given others. On "
                 "those it is about as good as chance (%s). Take %s or another reward model of "
-                "the hub instead: model=, --model or CODESCALER_MODEL.",
+                "the hub instead, by `model=` or CODESCALER_MODEL.",
                 MODEL_CARD,
                 REAL_MODEL,
             )

@@ -74,7 +74,7 @@ class Calibration:
         """
         try:
             row = json.loads(text)
-            row.pop("plans", None)  # of `codescaler select --calibrate`, for selection.planning.read_plans
+            row.pop("plans", None)  # of `codescaler calibrate`, for selection.planning.read_plans
             knots = tuple((float(margin), float(probability)) for margin, probability in row.pop("knots"))
             calibration = cls(**{**row, "knots": knots})
             method, slope = calibration.method, calibration.slope
@@ -148,7 +148,7 @@ def fit_calibration(
 
 
 def read_calibration(path: Path) -> Calibration:
-    """The calibration in a file of `codescaler evaluate calibration` or `codescaler select --calibrate`.
+    """The calibration in a file of `codescaler evaluate calibration` or `codescaler calibrate`.
 
     Raises:
         ConfigError: the file cannot be read.

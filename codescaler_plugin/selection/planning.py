@@ -167,7 +167,7 @@ def with_plans(calibration: Calibration, plans: Sequence[Plan]) -> str:
 
 
 def read_plans(path: Path) -> list[Plan]:
-    """The plans in a file of `codescaler select --calibrate`, without costs; see `price_plans`.
+    """The plans in a file of `codescaler calibrate`, without costs; see `price_plans`.
 
     Raises:
         ConfigError: the file cannot be read.
@@ -180,10 +180,10 @@ def read_plans(path: Path) -> list[Plan]:
     except (ValueError, KeyError, TypeError, DataError) as error:
         raise DataError(
             f"{path} holds no measured strategies ({type(error).__name__}: {error}): make one with "
-            "codescaler select --calibrate"
+            "codescaler calibrate"
         ) from error
     if not plans:
-        raise DataError(f"{path} holds no plans: make one with codescaler select --calibrate")
+        raise DataError(f"{path} holds no plans: make one with codescaler calibrate")
     return plans
 
 

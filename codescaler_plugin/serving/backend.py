@@ -1,4 +1,4 @@
-"""What stands behind the routes: the queue and the worker of this machine, or Ray."""
+"""The backends of the routes: the queue and the worker of this machine, or Ray (`ray_app`)."""
 
 import asyncio
 from collections.abc import Callable, Coroutine, Sequence
@@ -12,13 +12,13 @@ from codescaler_plugin.scoring.forward import MAX_TOKENS
 from codescaler_plugin.scoring.spec import Classifier
 from codescaler_plugin.serving import LOAD_TIMEOUT
 from codescaler_plugin.serving.batching import DynamicBatcher
-from codescaler_plugin.serving.judging import Item
 from codescaler_plugin.serving.metrics import Metrics
+from codescaler_plugin.serving.samples import Sample
 from codescaler_plugin.serving.supervisor import WORKER, Worker
 
 
 class Backend(Protocol):
-    """Judges what the routes take in.
+    """Judges the samples of the routes.
 
     Attributes:
         metrics: counts.
@@ -28,22 +28,22 @@ class Backend(Protocol):
 
     @property
     def state(self) -> str:
-        """Why it cannot judge now; empty if it can."""
+        """Reason why it cannot judge now; empty if it can."""
         ...
 
     async def start(self, fatal: Callable[[ConfigError], None]) -> None:
-        """Begin; returns at once. `fatal` is called if the model cannot be had at all."""
+        """Begin, and return at once. `fatal` is called if the model cannot be loaded at all."""
         ...
 
     async def stop(self) -> None:
         """Answer what was accepted, then end."""
         ...
 
-    def submit(self, items: Sequence[Item]) -> Coroutine[Any, Any, list[Judgement]]:
-        """One judgement per item, same order.
+    def submit(self, samples: Sequence[Sample]) -> Coroutine[Any, Any, list[Judgement]]:
+        """One judgement per sample, in order.
 
         Raises:
-            UnavailableError: there is no room, or no model yet; ask again later.
+            UnavailableError: the queue is full, or the model is not ready; send the samples again later.
         """
         ...
 
@@ -52,9 +52,9 @@ class LocalBackend:
     """A queue in this process and one scoring worker in another.
 
     Args:
-        config: settings of the scorer.
-        command: starts the worker.
-        load_timeout: see `Worker`.
+        config: settings of the pipeline.
+        command: command that starts the worker.
+        load_timeout: seconds, see `Worker`.
         **batching: `max_wait`, `max_queue` and `timeout` of `DynamicBatcher`.
     """
 
@@ -106,6 +106,6 @@ class LocalBackend:
             with suppress(asyncio.CancelledError, ConfigError, OSError):
                 await self._task
 
-    async def submit(self, items: Sequence[Item]) -> list[Judgement]:
+    async def submit(self, samples: Sequence[Sample]) -> list[Judgement]:
         """See `Backend`."""
-        return await self._batcher.submit(items)
+        return await self._batcher.submit(samples)

@@ -1,4 +1,4 @@
-"""What `/metrics` tells."""
+"""The counters of `/metrics`."""
 
 from collections.abc import Mapping, Sequence
 from functools import partial
@@ -16,7 +16,7 @@ class Metrics(Observer):
     """Counters of one server, with a registry of their own.
 
     Attributes:
-        registry: what `/metrics` prints.
+        registry: registry that `/metrics` prints.
     """
 
     def __init__(self) -> None:
@@ -32,10 +32,10 @@ class Metrics(Observer):
         self.statuses = counter("codescaler_statuses", "Samples by the status of their code.", ["status"])
         self.failures = counter("codescaler_failures", "Samples without a reward of their own, by cause.", ["cause"])
         self.queue = gauge("codescaler_queue_samples", "Samples that wait.")
-        self.under_way = gauge("codescaler_under_way_samples", "Samples being scored.")
+        self.in_flight = gauge("codescaler_under_way_samples", "Samples being scored.")
         self.body_bytes = gauge("codescaler_body_bytes", "Bytes of bodies that are read, wait or are under way.")
         self.wait_seconds = histogram("codescaler_wait_seconds", "From arrival to being sent.", buckets=_SECONDS)
-        self.batch_items = histogram("codescaler_batch_samples", "Samples per batch.", buckets=_SIZES)
+        self.batch_samples = histogram("codescaler_batch_samples", "Samples per batch.", buckets=_SIZES)
         self.batch_seconds = histogram(
             "codescaler_batch_seconds", "From sending a batch to its answers.", buckets=_SECONDS
         )
@@ -51,13 +51,13 @@ class Metrics(Observer):
         """See `Observer`."""
         for wait in waits:
             self.wait_seconds.observe(wait)
-        self.batch_items.observe(len(waits))
-        self.under_way.inc(len(waits))
+        self.batch_samples.observe(len(waits))
+        self.in_flight.inc(len(waits))
 
     def answered(self, samples: int, seconds: float) -> None:
         """See `Observer`."""
         self.batch_seconds.observe(seconds)
-        self.under_way.dec(samples)
+        self.in_flight.dec(samples)
 
     def count(self, judgements: Sequence[Judgement]) -> None:
         """Count samples by status and by kind of failure."""
@@ -68,6 +68,6 @@ class Metrics(Observer):
                 self.failures.labels(judgement.failure.kind).inc()
 
     def add_stats(self, before: Mapping[str, float], after: Mapping[str, float]) -> None:
-        """Count what a scorer did between two of its running sums."""
+        """Count the difference between two readings of a scorer's running sums."""
         for name, value in after.items():
             self.scorer.labels(name).inc(max(0.0, value - before.get(name, 0.0)))

@@ -1,11 +1,11 @@
-"""The routes on Ray Serve: replicas of the model, as many as the load needs.
+"""The routes on Ray Serve, with as many replicas of the model as the load needs.
 
     serve run codescaler_plugin.serving.ray_app:app model=LARK-Lab/CodeScaler-8B num_gpus=1 max_replicas=4
 
 Ray starts, restarts, adds and removes replicas and chooses among them; `@serve.batch` makes batches within each. The
-samples of one problem are spread over the replicas, each of which reads the problem once per batch: with few replicas
-on one machine `codescaler serve` is faster, with many GPUs vLLM behind it is (`--backend vllm+http://...`). Take this
-where Ray runs anyway, or where the number of replicas is to follow the load.
+samples of one problem are spread over the replicas, and each replica reads the problem once per batch. With few
+replicas on one machine, `codescaler serve` is therefore faster; with many GPUs, vLLM behind it is (`--backend
+vllm+http://...`). Use Ray where it runs anyway, or where the number of replicas should follow the load.
 """
 
 import asyncio
@@ -24,28 +24,29 @@ from codescaler_plugin.errors import ConfigError, Failure, FailureKind
 from codescaler_plugin.pipeline import CodeScaler
 from codescaler_plugin.records import Judgement
 from codescaler_plugin.serving import MAX_QUEUE, MAX_WAIT, TIMEOUT
-from codescaler_plugin.serving.app import ServingConfig, create_app
+from codescaler_plugin.serving.app import create_app
 from codescaler_plugin.serving.batching import OverloadedError, not_ready
-from codescaler_plugin.serving.judging import Item, judge_items
+from codescaler_plugin.serving.config import ServingConfig
 from codescaler_plugin.serving.metrics import Metrics
+from codescaler_plugin.serving.samples import Sample, judge_samples
 
 logger = logging.getLogger(__name__)
 
-_SCORER = "Scorer"
-_ONGOING = 128  # samples at a replica: those of the batch that is scored and of the next
-_TRIES = 2  # of a sample whose replica died with it
+_REPLICA = "RewardModel"  # name of the deployment
+_ONGOING = 128  # samples at a replica: the present batch and the next
+_TRIES = 2  # of a sample whose replica failed
 
 
 class RaySettings(BaseModel):
-    """What `serve run ... name=value`, or `args` in a Serve config file, may set. The rest is `CODESCALER_*`.
+    """Arguments of `serve run ... name=value`, or `args` in a Serve config file. All others are `CODESCALER_*`.
 
     Attributes:
         model: see `CodeScalerConfig`.
-        min_replicas: of the model.
-        max_replicas: of the model; Ray adds one when each has 32 samples at a time.
-        num_gpus, num_cpus: of a replica.
+        min_replicas: smallest number of replicas.
+        max_replicas: largest number of replicas. Ray adds one when each has 32 samples at a time.
+        num_gpus, num_cpus: resources of a replica.
         max_batch: samples of a forward call.
-        max_wait: milliseconds a batch waits for more samples.
+        max_wait: milliseconds that a batch waits for more samples.
         timeout: seconds until a sample is answered.
         fallback, api_key, extra_logs: see `ServingConfig`.
     """
@@ -65,13 +66,13 @@ class RaySettings(BaseModel):
     extra_logs: bool = False
 
 
-class Scorer:
-    """A replica: one model.
+class Replica:
+    """One model.
 
     Args:
-        config: settings of the scorer.
+        config: settings of the pipeline.
         max_batch: samples of a batch.
-        max_wait: seconds a batch waits for more samples.
+        max_wait: seconds that a batch waits for more samples.
     """
 
     def __init__(self, config: CodeScalerConfig, max_batch: int, max_wait: float) -> None:
@@ -81,65 +82,65 @@ class Scorer:
         self.judge.set_batch_wait_timeout_s(max_wait)
 
     @serve.batch  # type: ignore[untyped-decorator, unused-ignore]
-    async def judge(self, items: list[Item]) -> list[Judgement]:
-        """Judgements; Ray hands in the samples of concurrent calls."""
-        order = sorted(range(len(items)), key=lambda place: items[place].problem)  # a problem's samples side by side
-        found = await asyncio.to_thread(judge_items, self._scaler, [items[place] for place in order])
-        judgements = dict(zip(order, found, strict=True))
-        return [judgements[place] for place in range(len(items))]
+    async def judge(self, samples: list[Sample]) -> list[Judgement]:
+        """One judgement per sample, in order. Ray passes the samples of concurrent calls together."""
+        order = sorted(range(len(samples)), key=lambda index: samples[index].problem)  # a problem's side by side
+        judged = await asyncio.to_thread(judge_samples, self._scaler, [samples[index] for index in order])
+        judgements = dict(zip(order, judged, strict=True))
+        return [judgements[index] for index in range(len(samples))]
 
 
 class RayBackend:
     """The replicas as a `Backend`.
 
     Args:
-        timeout: seconds within which a sample is answered.
+        timeout: seconds until a sample is answered.
     """
 
     def __init__(self, timeout: float) -> None:
         self.metrics = Metrics()
         self.state = "the model is being loaded"
         self._timeout = timeout
-        self._scorer: Any = None
+        self._replicas: Any = None
         self._task: asyncio.Task[None] | None = None
 
     async def start(self, fatal: Callable[[ConfigError], None]) -> None:  # noqa: ARG002 - Ray reports a replica's end
         """See `Backend`."""
-        self._scorer = serve.get_deployment_handle(_SCORER)
+        self._replicas = serve.get_deployment_handle(_REPLICA)
         self._task = asyncio.create_task(self._watch())
 
     async def stop(self) -> None:
-        """See `Backend`; Ray lets what is under way end before it calls this."""
+        """See `Backend`. Ray calls this after the last answer."""
         if self._task is not None:
             self._task.cancel()
 
-    async def submit(self, items: Sequence[Item]) -> list[Judgement]:
+    async def submit(self, samples: Sequence[Sample]) -> list[Judgement]:
         """See `Backend`."""
         may_fail = not self.state  # as in `DynamicBatcher.submit`
-        self.metrics.under_way.inc(len(items))
+        self.metrics.in_flight.inc(len(samples))
         try:
-            judgements = await asyncio.gather(*(self._answer(item) for item in items))
+            judgements = await asyncio.gather(*map(self._answer, samples))
         finally:
-            self.metrics.under_way.dec(len(items))
+            self.metrics.in_flight.dec(len(samples))
         late = (FailureKind.TIMEOUT, FailureKind.WORKER)
-        if not may_fail and any(one.failure is not None and one.failure.kind in late for one in judgements):
+        if not may_fail and any(answer.failure is not None and answer.failure.kind in late for answer in judgements):
             raise not_ready(self.state, self._timeout)
         return judgements
 
     async def _watch(self) -> None:
-        """Ready once a replica, which has scored its warm-up, answers."""
+        """Clear `state` once a replica answers; it has scored its warm-up by then."""
         while self.state:
-            failure = (await self._answer(Item("completion", "a problem", ""))).failure
-            if failure is None or failure.kind is not FailureKind.TIMEOUT:  # that says nothing new
+            failure = (await self._answer(Sample("completion", "a problem", ""))).failure
+            if failure is None or failure.kind is not FailureKind.TIMEOUT:  # a timeout is no news
                 self.state = str(failure or "")
         logger.info("a replica is ready")
 
-    async def _answer(self, item: Item) -> Judgement:
+    async def _answer(self, sample: Sample) -> Judgement:
         failure = Failure(FailureKind.WORKER, "")
         for _ in range(_TRIES):
             try:
                 async with asyncio.timeout(self._timeout):
-                    judgement: Judgement = await self._scorer.judge.remote(item)
+                    judgement: Judgement = await self._replicas.judge.remote(sample)
                     return judgement
             except BackPressureError as error:
                 raise OverloadedError(str(error)) from error
@@ -164,9 +165,9 @@ def app(settings: RaySettings) -> serve.Application:
     def routes() -> FastAPI:
         return create_app(RayBackend(settings.timeout), config, serving)
 
-    scorers = serve.deployment(
-        Scorer,
-        name=_SCORER,
+    replicas = serve.deployment(
+        Replica,
+        name=_REPLICA,
         autoscaling_config={
             "min_replicas": settings.min_replicas,
             "initial_replicas": settings.min_replicas,
@@ -178,5 +179,5 @@ def app(settings: RaySettings) -> serve.Application:
         max_queued_requests=MAX_QUEUE,
     )
     front = serve.deployment(serve.ingress(routes)(), name="Front", max_ongoing_requests=MAX_QUEUE)
-    application: serve.Application = front.bind(scorers.bind(config, settings.max_batch, settings.max_wait / 1000))
+    application: serve.Application = front.bind(replicas.bind(config, settings.max_batch, settings.max_wait / 1000))
     return application

@@ -15,8 +15,9 @@ from uvicorn.protocols.http.auto import AutoHTTPProtocol
 
 from codescaler_plugin.config import CodeScalerConfig
 from codescaler_plugin.errors import ConfigError
-from codescaler_plugin.serving.app import ServingConfig, create_app
+from codescaler_plugin.serving.app import create_app
 from codescaler_plugin.serving.backend import LocalBackend
+from codescaler_plugin.serving.config import ServingConfig
 from codescaler_plugin.serving.worker import keep_one_heap
 
 logger = logging.getLogger(__name__)
@@ -24,8 +25,8 @@ logger = logging.getLogger(__name__)
 _DRAIN_SECONDS = 5.0  # above the time within which every sample is answered
 _BACKLOG = 2048
 _ACCEPTED_AT_ONCE = 4
-_DESCRIPTORS = 10_240  # wanted: above the samples that may wait
-_OWN_DESCRIPTORS = 32  # of the limit: log, pipes, the worker's next start, connections that are not counted yet
+_DESCRIPTORS = 10_240  # more than the samples that may wait
+_OWN_DESCRIPTORS = 32  # of the limit: log, pipes, the worker's next start, connections not counted yet
 _QUIET_SECONDS = 60.0  # between two lines on connections that are refused
 
 
@@ -39,23 +40,24 @@ def run_server(
     insecure: bool = False,
     drain_seconds: float,
 ) -> None:
-    """Serve until SIGTERM, SIGINT or SIGHUP, then answer what was accepted. `nohup` keeps SIGHUP away.
+    """Serve until SIGTERM, SIGINT or SIGHUP (which `nohup` keeps away), then answer what was accepted.
 
     Args:
-        config: names the model and the shape of the rewards.
-        serving: of the routes.
-        backend: judges.
+        config: settings of the pipeline.
+        serving: settings of the routes.
+        backend: judges samples.
         host: address to bind.
-        port: 0: any free one.
-        insecure: allow another address than this machine's own without an API key.
-        drain_seconds: longest time in which accepted work is answered after the signal.
+        port: port to bind; 0 is any free one.
+        insecure: listen to other machines without an API key.
+        drain_seconds: seconds to answer accepted samples after the signal.
 
     Raises:
-        ConfigError: the address is open to others and there is no key; it cannot be bound; the model cannot be had.
+        ConfigError: other machines can reach the address and there is no key; the address cannot be bound; the model
+            cannot be loaded.
     """
     if serving.api_key is None and not insecure and not _is_loopback(host):
         raise ConfigError(
-            f"{host} can be reached from other machines: give --api-key, or --insecure if the network is yours alone"
+            f"{host} can be reached from other machines: give `api_key=`, or `insecure=` if the network is yours alone"
         )
     keep_one_heap()
     failure: list[ConfigError] = []
@@ -107,14 +109,14 @@ class _Server(uvicorn.Server):
 
 
 class _Connections:
-    """uvicorn's protocol for as many connections as descriptors allow; more are answered 503 and closed.
+    """uvicorn's protocol for as many connections as descriptors allow. Further ones are answered 503 and closed.
 
-    Without this limit asyncio tries thousands of times a second to accept them, and logs each failure; and the worker
+    Without this limit, asyncio tries thousands of times a second to accept them and logs each failure, and the worker
     cannot be started again.
 
     Args:
-        descriptors: that this process may hold.
-        seconds: after which a connection without a request is closed.
+        descriptors: descriptors that this process may hold.
+        seconds: seconds until a connection without a request is closed.
     """
 
     def __init__(self, descriptors: int, seconds: float) -> None:
@@ -141,8 +143,8 @@ class _Connections:
         return _Refusal()
 
 
-def _close_unused(living: "weakref.ref[Any]") -> None:
-    protocol = living()
+def _close_unused(reference: "weakref.ref[Any]") -> None:
+    protocol = reference()
     if protocol is not None and protocol.cycle is None and protocol.transport is not None:
         protocol.transport.close()
 
@@ -157,7 +159,7 @@ class _Refusal(asyncio.Protocol):
 
 
 def _descriptors() -> int:
-    """The limit of open descriptors, which is raised as far as this process may."""
+    """Raise the limit of open descriptors as far as allowed, and return it."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     limit = max(soft, _DESCRIPTORS if hard == resource.RLIM_INFINITY else min(hard, _DESCRIPTORS))
     resource.setrlimit(resource.RLIMIT_NOFILE, (limit, hard))
@@ -173,7 +175,7 @@ def _bound(host: str, port: int) -> socket.socket:
         listening.listen(_BACKLOG)
     except OSError as error:
         raise ConfigError(
-            f"cannot listen on {host}:{port}: {error.strerror}; give another --port or --host"
+            f"cannot listen on {host}:{port}: {error.strerror}; give another `port=` or `host=`"
         ) from error
     return listening
 

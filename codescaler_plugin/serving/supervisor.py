@@ -1,4 +1,4 @@
-"""The worker process: started, watched, started again. An `Engine` of `batching.py`."""
+"""Starts the worker process, watches it and starts it again. `Worker` is an `Engine` of `batching`."""
 
 import asyncio
 import contextlib
@@ -13,9 +13,9 @@ from codescaler_plugin.config import CodeScalerConfig
 from codescaler_plugin.errors import ConfigError
 from codescaler_plugin.records import Judgement
 from codescaler_plugin.serving import LOAD_TIMEOUT
-from codescaler_plugin.serving.batching import EngineDiedError
-from codescaler_plugin.serving.judging import Item
+from codescaler_plugin.serving.batching import EngineCrashedError
 from codescaler_plugin.serving.metrics import Metrics
+from codescaler_plugin.serving.samples import Sample
 from codescaler_plugin.serving.worker import LENGTH, frame
 
 logger = logging.getLogger(__name__)
@@ -26,18 +26,18 @@ _ENDING = 5.0  # seconds for a process that has closed its output to end
 
 
 class Worker:
-    """A scoring process that is there again after it dies.
+    """A scoring process that is started again after it ends.
 
     Args:
-        config: settings of the scorer.
+        config: settings of the pipeline.
         metrics: counts.
-        command: starts the process.
-        load_timeout: seconds from a start to a scored warm-up; a process that takes longer is killed.
+        command: command that starts the process.
+        load_timeout: seconds from a start to a scored warm-up. A process that takes longer is killed.
 
     Attributes:
-        is_ready: it has scored its warm-up.
-        has_been_ready: some process has.
-        state: why it is not ready; empty if it is.
+        is_ready: the process has scored its warm-up.
+        has_been_ready: some process has scored its warm-up.
+        state: reason why it is not ready; empty if it is.
     """
 
     def __init__(
@@ -65,7 +65,7 @@ class Worker:
         """Keep a process running until cancelled.
 
         Raises:
-            ConfigError: the model cannot be had, and never could.
+            ConfigError: the model cannot be loaded, and never could.
         """
         pause = _SHORTEST
         while True:
@@ -85,9 +85,9 @@ class Worker:
             self._was_ready, self._killed_for = False, ""
             loading = asyncio.get_running_loop().call_later(self.load_timeout, self._end_loading)
             try:
-                reason, lasting = await self._live(process)
+                reason, is_lasting = await self._live(process)
                 self._not_ready()
-                # To kill a process while it ends is to lose its cause: asyncio may even report exit code 255.
+                # A kill while the process ends would hide its cause: asyncio may even report exit code 255.
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(_ENDING):  # `wait_for` loses a cancellation in Python 3.11
                         await process.wait()
@@ -95,31 +95,31 @@ class Worker:
                 loading.cancel()
                 self._down(process)
                 await process.wait()
-            if lasting and not self.has_been_ready:
+            if is_lasting and not self.has_been_ready:
                 raise ConfigError(reason)
             pause = _SHORTEST if self._was_ready else min(2 * pause, _LONGEST)
             self.state = reason or self._killed_for or _cause(process.returncode)
             logger.error("the scoring worker ended: %s. It is started again in %.1f s", self.state, pause)
-            for answers in list(self._answers.values()):
-                if not answers.done():
-                    answers.set_exception(EngineDiedError(self.state))
+            for answer in list(self._answers.values()):
+                if not answer.done():
+                    answer.set_exception(EngineCrashedError(self.state))
             await asyncio.sleep(pause)
 
     async def ready(self) -> None:
         """See `Engine.ready`."""
         await self._ready.wait()
 
-    def send(self, items: Sequence[Item]) -> "asyncio.Future[list[Judgement]]":
+    def send(self, samples: Sequence[Sample]) -> "asyncio.Future[list[Judgement]]":
         """See `Engine.send`."""
         self._number += 1
         number = self._number
-        answers: asyncio.Future[list[Judgement]] = asyncio.get_running_loop().create_future()
-        self._answers[number] = answers
-        answers.add_done_callback(lambda _: self._answers.pop(number, None))
+        answer: asyncio.Future[list[Judgement]] = asyncio.get_running_loop().create_future()
+        self._answers[number] = answer
+        answer.add_done_callback(lambda _: self._answers.pop(number, None))
         assert self._process is not None  # noqa: S101 - `is_ready` was seen
         assert self._process.stdin is not None  # noqa: S101
-        self._process.stdin.write(frame({"id": number, "items": list(map(astuple, items))}))
-        return answers
+        self._process.stdin.write(frame({"id": number, "samples": list(map(astuple, samples))}))
+        return answer
 
     def kill(self, reason: str) -> None:
         """See `Engine.kill`."""
@@ -130,10 +130,10 @@ class Worker:
 
     def _end_loading(self) -> None:
         if not self.is_ready:
-            self.kill(f"the model was not ready within {self.load_timeout:g} s; see --load-timeout")
+            self.kill(f"the model was not ready within {self.load_timeout:g} s; raise the load timeout")
 
     async def _live(self, process: asyncio.subprocess.Process) -> tuple[str, bool]:
-        """From a start to the end of what the process says: its own reason, and whether trying again is pointless."""
+        """Read messages until the process ends; returns its own reason, and True if another start is pointless."""
         stdin, stdout = process.stdin, process.stdout
         assert stdin is not None  # noqa: S101 - both are pipes
         assert stdout is not None  # noqa: S101
@@ -154,9 +154,9 @@ class Worker:
                     continue
                 self.metrics.add_stats(self._stats, message["stats"])
                 self._stats = message["stats"]
-                answers = self._answers.get(message["id"])
-                if answers is not None and not answers.done():
-                    answers.set_result(list(map(Judgement.from_json, message["judgements"])))
+                answer = self._answers.get(message["id"])
+                if answer is not None and not answer.done():
+                    answer.set_result(list(map(Judgement.from_json, message["judgements"])))
         except (asyncio.IncompleteReadError, ConnectionError):
             return "", False
 

@@ -1,7 +1,7 @@
-"""The process that holds the model: batches in on stdin, answers out on stdout, each a frame of JSON.
+"""The process that holds the model. It reads batches from stdin and writes answers to stdout, as frames of JSON.
 
-A frame is its length (4 bytes, big endian) and UTF-8 JSON. The first frame in holds the settings, the first out says
-`ready` after a scored warm-up, or `fatal` with the reason. Ends when its parent ends, however that happens.
+A frame is its length (4 bytes, big endian) and UTF-8 JSON. The first frame in holds the settings. The first frame out
+is `ready` after a scored warm-up, or `fatal` with the reason. The process ends with its parent, even a killed one.
 """
 
 import ctypes
@@ -22,7 +22,7 @@ from typing import Any, BinaryIO
 from codescaler_plugin.config import CodeScalerConfig
 from codescaler_plugin.errors import ConfigError, ScorerError
 from codescaler_plugin.pipeline import CodeScaler
-from codescaler_plugin.serving.judging import Item, judge_items
+from codescaler_plugin.serving.samples import Sample, judge_samples
 
 LENGTH = struct.Struct(">I")
 THREADS = 8  # batches at a time; the parent sends as many as the engine takes
@@ -32,16 +32,13 @@ _TRIM_SECONDS = 30.0  # between two returns of free memory, each of which makes 
 
 
 def keep_one_heap() -> None:
-    """Let all threads of this process share one heap, before any has a heap of its own; with glibc, else nothing.
-
-    With a heap for each thread, what long texts leave behind adds up over all of them.
-    """
+    """Let all threads share one heap, so that long texts do not leave free memory in the heap of each (glibc only)."""
     if sys.platform == "linux" and hasattr(library := ctypes.CDLL(None), "mallopt"):
         library.mallopt(_M_ARENA_MAX, 1)
 
 
 def give_memory_back() -> None:
-    """Return what is free to the system, which the greatest batch so far has left; with glibc, else nothing."""
+    """Return free memory to the system (glibc only)."""
     if sys.platform == "linux" and hasattr(library := ctypes.CDLL(None), "malloc_trim"):
         library.malloc_trim(0)
 
@@ -87,7 +84,7 @@ def main(make_scaler: Callable[[CodeScalerConfig], CodeScaler] = lambda config: 
 
     def answer(request: dict[str, Any]) -> None:
         nonlocal trimmed
-        judgements = judge_items(scaler, [Item(*fields) for fields in request["items"]])
+        judgements = judge_samples(scaler, [Sample(*fields) for fields in request["samples"]])
         stats = getattr(scaler.scorer, "stats", None)
         send(
             {
@@ -103,18 +100,18 @@ def main(make_scaler: Callable[[CodeScalerConfig], CodeScaler] = lambda config: 
     def guarded(request: dict[str, Any]) -> None:
         try:
             answer(request)
-        except BaseException:  # a batch without an answer would wait for ever: die, be restarted
+        except BaseException:  # a batch without an answer would wait for ever: end, and be restarted
             logging.getLogger(__name__).exception("the worker ends")
             os._exit(1)
 
     with ThreadPoolExecutor(THREADS) as pool:
         while (request := _read(source)) is not None:
             pool.submit(guarded, request)
-        os._exit(0)  # the parent is gone: nobody waits for what is under way
+        os._exit(0)  # the parent is gone, and nobody waits for an answer
 
 
 def _is_alone() -> bool:
-    """Nobody holds the other end of stdin."""
+    """True if the other end of stdin is closed."""
     stdin = select.poll()
     stdin.register(0, select.POLLHUP)
     return any(event & select.POLLHUP for _, event in stdin.poll(0))

@@ -57,7 +57,7 @@ def test_the_command_over_the_embedded_policy(tmp_path):
     ("arguments", "says"),
     [
         ([], "give either --server URL or --policy-model MODEL"),
-        (["--server", "http://x", "--policy-model", "builtin"], "give either"),
+        (["--server", "http://x:1", "--policy-model", "other", "-n", "1", "--limit", "1"], "http://x:1"),
         (["--policy-model", "builtin", "-n", "2", "-k", "4"], "pass@4 needs as many completions: -n is 2"),
         (["--policy-model", "nowhere/at-all"], "cannot be loaded"),
     ],

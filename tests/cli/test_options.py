@@ -56,7 +56,7 @@ def test_fields_are_options_like_others() -> None:
 
 
 def test_every_command_that_runs_tests_has_all_options_of_the_sandbox() -> None:
-    for words in (["verify"], ["augment"], ["select"], ["evaluate", "generation"]):
+    for words in (["verify"], ["augment"], ["rank"], ["evaluate", "generation"]):
         shown = CliRunner().invoke(command, [*words, "--help"]).output
         for name in SandboxOptions.__dataclass_fields__:
             assert f"--{name.replace('_', '-')}" in shown, (words, name)

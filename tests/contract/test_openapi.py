@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.serving.test_serving import served
+from tests.serving.running import served
 
 RUN = "import sys; from schemathesis.cli import schemathesis; sys.argv[0] = 'schemathesis'; schemathesis()"
 CHECKS = "not_a_server_error,status_code_conformance,content_type_conformance,response_schema_conformance"

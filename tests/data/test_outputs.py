@@ -55,9 +55,9 @@ OVERWRITING = [
     "score {answers} --model builtin --output {answers}",
     "extract {answers} --output {answers}",
     "extract {answers} --text --output {answers}",
-    "select {candidates} --model builtin --output {candidates}",
-    "select {candidates} --model builtin --tests {problems} --output {problems}",
-    "select {candidates} --model builtin --calibrate {candidates}",
+    "rank {candidates} --model builtin --output {candidates}",
+    "rank {candidates} --model builtin --tests {problems} --output {problems}",
+    "calibrate {candidates} --model builtin --output {candidates}",
     "verify {answers} --problems {problems} --output {answers}",
     "verify {answers} --problems {problems} --output {problems}",
     "mine {verdicts} --output {verdicts}",
@@ -71,8 +71,8 @@ OVERWRITING = [
     "evaluate calibration {folder}/pairs.own.jsonl --model builtin --output {folder} --name own",
     "evaluate calibration {folder}/candidates.own.jsonl --model builtin --output {folder} --name own",
     "evaluate pairs {pairs} --model builtin --output {folder} --name own --human-bugs {folder}/pairs.own.jsonl",
-    "select {candidates} --model builtin --calibration {verdicts} --output {verdicts}",
-    "select {candidates} --model builtin --calibration {verdicts} --calibrate {verdicts}",
+    "rank {candidates} --model builtin --calibration {verdicts} --output {verdicts}",
+    "sample {problems} --model builtin --server http://x --output {problems}",
     "mine {folder}/card/data_card.json --output {folder}/new.jsonl --card {folder}/card",
     "evaluate generation {folder}/generations.jsonl --policy-model builtin --output {folder}",
 ]
@@ -212,12 +212,12 @@ def test_a_link_stays_one(tmp_path: Path) -> None:
     assert target.read_text() == "after"
 
 
-def test_what_writes_no_lines_takes_no_output(files: dict[str, Path], tmp_path: Path) -> None:
+def test_a_calibration_that_fails_leaves_the_earlier_one(files: dict[str, Path], tmp_path: Path) -> None:
     old = write(tmp_path / "old.jsonl", "previous")
-    for way in (("--calibrate", tmp_path / "c.json"), ("--costs", "1,1,1")):
-        done = run("select", files["candidates"], "--model", "builtin", *way, "--output", old)
+    for costs in ((), ("--costs", "1,1,1")):
+        done = run("calibrate", files["verdicts"], "--model", "builtin", *costs, "--output", old)
         assert done.exit_code == 1
-        assert "leave --output out" in done.stderr
+        assert "a plan wants two at least" in done.stderr
         assert old.read_text() == '"previous"\n'
 
 
@@ -284,7 +284,7 @@ def test_what_is_no_regular_file_is_refused(tmp_path: Path) -> None:
 
 UNWRITABLE = [
     "score {answers} --model /nowhere --output /proc/no/out.jsonl",
-    "select {candidates} --model /nowhere --calibrate /proc/no/out.json",
+    "calibrate {candidates} --model /nowhere --output /proc/no/out.json",
     "verify {answers} --problems {problems} --output /proc/no/out.jsonl",
     "mine {verdicts} --output /proc/no/out.jsonl",
     "mine {verdicts} --output {folder}/out.jsonl --card /proc/no",

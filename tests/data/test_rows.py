@@ -429,7 +429,7 @@ def test_a_null_completion_of_every_host_is_one_without_code(tmp_path: Path, row
     assert (found.problem, found.completion) == ("p", "")
 
 
-def test_a_null_completion_is_judged_selected_verified_and_evaluated(tmp_path: Path, tiny_rm_dir: Path) -> None:
+def test_a_null_completion_is_judged_ranked_verified_and_evaluated(tmp_path: Path, tiny_rm_dir: Path) -> None:
     right = fenced("def solve(n):\n    return n")
     given = [{"problem": "p", "completion": one, "passed": one is not None} for one in (None, right)]
     file = write(tmp_path, "a.jsonl", as_lines(given))
@@ -438,7 +438,7 @@ def test_a_null_completion_is_judged_selected_verified_and_evaluated(tmp_path: P
     first, second = [json.loads(line) for line in scored.stdout.splitlines()]
     assert (first["completion"], first["reward"], first["status"]) == (None, 0.0, "no_block")
     assert second["status"] == "ok"
-    selected = CliRunner().invoke(app, ["select", "--model", str(tiny_rm_dir), str(file)])
+    selected = CliRunner().invoke(app, ["rank", "--model", str(tiny_rm_dir), str(file)])
     assert selected.exit_code == 0, selected.output
     assert json.loads(selected.stdout)["best"] == 1
     problems = write(tmp_path, "p.jsonl", b'{"problem": "p", "tests": [[1, 1]]}')
@@ -472,7 +472,7 @@ def test_verify_keeps_what_is_before_a_cut_and_goes_on_with_the_whole_file(tmp_p
     assert len(output.read_text().splitlines()) == 3
 
 
-def test_extract_and_select_write_what_is_before_a_cut(tmp_path: Path, tiny_rm_dir: Path) -> None:
+def test_extract_and_rank_write_what_is_before_a_cut(tmp_path: Path, tiny_rm_dir: Path) -> None:
     file = write(tmp_path, "a.jsonl.gz", gzip.compress(as_lines(ROWS))[:-4])
     result = extract(str(file))
     assert result.exit_code == 1
@@ -480,11 +480,11 @@ def test_extract_and_select_write_what_is_before_a_cut(tmp_path: Path, tiny_rm_d
     assert "a.jsonl.gz: what follows cannot be read" in result.stderr
     groups = [{"problem": f"p{number}", "completions": [fenced("x = 1")]} for number in range(3)]
     file = write(tmp_path, "b.jsonl.gz", gzip.compress(as_lines(groups))[:-4])
-    result = CliRunner().invoke(app, ["select", "--model", str(tiny_rm_dir), str(file)])
+    result = CliRunner().invoke(app, ["rank", "--model", str(tiny_rm_dir), str(file)])
     assert (result.exit_code, len(result.stdout.splitlines())) == (1, 3)
     single = [{"problem": f"p{number // 2}", "completion": fenced("x = 1")} for number in range(4)]
     file = write(tmp_path, "c.jsonl.gz", gzip.compress(as_lines(single))[:-4])
-    result = CliRunner().invoke(app, ["select", "--model", str(tiny_rm_dir), str(file)])
+    result = CliRunner().invoke(app, ["rank", "--model", str(tiny_rm_dir), str(file)])
     assert (result.exit_code, len(result.stdout.splitlines())) == (1, 1)  # p1 may have more candidates
 
 

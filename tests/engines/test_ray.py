@@ -117,7 +117,7 @@ def replicas(root: int) -> list[psutil.Process]:
     found = []
     for process in psutil.Process(root).children(recursive=True):
         try:
-            if "ServeReplica:default:Scorer" in " ".join(process.cmdline()):
+            if "ServeReplica:default:RewardModel" in " ".join(process.cmdline()):
                 found.append(process)
         except psutil.Error:
             continue

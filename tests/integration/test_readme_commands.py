@@ -76,12 +76,15 @@ def test_scoring_choosing_and_generation(tmp_path, serve):
     assert "codescaler extract answers.jsonl" in README
     run("codescaler extract answers.jsonl", tmp_path)
     assert [row["status"] for row in read(tmp_path / "judged.jsonl")] == ["ok", "ok", "no_block"]
-    agreement, tests, generate = named("select")
-    run(agreement, tmp_path)
+    ranking, tests = named("rank")
+    run(ranking, tmp_path)
     [ranked] = read(tmp_path / "ranked.jsonl")
     assert len(ranked["ranked"]) == 3
     assert "candidate 1 passes all tests" in run(tests, tmp_path)
-    [chosen] = [json.loads(line) for line in run(generate, tmp_path, **{"http://localhost:8000": policy}).splitlines()]
+    [chosen] = [
+        json.loads(line)
+        for line in run(named("sample")[0], tmp_path, **{"http://localhost:8000": policy}).splitlines()
+    ]
     assert chosen["code"].strip() == "print(int(input()) + 1)"
 
     calls = {"input": ["1\n"], "output": ["2\n"]}
@@ -146,5 +149,5 @@ def test_the_server_is_up_when_the_next_line_runs(tmp_path):
 
 
 def test_every_other_command_of_the_readme_is_run_elsewhere():
-    ran = {"score", "extract", "select", "verify", "mine", "augment", "doctor", "evaluate", "report", "serve"}
+    ran = {"score", "extract", "rank", "sample", "verify", "mine", "augment", "doctor", "evaluate", "report", "serve"}
     assert {command.split()[1] for command in COMMANDS} - ran == {"bench"}  # tests/cli/test_bench.py

@@ -26,11 +26,11 @@ from hypothesis import strategies as st
 
 from codescaler_plugin import CodeScalerConfig, CodeScalerReward, http_client
 from codescaler_plugin.integrations import reward_hook
-from codescaler_plugin.serving.app import ServingConfig
+from codescaler_plugin.serving.config import ServingConfig
 from tests.doubles import Double
 from tests.integrations.openrlhf.test_reward import loaded
 from tests.samples import fenced
-from tests.serving.test_serving import Running, served
+from tests.serving.running import Running, served
 
 PROMPT = "<|im_start|>user\nWrite one.<|im_end|>\n<|im_start|>assistant\n"
 FALLBACK = -7.0
@@ -231,7 +231,7 @@ class Ray(ModuleType):
 
     async def judged(self, item: Any) -> Any:
         module = sys.modules["codescaler_plugin.serving.ray_app"]
-        self.scorer = self.scorer or module.Scorer(CodeScalerConfig(model=self.url), 8, 0.01)
+        self.scorer = self.scorer or module.Replica(CodeScalerConfig(model=self.url), 8, 0.01)
         if next(self.deaths):
             raise RayError("the replica died")
         return await self.scorer.judge(item)

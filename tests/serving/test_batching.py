@@ -13,12 +13,12 @@ from codescaler_plugin.records import Judgement, Status
 from codescaler_plugin.serving.batching import (
     CHARS_PER_TOKEN,
     DynamicBatcher,
-    EngineDiedError,
+    EngineCrashedError,
     NotReadyError,
     OverloadedError,
 )
-from codescaler_plugin.serving.judging import Item
 from codescaler_plugin.serving.metrics import Metrics
+from codescaler_plugin.serving.samples import Sample
 
 
 class Engine:
@@ -28,31 +28,31 @@ class Engine:
         self.is_ready = self.has_been_ready = True
         self.state = ""
         self.seconds = seconds
-        self.batches: list[list[Item]] = []
+        self.batches: list[list[Sample]] = []
         self.futures: list[asyncio.Future[list[Judgement]]] = []
         self.times: list[float] = []
         self.killed: list[str] = []
-        self.dies_of: Callable[[Item], bool] = lambda _: False
+        self.crashes_of: Callable[[Sample], bool] = lambda _: False
 
     async def ready(self) -> None:
         while not self.is_ready:
             await asyncio.sleep(0.001)
 
-    def send(self, items: Sequence[Item]) -> "asyncio.Future[list[Judgement]]":
+    def send(self, samples: Sequence[Sample]) -> "asyncio.Future[list[Judgement]]":
         loop = asyncio.get_running_loop()
-        self.batches.append(list(items))
+        self.batches.append(list(samples))
         self.times.append(loop.time())
         future: asyncio.Future[list[Judgement]] = loop.create_future()
         self.futures.append(future)
-        if any(map(self.dies_of, items)):
-            loop.call_soon(future.set_exception, EngineDiedError("killed by SIGKILL"))
+        if any(map(self.crashes_of, samples)):
+            loop.call_soon(future.set_exception, EngineCrashedError("killed by SIGKILL"))
         elif self.seconds is not None:
             loop.call_later(self.seconds, self.finish, len(self.futures) - 1)
         return future
 
     def finish(self, batch: int) -> None:
         if not self.futures[batch].done():
-            self.futures[batch].set_result([scored(len(item.text)) for item in self.batches[batch]])
+            self.futures[batch].set_result([scored(len(sample.text)) for sample in self.batches[batch]])
 
     def kill(self, reason: str) -> None:
         self.killed.append(reason)
@@ -71,8 +71,8 @@ def run(engine: Engine, work: Callable[[DynamicBatcher], Awaitable[Any]], **sett
     return asyncio.run(main())
 
 
-def code(problem: str, text: str = "x = 1\n") -> Item:
-    return Item("code", problem, text)
+def code(problem: str, text: str = "x = 1\n") -> Sample:
+    return Sample("code", problem, text)
 
 
 def scored(size: int) -> Judgement:
@@ -91,7 +91,7 @@ def test_samples_of_one_problem_from_many_callers_stand_together() -> None:
 
     run(engine, work, max_wait=0.2)
     [batch] = engine.batches
-    assert [item.problem for item in batch] == [f"p{place // 16}" for place in range(64)]
+    assert [sample.problem for sample in batch] == [f"p{place // 16}" for place in range(64)]
 
 
 def test_answers_come_in_the_order_of_the_call() -> None:
@@ -108,13 +108,13 @@ def test_answers_come_in_the_order_of_the_call() -> None:
     calls=st.lists(st.lists(st.tuples(st.integers(0, 3), st.integers(1, 400)), max_size=6), min_size=1, max_size=12),
     budget=st.integers(1, 200),
     slots=st.integers(1, 3),
-    deaths=st.sets(st.integers(1, 400), max_size=3),
+    crashes=st.sets(st.integers(1, 400), max_size=3),
 )
 def test_every_sample_gets_its_own_answer_once(
-    calls: list[list[tuple[int, int]]], budget: int, slots: int, deaths: set[int]
+    calls: list[list[tuple[int, int]]], budget: int, slots: int, crashes: set[int]
 ) -> None:
     engine = Engine(seconds=0.001)
-    engine.dies_of = lambda item: len(item.text) in deaths
+    engine.crashes_of = lambda sample: len(sample.text) in crashes
 
     async def work(batcher: DynamicBatcher) -> list[list[Judgement]]:
         sent = [[code(f"p{problem}", "x" * size) for problem, size in call] for call in calls]
@@ -123,14 +123,14 @@ def test_every_sample_gets_its_own_answer_once(
     answered = run(engine, work, max_wait=0.001, max_tokens=budget, slots=slots)
     for call, answers in zip(calls, answered, strict=True):
         for (_, size), answer in zip(call, answers, strict=True):
-            if size in deaths:
-                assert str(answer.failure) == "worker: the scoring worker died 3 times with this sample alone"
+            if size in crashes:
+                assert str(answer.failure) == "worker: the scoring worker crashed 3 times with this sample alone"
             else:
                 assert answer == scored(size)
-    lethal = sum(size in deaths for call in calls for _, size in call)
+    lethal = sum(size in crashes for call in calls for _, size in call)
     # At most twice, once in a batch and once alone; a lethal sample once in a batch and three times alone.
     assert sum(len(batch) for batch in engine.batches) <= 2 * sum(map(len, calls)) + 2 * lethal
-    assert sum(any(len(item.text) in deaths for item in batch) for batch in engine.batches) <= 4 * lethal
+    assert sum(any(len(sample.text) in crashes for sample in batch) for batch in engine.batches) <= 4 * lethal
 
 
 def test_lonely_sample_waits_a_third_and_a_stream_the_whole_of_max_wait() -> None:
@@ -170,7 +170,7 @@ def test_batch_keeps_its_budget_with_a_problem_counted_once() -> None:
 def test_queries_are_counted_by_what_they_add_to_their_prompt() -> None:
     engine = Engine()
     prompt = "p" * 30 * CHARS_PER_TOKEN
-    items = [Item("query", prompt, prompt + "x" * 10 * CHARS_PER_TOKEN) for _ in range(10)]
+    items = [Sample("query", prompt, prompt + "x" * 10 * CHARS_PER_TOKEN) for _ in range(10)]
 
     async def work(batcher: DynamicBatcher) -> None:
         await batcher.submit(items)
@@ -220,7 +220,7 @@ def test_cancelled_caller_frees_its_place() -> None:
         assert scores([*await first, *await stays]) == [6.0, 6.0]
 
     run(engine, work, max_wait=0.001, slots=1)
-    assert [[item.problem for item in batch] for batch in engine.batches] == [["first"], ["stays"]]
+    assert [[sample.problem for sample in batch] for batch in engine.batches] == [["first"], ["stays"]]
 
 
 def test_full_queue_takes_nothing_of_a_call() -> None:
@@ -243,17 +243,17 @@ def test_full_queue_takes_nothing_of_a_call() -> None:
     run(engine, work, max_wait=0.001, max_queue=4, slots=1)
 
 
-def test_samples_of_a_dead_engine_are_sent_again_each_alone() -> None:
+def test_samples_of_a_crashed_engine_are_sent_again_each_alone() -> None:
     engine = Engine()
-    engine.dies_of = lambda item: item.problem == "poison"
+    engine.crashes_of = lambda sample: sample.problem == "poison"
 
     async def work(batcher: DynamicBatcher) -> list[Judgement]:
         return await batcher.submit([code("p"), code("p", "xy"), code("poison"), code("q", "xyz")])
 
     answers = run(engine, work)
     assert scores(answers) == [6.0, 2.0, None, 3.0]
-    assert str(answers[2].failure) == "worker: the scoring worker died 3 times with this sample alone"
-    assert [[item.problem for item in batch] for batch in engine.batches[1:]] == [
+    assert str(answers[2].failure) == "worker: the scoring worker crashed 3 times with this sample alone"
+    assert [[sample.problem for sample in batch] for batch in engine.batches[1:]] == [
         ["p"],
         ["p"],
         ["poison"],
@@ -266,7 +266,7 @@ def test_samples_of_a_dead_engine_are_sent_again_each_alone() -> None:
 def test_an_engine_killed_from_outside_again_and_again_costs_no_sample_its_answer() -> None:
     engine = Engine()
     kills = iter([True, *[False, False, False, True] * 4])  # the first batch and every fourth, whatever is in it
-    engine.dies_of = lambda item: next(kills, False)
+    engine.crashes_of = lambda sample: next(kills, False)
 
     async def work(batcher: DynamicBatcher) -> list[Judgement]:
         return await batcher.submit([code("p", "x" * size) for size in range(1, 9)])
@@ -275,13 +275,13 @@ def test_an_engine_killed_from_outside_again_and_again_costs_no_sample_its_answe
     assert [len(batch[0].text) for batch in engine.batches] == [1, 1, 2, 3, 4, 5, 6, 7, 8, 4, 8]
 
 
-def test_a_death_beside_another_batch_is_not_held_against_a_sample() -> None:
+def test_a_crash_beside_another_batch_is_not_held_against_a_sample() -> None:
     engine = Engine(seconds=None)
 
-    def die() -> None:
+    def crash() -> None:
         for future in engine.futures:
             if not future.done():
-                future.set_exception(EngineDiedError("killed by SIGKILL"))
+                future.set_exception(EngineCrashedError("killed by SIGKILL"))
 
     async def until(count: int) -> None:
         while len(engine.batches) < count:
@@ -292,12 +292,12 @@ def test_a_death_beside_another_batch_is_not_held_against_a_sample() -> None:
         await until(1)
         other = asyncio.create_task(batcher.submit([code("poison")]))
         await until(2)  # both are under way, each a batch of its own
-        die()
+        crash()
         await until(3)
         late = asyncio.create_task(batcher.submit([code("q")]))
         await asyncio.sleep(0.05)
         assert len(engine.batches) == 3  # nothing is sent beside a sample that is tried alone
-        die()
+        crash()
         engine.seconds = 0.0
         await until(4)
         engine.finish(3)
@@ -331,7 +331,7 @@ def test_silent_engine_is_killed_and_its_samples_are_answered_in_time() -> None:
     [answer] = run(engine, work, timeout=0.4)
     assert str(answer.failure) == "timeout: no answer within 0.4 s"
     assert time.monotonic() - start < 5
-    assert engine.killed[0] == "no answer to 1 samples within 0.2 s; see --timeout"
+    assert engine.killed[0] == "no answer to 1 samples within 0.2 s; raise the timeout"
     assert len(engine.batches) == 2
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from codescaler_plugin.errors import MissingExtraError
 from codescaler_plugin.integrations.reward_hook import hook
-from codescaler_plugin.serving.judging import item_of
+from codescaler_plugin.serving.samples import Sample
 
 try:
     from openrlhf.utils.agent import SingleTurnAgentExecutor  # type: ignore[import-not-found]
@@ -30,7 +30,7 @@ class AgentExecutor(SingleTurnAgentExecutor):  # type: ignore[misc]
         output: dict[str, Any] = await super().execute(prompt=prompt, label=label, hf_tokenizer=hf_tokenizer, **rest)
         [(start, end)] = output["action_ranges"]
         answer = _text(output["observation_tokens"][start:end], hf_tokenizer)
-        [judgement] = await hook().judge_async([item_of(prompt + answer, prompt, label)])
+        [judgement] = await hook().judge_async([Sample.from_query(prompt + answer, prompt, label)])
         output.update(
             reward=judgement.reward_or(hook().fallback), scores=judgement.probability, extra_logs=judgement.logs()
         )

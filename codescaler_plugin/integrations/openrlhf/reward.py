@@ -13,7 +13,7 @@ from typing import Any
 
 from codescaler_plugin.integrations.reward_hook import hook
 from codescaler_plugin.pipeline import check_lengths
-from codescaler_plugin.serving.judging import item_of
+from codescaler_plugin.serving.samples import Sample
 
 hook().check()
 
@@ -41,7 +41,7 @@ def reward_func(
 
     check_lengths(queries=queries, prompts=prompts)
     given = labels if labels is not None else [None] * len(queries)
-    judgements = hook().judge([item_of(*sample) for sample in zip(queries, prompts, given, strict=True)])
+    judgements = hook().judge([Sample.from_query(*sample) for sample in zip(queries, prompts, given, strict=True)])
     rewards = torch.tensor([judgement.reward_or(hook().fallback) for judgement in judgements])
     if _takes_tensors():
         return rewards

@@ -10,7 +10,7 @@ from typing import Any
 from codescaler_plugin.errors import DataError
 from codescaler_plugin.integrations.reward_hook import hook
 from codescaler_plugin.records import Judgement
-from codescaler_plugin.serving.judging import Item
+from codescaler_plugin.serving.samples import Sample
 from codescaler_plugin.text.messages import stated_problem
 
 hook().check()
@@ -60,11 +60,11 @@ def _numbers(judgement: Judgement) -> dict[str, float]:
     return {"score": reward, "probability": judgement.probability, **judgement.logs()}
 
 
-def _item(data_source: str, solution: str, extra_info: dict[str, Any] | None) -> Item:
+def _item(data_source: str, solution: str, extra_info: dict[str, Any] | None) -> Sample:
     problem = stated_problem(extra_info)
     if problem is None:
         raise DataError(
             f"a row of {data_source!r} has no problem: put its text into extra_info under 'problem'; extra_info holds "
             f"{', '.join(map(str, extra_info or ())) or 'nothing'}"
         )
-    return Item("completion", problem, solution or "")
+    return Sample("completion", problem, solution or "")

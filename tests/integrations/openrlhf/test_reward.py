@@ -20,7 +20,7 @@ from codescaler_plugin.cli import app
 from codescaler_plugin.errors import DataError, ScorerError
 from codescaler_plugin.integrations import reward_hook
 from codescaler_plugin.integrations.reward_hook import RewardHook
-from codescaler_plugin.serving.judging import Item, item_of
+from codescaler_plugin.serving.samples import Sample
 from codescaler_plugin.testing import FakeScorer
 from codescaler_plugin.text.messages import stated_problem
 from tests.samples import fenced
@@ -58,8 +58,8 @@ def scored_once(hook: RewardHook) -> RewardHook:
     return hook
 
 
-def completion(text: str, problem: str = "p") -> Item:
-    return Item("completion", problem, text)
+def completion(text: str, problem: str = "p") -> Sample:
+    return Sample("completion", problem, text)
 
 
 def judged(body):
@@ -71,7 +71,7 @@ def judged(body):
     }
 
 
-def sized(size: int) -> Item:
+def sized(size: int) -> Sample:
     """A completion with a program of so many characters."""
     return completion(fenced("x = " + "1" * (size - 5)))
 
@@ -126,7 +126,7 @@ def test_stated_problem(label, problem):
 def test_problem_comes_from_the_label_before_the_prompt():
     scorer = FakeScorer()
     samples = [(PROMPT + CODE, PROMPT, ""), (PROMPT + CODE, PROMPT, '{"problem": "Stated."}')]
-    assert rewards(local(scorer), [item_of(*sample) for sample in samples]) == [6.0, 6.0]
+    assert rewards(local(scorer), [Sample.from_query(*sample) for sample in samples]) == [6.0, 6.0]
     assert scorer.calls == [[("Write one.", "x = 1\n"), ("Stated.", "x = 1\n")]]
 
 
@@ -155,7 +155,7 @@ def test_a_scorer_that_fails_costs_a_second_try_a_count_and_an_error(caplog):
 
 
 def test_a_prompt_cut_down_to_nothing_gets_the_fallback_and_its_neighbour_a_reward():
-    cut = Item("query", "<|im_start|>assistant\n", f"<|im_start|>assistant\n{CODE}")
+    cut = Sample("query", "<|im_start|>assistant\n", f"<|im_start|>assistant\n{CODE}")
     hook = local(FakeScorer())
     first, second = hook.judge([cut, completion(CODE)])
     assert first.failure is not None
@@ -169,7 +169,7 @@ def test_a_pipeline_that_breaks_its_promise_leaves_nobody_waiting(monkeypatch):
     def broken(*_):
         raise ZeroDivisionError("bug")
 
-    monkeypatch.setattr(reward_hook, "judge_items", broken)
+    monkeypatch.setattr(reward_hook, "judge_samples", broken)
     [one] = hook.judge([completion(CODE)])
     assert str(one.failure) == "scorer: ZeroDivisionError: bug"
 
@@ -204,7 +204,7 @@ def test_a_failure_without_a_fallback_is_raised():
     with pytest.raises(ScorerError, match="out of memory"):
         hook.judge([completion(CODE)])
     with pytest.raises(DataError, match="prompt"):
-        hook.judge([Item("query", "<|im_start|>assistant\n", f"<|im_start|>assistant\n{CODE}")])
+        hook.judge([Sample("query", "<|im_start|>assistant\n", f"<|im_start|>assistant\n{CODE}")])
 
 
 def test_a_forked_process_has_a_hook_of_its_own(monkeypatch):
@@ -280,7 +280,9 @@ def test_calls_to_servers_go_on_side_by_side(serve):
 
 def test_the_prompt_is_taken_apart_before_it_is_sent(serve):
     double = serve(lambda path, body: (200, judged(body)))
-    remote(double.url, api_key="key").judge([item_of(PROMPT + CODE, PROMPT), item_of(PROMPT + "No.", PROMPT)])
+    remote(double.url, api_key="key").judge(
+        [Sample.from_query(PROMPT + CODE, PROMPT), Sample.from_query(PROMPT + "No.", PROMPT)]
+    )
     assert double.asked == [("/v1/score", {"items": [{"problem": "Write one.", "code": "x = 1\n"}]})]
     assert double.headers[0]["Authorization"] == "Bearer key"
 

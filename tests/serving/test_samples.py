@@ -9,7 +9,7 @@ import pytest
 from codescaler_plugin import CodeScaler, CodeScalerConfig, ScorerError
 from codescaler_plugin.errors import FailureKind
 from codescaler_plugin.records import Judgement, Status
-from codescaler_plugin.serving.judging import Item, item_of, judge_items
+from codescaler_plugin.serving.samples import Sample, judge_samples
 from codescaler_plugin.testing import FakeScorer
 from tests.samples import fenced
 from tests.text.prompts import PROBLEM, TEMPLATED
@@ -19,24 +19,12 @@ ANSWER = fenced(CODE.rstrip())
 CONFIG = CodeScalerConfig(model="builtin", shaping="raw")
 
 
-class Scripted:
-    """Scores by length; `act` may raise or answer for a code."""
-
-    def __init__(self, act: Callable[[str], float | None]) -> None:
-        self.act = act
-        self.calls: list[list[tuple[str, str]]] = []
-
-    def score(self, items: Sequence[tuple[str, str]]) -> list[float | None]:
-        self.calls.append(list(items))
-        return [self.act(code) for _, code in items]
+def judged_by(scorer: object, samples: Sequence[Sample]) -> list[Judgement]:
+    return judge_samples(CodeScaler(scorer, config=CONFIG), samples)
 
 
-def judged_by(scorer: object, items: Sequence[Item]) -> list[Judgement]:
-    return judge_items(CodeScaler(scorer, config=CONFIG), items)
-
-
-def raising(error: Exception, mark: str = "poison") -> Callable[[str], float]:
-    def act(code: str) -> float:
+def raising(error: Exception, mark: str = "poison") -> Callable[[str, str], float]:
+    def act(_: str, code: str) -> float:
         if mark in code:
             raise error
         return float(len(code))
@@ -53,7 +41,7 @@ def test_problem_and_code_are_found_in_each_template(name: str) -> None:
     prompt = TEMPLATED[name].replace("{p}", PROBLEM)
     end = ENDS.get(name.partition("_")[0], "</s>")
     thought = "It adds.\n</think>\n\n" if prompt.endswith("<think>\n") else ""
-    [answer] = judged_by(scorer, [item_of(prompt + thought + ANSWER + end, prompt)])
+    [answer] = judged_by(scorer, [Sample.from_query(prompt + thought + ANSWER + end, prompt)])
     assert scorer.calls == [[(PROBLEM, CODE)]]
     assert answer == Judgement(float(len(CODE)), float(len(CODE)), Status.OK, "")
 
@@ -65,7 +53,7 @@ def test_query_cut_from_the_left_still_has_its_problem_from_the_prompt(name: str
     thought = "It adds.\n</think>\n\n" if name == "deepseek_r1" else ""  # its prompt opens the thought
     query = (prompt + thought + ANSWER)[len(prompt) - 60 :]
     assert not query.startswith(prompt)
-    judged_by(scorer, [item_of(query, prompt)])
+    judged_by(scorer, [Sample.from_query(query, prompt)])
     assert scorer.calls == [[(PROBLEM, CODE)]]
 
 
@@ -74,7 +62,7 @@ def test_query_cut_from_the_left_still_has_its_problem_from_the_prompt(name: str
 def test_answer_that_is_cut_inside_the_reasoning_of_its_prompt_is_none(name: str, label: object) -> None:
     scorer = FakeScorer()
     prompt = TEMPLATED[name].replace("{p}", PROBLEM)
-    [answer] = judged_by(scorer, [item_of(prompt + ANSWER, prompt, label)])
+    [answer] = judged_by(scorer, [Sample.from_query(prompt + ANSWER, prompt, label)])
     assert (answer.score, answer.status) == (None, "no_block")
     assert scorer.calls == []
 
@@ -82,14 +70,14 @@ def test_answer_that_is_cut_inside_the_reasoning_of_its_prompt_is_none(name: str
 def test_fence_that_the_prompt_opens_is_part_of_the_answer() -> None:
     scorer = FakeScorer()
     prompt = TEMPLATED["chatml"].replace("{p}", PROBLEM) + "```python\n"
-    judged_by(scorer, [item_of(f"{prompt}{CODE}```\nDone.<|im_end|>", prompt)])
+    judged_by(scorer, [Sample.from_query(f"{prompt}{CODE}```\nDone.<|im_end|>", prompt)])
     assert scorer.calls == [[(PROBLEM, CODE)]]
 
 
 def test_query_without_a_prompt_is_taken_apart_by_its_own_marks() -> None:  # OpenRLHF 0.4
     scorer = FakeScorer()
     query = TEMPLATED["chatml"].replace("{p}", PROBLEM) + ANSWER
-    judged_by(scorer, [item_of(query, "")])
+    judged_by(scorer, [Sample.from_query(query, "")])
     assert scorer.calls == [[(PROBLEM, CODE)]]
 
 
@@ -99,19 +87,19 @@ def test_query_without_a_prompt_is_taken_apart_by_its_own_marks() -> None:  # Op
 def test_problem_in_a_label_wins(label: object) -> None:
     scorer = FakeScorer()
     prompt = TEMPLATED["chatml"].replace("{p}", PROBLEM)
-    judged_by(scorer, [item_of(prompt + ANSWER, prompt, label)])
+    judged_by(scorer, [Sample.from_query(prompt + ANSWER, prompt, label)])
     assert scorer.calls == [[("Of the label.", CODE)]]
 
 
 @pytest.mark.parametrize("label", [None, "", "42", [1], {"answer": 1}, "{", '{"problem": 1}', {"problem": " "}])
 def test_any_other_label_is_left_alone(label: object) -> None:
     prompt = TEMPLATED["gemma"].replace("{p}", PROBLEM)
-    assert item_of(prompt + CODE, prompt, label) == Item("query", prompt, prompt + CODE)
+    assert Sample.from_query(prompt + CODE, prompt, label) == Sample("query", prompt, prompt + CODE)
 
 
 def test_invalid_code_never_reaches_the_model() -> None:
     scorer = FakeScorer()
-    answers = judged_by(scorer, [Item("completion", "p", "no code"), Item("completion", "p", fenced("x ="))])
+    answers = judged_by(scorer, [Sample("completion", "p", "no code"), Sample("completion", "p", fenced("x ="))])
     assert [answer.status for answer in answers] == ["no_block", "syntax_error"]
     assert scorer.calls == []
 
@@ -121,36 +109,36 @@ def test_invalid_code_never_reaches_the_model() -> None:
     [ScorerError("bad"), ValueError("bad"), MemoryError("bad"), RecursionError("bad"), KeyError("bad")],
     ids=lambda error: type(error).__name__,
 )
-@pytest.mark.parametrize("place", [0, 5, 12])
-def test_poisoned_sample_fails_alone(error: Exception, place: int) -> None:
-    items = [Item("code", "p", f"x = {number}\n") for number in range(13)]
-    items[place] = Item("code", "p", "poison = 1\n")
-    answers = judged_by(Scripted(raising(error)), items)
-    assert answers[place].failure.kind is FailureKind.SCORER
-    assert "bad" in answers[place].failure.reason
-    assert answers[place].score is None
-    assert [answer.score for row, answer in enumerate(answers) if row != place] == [
-        float(len(item.text)) for row, item in enumerate(items) if row != place
+@pytest.mark.parametrize("index", [0, 5, 12])
+def test_poisoned_sample_fails_alone(error: Exception, index: int) -> None:
+    samples = [Sample("code", "p", f"x = {number}\n") for number in range(13)]
+    samples[index] = Sample("code", "p", "poison = 1\n")
+    answers = judged_by(FakeScorer(raising(error)), samples)
+    assert answers[index].failure.kind is FailureKind.SCORER
+    assert "bad" in answers[index].failure.reason
+    assert answers[index].score is None
+    assert [answer.score for row, answer in enumerate(answers) if row != index] == [
+        float(len(sample.text)) for row, sample in enumerate(samples) if row != index
     ]
 
 
 def test_many_poisoned_samples_in_a_row_do_not_take_the_rest_along() -> None:
-    items = [Item("code", "p", f"poison = {number}\n") for number in range(12)] + [Item("code", "q", "x = 1\n")]
-    answers = judged_by(Scripted(raising(ValueError("bad"))), items)
+    samples = [Sample("code", "p", f"poison = {number}\n") for number in range(12)] + [Sample("code", "q", "x = 1\n")]
+    answers = judged_by(FakeScorer(raising(ValueError("bad"))), samples)
     assert [bool(answer.failure) for answer in answers] == [True] * 12 + [False]
 
 
 def test_scorer_that_is_down_is_not_asked_for_every_sample() -> None:
     scorer = FakeScorer(fails_after=0)
-    answers = judged_by(scorer, [Item("code", "p", f"x = {number}\n") for number in range(256)])
+    answers = judged_by(scorer, [Sample("code", "p", f"x = {number}\n") for number in range(256)])
     assert all(str(answer.failure).startswith("scorer: out of memory") for answer in answers)
     assert len(scorer.calls) < 20
 
 
 @pytest.mark.parametrize("score", [math.nan, math.inf, -math.inf, None])
 def test_score_that_is_no_number_is_a_failure(score: float | None) -> None:
-    scorer = Scripted(lambda code: score if "bad" in code else 1.0)
-    bad, good = judged_by(scorer, [Item("code", "p", "bad = 1\n"), Item("code", "p", "x = 1\n")])
+    scorer = FakeScorer(lambda _, code: score if "bad" in code else 1.0)
+    bad, good = judged_by(scorer, [Sample("code", "p", "bad = 1\n"), Sample("code", "p", "x = 1\n")])
     assert (bad.score, bad.failure.kind) == (None, "no_score")
     assert good.score == 1.0
 
@@ -158,8 +146,8 @@ def test_score_that_is_no_number_is_a_failure(score: float | None) -> None:
 def test_broken_rows_fail_without_a_call_of_the_model_for_them() -> None:
     scorer = FakeScorer()
     cut = "the end of it.<|im_end|>\n<|im_start|>assistant\n"
-    items = [Item("query", cut, cut + ANSWER), Item("completion", "p", ANSWER)]
-    answers = judged_by(scorer, items)
+    samples = [Sample("query", cut, cut + ANSWER), Sample("completion", "p", ANSWER)]
+    answers = judged_by(scorer, samples)
     assert answers[0].failure.kind is FailureKind.DATA
     assert "cut from the left" in answers[0].failure.reason
     assert answers[1].score == len(CODE)
@@ -175,4 +163,4 @@ def test_warm_up_is_never_answered_from_memory() -> None:
 
 def test_warm_up_without_a_finite_score_is_an_error() -> None:
     with pytest.raises(ScorerError, match=r"gave nan for a two-line program: expected a finite score"):
-        CodeScaler(Scripted(lambda _: math.nan), config=CONFIG).check()
+        CodeScaler(FakeScorer(lambda *_: math.nan), config=CONFIG).check()

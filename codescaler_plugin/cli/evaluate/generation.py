@@ -1,0 +1,213 @@
+"""`codescaler evaluate generation`."""
+
+import json
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from codescaler_plugin.cli.options import Extraction, ServerKey, Strict, grouped
+from codescaler_plugin.cli.sandbox_options import ProblemFormat, SandboxOptions, print_faults
+from codescaler_plugin.cli.terminal import (
+    Skipped,
+    Terminal,
+    number_table,
+    progress_bar,
+    reported,
+    say,
+    without_loading_bars,
+)
+from codescaler_plugin.data.outputs import check_output, locked_folder, write_text
+from codescaler_plugin.data.rows import stem
+from codescaler_plugin.errors import ConfigError, DataError
+from codescaler_plugin.extras import require
+from codescaler_plugin.generation.sampling import Sampling
+
+if TYPE_CHECKING:
+    from codescaler_plugin.evaluation.policy import Benchmark
+    from codescaler_plugin.records import Problem
+
+
+@dataclass(frozen=True)
+class _Policy:
+    """A group of options: the policy that is measured, see `options.grouped`."""
+
+    server: Annotated[
+        str | None, typer.Option(metavar="URL", help="OpenAI-compatible server(s), such as `vllm serve`'s.")
+    ] = None
+    policy_model: Annotated[
+        str | None,
+        typer.Option(
+            help="Policy for transformers: directory, hub id or 'builtin'. With --server the server's model, else the "
+            "only one."
+        ),
+    ] = None
+    api_key: ServerKey = None
+    requests: Annotated[int, typer.Option(min=1, help="Requests to the server at a time.")] = 32
+
+
+@dataclass(frozen=True)
+class _Draws:
+    """A group of options: the completions to draw."""
+
+    panel = "Sampling"
+
+    n: Annotated[int, typer.Option("-n", min=1, help="Completions per problem (Avg@n).")] = 8
+    k: Annotated[list[int] | None, typer.Option("-k", min=1, help="pass@k; repeatable; else 1 and n.")] = None
+    temperature: Annotated[float, typer.Option(min=0)] = Sampling.temperature
+    top_p: Annotated[float, typer.Option(min=0.01, max=1)] = Sampling.top_p
+    top_k: Annotated[int, typer.Option(min=0, help="0: all tokens.")] = Sampling.top_k
+    max_tokens: Annotated[int, typer.Option(min=1, help="Of a completion.")] = Sampling.max_tokens
+    instruct: Annotated[bool, typer.Option(help="Ask for one program in a block; else the problem alone.")] = (
+        Sampling.instruct
+    )
+    seed: Annotated[int, typer.Option(help="Seed, without --server.")] = 0
+
+    def sampling(self) -> Sampling:
+        """The settings of sampling."""
+        return Sampling(self.temperature, self.top_p, self.top_k, self.max_tokens, self.instruct)
+
+    def ks(self) -> list[int]:
+        """The k of pass@k.
+
+        Raises:
+            ConfigError: one is above n.
+        """
+        ks = sorted(set(self.k or (1, self.n)))
+        if ks[-1] > self.n:
+            raise ConfigError(f"pass@{ks[-1]} needs as many completions: -n is {self.n}")
+        return ks
+
+
+@grouped
+def generation(
+    problems: Annotated[
+        list[str], typer.Argument(metavar="FILE...", help="Problems with tests: files, folders, hub ids.")
+    ],
+    *,
+    policy: _Policy,
+    output: Annotated[Path, typer.Option(help="Folder; an interrupted run resumes here.")] = Path("generation"),
+    draws: _Draws,
+    limit: Annotated[int | None, typer.Option(min=1, help="First problems of each file only.")] = None,
+    extraction: Extraction = "last",
+    strict: Strict = False,
+    problem_format: ProblemFormat = "auto",
+    tests: SandboxOptions,
+) -> None:
+    """Measure a policy: sample, run the tests, print Avg@n and pass@k.
+
+    Reads LiveCodeBench, LiveBench, CodeContests, CodeForces and MBPP as CURE
+    publishes them, MBPP, HumanEval(+), APPS, TACO, DeepCoder. Writes
+    generations.jsonl, verdicts.jsonl and report.json; the last line of stdout is
+    JSON. The block selection is that of the reference's evaluation; compare a
+    training curve with --extraction single, as in its training.
+
+    Completions without a verdict count as not passed and are named, by kind.
+
+    Example: codescaler evaluate generation mbpp.jsonl --policy-model builtin
+
+    Exit code: 0 done; 1 an error; 3 some rows of the problems were skipped.
+    """
+    from codescaler_plugin.data.rollouts import read_rollouts, rows_of
+    from codescaler_plugin.evaluation.policy import summarise
+    from codescaler_plugin.extraction import extract_code
+    from codescaler_plugin.generation.completions import generate
+    from codescaler_plugin.preference.verification import verify_rollouts
+
+    skipped = Skipped()
+    with reported(), locked_folder(output):
+        if policy.server is None and policy.policy_model is None:
+            raise ConfigError("give either --server URL or --policy-model MODEL")
+        require("evaluate generation", "report", "scipy")
+        extract_code("", extraction=extraction)  # a wrong setting is an error before the sampling
+        verdicts, report_file = output / f"verdicts.{extraction}.jsonl", output / "report.json"
+        for file in (output / "generations.jsonl", verdicts, report_file):
+            check_output(file, problems)
+        ks, sampling = draws.ks(), draws.sampling()
+        benchmarks = _benchmarks(
+            problems, lambda path: tests.problems([path], problem_format, None if strict else skipped)[:limit]
+        )
+        complete, model = _completer(policy, sampling, draws.seed)
+        with progress_bar("sampling", sum(map(len, benchmarks.values())) * draws.n) as advance:
+            generations = generate(
+                benchmarks,
+                complete,
+                output,
+                n=draws.n,
+                sampling=sampling,
+                model=model,
+                threads=1 if policy.server is None else policy.requests,
+                progress=advance,
+            )
+        with tests.executors() as (executor, _), progress_bar("running tests") as advance:
+            verified = verify_rollouts(
+                read_rollouts(generations, "jsonl"),
+                [problem for benchmark in benchmarks.values() for problem in benchmark],
+                verdicts,
+                executor=executor,
+                extraction=extraction,
+                settings=tests.settings,
+                progress=advance,
+            )
+        results = summarise((row for _, _, row in rows_of(verdicts)), n=draws.n, ks=ks)
+        report = {"model": model, "extraction": extraction, "sampling": asdict(sampling)}
+        report["benchmarks"] = {name: asdict(result) for name, result in results.items()}
+        write_text(report_file, json.dumps(report, indent=2) + "\n")
+    Terminal().print(_table(results, model, ks))
+    faults = sum((Counter(result.faults) for result in results.values()), Counter())
+    print_faults(faults, verified.examples, f"delete {verdicts} and run again; the completions stay")
+    say(f"wrote {report_file}")
+    typer.echo(json.dumps(report))
+    if skipped.count:
+        raise typer.Exit(3)
+
+
+def _benchmarks(paths: Sequence[str], read: "Callable[[str], list[Problem]]") -> "dict[str, list[Problem]]":
+    """The problems of each file, by its stem.
+
+    Raises:
+        DataError: two files with the same stem.
+    """
+    benchmarks: dict[str, list[Problem]] = {}
+    for path in paths:
+        name = stem(Path(path.partition(":")[0]).name)
+        if name in benchmarks:
+            raise DataError(f"two files are called {name}: evaluate them one by one")
+        benchmarks[name] = read(path)
+    return benchmarks
+
+
+def _completer(policy: _Policy, sampling: Sampling, seed: int) -> "tuple[Any, str]":
+    """The function that completes prompts, and the name of its model."""
+    from codescaler_plugin.builtin import policy_model
+    from codescaler_plugin.generation.local import transformers_completer
+    from codescaler_plugin.generation.server import server_completer
+
+    if policy.server is not None:
+        return server_completer(policy.server, sampling, model=policy.policy_model, api_key=policy.api_key)
+    without_loading_bars()
+    name = policy.policy_model or ""
+    return transformers_completer(policy_model(name), sampling, seed=seed), name
+
+
+def _table(results: "Mapping[str, Benchmark]", model: str, ks: list[int]) -> Any:
+    n = next(iter(results.values())).n
+    head = ("problems", f"Avg@{n}", "95%", *(f"pass@{k}" for k in ks), "no code", "no verdict")
+    title = f"{model}, {n} completions a problem, in percent"
+    table = number_table("benchmark", *head, title=title, title_justify="left")
+    table.columns[0].overflow = "fold"
+    for name, result in results.items():
+        average = result.average
+        table.add_row(
+            name,
+            str(result.problems),
+            f"{100 * average.value:.1f}",
+            f"{100 * average.low:.1f}-{100 * average.high:.1f}",
+            *(f"{100 * result.pass_at[k].value:.1f}" for k in ks),
+            f"{100 * result.invalid:.1f}",
+            f"{100 * sum(result.faults.values()) / (result.problems * result.n):.1f}",
+        )
+    return table

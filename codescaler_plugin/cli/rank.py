@@ -1,0 +1,207 @@
+"""`codescaler rank`."""
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from codescaler_plugin.cli.candidates import GROUPS, CandidateReader, RankingOptions, selection_row
+from codescaler_plugin.cli.costs import CostsOption, command_of, parsed_costs, print_plans
+from codescaler_plugin.cli.options import Output, Source, Strict, grouped
+from codescaler_plugin.cli.rows import write
+from codescaler_plugin.cli.sandbox_options import PANEL, SandboxOptions, print_faults
+from codescaler_plugin.cli.selection_table import show_selection
+from codescaler_plugin.cli.terminal import Skipped, open_output, reported, say, without_loading_bars
+from codescaler_plugin.data.rows import chunked
+from codescaler_plugin.errors import ConfigError, DataError
+from codescaler_plugin.records import Problem
+from codescaler_plugin.selection.records import Outcome
+
+if TYPE_CHECKING:
+    from codescaler_plugin.pipeline import CodeScaler
+    from codescaler_plugin.selection.cascade import CascadeConfig
+
+
+@dataclass(frozen=True)
+class _Confidence:
+    """A group of options for the probability that the first program is right."""
+
+    panel = "Confidence"
+
+    calibration: Annotated[Path | None, typer.Option(help="File that codescaler calibrate wrote.")] = None
+    abstain_below: Annotated[
+        float | None, typer.Option(min=0, max=1, help="Choose nothing below this probability.")
+    ] = None
+    costs: CostsOption = None
+
+
+@dataclass(frozen=True)
+class _Cascade:
+    """A group of options for the tests that decide."""
+
+    panel = PANEL
+
+    tests: Annotated[list[str] | None, typer.Option(metavar="FILE", help="Problems with tests; repeatable.")] = None
+    target: Annotated[float, typer.Option(min=0.01, help="Run no tests from this probability on.")] = 0.95
+    keep_order: Annotated[bool, typer.Option("--keep-order", help="In the order given; no reward model.")] = False
+    budget: Annotated[int | None, typer.Option(min=0, help="Largest number of programs run per problem.")] = None
+    generated_tests: Annotated[
+        bool, typer.Option("--generated-tests", help="Tests may be wrong: take what passes most.")
+    ] = False
+
+
+@grouped
+def rank(
+    context: typer.Context,
+    source: Source = "-",  # type: ignore[assignment]
+    *,
+    ranking: RankingOptions,
+    output: Output = None,
+    show: Annotated[
+        int | None, typer.Option(min=1, metavar="NUMBER", help="Show this problem as a table, not JSONL.")
+    ] = None,
+    strict: Strict = False,
+    confidence: _Confidence,
+    cascade: _Cascade,
+    sandbox: SandboxOptions,
+) -> None:
+    """Rank the candidates of each problem by score, best first.
+
+    JSONL in: `problem` with a list `completions`, or a line for each
+    `completion`, with the lines of a problem together. JSONL out: a line for
+    each problem, with outcome, best (index of the winner), code, margin,
+    probability, executions, explanation and ranked (all candidates).
+
+    With --tests, programs run in the order of their scores until one passes;
+    with --calibration, only if the first is right with a probability below
+    --target. With --costs too, all go the way (reward model, tests, or both)
+    that was cheapest on the data of codescaler calibrate. Tests are found by
+    `problem_id`, else by the text of the problem.
+
+    Example: codescaler rank candidates.jsonl --tests problems.jsonl
+
+    Exit code: 0 a winner for each problem; 1 an error, or with --strict a bad
+    line; 3 some lines were skipped or some problems have no winner.
+    """
+    from codescaler_plugin.selection.cascade import decide_by_tests
+    from codescaler_plugin.selection.planning import keep_order
+
+    tests, skipped = cascade.tests or (), Skipped()
+    without_loading_bars()
+    calibrations = [] if confidence.calibration is None else [confidence.calibration]
+    with reported(), open_output(output, [source, *tests, *calibrations]) as sink:
+        _check(context, confidence, cascade)
+        scaler, way, config = _way(ranking, confidence, cascade)
+        index = _indexed(sandbox.problems(tests, "auto", None if strict else skipped)) if tests else None
+        reader = CandidateReader(source, strict, scaler.template, tested=index, only=show)
+        has_winners = True
+        faults: Counter[str] = Counter()
+        examples: dict[str, str] = {}
+        with sandbox.executors() if way != "rm" else nullcontext((None, None)) as (executor, _):
+            for chunk in chunked(reader, GROUPS):
+                rows = [row for row, _ in chunk]
+                certainty = {"calibration": config.calibration, "abstain_below": confidence.abstain_below}
+                selections = ranking.rank(scaler, rows, **certainty)
+                if way == "tests":
+                    selections = list(map(keep_order, selections))
+                if executor is not None:
+                    problems = [problem for _, problem in chunk if problem is not None]
+                    selections = decide_by_tests(selections, problems, executor=executor, config=config)
+                for row, selection in zip(rows, selections, strict=True):
+                    has_winners &= selection.outcome is Outcome.CHOSEN
+                    for verdict in (program.verdict for program in selection.programs):
+                        if verdict is not None and verdict.fault is not None:
+                            faults[verdict.fault] += 1
+                            examples.setdefault(verdict.fault, verdict.detail)
+                    if show is not None:
+                        show_selection(row["problem"], selection, scaler, sink)
+                    else:
+                        write(sink, {**row, **selection_row(selection)})
+        if show is not None and show > reader.count:
+            raise DataError(f"there is no problem {show}: the input has {reader.count}")
+        print_faults(faults, examples, "run again")
+    if reader.has_skipped or skipped.count or not has_winners:
+        raise typer.Exit(3)
+
+
+def _check(context: typer.Context, confidence: _Confidence, cascade: _Cascade) -> None:
+    """Refuse options that have no effect without another one, or beside another one.
+
+    Raises:
+        ConfigError: the first such option.
+    """
+    if cascade.tests and confidence.abstain_below is not None:
+        raise ConfigError("--abstain-below is for choices without tests: with --tests give --target")
+    of_tests = [field.name for group in (_Cascade, SandboxOptions) for field in fields(group) if field.name != "tests"]
+    for option, value, names in (
+        ("--tests", cascade.tests, ["costs", *of_tests]),
+        ("--calibration", confidence.calibration, ["target"]),
+    ):
+        if not value and (options := _on_command_line(context, names)):
+            raise ConfigError(f"{options} without {option} would do nothing: give {option}, or leave it out")
+    for is_set, reason, names in (
+        (cascade.keep_order, "--keep-order asks no reward model", ["self_consistency", "calibration", "costs"]),
+        (confidence.costs, "--costs chooses, for right tests", ["target", "budget", "generated_tests"]),
+    ):
+        if is_set and (options := _on_command_line(context, names)):
+            raise ConfigError(f"{reason}: leave out {options}")
+
+
+def _on_command_line(context: typer.Context, names: Sequence[str]) -> str:
+    """The options of these parameters that the command line holds."""
+    return ", ".join(
+        parameter.opts[0]
+        for parameter in context.command.params
+        if parameter.name in names
+        and (source := context.get_parameter_source(parameter.name)) is not None
+        and source.name == "COMMANDLINE"
+    )
+
+
+def _way(
+    ranking: RankingOptions, confidence: _Confidence, cascade: _Cascade
+) -> "tuple[CodeScaler, str, CascadeConfig]":
+    """The pipeline, the way to select (`rm`, `tests` or `cascade`), and the settings of the cascade."""
+    from codescaler_plugin.pipeline import CodeScaler
+    from codescaler_plugin.scoring import Unscored
+    from codescaler_plugin.selection.calibration import read_calibration
+    from codescaler_plugin.selection.cascade import CascadeConfig
+    from codescaler_plugin.selection.planning import price_plans, read_plans
+
+    scaler, file = ranking.scaler(), confidence.calibration
+    order = ranking.order(scaler)
+    calibration = None if file is None else read_calibration(file)
+    if calibration is not None and calibration.model != order:
+        raise ConfigError(
+            f"{file} was fitted for {calibration.model!r}, not {order!r}: make one with codescaler calibrate"
+        )
+    way = "tests" if cascade.keep_order else "cascade" if cascade.tests else "rm"
+    target = cascade.target
+    if confidence.costs is not None:
+        costs = parsed_costs(confidence.costs)
+        if file is None:
+            raise ConfigError("--costs wants --calibration FILE: codescaler calibrate measures each way on your data")
+        plans = price_plans(read_plans(file), costs)
+        best_of_strategy = {plan.strategy: plan for plan in reversed(plans)}
+        print_plans([plan for plan in plans if best_of_strategy[plan.strategy] is plan])
+        say(f"expected by {file}, applied: {command_of(plans[0])}")
+        way, target = plans[0].strategy, plans[0].target or target
+    if way == "tests":
+        scaler = CodeScaler(Unscored(), config=scaler.config)
+    return scaler, way, CascadeConfig(calibration, target, budget=cascade.budget, generated=cascade.generated_tests)
+
+
+def _indexed(problems: Iterable[Problem]) -> Any:
+    """The index of the problems, each once, although a file may be given twice."""
+    from codescaler_plugin.data.matching import ProblemIndex
+
+    by_id: dict[str, list[Problem]] = {}
+    for problem in problems:
+        same = by_id.setdefault(problem.id, [])
+        if problem not in same:
+            same.append(problem)
+    return ProblemIndex([problem for same in by_id.values() for problem in same])
