@@ -158,6 +158,7 @@ def tiny_tokenizer() -> Any:
     return PreTrainedTokenizerFast(
         tokenizer_object=bpe,
         **dict(zip(("pad_token", "eos_token"), _SPECIAL_TOKENS[::2], strict=True)),
+        model_input_names=["input_ids", "attention_mask"],  # transformers 4 has token_type_ids, too
         chat_template=(files("trl") / "chat_templates" / "qwen3.jinja").read_text(),
     )
 

@@ -19,7 +19,7 @@ from codescaler_plugin.cli.sample import sample
 from codescaler_plugin.cli.score import score
 from codescaler_plugin.cli.serve import serve
 from codescaler_plugin.cli.verify import verify
-from codescaler_plugin.cli.where import where
+from codescaler_plugin.cli.where import ListsHosts, where
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -45,6 +45,7 @@ def _main(
 
 
 _SCORING = (quickstart, score, rank, calibrate, sample, extract, bench, serve)
-for _command in (*_SCORING, verify, mine, augment, where, report, doctor):
+for _command in (*_SCORING, verify, mine, augment, report, doctor):
     app.command()(_command)
+app.command(cls=ListsHosts)(where)
 app.add_typer(evaluate, name="evaluate")

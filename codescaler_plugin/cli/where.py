@@ -1,43 +1,39 @@
 """`codescaler where`."""
 
-from enum import StrEnum
-from pathlib import Path
-from typing import Annotated
+from inspect import cleandoc
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperCommand
+
+from codescaler_plugin.integrations import host_files
 
 
-class Host(StrEnum):
-    """A file that a host loads by path, by the name of the host."""
+class ListsHosts(TyperCommand):
+    """A command whose help ends with the hosts and what to type for each."""
 
-    OPENRLHF = "openrlhf"
-    OPENRLHF_AGENT = "openrlhf-agent"
-    VERL = "verl"
+    def format_help(self, ctx: Any, formatter: Any) -> None:
+        """Write the help with the folders that `integrations/` holds now."""
+        files = host_files()
+        width = max(map(len, files)) + 2
+        lines = [
+            f"{name if not row else '':{width}}{line}"
+            for name, (_, usage) in files.items()
+            for row, line in enumerate(usage.splitlines())
+        ]
+        self.help = "\n\n\b\n".join(
+            [cleandoc(where.__doc__ or ""), "\n".join(lines)]
+        )  # \b keeps the lines as they are
+        super().format_help(ctx, formatter)
 
 
-_FILES = {
-    Host.OPENRLHF: "openrlhf/reward.py",
-    Host.OPENRLHF_AGENT: "openrlhf/agent.py",
-    Host.VERL: "verl/reward.py",
-}
-
-
-def where(
-    host: Annotated[
-        Host, typer.Argument(metavar="HOST", show_choices=False, help="openrlhf, openrlhf-agent or verl.")
-    ],
-) -> None:
+def where(host: Annotated[str, typer.Argument(metavar="HOST", help="One of the names above.")]) -> None:
     """Print the path of the file that a host loads its reward from.
 
-    \b
-    openrlhf        --reward.remote_url "$(codescaler where openrlhf)"
-    openrlhf-agent  --train.agent_func_path "$(codescaler where openrlhf-agent)"
-    verl            reward.custom_reward_function.path="$(codescaler where verl)"
-
-    Up to OpenRLHF 0.10.1 the flags are --remote_rm_url and --agent_func_path.
-    Settings are CODESCALER_* variables in the host's environment;
+    Settings are CODESCALER_* variables in the host's environment.
     CODESCALER_MODEL names servers, or a model to load there.
-    """  # noqa: D301 - \b keeps Typer from filling the lines
-    from codescaler_plugin import integrations
-
-    typer.echo(Path(integrations.__path__[0]) / _FILES[host])
+    """
+    files = host_files()
+    if host not in files:
+        raise typer.BadParameter(f"{host!r} is not a host: expected {', '.join(files)}", param_hint="HOST")
+    typer.echo(files[host][0])

@@ -1,7 +1,7 @@
-"""A judgement for every sample, for hosts that call a reward from a file: OpenRLHF and verl.
+"""A judgement for every completion, for hosts that load a reward from a file: OpenRLHF and verl.
 
-They send samples one by one, from many threads or coroutines. The judgements are made in batches on an event loop of
-this process, by the pipeline that `CODESCALER_*` variables describe.
+They send completions one by one, from many threads or coroutines. An event loop of this process batches them for the
+pipeline that the `CODESCALER_*` variables describe.
 """
 
 import asyncio
@@ -25,17 +25,24 @@ logger = logging.getLogger(__name__)
 
 
 class RewardHook:
-    """Judges samples of many callers together; thread-safe.
+    r"""Judges the completions of many callers together. Thread-safe.
 
-    A sample that cannot be scored gets `fallback`, is counted in `fallbacks` by kind of failure, and is logged as an
-    ERROR. Until a first program has a score, an outage of the reward model is an error instead: a wrong key or a
-    server that is not there must not train on fallbacks.
+    A completion that cannot be scored gets `fallback`. It is counted in `fallbacks` by kind of failure and logged as
+    an ERROR. Until a first program has a score, an outage of the reward model raises instead, so that a wrong key or a
+    missing server does not train on fallbacks.
 
     Args:
-        scaler: judges.
+        scaler: pipeline that judges.
 
     Raises:
         ConfigError: see `CodeScalerConfig.check_host`.
+
+    Example:
+        >>> from codescaler_plugin.testing import FakeScorer
+        >>> hook = RewardHook(CodeScaler(FakeScorer({"x = 1": 2.5})))
+        >>> [judgement] = hook.judge([Item("completion", "Set x.", "```python\nx = 1\n```")])
+        >>> judgement.score
+        2.5
     """
 
     def __init__(self, scaler: CodeScaler) -> None:
@@ -49,20 +56,20 @@ class RewardHook:
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str] = os.environ) -> Self:
-        """A hook as `CODESCALER_*` variables describe it.
+        """A hook with the settings of the `CODESCALER_*` variables.
 
         Raises:
-            ConfigError: a variable that is not known, does not fit, or has no effect.
+            ConfigError: a variable is unknown, does not fit, or has no effect.
         """
         return cls(CodeScaler(config=CodeScalerConfig.from_env(environ)))
 
     def check(self) -> None:
         """Reach every server and score a program.
 
-        A server that still loads its model, or is busy, is waited for as `patience` says, and then accepted.
+        Waits up to `patience` for a server that is busy or still loads its model, and then accepts it.
 
         Raises:
-            ConfigError: the model cannot be had, gives no score, or a server does not answer well.
+            ConfigError: the model cannot be loaded, gives no score, or a server's answer is wrong.
         """
         try:
             getattr(self.scaler.scorer, "ensure_loaded", lambda: None)()
@@ -74,32 +81,32 @@ class RewardHook:
                 raise ConfigError(f"{PREFIX}MODEL: {error}") from error
             logger.warning("the reward server is not ready yet: %s", error)
 
-    def judge(self, items: Sequence[Sample]) -> list[Judgement]:
-        """One judgement per sample, same order; blocks.
+    def judge(self, samples: Sequence[Sample]) -> list[Judgement]:
+        """One judgement per completion, in order. Blocks.
 
         Raises:
-            ScorerError: an outage before any program had a score; or a sample failed and there is no fallback.
-            DataError: a sample cannot be read and there is no fallback.
+            ScorerError: an outage before any program had a score; or a completion failed and there is no fallback.
+            DataError: a completion cannot be read and there is no fallback.
         """
-        return self._checked(self._submitted(items).result())
+        return self._checked(self._submitted(samples).result())
 
-    async def judge_async(self, items: Sequence[Sample]) -> list[Judgement]:
-        """As `judge`, for coroutines."""
-        return self._checked(await asyncio.wrap_future(self._submitted(items)))
+    async def judge_async(self, samples: Sequence[Sample]) -> list[Judgement]:
+        """One judgement per completion, in order; awaits what `judge` waits for."""
+        return self._checked(await asyncio.wrap_future(self._submitted(samples)))
 
-    def _submitted(self, items: Sequence[Sample]) -> "Future[list[Judgement]]":
+    def _submitted(self, samples: Sequence[Sample]) -> "Future[list[Judgement]]":
         with self._lock:
             if self._started is None:
                 self._started = self._start()
             loop, batcher = self._started
-        return asyncio.run_coroutine_threadsafe(batcher.submit(items), loop)
+        return asyncio.run_coroutine_threadsafe(batcher.submit(samples), loop)
 
     def _start(self) -> tuple[asyncio.AbstractEventLoop, DynamicBatcher]:
         started: Future[tuple[asyncio.AbstractEventLoop, DynamicBatcher]] = Future()
 
         async def run() -> None:
             slots = self.scaler.config.spec().batches
-            engine = InProcess(lambda items: judge_samples(self.scaler, items), slots)
+            engine = InProcess(lambda samples: judge_samples(self.scaler, samples), slots)
             batcher = DynamicBatcher(engine, slots=slots, max_queue=None, timeout=None)
             batcher.start()
             started.set_result((asyncio.get_running_loop(), batcher))
@@ -134,7 +141,7 @@ class RewardHook:
 
 @cache
 def hook() -> RewardHook:
-    """The one of this process, as its `CODESCALER_*` variables describe it."""
+    """The hook of this process, made from its `CODESCALER_*` variables on the first call."""
     return RewardHook.from_env()
 
 

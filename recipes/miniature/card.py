@@ -29,7 +29,10 @@ def install(policy: Path, reward_model: Path, numbers: dict[str, Any]) -> None:
         shutil.copytree(source, target, ignore=shutil.ignore_patterns("trainer"))
         # transformers 5 writes a class that 4.56, the oldest release that TRL takes, does not have.
         tokenizer = json.loads((target / "tokenizer_config.json").read_text(encoding="utf-8"))
-        tokenizer["tokenizer_class"] = "PreTrainedTokenizerFast"
+        tokenizer |= {
+            "tokenizer_class": "PreTrainedTokenizerFast",
+            "model_input_names": ["input_ids", "attention_mask"],
+        }
         write_text(target / "tokenizer_config.json", json.dumps(tokenizer, indent=2) + "\n")
     size = sum(path.stat().st_size for folder in (POLICY, REWARD_MODEL) for path in folder.iterdir()) / 1e6
     if size > LIMIT_MB:

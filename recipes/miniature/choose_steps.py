@@ -25,8 +25,9 @@ from codescaler_plugin import CodeScalerReward
 from codescaler_plugin.builtin import HELD_OUT_PROBLEMS, POLICY
 from codescaler_plugin.data.problems import read_problems
 from codescaler_plugin.evaluation.policy import measure_policy
+from codescaler_plugin.integrations.trl.small_grpo import KL_COEFFICIENT, LEARNING_RATE, train_grpo
 from codescaler_plugin.pretrained import pretrained
-from codescaler_plugin.quickstart import KL_COEFFICIENT, LEARNING_RATE, STEPS, train_grpo
+from codescaler_plugin.quickstart import STEPS
 from codescaler_plugin.records import Problem
 
 PROBLEMS = 96

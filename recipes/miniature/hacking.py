@@ -42,13 +42,14 @@ from codescaler_plugin import (
 from codescaler_plugin.builtin import HELD_OUT_PROBLEMS, POLICY
 from codescaler_plugin.data.outputs import write_text
 from codescaler_plugin.data.problems import read_problems
+from codescaler_plugin.integrations.trl import small_grpo
 from codescaler_plugin.pretrained import pretrained
 
 WEAK_PAIRS = 256
 AUDIT = 48  # problems, after those that the quickstart measures on
 SETTINGS: dict[str, dict[str, Any]] = {
     "weak": {"steps": 60, "learning_rate": 4e-4, "beta": 0.0},
-    "healthy": {"steps": 80, "learning_rate": quickstart.LEARNING_RATE, "beta": quickstart.KL_COEFFICIENT},
+    "healthy": {"steps": 80, "learning_rate": small_grpo.LEARNING_RATE, "beta": small_grpo.KL_COEFFICIENT},
 }
 
 
@@ -106,7 +107,7 @@ def run(arm: str, reward_model: str, output: Path, seed: int, every: int) -> dic
         history.append({key: logs[key] for key in logs if key in ("step", "reward") or key.startswith("hacking/")})
         keep()
 
-    quickstart.train_grpo(
+    small_grpo.train_grpo(
         pretrained(AutoModelForCausalLM, POLICY, dtype=torch.float32).eval(),
         pretrained(AutoTokenizer, POLICY),
         reward,

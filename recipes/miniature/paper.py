@@ -44,7 +44,6 @@ from codescaler_plugin import (
     CodeScalerReward,
     CodeScalerTestsReward,
     load_scorer,
-    quickstart,
     shape_reward,
 )
 from codescaler_plugin.builtin import POLICY
@@ -53,6 +52,7 @@ from codescaler_plugin.data.pairs import read_pairs, write_pairs
 from codescaler_plugin.evaluation.policy import Measurement, measure_policy
 from codescaler_plugin.evaluation.robustness import evaluate_robustness
 from codescaler_plugin.execution.sandbox import Sandbox
+from codescaler_plugin.integrations.trl import small_grpo
 from codescaler_plugin.intervals import Mean, mean_of
 from codescaler_plugin.preference.mining import mine_pairs
 from codescaler_plugin.pretrained import pretrained
@@ -169,7 +169,7 @@ def run_arm(arm: str, folder: Path, seed: int) -> None:
     found: dict[str, Any] = {"curve": []}
     if ARMS[arm].problems:
         problems = train[: ARMS[arm].problems]
-        quickstart.train_grpo(
+        small_grpo.train_grpo(
             policy,
             tokenizer,
             reward_of(arm, folder, seed, problems),
@@ -463,7 +463,7 @@ def sections(runs: Runs) -> list[Section]:
         ),
         Section(
             "Training",
-            f"{STEPS} steps of {quickstart.BATCH} answers from one start, else the quickstart's settings.",
+            f"{STEPS} steps of {small_grpo.BATCH} answers from one start, else the quickstart's settings.",
             [],
             [trained],
             [("pass@1 by arm", partial(draw_rates, runs)), ("reward while training", partial(draw_curves, runs))],

@@ -9,6 +9,7 @@ import runpy
 import signal
 import subprocess
 import sys
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
@@ -187,31 +188,6 @@ def test_accuracy_of_a_kind_counts_each_pair_once_in_whatever_batch(tiny_rm_dir:
     assert trainer.evaluate()["eval_accuracy/odd"] == pytest.approx(sum(right) / 4)
 
 
-def unaligned_of(trainer: Any, epoch: int) -> list[tuple[list[int], list[int]]]:
-    collator = trainer.data_collator
-    collator.epoch.fill_(epoch)
-    examples = [trainer.train_dataset[index] for index in range(8)]
-    return [(made["chosen_ids"], made["rejected_ids"]) for made in collator._unaligned(examples)]
-
-
-def test_unaligned_pairs_are_right_code_of_another_problem_drawn_anew_in_each_epoch(
-    tiny_rm_dir: Path, tmp_path: Path
-) -> None:
-    trainer = trainer_of(tiny_rm_dir, tmp_path, unaligned_ratio=0.5)
-    renderer = Renderer(AutoTokenizer.from_pretrained(tiny_rm_dir), 200)
-    right = {tuple(ids): row["problem"] for ids, row in zip(trainer.train_dataset["chosen_ids"], PAIRS, strict=True)}
-    wrong = {
-        tuple(ids)
-        for row in PAIRS
-        for ids in renderer.encode([(row["problem"], other["chosen"]) for other in PAIRS if other is not row])
-    }
-    epochs = [unaligned_of(trainer, epoch) for epoch in range(6)]
-    assert all(tuple(chosen) in right and tuple(rejected) in wrong for made in epochs for chosen, rejected in made)
-    assert len({str(made) for made in epochs}) == 6
-    assert 0.25 < sum(map(len, epochs)) / (6 * 8) < 0.75
-    assert unaligned_of(trainer, 0) == epochs[0]
-
-
 def test_unaligned_pairs_are_counted_by_name_and_only_in_training(tiny_rm_dir: Path, tmp_path: Path) -> None:
     evaluation = Dataset.from_list(PAIRS)
     trainer = trainer_of(tiny_rm_dir, tmp_path, eval_dataset=evaluation, unaligned_ratio=1.0, eval_strategy="steps", eval_steps=1)  # fmt: skip
@@ -219,32 +195,6 @@ def test_unaligned_pairs_are_counted_by_name_and_only_in_training(tiny_rm_dir: P
     logged = {key for row in trainer.state.log_history for key in row}
     assert "accuracy/unaligned" in logged
     assert "eval_accuracy/unaligned" not in logged
-
-
-def test_rewritten_pairs_are_the_same_pairs_in_another_dress_drawn_anew_in_each_epoch(
-    tiny_rm_dir: Path, tmp_path: Path
-) -> None:
-    trainer = trainer_of(
-        tiny_rm_dir, tmp_path, rewrite_ratio=0.5, rewrite_kinds=["padding"], unaligned_ratio=0.0, max_length=2000
-    )
-    tokenizer = AutoTokenizer.from_pretrained(tiny_rm_dir)
-    rows = [trainer.train_dataset[index] for index in range(8)]
-    collator = trainer.data_collator
-    seen = []
-    for epoch in (0, 1, 0):
-        collator.epoch.fill_(epoch)
-        seen.append(list(collator._rewritten(rows)))
-    assert seen[0] == seen[2] != seen[1]
-    changed = [(old, new) for old, new in zip(rows, seen[0], strict=True) if old != new]
-    assert 1 <= len(changed) < 8
-    for old, new in changed:
-        chosen, rejected = (tokenizer.decode(new[side]) for side in ("chosen_ids", "rejected_ids"))
-        body = old["chosen"].splitlines()[-1].strip()
-        assert body in chosen
-        assert body not in rejected
-        assert "#" in chosen
-        assert chosen.replace(body, "") == rejected.replace(old["rejected"].splitlines()[-1].strip(), "")
-    trainer.train()
 
 
 def test_smoothed_labels_give_the_mean_of_both_losses(tiny_rm_dir: Path, tmp_path: Path) -> None:
@@ -354,8 +304,12 @@ def test_processes_that_draw_other_numbers_of_unaligned_pairs_train_one_model(
 
 
 def test_model_that_cannot_share_prefixes_is_trained_in_padded_batches(tmp_path: Path) -> None:
+    from transformers import BertForSequenceClassification
+
     from tests.models import save_encoder
 
+    if "kwargs" not in signature(BertForSequenceClassification.forward).parameters:
+        pytest.skip("TRL hands use_cache to every model; an encoder takes it from transformers 5.0 on")
     folder = save_encoder(tmp_path / "encoder")
     trainer = trainer_of(folder, tmp_path / "run")
     trainer.train()

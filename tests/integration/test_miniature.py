@@ -167,7 +167,7 @@ def test_the_papers_claims_are_written_from_what_the_arms_measured(tmp_path, mon
         monkeypatch.setattr(paper, name, value)
     arms = {name: replace(arm, problems=min(arm.problems, 16)) for name, arm in paper.ARMS.items()}
     monkeypatch.setattr(paper, "ARMS", arms)
-    monkeypatch.setattr(paper.quickstart, "BATCH", 16)
+    monkeypatch.setattr(paper.small_grpo, "BATCH", 16)
     paper.make_pairs(tmp_path, 0)
     for arm in ("base", "tests", "no_extraction", "off_policy"):
         paper.run_arm(arm, tmp_path, 0)

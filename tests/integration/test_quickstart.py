@@ -10,6 +10,7 @@ from typer.testing import CliRunner
 from codescaler_plugin import CodeScalerReward, quickstart
 from codescaler_plugin.cli import app
 from codescaler_plugin.errors import ConfigError, MissingExtraError
+from codescaler_plugin.integrations.trl import small_grpo
 from codescaler_plugin.quickstart import run_quickstart
 
 WRITTEN = ["curve.png", "history.jsonl", "policy", "report.json", "samples_after.jsonl", "samples_before.jsonl"]
@@ -29,7 +30,7 @@ KEYS = {
 @pytest.fixture(autouse=True)
 def few_problems(monkeypatch):
     monkeypatch.setattr(quickstart, "MEASURED_PROBLEMS", 8)
-    monkeypatch.setattr(quickstart, "BATCH", 16)
+    monkeypatch.setattr(small_grpo, "BATCH", 16)
 
 
 @pytest.fixture
@@ -80,7 +81,7 @@ def test_ctrl_c_in_training_leaves_the_history_and_says_so(tmp_path, monkeypatch
         on_step({"step": 1, "reward": 0.5})
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(quickstart, "train_grpo", interrupt)
+    monkeypatch.setattr(small_grpo, "train_grpo", interrupt)
     result = CliRunner().invoke(app, ["quickstart", "--steps", "2", "--output", str(tmp_path)])
 
     assert result.exit_code == 130

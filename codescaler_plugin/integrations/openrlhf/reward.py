@@ -1,10 +1,9 @@
 """OpenRLHF's reward from a file: `--reward.remote_url "$(codescaler where openrlhf)"`.
 
-Up to 0.10.1 the flag is `--remote_rm_url`. Settings are `CODESCALER_*` variables of the Ray job: `CODESCALER_MODEL`
-names codescaler servers, or a model that is loaded once per vLLM engine (up to 0.9.0: once per Ray worker, so take a
-server there). What is wrong with them is raised when the host loads this file, since it
-swallows later errors (openrlhf 0.11.2, `utils/agent.py`). The host loads it by path, and up to 0.9.0 pickles what it
-finds, so all state is in `reward_hook`.
+Up to 0.10.1 the flag is `--remote_rm_url`. The settings are `CODESCALER_*` variables of the Ray job:
+`CODESCALER_MODEL` names codescaler servers, or a model that each vLLM engine loads (up to 0.9.0 each Ray worker, so
+use a server there). Wrong settings raise when the host loads this file, since it swallows later errors (0.11.2,
+`utils/agent.py`). The host loads it by path, and up to 0.9.0 pickles its contents, so all state is in `reward_hook`.
 """
 
 from collections.abc import Sequence
@@ -22,26 +21,26 @@ def reward_func(
     queries: Sequence[str],
     prompts: Sequence[str],
     labels: Sequence[Any] | None = None,
-    **kwargs: Any,  # noqa: ARG001 - whatever a later release adds
+    **kwargs: Any,  # noqa: ARG001 - arguments of later releases
 ) -> Any:
-    """Rewards of n samples, for OpenRLHF 0.5 to 0.11.2; called from many threads. Never loses a sample.
+    """The rewards of n completions for OpenRLHF 0.5 to 0.11.2. Thread-safe; never loses a completion.
 
     Args:
-        queries: n texts of prompt and answer, templated, with special tokens.
+        queries: n texts of prompt and completion, templated, with special tokens.
         prompts: n templated prompts.
-        labels: n labels, none in 0.5; a dict or its JSON may hold the problem.
-        **kwargs: not read.
+        labels: n labels, absent in 0.5. A dict, or its JSON, may hold the problem.
+        **kwargs: ignored.
 
     Returns:
-        A dict of float tensors of shape (n,): `rewards` (shaped, or `CODESCALER_FALLBACK` where the reward model
-        failed), `scores` (in [0, 1], for dynamic filtering), and in `extra_logs` `codescaler_valid` and
-        `codescaler_fallback` (0 or 1). For releases before 0.8, which know no dict, the rewards alone.
+        A dict of float tensors of shape (n,): `rewards` (shaped, or `CODESCALER_FALLBACK` if the reward model failed),
+        `scores` (in [0, 1], for dynamic filtering), and in `extra_logs` `codescaler_valid` and `codescaler_fallback`
+        (0 or 1). Releases before 0.8 take no dict and get the rewards alone.
     """
     import torch
 
     check_lengths(queries=queries, prompts=prompts)
-    given = labels if labels is not None else [None] * len(queries)
-    judgements = hook().judge([Sample.from_query(*sample) for sample in zip(queries, prompts, given, strict=True)])
+    labels = labels if labels is not None else [None] * len(queries)
+    judgements = hook().judge([Sample.from_query(*row) for row in zip(queries, prompts, labels, strict=True)])
     rewards = torch.tensor([judgement.reward_or(hook().fallback) for judgement in judgements])
     if _takes_tensors():
         return rewards
@@ -54,7 +53,7 @@ def reward_func(
 
 
 def _takes_tensors() -> bool:
-    """OpenRLHF before 0.8 (`trainer/ppo_utils/experience_maker.py` of 0.5.9 and 0.7.5)."""
+    """Whether OpenRLHF is older than 0.8 (`trainer/ppo_utils/experience_maker.py` of 0.5.9 and 0.7.5)."""
     try:
         release = version("openrlhf").split(".")
     except PackageNotFoundError:

@@ -1,8 +1,8 @@
-"""A watch over a TRL run for the day its policy learns to please the reward model instead of solving problems.
+"""A monitor of reward hacking in TRL: it warns when a policy pleases the reward model instead of solving problems.
 
-Written against trl 1.16 and its `log_metric`, by which every number reaches whatever tracker the run reports to. The
-reward tells the monitor what it judged; the trainer's own evaluation writes the audited completions, so that the
-audit works with any engine (vLLM, ZeRO-3, PEFT) that the run trains with. It imports no trl.
+The reward passes its judgements to the monitor, and TRL's `log_metric` carries the monitor's numbers to the trackers
+of the run. The trainer's own evaluation writes the audited completions, so the audit works with every engine that the
+run trains with (vLLM, ZeRO-3, PEFT). This module does not import trl.
 """
 
 import logging
@@ -15,14 +15,14 @@ from statistics import fmean, variance
 from typing import Any
 
 import numpy as np
-from transformers import TrainerCallback  # noqa: TID253 - it subclasses the host; only its users import it
+from transformers import TrainerCallback
 
 from codescaler_plugin.data.matching import ProblemIndex, problem_key
 from codescaler_plugin.errors import ConfigError, DataError, SandboxError
 from codescaler_plugin.execution.jobs import MEMORY_MB, TIMEOUT, named_faults
 from codescaler_plugin.execution.sandbox import run_tests
 from codescaler_plugin.extraction.fingerprint import distinct_programs
-from codescaler_plugin.integrations.trl.ranks import gathered
+from codescaler_plugin.integrations.trl.compat import gathered
 from codescaler_plugin.integrations.trl.reward import CodeScalerReward, LogMetric
 from codescaler_plugin.intervals import win
 from codescaler_plugin.preference.baselines import FEATURES
@@ -31,18 +31,12 @@ from codescaler_plugin.text.messages import Text, problem_text
 
 logger = logging.getLogger(__name__)
 
-_CALLS = 5  # the first of a run and the last, whose means are compared
+_CALLS = 5  # calls at the start and at the end of a run whose means are compared
 
 
 @dataclass(frozen=True)
 class Audit:
-    """One audit: what the reward model and the tests said of the same completions.
-
-    Attributes:
-        step: training step.
-        rewards: mean reward per problem id.
-        pass_rates: share of completions that pass all tests, per problem id.
-    """
+    """One audit at a training step: mean reward and share of passing completions per problem id."""
 
     step: int
     rewards: dict[str, float]
@@ -50,8 +44,8 @@ class Audit:
 
 
 @dataclass(frozen=True)
-class Warned:
-    """A warning: at which step, of what kind (`audit`, `length`, `comments`, `sameness`, `invalid`), in words."""
+class HackingWarning:
+    """A warning: training step, kind (`audit`, `length`, `comments`, `sameness` or `invalid`), and message."""
 
     step: int
     kind: str
@@ -60,21 +54,21 @@ class Warned:
 
 @dataclass(frozen=True)
 class Change:
-    """A mean change between two audits over the problems of both, with its standard error."""
+    """The mean change between two audits over the problems of both, with its standard error."""
 
     mean: float
     error: float
 
     @property
     def z(self) -> float:
-        """The change in standard errors; infinite where all problems changed alike."""
+        """The change in standard errors. Infinite if all problems changed alike."""
         if self.error:
             return self.mean / self.error
         return copysign(inf, self.mean) if self.mean else 0.0
 
 
 def change(before: dict[str, float], after: dict[str, float]) -> Change:
-    """Mean of `after - before` over the problems of both, paired."""
+    """The mean of `after - before` over the problems of both, paired by problem."""
     gaps = [after[key] - before[key] for key in before.keys() & after.keys()]
     if len(gaps) < 2:
         return Change(0.0, 0.0)
@@ -86,56 +80,68 @@ class RewardHackingMonitor(TrainerCallback):  # type: ignore[misc]
 
     `GRPOTrainer(reward_funcs=[reward], callbacks=[monitor], eval_dataset=Dataset.from_list(monitor.rows()), ...)`
     with `eval_strategy="steps"`, `eval_steps=k` and `eval_on_start=True`: every k steps the trainer writes completions
-    to the audit's problems, the reward judges them, and their tests are run in the sandbox. The reward never sees a
-    verdict. Without `audit` only the training completions are watched.
+    for the problems of the audit, the reward judges them, and the sandbox runs their tests. The reward never sees a
+    verdict. Without `audit`, only the training completions are watched.
 
-    Logged by `log_metric` for each call of the reward, in evaluation with TRL's prefix `eval_`:
+    Each call of the reward logs these by `log_metric`, in evaluation with TRL's prefix `eval_`:
 
-    - `hacking/length_correlation`, `hacking/comment_correlation`: of raw score with characters of code and with the
-      share of comment lines, among completions of one problem, in [-1, 1];
+    - `hacking/length_correlation`, `hacking/comment_correlation`: correlation of the raw score with the characters of
+      the code and with the share of comment lines, among completions of one problem, in [-1, 1];
     - `hacking/code_length` (characters), `hacking/comment_share`: means over valid programs;
-    - `hacking/duplicate_share`: programs that repeat another of their problem (up to names of nothing: comments,
-      docstrings, layout); `hacking/shared_share`: programs handed in for more than one problem of the call;
-    - `hacking/invalid_share`, `hacking/trivial_share`: of all completions;
+    - `hacking/duplicate_share`: share of programs that repeat another of their problem, apart from comments,
+      docstrings and layout; `hacking/shared_share`: share of programs that serve more than one problem of the call;
+    - `hacking/invalid_share`, `hacking/trivial_share`: shares of all completions;
     - `hacking/score_drift`: change of the mean raw score since the first calls, in their standard deviations;
-    - `hacking/audit_pass_rate`, `hacking/audit_accuracy` (how often the reward puts a right program of the audit above
-      a wrong one of the same problem; a tie counts one half), `hacking/audit_unrun` (the sandbox broke),
-      `hacking/audit_unjudged` (share of the audited completions on which the tests gave no verdict, as by a missing
-      package; they are left out of the two above);
-    - `hacking/warnings`: kinds of warning so far.
+    - `hacking/audit_pass_rate`; `hacking/audit_accuracy`: how often the reward puts a right program of the audit above
+      a wrong one of the same problem (a tie counts one half); `hacking/audit_unrun`: the sandbox broke;
+      `hacking/audit_unjudged`: share of the audited completions without a verdict, for example for want of a package,
+      which the pass rate and the accuracy leave out;
+    - `hacking/warnings`: number of kinds of warning so far.
 
     It warns once per kind, by `logger.warning` and in `warnings`:
 
-    - `audit`: since the best audit so far the pass rate has fallen by `sigmas` standard errors and the reward of the
+    - `audit`: since the best audit so far, the pass rate has fallen by `sigmas` standard errors and the reward of the
       same completions has not; or, between the first `patience` audits and the last, the reward has risen by that
       and the pass rate not at all;
-    - `length`, `comments`: programs are half as long again or half as long as at first, or have 0.15 more comment
-      lines, and the score rewards that direction (correlation above 0.3);
-    - `sameness`: the same program serves different problems for half of the completions, and did not at first;
+    - `length`, `comments`: the length of the programs has changed by a factor of 1.5, or their share of comment lines
+      by 0.15, and the score rewards that direction (correlation above 0.3);
+    - `sameness`: half of the programs serve different problems, and did not at first;
     - `invalid`: the share of completions without valid code has risen by 0.25.
 
-    What it does not do: it changes neither rewards nor training unless `stop` is set, and it does not prove that a run
-    without warnings is sound. An audit of n programs sees no fall of the pass rate below about 2/sqrt(n). A run that
-    is resumed starts with a new first audit.
+    It changes neither rewards nor training unless `stop` is set, and a run without warnings is no proof that the
+    reward is sound. An audit of n programs does not show a fall of the pass rate below about 2/sqrt(n). A resumed run
+    starts with a new first audit.
 
     Args:
-        reward: the reward to watch, in this process. Asynchronous trainers pickle the reward away and are not seen.
-        audit: problems with tests that are not trained on; 32 to 128 are enough. Matched by the text that the reward
-            takes for the problem.
-        sigmas: standard errors, paired by problem, that count as a change. The best of twenty audits is luck too:
-            simulated with 32 problems of 8 completions, a pass rate that rises from 0.45 to 0.60 is warned of in 3% of
-            runs at 3, in 37% at 2.
-        patience: audits that are taken together to tell a pass rate that stands still from one that rises slowly.
-        stop: end the training at the first `audit` warning.
-        packages: installed packages that programs and tests may import, as `numpy`; see `Sandbox`.
-        timeout: seconds, see `Sandbox`.
-        memory_mb: MiB, see `Sandbox`.
-        workers: programs at a time; None: one per core.
-        require_isolation: refuse to run where something cannot be enforced, see `Sandbox`.
+        reward: reward to watch, in this process. Asynchronous trainers pickle the reward into another, which is not
+            watched.
+        audit: problems with tests that are not trained on; 32 to 128 are enough. A prompt belongs to one of them if
+            the reward takes the same text for its problem.
+        sigmas: standard errors, paired by problem, that count as a change. In simulated runs of twenty audits of 32
+            problems, whose pass rate rises from 0.45 to 0.60, 3% get a warning at 3, and 37% at 2.
+        patience: audits that are pooled to tell a constant pass rate from one that rises slowly.
+        stop: whether the first `audit` warning ends the training.
+        packages: installed packages that programs and tests may import, such as `numpy`.
+        timeout: seconds of a program, see `Sandbox`.
+        memory_mb: MiB of a program.
+        workers: programs at a time. The default is one per core.
+        require_isolation: whether to fail if the machine cannot enforce something, see `Sandbox`.
 
     Raises:
-        ConfigError: a setting out of range; at the start of training, an audit that the trainer will never write.
+        ConfigError: a setting is out of range; or, at the start of training, the trainer will never write the audit.
         DataError: two problems of the audit have the same text.
+
+    Example:
+        >>> from codescaler_plugin.records import CallTest
+        >>> reward = CodeScalerReward(model="builtin")
+        >>> monitor = RewardHackingMonitor(reward, [Problem("one", "Add one.", (CallTest((1,), 2),), "solve")])
+        >>> monitor.rows()
+        [{'prompt': [{'role': 'user', 'content': 'Add one.'}]}]
+        >>> metrics = {}
+        >>> reward(["Subtract one."] * 2, ["I cannot."] * 2, log_metric=metrics.__setitem__)
+        [0.0, 0.0]
+        >>> metrics["hacking/invalid_share"]
+        1.0
     """
 
     def __init__(
@@ -157,30 +163,25 @@ class RewardHackingMonitor(TrainerCallback):  # type: ignore[misc]
         if patience < 1:
             raise ConfigError(f"patience is {patience!r}: expected at least 1 audit")
         self.sigmas, self.patience, self.stop = sigmas, patience, stop
-        self._sandbox: dict[str, Any] = {
-            "packages": tuple(packages),
-            "timeout": timeout,
-            "memory_mb": memory_mb,
-            "workers": workers,
-            "require_isolation": require_isolation,
-        }
+        limits = {"timeout": timeout, "memory_mb": memory_mb, "workers": workers}
+        self._sandbox: dict[str, Any] = {**limits, "packages": tuple(packages), "require_isolation": require_isolation}
         self.audits: list[Audit] = []
-        self.warnings: list[Warned] = []
+        self.warnings: list[HackingWarning] = []
         texts = {problem_key("", problem.text) for problem in audit}
         if len(texts) != len(audit):
             raise DataError(f"{len(audit)} problems of the audit have {len(texts)} texts: expected one each")
         self._audit = ProblemIndex(audit, unique_ids=False)
         self._audited: list[tuple[str, float | None, bool]] = []  # problem id, reward, passed
-        self._values: dict[str, list[float]] = defaultdict(list)  # of each metric, in the first calls and the last
+        self._values: dict[str, list[float]] = defaultdict(list)  # per metric, of the first calls and the last
         self._first_scores: list[list[float]] = []  # of the first calls, which drift is measured against
         reward.observers.append(self._observe)
 
     def rows(self) -> list[dict[str, Any]]:
-        """The audit's problems as rows for `eval_dataset`: each a `prompt` of one user turn."""
+        """The problems of the audit as rows for `eval_dataset`, each with a `prompt` of one user turn."""
         return [{"prompt": [{"role": "user", "content": problem.text}]} for problem in self._audit.problems]
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:  # noqa: ARG002
-        """Refuse a run in which the audit would never take place."""
+        """Raise if the trainer will never write the audit."""
         if self._audit.problems and args.eval_strategy == "no":
             raise ConfigError(
                 "the monitor has an audit, but eval_strategy is 'no': set eval_strategy='steps', eval_steps and "
@@ -188,38 +189,36 @@ class RewardHackingMonitor(TrainerCallback):  # type: ignore[misc]
             )
 
     def on_evaluate(self, args: Any, state: Any, control: Any, **_: Any) -> None:  # noqa: ARG002
-        """Close an audit: bring the ranks' parts together and compare with the audits before."""
-        from accelerate.utils import gather_object
-
-        rows = gather_object(self._audited)
+        """Close an audit: gather its rows from all processes and compare it with the audits before."""
+        rows = list(chain.from_iterable(gathered(self._audited)))
         self._audited = []
         if not rows:
             return
         rewards = _pooled([{key: reward} for key, reward, _ in rows if reward is not None])
         self.audits.append(Audit(state.global_step, rewards, _pooled([{key: passed} for key, _, passed in rows])))
-        message = judge_audits(self.audits, sigmas=self.sigmas, patience=self.patience)
+        message = audit_warning(self.audits, sigmas=self.sigmas, patience=self.patience)
         if message is not None:
             self._warn(state, "audit", message)
             control.should_training_stop |= self.stop
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:  # noqa: ARG002
-        """Look at the trends of the training completions."""
+        """Check the trends of the training completions."""
         for kind, message in _trends(self._values):
             self._warn(state, kind, message)
 
     def _warn(self, state: Any, kind: str, message: str) -> None:
         if any(warned.kind == kind for warned in self.warnings):
             return
-        self.warnings.append(Warned(state.global_step, kind, message))
+        self.warnings.append(HackingWarning(state.global_step, kind, message))
         if state.is_world_process_zero:
             logger.warning("step %d, reward hacking? %s", state.global_step, message)
 
     def _observe(self, prompts: Sequence[Text], judgements: Sequence[Judgement], log_metric: LogMetric | None) -> None:
-        """What the reward calls after each of its calls."""
+        """Log the metrics of a call; an observer of the reward."""
         texts = [_problem(prompt) for prompt in prompts]
-        metrics = measures(texts, judgements)
-        found = [(self._audit.find("", text), judgement) for text, judgement in zip(texts, judgements, strict=True)]
-        audited = [(problem, judgement) for problem, judgement in found if problem is not None]
+        metrics = hacking_metrics(texts, judgements)
+        matched = [(self._audit.find("", text), judgement) for text, judgement in zip(texts, judgements, strict=True)]
+        audited = [(problem, judgement) for problem, judgement in matched if problem is not None]
         if audited:
             metrics |= self._run_audit(audited)
         else:
@@ -242,16 +241,17 @@ class RewardHackingMonitor(TrainerCallback):  # type: ignore[misc]
 
     def _run_audit(self, audited: Sequence[tuple[Problem, Judgement]]) -> dict[str, float]:
         try:
-            verdicts = run_tests([(one.code, problem) for problem, one in audited if one.code], **self._sandbox)
+            jobs = [(judgement.code, problem) for problem, judgement in audited if judgement.code]
+            verdicts = run_tests(jobs, **self._sandbox)
         except SandboxError:
             logger.exception("the audit could not be run; the training goes on without it")
             return {"audit_unrun": 1.0}
         if named := named_faults(verdicts):
-            count = sum(one.fault is not None for one in verdicts)
+            count = sum(verdict.fault is not None for verdict in verdicts)
             logger.warning("the audit's tests gave no verdict on %d programs: %s", count, named)
-        run, rows = iter(verdicts), []
+        of_programs, rows = iter(verdicts), []
         for problem, judgement in audited:
-            verdict = next(run) if judgement.code else Verdict(passed=False)
+            verdict = next(of_programs) if judgement.code else Verdict(passed=False)
             if verdict.fault is None:
                 rows.append((problem.id, judgement.reward, verdict.passed))
         self._audited += rows
@@ -262,8 +262,8 @@ class RewardHackingMonitor(TrainerCallback):  # type: ignore[misc]
         return metrics | ({"audit_accuracy": fmean(wins)} if wins else {})
 
 
-def judge_audits(audits: Sequence[Audit], *, sigmas: float, patience: int) -> str | None:
-    """A sentence if the pass rate goes where the reward does not, as `RewardHackingMonitor` defines it; else None."""
+def audit_warning(audits: Sequence[Audit], *, sigmas: float, patience: int) -> str | None:
+    """The message of an `audit` warning if pass rate and reward diverge, see `RewardHackingMonitor`; else None."""
     last = audits[-1]
     best = max(audits, key=lambda audit: fmean(audit.pass_rates.values()))
     reward, rate = change(best.rewards, last.rewards), change(best.pass_rates, last.pass_rates)
@@ -276,8 +276,8 @@ def judge_audits(audits: Sequence[Audit], *, sigmas: float, patience: int) -> st
     if len(audits) < 2 * patience:
         return None
     first, recent = audits[:patience], audits[-patience:]
-    reward = change(_pooled([one.rewards for one in first]), _pooled([one.rewards for one in recent]))
-    rate = change(_pooled([one.pass_rates for one in first]), _pooled([one.pass_rates for one in recent]))
+    reward = change(_pooled([audit.rewards for audit in first]), _pooled([audit.rewards for audit in recent]))
+    rate = change(_pooled([audit.pass_rates for audit in first]), _pooled([audit.pass_rates for audit in recent]))
     if reward.z >= sigmas and rate.mean <= 0:
         return (
             f"between the first {patience} audits and the last {patience} the reward has risen by {reward.mean:.3g} "
@@ -288,22 +288,22 @@ def judge_audits(audits: Sequence[Audit], *, sigmas: float, patience: int) -> st
 
 def _pooled(parts: Sequence[dict[str, float]]) -> dict[str, float]:
     """The mean of each key over the parts that have it."""
-    found: dict[str, list[float]] = defaultdict(list)
+    pools: dict[str, list[float]] = defaultdict(list)
     for part in parts:
         for key, value in part.items():
-            found[key].append(value)
-    return {key: fmean(values) for key, values in found.items()}
+            pools[key].append(value)
+    return {key: fmean(values) for key, values in pools.items()}
 
 
-def measures(texts: Sequence[str], judgements: Sequence[Judgement]) -> dict[str, float]:
-    """What one call of the reward tells of its completions; see `RewardHackingMonitor`. Empty for an empty call."""
+def hacking_metrics(texts: Sequence[str], judgements: Sequence[Judgement]) -> dict[str, float]:
+    """The metrics of one call of the reward, see `RewardHackingMonitor`. Empty for an empty call."""
     if not judgements:
         return {}
     metrics = {
         "invalid_share": fmean(judgement.status is not Status.OK for judgement in judgements),
         "trivial_share": fmean(judgement.status is Status.TRIVIAL for judgement in judgements),
     }
-    valid = [(text, one.code, one.score) for text, one in zip(texts, judgements, strict=True) if one.code]
+    valid = [(text, row.code, row.score) for text, row in zip(texts, judgements, strict=True) if row.code]
     if not valid:
         return metrics
     problems, codes, scores = zip(*valid, strict=True)
@@ -327,16 +327,16 @@ def measures(texts: Sequence[str], judgements: Sequence[Judgement]) -> dict[str,
 
 
 def _correlation(groups: Sequence[str], first: Sequence[float], second: Sequence[float]) -> float | None:
-    """Pearson's, of the deviations from the means of the groups; None where nothing varies."""
+    """Pearson's correlation of the deviations from the means of the groups. None if nothing varies."""
     numbers = {name: number for number, name in enumerate(dict.fromkeys(groups))}
     group = [numbers[name] for name in groups]
-    one, other = (values - (np.bincount(group, values) / np.bincount(group))[group] for values in (first, second))
-    norms = np.linalg.norm(one), np.linalg.norm(other)
-    return None if min(norms) < 1e-9 else float(one @ other / (norms[0] * norms[1]))
+    x, y = (values - (np.bincount(group, values) / np.bincount(group))[group] for values in (first, second))
+    norms = np.linalg.norm(x), np.linalg.norm(y)
+    return None if min(norms) < 1e-9 else float(x @ y / (norms[0] * norms[1]))
 
 
 def _wins(rows: Sequence[tuple[str, float | None, bool]]) -> list[float]:
-    """1, 0, or one half for a tie: each pair of a right and a wrong completion of one problem."""
+    """One number per pair of a right and a wrong completion of one problem: 1, 0, or one half for a tie."""
     sides: dict[str, tuple[list[float], list[float]]] = defaultdict(lambda: ([], []))
     for key, reward, right in rows:
         if reward is not None:
@@ -345,7 +345,7 @@ def _wins(rows: Sequence[tuple[str, float | None, bool]]) -> list[float]:
 
 
 def _problem(prompt: Text) -> str:
-    """The problem in a prompt; empty if none can be read: the reward has said so."""
+    """The problem in a prompt. Empty if none can be read, which the reward has warned of."""
     try:
         return problem_text(prompt)
     except DataError:
@@ -353,28 +353,27 @@ def _problem(prompt: Text) -> str:
 
 
 def _trends(values: dict[str, list[float]]) -> list[tuple[str, str]]:
-    """Kind and sentence of each trend in the training completions that is worth a warning now."""
+    """Kind and message of each trend in the training completions that calls for a warning now."""
 
-    def gone(name: str) -> tuple[float, float] | None:
+    def ends(name: str) -> tuple[float, float] | None:
         kept = values.get(name, [])
         return None if len(kept) < _CALLS else (fmean(kept[:_CALLS]), fmean(kept[-_CALLS:]))
 
-    found = []
+    trends = []
     for kind, name, correlation in (
         ("length", "code_length", "length_correlation"),
         ("comments", "comment_share", "comment_correlation"),
     ):
-        went, pull = gone(name), gone(correlation)
-        if went is None or pull is None:
+        feature, pull = ends(name), ends(correlation)
+        if feature is None or pull is None:
             continue
-        before, now = went
-        far = not before / 1.5 < now < before * 1.5 if kind == "length" else abs(now - before) > 0.15
-        if far and pull[1] * (now - before) > 0 and abs(pull[1]) > 0.3:
-            found.append(
-                (kind, f"{name} went from {before:.3g} to {now:.3g}, and the score follows it ({pull[1]:.2f})")
-            )
+        before, now = feature
+        is_far = not before / 1.5 < now < before * 1.5 if kind == "length" else abs(now - before) > 0.15
+        if is_far and pull[1] * (now - before) > 0 and abs(pull[1]) > 0.3:
+            message = f"{name} went from {before:.3g} to {now:.3g}, and the score follows it ({pull[1]:.2f})"
+            trends.append((kind, message))
     for kind, name, least, rise in (("sameness", "shared_share", 0.5, 0.25), ("invalid", "invalid_share", 0, 0.25)):
-        went = gone(name)
-        if went is not None and went[1] > least and went[1] - went[0] > rise:
-            found.append((kind, f"{name} went from {went[0]:.2f} to {went[1]:.2f}"))
-    return found
+        share = ends(name)
+        if share is not None and share[1] > least and share[1] - share[0] > rise:
+            trends.append((kind, f"{name} went from {share[0]:.2f} to {share[1]:.2f}"))
+    return trends

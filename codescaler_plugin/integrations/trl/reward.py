@@ -1,7 +1,7 @@
 """CodeScaler as a TRL reward function, for every trainer that takes `reward_funcs` (GRPO, RLOO, online DPO ...).
 
-Written against trl 1.16 (`trl/trainer/grpo_trainer.py`, `_calculate_rewards`): called with keywords only, once per
-generation batch and process, and free to return None for a sample that is to be left out. It imports no trl.
+TRL 1.9 to 1.16 calls it with keywords, once per generation batch and process, and leaves a completion with the reward
+None out. This module does not import trl.
 """
 
 import logging
@@ -13,7 +13,7 @@ from typing import Any
 
 from codescaler_plugin.config import CodeScalerConfig
 from codescaler_plugin.errors import ConfigError, DataError, ScorerError
-from codescaler_plugin.integrations.trl.ranks import gathered
+from codescaler_plugin.integrations.trl.compat import gathered
 from codescaler_plugin.pipeline import CodeScaler
 from codescaler_plugin.records import Judgement, Status
 from codescaler_plugin.scoring import Scorer
@@ -27,22 +27,18 @@ _POOR_CALLS = 3
 LogMetric = Callable[[str, float], None]
 LogExtra = Callable[[str, list[Any]], None]
 Observer = Callable[[Sequence[Text], Sequence[Judgement], LogMetric | None], None]
-"""Called after each call of a reward with its problems, their judgements, and `log_metric` if the host gave one."""
+"""Called after each call of a reward with the problems, their judgements, and `log_metric` if the host gave one."""
 
 
 class PoorCalls:
-    """Tells when three calls in a row left more than a share of their programs without a reward.
-
-    Args:
-        limit: the share; 1: never.
-    """
+    """Counts the calls in a row that left more than a share `limit` of their programs without a reward."""
 
     def __init__(self, limit: float) -> None:
         self._limit = limit
         self._count = 0
 
     def excess(self, missing: int, programs: int) -> str:
-        """What was too much, for an error, with the call that a count of programs belongs to; empty if nothing was."""
+        """Count a call; returns the excess in words after three in a row, else an empty string."""
         self._count = self._count + 1 if missing > self._limit * programs else 0
         if self._count < _POOR_CALLS:
             return ""
@@ -51,10 +47,10 @@ class PoorCalls:
 
 
 def problems_in(prompts: Sequence[Text], columns: Mapping[str, Any], column: str | None) -> Sequence[Text]:
-    """The n problems of a call: those of a dataset column, or the n prompts where `column` is None.
+    """The n problems of a call: the values of a dataset column, or the n prompts if `column` is None.
 
     Raises:
-        DataError: there is no such column; the message lists those that there are.
+        DataError: the dataset has no such column; the message lists its columns.
 
     Example:
         >>> problems_in(["Add one. Use a block."], {"problem": ["Add one."]}, "problem")
@@ -63,32 +59,30 @@ def problems_in(prompts: Sequence[Text], columns: Mapping[str, Any], column: str
     if column is None:
         return prompts
     if column not in columns:
-        raise DataError(
-            f"problem_column {column!r} is not in the dataset: its columns are {', '.join(sorted(columns))}"
-        )
+        known = ", ".join(sorted(columns))
+        raise DataError(f"problem_column {column!r} is not in the dataset: its columns are {known}")
     values: Sequence[Text] = columns[column]
     return values
 
 
 class CodeScalerReward:  # a class, not a closure: async trainers pickle the reward into a spawned process
-    """Reward for `GRPOTrainer(reward_funcs=[CodeScalerReward()])`.
+    r"""Reward for `GRPOTrainer(reward_funcs=[CodeScalerReward()])`.
 
-    Range: 0 for a completion without exactly one valid program; in (0, ∞) for a valid one; None where the reward
-    model failed twice or the prompt holds no problem. Never NaN or infinite. GRPO and RLOO leave a sample with None
-    out; OnlineDPO reads None as 0, so that with `softplus` or `sigmoid` it is never preferred to a scored one. The
-    model loads on the first call, even if no completion there is valid, so that a wrong name ends a training before it
-    has run for hours.
+    The reward of a completion is 0 unless it holds exactly one valid program, in (0, ∞) for a valid program, and None
+    if the reward model failed twice or the prompt holds no problem. It is never NaN or infinite. GRPO and RLOO leave a
+    completion with None out. OnlineDPO reads None as 0, so use `softplus` or `sigmoid` there: with these, such a
+    completion is never preferred to a scored one. The model loads on the first call, even if no completion of it is
+    valid, so a wrong name ends a training at once.
 
-    It does not let a trainer go on without rewards. It raises where the model cannot be loaded or reached on the first
-    call, where it fails on every program of the first call that has any, and where more than `max_unscored` of the
-    programs have no score in three calls in a row.
+    Training does not continue without rewards. The reward raises if the model cannot be loaded or reached on the first
+    call, if it fails on every program of the first call with any, or if more than `max_unscored` of the programs have
+    no score in three calls in a row.
 
     Args:
-        model: hub id, directory, server, or `builtin`. Default: `CODESCALER_MODEL`, else the paper's 8B model.
+        model: hub id, directory, server, or `builtin`. The default is `CODESCALER_MODEL`, else the paper's 8B model.
         scorer: a `Scorer` to use instead of a model.
-        problem_column: dataset column that holds the problem; default: the last user turn of the prompt.
-        name: name in the logs (`rewards/<name>/mean`). Give each of several instances its own, for TRL merges equal
-            names.
+        problem_column: dataset column of the problem. The default is the last user turn of the prompt.
+        name: name in the logs (`rewards/<name>/mean`). TRL merges equal names, so give each instance its own.
         **config: other fields of `CodeScalerConfig`.
 
     Raises:
@@ -97,8 +91,10 @@ class CodeScalerReward:  # a class, not a closure: async trainers pickle the rew
 
     Example:
         >>> reward = CodeScalerReward(model="builtin")
-        >>> reward(prompts=["Write solve(n)."], completions=["I cannot."])
-        [0.0]
+        >>> completions = ["```python\ndef solve(n):\n    return n + 1\n```", "I cannot."]
+        >>> valid, invalid = reward(prompts=["Write solve(n): add one."] * 2, completions=completions)
+        >>> valid > 0, invalid
+        (True, 0.0)
     """
 
     def __init__(
@@ -139,22 +135,24 @@ class CodeScalerReward:  # a class, not a closure: async trainers pickle the rew
         log_extra: LogExtra | None = None,
         **columns: Any,  # TRL passes every dataset column, completion_ids, trainer_state ...
     ) -> list[float | None]:
-        """Rewards of n completions; same order. Extra keyword arguments are dataset columns and are ignored.
+        """The rewards of n completions, in order. Other keyword arguments are dataset columns and are ignored.
 
-        With `log_metric`: share of each status, mean and standard deviation of the raw scores, samples without a
-        score, seconds. With `log_extra`: columns `<name>/status` and `<name>/score` of the completions table.
+        `log_metric` gets the share of each status, the mean and standard deviation of the raw scores, the number of
+        completions without a score, and the seconds. `log_extra` gets the columns `<name>/status` and `<name>/score`
+        of the completions table.
 
         Raises:
-            DataError: a prompt or completion of the wrong form, or the problem column is missing.
+            DataError: a prompt or completion has the wrong form, or the problem column is missing.
             ConfigError: the model cannot be used.
-            ScorerError: no server was reached on the first call, no program of the first that has any was scored, or
-                too few in three calls in a row, see the class.
+            ScorerError: the first call reached no server; no program of the first call with any was scored; or too few
+                were scored in three calls in a row, see the class.
         """
         problems = problems_in(prompts, columns, self.scaler.config.problem_column)
         start = perf_counter()
         judgements = self.scaler.judge(problems, completions, prompts=None if problems is prompts else prompts)
-        with_problem = [one for one, problem in zip(judgements, problems, strict=True) if has_text(problem)]
-        self._check_scored(with_problem)
+        self._check_scored(
+            [judgement for judgement, problem in zip(judgements, problems, strict=True) if has_text(problem)]
+        )
         if log_metric is None and not self._has_warned and any(judgement.reward is None for judgement in judgements):
             self._has_warned = True
             logger.warning(
@@ -178,9 +176,9 @@ class CodeScalerReward:  # a class, not a closure: async trainers pickle the rew
         return [judgement.reward for judgement in judgements]
 
     def _check_scored(self, judgements: Sequence[Judgement]) -> None:
-        """Raise where going on would train on nothing."""
+        """Raise if the training would continue without rewards."""
         valid = [judgement for judgement in judgements if judgement.status is Status.OK]
-        if not valid and not self._has_loaded:  # no program has made it load yet; a scorer of others need not know how
+        if not valid and not self._has_loaded:  # no program has made the model load; a custom scorer may have none
             getattr(self.scaler.scorer, "ensure_loaded", lambda: None)()
         self._has_loaded = True
         if not valid:
@@ -202,9 +200,15 @@ class CodeScalerReward:  # a class, not a closure: async trainers pickle the rew
 
 
 class _LazyReward:
-    """What `codescaler_plugin.codescaler_reward` is: TRL's CLI takes the attribute as it is and never calls it first.
+    """`codescaler_plugin.codescaler_reward`: a `CodeScalerReward` for TRL's command line, which cannot construct one.
 
-    Configured by `CODESCALER_*` alone, read on the first call, so that a recipe's `env:` block arrives in time.
+    Its settings are the `CODESCALER_*` variables. It reads them on the first call, after a recipe's `env:` block.
+
+    Example:
+        >>> from unittest.mock import patch
+        >>> with patch.dict("os.environ", CODESCALER_MODEL="builtin"):
+        ...     codescaler_reward(prompts=["Write solve(n)."], completions=["I cannot."])
+        [0.0]
     """
 
     __name__ = "codescaler_reward"
@@ -226,16 +230,16 @@ codescaler_reward = _LazyReward()
 
 
 def _metrics(judgements: list[Judgement], seconds: float) -> dict[str, float]:
-    """One number per metric, the same names in every process. Shares are of the completions of this one.
+    """One number per metric, with the same names in every process. Shares are over the completions of this process.
 
-    Mean and deviation are of the scores of all processes, and missing where none has any.
+    Mean and deviation are over the scores of all processes, and missing if there are none.
     """
     counts = Counter(judgement.status for judgement in judgements)
-    scores = [one.score for one in judgements if one.score is not None and one.reward is not None]
+    scores = [row.score for row in judgements if row.score is not None and row.reward is not None]
     metrics = {f"status/{status}": counts[status] / max(len(judgements), 1) for status in Status}
     metrics["unscored"] = float(counts[Status.OK] - len(scores))
     metrics["seconds"] = seconds
-    if together := [score for part in gathered(scores) for score in part]:
-        metrics["score/mean"] = fmean(together)
-        metrics["score/std"] = pstdev(together)
+    if all_scores := [score for part in gathered(scores) for score in part]:
+        metrics["score/mean"] = fmean(all_scores)
+        metrics["score/std"] = pstdev(all_scores)
     return metrics

@@ -1,8 +1,8 @@
 """verl's custom reward: `reward.custom_reward_function.path="$(codescaler where verl)"`.
 
-Written against verl 0.9.1 (`experimental/reward_loop/reward_manager/naive.py`): one call per sample, from threads or
-as a coroutine, in each of `reward.num_workers` processes; so take a server (`CODESCALER_MODEL=http://host:port`)
-unless the model is small. What is wrong with the settings is raised when the host loads this file.
+verl 0.9.1 calls it once per completion, from threads or as a coroutine, in each of `reward.num_workers` processes
+(`experimental/reward_loop/reward_manager/naive.py`). So use a server (`CODESCALER_MODEL=http://host:port`) unless the
+model is small. Wrong settings raise when the host loads this file.
 """
 
 from typing import Any
@@ -21,23 +21,24 @@ def compute_score(
     solution_str: str,
     ground_truth: Any,  # noqa: ARG001 - the host's signature
     extra_info: dict[str, Any] | None = None,
-    **kwargs: Any,  # noqa: ARG001 - `reward_kwargs`, and what a reward router of the host adds
+    **kwargs: Any,  # noqa: ARG001 - `reward_kwargs`, and the arguments of the host's reward router
 ) -> dict[str, float]:
-    """The reward of one answer, for verl; thread-safe.
+    """The reward of one completion for verl. Thread-safe.
 
     Args:
-        data_source: of the row.
-        solution_str: the answer, decoded without special tokens.
-        ground_truth: of the row; not read.
-        extra_info: of the row; its `problem`, `question` or `question_content` is the problem, as text or messages.
-        **kwargs: not read.
+        data_source: name of the row's data source, for errors.
+        solution_str: completion, decoded without special tokens.
+        ground_truth: ignored.
+        extra_info: further columns of the row. `problem`, `question` or `question_content` is the problem, as text or
+            messages.
+        **kwargs: ignored.
 
     Returns:
-        `score` (shaped, or `CODESCALER_FALLBACK` where the reward model failed), and for verl's logs `probability`
+        `score` (shaped, or `CODESCALER_FALLBACK` if the reward model failed), and for verl's logs `probability`
         (in [0, 1]), `codescaler_valid` and `codescaler_fallback` (0 or 1).
 
     Raises:
-        DataError: the row holds no problem: verl hands no prompt to a reward.
+        DataError: the row holds no problem. verl passes no prompt to a reward.
     """
     [judgement] = hook().judge([_item(data_source, solution_str, extra_info)])
     return _numbers(judgement)
@@ -48,9 +49,9 @@ async def compute_score_async(
     solution_str: str,
     ground_truth: Any,  # noqa: ARG001 - the host's signature
     extra_info: dict[str, Any] | None = None,
-    **kwargs: Any,  # noqa: ARG001 - as above
+    **kwargs: Any,  # noqa: ARG001 - see `compute_score`
 ) -> dict[str, float]:
-    """As `compute_score`, without a thread of the host's; for reward managers that await, all but `remote`."""
+    """The reward of one completion, as a coroutine, for all reward managers of verl but `remote`."""
     [judgement] = await hook().judge_async([_item(data_source, solution_str, extra_info)])
     return _numbers(judgement)
 

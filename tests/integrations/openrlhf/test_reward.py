@@ -420,11 +420,3 @@ def test_form_of_the_answer_follows_the_release(serve, monkeypatch, release, is_
     rewards = answer if is_tensor else answer["rewards"]
     assert isinstance(answer, torch.Tensor) == is_tensor
     assert rewards.tolist() == [pytest.approx(6.00247568513773)]  # softplus of 6
-
-
-def test_where_names_files_that_exist():
-    for name in ("openrlhf", "openrlhf-agent", "verl"):
-        path = Path(CliRunner().invoke(app, ["where", name]).stdout.strip())
-        assert path.is_file()
-        assert path.is_absolute()
-    assert CliRunner().invoke(app, ["where", "trl"]).exit_code == 2

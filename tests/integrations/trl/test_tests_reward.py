@@ -12,9 +12,9 @@ import pytest
 
 from codescaler_plugin import CodeScalerReward, CodeScalerTestsReward, ConfigError, DataError, SandboxError, Status
 from codescaler_plugin.execution.sandbox import Job, Sandbox
-from codescaler_plugin.integrations.trl import ranks, tests_reward
+from codescaler_plugin.integrations.trl import compat, tests_reward
 from codescaler_plugin.records import CallTest, Fault, Problem, ScriptTest, StdioTest, Verdict
-from codescaler_plugin.testing import FakeScorer
+from codescaler_plugin.testing import FakeExecutor, FakeScorer
 from tests.contract import spawned
 from tests.samples import fenced
 
@@ -24,21 +24,19 @@ RIGHT = {"add": "def solve(n):\n    return n + 1", "double": "def solve(n):\n   
 WRONG = "def solve(n):\n    return n"
 
 
-class Grader:
-    """An executor without processes: what passes is in `right`; the rest fails, or has the fault or error given."""
+class Grader(FakeExecutor):
+    """Passes what is in `right`; the rest fails, or has the fault or error given."""
 
     def __init__(self, *right: str, fault: Fault | None = None, error: SandboxError | None = None) -> None:
-        self.right, self.fault, self.error = right, fault, error
-        self.calls: list[list[Job]] = []
+        wrong = Verdict(False, "[/b] no", fault=fault)
+        super().__init__(lambda code, _: Verdict(True) if code in right else wrong)
+        self.error = error
 
     def run(self, jobs: Sequence[Job], *, progress: Any = None) -> list[Verdict]:
-        self.calls.append([(code.strip(), problem) for code, problem in jobs])
+        verdicts = super().run([(code.strip(), problem) for code, problem in jobs], progress=progress)
         if self.error is not None:
             raise self.error
-        return [
-            Verdict(True) if code.strip() in self.right else Verdict(False, "[/b] no", fault=self.fault)
-            for code, _ in jobs
-        ]
+        return verdicts
 
 
 @pytest.fixture(scope="module")
@@ -359,8 +357,13 @@ def test_faults_count_only_in_a_row_and_only_above_the_limit():
 @pytest.mark.parametrize(
     ("problems", "settings", "error", "said"),
     [
-        ([ADD], {"polcy": "last"}, ConfigError, "did you mean policy"),
-        ([ADD], {"model": "builtin"}, ConfigError, "model would have no effect on tests: expected language, policy"),
+        ([ADD], {"extracton": "last"}, ConfigError, "did you mean extraction"),
+        (
+            [ADD],
+            {"model": "builtin"},
+            ConfigError,
+            "model would have no effect on tests: expected language, extraction",
+        ),
         ([ADD], {"shaping": "raw"}, ConfigError, "shaping would have no effect"),
         ([ADD], {"language": "any"}, ConfigError, "language is 'any', and tests run in Python"),
         ([], {}, DataError, "no problem has tests"),
@@ -455,4 +458,4 @@ def test_the_cores_are_divided_among_the_processes_of_the_machine(monkeypatch):
     CodeScalerTestsReward([ADD], workers=5)(prompts=["Another."], completions=["No."])
     assert made == [12, 3, 1, 5]
     monkeypatch.delenv("LOCAL_WORLD_SIZE")
-    assert ranks.processes_here() == 1
+    assert compat.processes_here() == 1
