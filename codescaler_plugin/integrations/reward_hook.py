@@ -40,7 +40,7 @@ class RewardHook:
     Example:
         >>> from codescaler_plugin.testing import FakeScorer
         >>> hook = RewardHook(CodeScaler(FakeScorer({"x = 1": 2.5})))
-        >>> [judgement] = hook.judge([Item("completion", "Set x.", "```python\nx = 1\n```")])
+        >>> [judgement] = hook.judge([Sample("completion", "Set x.", "```python\nx = 1\n```")])
         >>> judgement.score
         2.5
     """
