@@ -103,7 +103,7 @@ def main() -> None:
         theirs.append({"seconds": perf_counter() - start, "cpu": cpu_seconds() - cpu})
         differ = sum(one.passed is not other for one, other in zip(verdicts, passed, strict=True))
         rates = [len(pairs) / side[-1]["seconds"] for side in (ours, theirs)]
-        said = f"{sum(passed)} of {len(pairs)} pass, {differ} judged otherwise"
+        said = f"{sum(passed)} of {len(pairs)} pass, {differ} graded otherwise"
         print(f"{repetition}: {isolation} {rates[0]:.0f}/s, {name} {rates[1]:.0f}/s, {said}", flush=True)
 
     def ratio(of: str) -> float:
@@ -122,7 +122,7 @@ def main() -> None:
         "other_candidates_per_second": round(median(len(pairs) / one["seconds"] for one in theirs), 1),
         "paired_ratio_median": round(ratio("seconds"), 2),
         "paired_ratio_of_cpu_median": round(ratio("cpu"), 2),
-        "judged_otherwise": differ,
+        "graded_otherwise": differ,
         "python": platform.python_version(),
         "machine": platform.machine(),
     }

@@ -1,8 +1,8 @@
-"""Verdicts by a service: programs run where a SandboxFusion server is, and are judged as strictly as here.
+"""Verdicts by a service: programs run where a SandboxFusion server is, and are graded as strictly as here.
 
 The service only has to run one Python program per request (`POST /run_code` of github.com/bytedance/SandboxFusion).
 That program is `remote_worker`, sent along with the job: model-written code runs in a process of its own there too,
-and expected results of calls and programs never leave this machine.
+and expected results of calls and programs never leave this machine, unless a problem has a checker.
 """
 
 import base64
@@ -12,34 +12,17 @@ import secrets
 import zipfile
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 from codescaler_plugin.errors import ConfigError, HttpError, SandboxError
 from codescaler_plugin.execution import remote_worker
-from codescaler_plugin.execution.executor import Job, Ticker
-from codescaler_plugin.execution.jobs import (
-    MEMORY_MB,
-    TIMEOUT,
-    Allowed,
-    Limits,
-    Report,
-    call_job,
-    checked_report,
-    checker_job,
-    ended,
-    nothing,
-    packed_calls,
-    script_job,
-    take_output,
-    told_apart,
-    verdict_of,
-)
-from codescaler_plugin.execution.sandbox import grade_calls, judge_all
-from codescaler_plugin.grading import serialization
-from codescaler_plugin.grading.counting import Count, error_of
+from codescaler_plugin.execution.executor import Job, Ticker, grade_all
+from codescaler_plugin.execution.jobs import MEMORY_MB, TIMEOUT, Allowed, Limits
+from codescaler_plugin.execution.runs import Outcome
+from codescaler_plugin.execution.verdicts import NoOutcomeError, grade, nothing, verdict_of
+from codescaler_plugin.execution.visible_files import IMPORTED, PACKAGE
 from codescaler_plugin.http_client import Attempts, HttpClient, RetryPolicy
-from codescaler_plugin.records import CallTest, Comparison, Fault, Problem, ScriptTest, StdioTest, Verdict
+from codescaler_plugin.records import CallTest, Fault, Problem, ScriptTest, StdioTest, Verdict
 
 WORKERS = 16  # requests at a time; a server of its own queues the rest
 
@@ -47,14 +30,13 @@ _START_SECONDS = 30.0  # of the service, for two interpreters to start under loa
 _RUN_SECONDS = 300.0  # of all tests of a program together
 _QUEUE_SECONDS = 300.0
 _RETRIES = RetryPolicy(attempts=3)
-_SHOWN = 300  # characters of what a service says
+_SHOWN = 300  # characters of a message of a service
 _PARTS = 100_000  # of an outcome: its lists, objects and their items
 _START = """import sys
 sys.path.insert(0, "codescaler.zip")
 from codescaler_plugin.execution.remote_worker import main
 main({settings!r})
 """
-_SENT = frozenset({"codescaler_plugin", "isolation", "grading", "execution"})  # folders of what runs there
 _PROBES = (
     ("def f(n):\n    return n + 1\n", Problem("probe", "", (CallTest((1,), 2),), "f")),
     ("def f(n):\n    return n + 1\n", Problem("probe", "", (ScriptTest("assert f(1) == 2"),), "f")),
@@ -63,21 +45,25 @@ _PROBES = (
 
 
 class RemoteSandbox:
-    """An executor (see `sandbox.Executor`) behind one or more SandboxFusion servers; it holds no process.
+    """An `Executor` behind one or more SandboxFusion servers. It holds no process on this machine.
 
-    How well the code is held back is the service's matter: what it can reach there is not known here. Its Python must
-    be 3.10 or newer, on Linux; packages that programs import must be installed there.
+    The service isolates the code; what it can reach there is not known here. Its Python must be 3.10 or newer, on
+    Linux, and packages that programs import must be installed there.
 
     Args:
-        urls: `http://host:port`, several divided by commas.
-        timeout: CPU seconds of a candidate over all its calls; of a program (StdioTest), per run.
-        memory_mb: address space of each process of a candidate, in MiB.
+        urls: `http://host:port`, several separated by commas.
+        timeout: CPU seconds of a program over all calls of its tests; with stdin tests, per test. At most 300.
+        memory_mb: address space of each process of a program, in MiB.
         workers: requests at a time.
-        seed: of the hash of strings and of `random` in candidates.
+        seed: seed of the hash of strings and of `random`, in programs and tests.
 
     Raises:
-        ConfigError: a setting that makes no sense, or a URL without scheme or host.
-        SandboxError: no server there judges a right program right; it says what came instead.
+        ConfigError: a setting is out of range, or a URL has no scheme or host.
+        SandboxError: no server there grades a right program as right; it says what came instead.
+
+    Example:
+        >>> from codescaler_plugin import RemoteSandbox
+        >>> executor = RemoteSandbox("http://localhost:8080")  # doctest: +SKIP
     """
 
     def __init__(
@@ -99,38 +85,33 @@ class RemoteSandbox:
             self._probe(code, problem)
 
     def run(self, jobs: Sequence[Job], *, progress: Ticker | None = None) -> list[Verdict]:
-        """Run each candidate's code against its problem's tests; same length, same order.
+        """Run each program against its problem's tests; see `Executor.run`.
 
-        A candidate that makes the service itself fail, again and again, while the service runs others well, fails
-        with the detail `ServiceError`.
-
-        Args:
-            jobs: (code, problem) each.
-            progress: called with the number of candidates that have just been judged, one call at a time.
+        A program on which the service fails on each attempt, while it runs others well, fails with the detail
+        `ServiceError`.
 
         Raises:
             SandboxError: a test's values cannot be sent, or no server could be reached or gave a good answer.
         """
-        return judge_all(self._judge, jobs, workers=self._workers, progress=progress)
+        return grade_all(self._grade, jobs, workers=self._workers, progress=progress)
 
-    def _judge(self, job: Job, is_alone: bool) -> Verdict:
+    def _grade(self, job: Job, is_alone: bool) -> Verdict:
         code, problem = job
         try:
-            return self._verdict(code, problem, replace(self._limits, is_alone=is_alone))
+            return self._verdict(code, problem, replace(self._limits, is_alone=is_alone))[0]
         except _FaultError as fault:
             self._probe(*_PROBES[0])
             return verdict_of(nothing(problem, f"ServiceError: {fault}", Fault.KILLED), problem, 0.0)
 
     def _probe(self, code: str, problem: Problem) -> None:
-        """Raise if the service does not judge a right program right."""
-        said: list[str] = []
+        """Raise if the service does not grade a right program as right."""
         try:
-            verdict = self._verdict(code, problem, self._limits, said)
+            verdict, stderr = self._verdict(code, problem, self._limits)
         except _FaultError as fault:
             raise SandboxError(f"{self._where} runs no program: SandboxError: {fault}") from fault
         if not verdict.passed:
             raise SandboxError(
-                f"{self._where} judges a right program wrong ({verdict.detail}): {' '.join(said)[-_SHOWN:]!r}; its "
+                f"{self._where} grades a right program as wrong ({verdict.detail}): {stderr[-_SHOWN:]!r}; its "
                 "Python must be 3.10 or newer, on Linux"
             )
 
@@ -138,99 +119,11 @@ class RemoteSandbox:
     def _where(self) -> str:
         return ", ".join(self._client.urls)
 
-    def _verdict(self, code: str, problem: Problem, limits: Limits, said: list[str] | None = None) -> Verdict:
-        allowed = limits.of(problem)
-        in_process = False
-        if isinstance(problem.tests[0], CallTest):
-            report, seconds = self._calls(code, problem, allowed, said)
-        elif isinstance(problem.tests[0], StdioTest):
-            report, seconds = self._programs(code, problem, allowed, said)
-        else:
-            report, seconds = self._scripts(code, problem, allowed, said)
-            if in_process := bool(report["beyond"]):
-                report, seconds = self._scripts(code, problem, allowed, said, role="in_process")
-        return verdict_of(report, problem, seconds, in_process=in_process)
-
-    def _calls(self, code: str, problem: Problem, allowed: Allowed, said: list[str] | None) -> tuple[Report, float]:
-        requests, accepted = packed_calls(problem)
-        job = {**call_job(code, problem, allowed), "requests": requests}
-        came = self._outcome("calls", job, allowed, said)
-        if "over" in came:
-            return nothing(problem, came["over"]), came["seconds"]
-        frames = [frame if isinstance(frame, dict) else base64.b64decode(frame) for frame in came["frames"]]
-        report = grade_calls(problem, accepted, frames, allowed)
-        return told_apart(report, [came["code"]], came["cpu"], allowed), came["seconds"]
-
-    def _scripts(
-        self, code: str, problem: Problem, allowed: Allowed, said: list[str] | None, role: str = "scripts"
-    ) -> tuple[Report, float]:
-        token = secrets.token_hex(16) if role == "in_process" else ""
-        came = self._outcome(role, {**script_job(code, problem, allowed), "token": token}, allowed, said)
-        if "over" in came:
-            return nothing(problem, came["over"]), came["seconds"]
-        try:
-            report = checked_report(came["report"], token)
-        except serialization.SerializationError:  # whoever shares the tests' process may send anything, or end it
-            report = nothing(problem, "Killed")
-        return told_apart(report, [came["code"]], came["cpu"], allowed), came["seconds"]
-
-    def _programs(self, code: str, problem: Problem, allowed: Allowed, said: list[str] | None) -> tuple[Report, float]:
-        tests = [test for test in problem.tests if isinstance(test, StdioTest)]
-        count = Count(len(tests))
-        job = {"code": code, "preamble": problem.preamble, "stdins": [test.stdin for test in tests]}
-        came = self._outcome("programs", job, allowed, said)
-        if "over" in came:
-            return nothing(problem, came["over"]), came["seconds"]
-        for run, test in zip(came["runs"], tests, strict=False):  # it ends at a timeout
-            error, fault = _ending(run, allowed)
-            output, checked = base64.b64decode(run["output"]).decode("utf-8", "replace"), None
-            if not error and problem.comparison is Comparison.CHECKER:
-                error, fault, checked = self._checked(problem, test, output, allowed)
-            if error:
-                count.take_error(error, fault)
-            else:
-                take_output(count, output, test, problem, checked)
-        return count.report(), came["seconds"]
-
-    def _checked(self, problem: Problem, test: StdioTest, output: str, allowed: Allowed) -> tuple[str, str, str]:
-        """The error, the fault, and what the problem's checker prints of an output."""
-        program, given = checker_job(problem, test, output)
-        job = {"code": program, "preamble": "", "stdins": [given]}
-        came = self._outcome("programs", job, allowed.of_grader(), None)
-        error = came.get("over") or _ending(came["runs"][0], allowed.of_grader())[0]
-        if error:  # that it breaks says nothing of the candidate
-            return f"TestError: {error} in the checker", Fault.TEST_ERROR, ""
-        return "", "", base64.b64decode(came["runs"][0]["output"]).decode("utf-8", "replace")
-
-    def _outcome(self, role: str, job: dict[str, Any], allowed: Allowed, said: list[str] | None) -> dict[str, Any]:
-        """What `remote_worker` found; `over` says why there is nothing."""
-        text, token = json.dumps(job), secrets.token_hex(remote_worker.TOKEN_BYTES // 2)
-        seconds = min(allowed.wall * len(job.get("stdins", [0])), _RUN_SECONDS) + _START_SECONDS
-        settings = {**allowed.request(), "wall": allowed.wall, "role": role, "size": len(text)}
-        body = {
-            "language": "python",
-            "code": _START.format(settings=settings),
-            "stdin": text + token,
-            "run_timeout": seconds,
-            "files": {"codescaler.zip": self._archive},
-            "fetch_files": [remote_worker.OUTCOME],
-        }
-        answer = self._answer(body)
-        run = answer["run_result"]
-        if said is not None:
-            said.append(str(run.get("stderr") or ""))
-        over = "Timeout" if run.get("status") == "TimeLimitExceeded" else "Killed"
-        nothing_came = {"over": over, "seconds": round(float(run.get("execution_time") or 0.0), 4)}
-        try:
-            data = base64.b64decode(answer["files"][remote_worker.OUTCOME])
-            if data.count(b",") + data.count(b"[") + data.count(b"{") > _PARTS + 10 * len(job.get("requests", ())):
-                return nothing_came  # not the worker's: what a candidate wrote could cost more memory than it sent
-            outcome = json.loads(data)
-        except (KeyError, TypeError, ValueError, RecursionError):
-            return nothing_came
-        if not isinstance(outcome, dict) or outcome.get("token") != token:
-            return nothing_came
-        return outcome
+    def _verdict(self, code: str, problem: Problem, limits: Limits) -> tuple[Verdict, str]:
+        """The verdict with the seconds that the service took, and what its Python wrote to stderr."""
+        requests = _Requests(self)
+        verdict = grade(requests, code, problem, limits)
+        return replace(verdict, seconds=round(requests.seconds, 4)), requests.stderr
 
     def _answer(self, body: dict[str, Any]) -> dict[str, Any]:
         attempts = Attempts(self._client.retry)
@@ -250,18 +143,62 @@ class RemoteSandbox:
                 raise _FaultError(str(answer.get("message"))[:_SHOWN])
 
 
-def _ending(run: dict[str, Any], allowed: Allowed) -> tuple[str, str]:
-    """The error and the fault of a program's run."""
-    if run["is_long"]:
-        return "OutputTooLarge", ""
-    if run["code"] is None:
-        return ended("Timeout", None, run["cpu"], allowed)
-    if run["code"] == 0:
-        return "", ""
-    error, fault = ended("Killed", run["code"], run["cpu"], allowed)
-    if error != "Killed" or run["code"] < 0:
-        return error, fault
-    return error_of(run) if run["error"] or run["missing"] else (f"exit code {run['code']}", "")
+class _Requests:
+    """The requests for one program: the service as a `verdicts.Runner`."""
+
+    def __init__(self, sandbox: RemoteSandbox) -> None:
+        self._sandbox = sandbox
+        self.seconds = 0.0
+        self.stderr = ""
+
+    def calls(self, job: dict[str, Any], allowed: Allowed) -> Outcome:
+        outcome = self._outcome("calls", job, allowed)
+        frames = [frame if isinstance(frame, dict) else base64.b64decode(frame) for frame in outcome["frames"]]
+        return {**outcome, "frames": frames}
+
+    def scripts(self, job: dict[str, Any], problem: Problem, allowed: Allowed) -> Outcome:  # noqa: ARG002
+        return self._outcome("scripts", job, allowed)
+
+    def in_process(self, job: dict[str, Any], allowed: Allowed) -> Outcome:
+        return self._outcome("in_process", job, allowed)
+
+    def programs(self, job: dict[str, Any], allowed: Allowed) -> list[Outcome]:
+        outcomes = self._outcome("programs", job, allowed)["runs"]
+        return [{**outcome, "output": base64.b64decode(outcome["output"])} for outcome in outcomes]
+
+    def _outcome(self, role: str, job: dict[str, Any], allowed: Allowed) -> dict[str, Any]:
+        """The outcome that `remote_worker` wrote.
+
+        Raises:
+            NoOutcomeError: it wrote none.
+        """
+        text, token = json.dumps(job), secrets.token_hex(remote_worker.TOKEN_BYTES // 2)
+        seconds = min(allowed.wall * len(job.get("stdins", [0])), _RUN_SECONDS) + _START_SECONDS
+        bounds, grader = allowed.request(), allowed.of_grader().request()
+        settings = {"bounds": bounds, "grader": grader, "wall": allowed.wall, "role": role, "size": len(text)}
+        body = {
+            "language": "python",
+            "code": _START.format(settings=settings),
+            "stdin": text + token,
+            "run_timeout": seconds,
+            "files": {"codescaler.zip": self._sandbox._archive},
+            "fetch_files": [remote_worker.OUTCOME],
+        }
+        answer = self._sandbox._answer(body)
+        run = answer["run_result"]
+        self.stderr += str(run.get("stderr") or "")
+        try:
+            data = base64.b64decode(answer["files"][remote_worker.OUTCOME])
+            most = _PARTS + 10 * len(job.get("requests", ()))
+            # Only a program would write more, which could cost more memory than it sent.
+            outcome = json.loads(data) if data.count(b",") + data.count(b"[") + data.count(b"{") <= most else None
+        except (KeyError, TypeError, ValueError, RecursionError):
+            outcome = None
+        if not isinstance(outcome, dict) or outcome.get("token") != token:
+            self.seconds += float(run.get("execution_time") or 0.0)
+            raise NoOutcomeError("Timeout" if run.get("status") == "TimeLimitExceeded" else "Killed")
+        self.seconds += outcome["seconds"]
+        return outcome
 
 
 class _FaultError(Exception):
@@ -277,11 +214,10 @@ def _is_answer(answer: Any) -> bool:
 
 
 def _zipped() -> str:
-    """The modules that the service runs, which Python imports from an archive, as base64."""
+    """The modules that the service runs, as base64 of an archive that Python imports from."""
     data = io.BytesIO()
-    package = Path(remote_worker.__file__).parents[1]
     with zipfile.ZipFile(data, "w", zipfile.ZIP_DEFLATED) as archive:
-        for file in (package / "__init__.py", *sorted(package.glob("*/*.py"))):
-            if file.parent.name in _SENT:
-                archive.write(file, str(file.relative_to(package.parent)))
+        for path in (PACKAGE / name for name in IMPORTED):
+            for file in sorted(path.glob("*.py")) if path.is_dir() else [path]:
+                archive.write(file, str(file.relative_to(PACKAGE.parent)))
     return base64.b64encode(data.getvalue()).decode("ascii")

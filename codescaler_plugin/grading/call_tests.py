@@ -13,7 +13,7 @@ from typing import Any
 from codescaler_plugin.grading import serialization
 from codescaler_plugin.grading.comparison import same_value
 from codescaler_plugin.grading.counting import Count, error_of
-from codescaler_plugin.isolation import namespaces
+from codescaler_plugin.isolation import limits
 
 Frame = bytes | dict[str, Any]
 """A reply in the bytes that came. The last one may be a dict: what is `over`, and perhaps the `fault`."""
@@ -93,7 +93,7 @@ def grade_apart(cpu: float, memory_mb: int) -> None:
     It receives a job (`rule`, `tests`, `frames`, `end`: the last frame if that is a dict), the accepted values of each
     test, and the frames.
     """
-    namespaces.limit(cpu, memory_mb, -1)
+    limits.limit(cpu, memory_mb, -1)
     channel = socket.socket(fileno=0)
     job = serialization.receive(channel)
     accepted = [serialization.receive(channel) for _ in range(job["tests"])]

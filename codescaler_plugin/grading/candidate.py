@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import Any
 
 from codescaler_plugin.grading import operations, serialization
-from codescaler_plugin.isolation import namespaces
+from codescaler_plugin.isolation import limits, processes
 
 _ENVIRONMENT = {"PATH": "/usr/local/bin:/usr/bin:/bin", "LANG": "C.UTF-8", "USER": "nobody", "LOGNAME": "nobody"}
 _MESSAGE = 10_000  # characters of an exception's text
@@ -22,7 +22,7 @@ _TOO_LARGE: dict[str, Any] = {"error": "ResultTooLarge", "bases": []}
 def serve_calls(channel: socket.socket) -> None:
     """Load the code of the first message, then answer requests until the other side closes the channel."""
     job = serialization.receive(channel)
-    namespaces.allow_cpu(job.get("cpu", 0))
+    limits.allow_cpu(job.get("cpu", 0))
     module = types.ModuleType("candidate")
     sys.modules["candidate"] = module
     error = load(job, module.__dict__)
@@ -35,7 +35,7 @@ def serve_calls(channel: socket.socket) -> None:
             message = serialization.receive(channel)
         except EOFError:  # the other side has closed
             return
-        namespaces.allow_cpu(message.get("cpu", 0))
+        limits.allow_cpu(message.get("cpu", 0))
         try:
             reply = service.answer(message)
         except BaseException as raised:  # SystemExit and KeyboardInterrupt too: what a program raises is its verdict
@@ -76,7 +76,7 @@ def become_program(channel: socket.socket, script: str, file_bytes: int) -> bool
     job = serialization.receive(channel)
     with open(script, "w", encoding="utf-8", newline="") as file:
         file.write(job["code"])
-    namespaces.limit_files(file_bytes)
+    limits.limit_files(file_bytes)
     main = types.ModuleType("__main__")  # the old one is frozen: what lies in it would not end with the interpreter
     main.__dict__.update(sys.modules["__main__"].__dict__)
     sys.modules["__main__"] = main
@@ -117,7 +117,7 @@ def _end(channel: socket.socket, process: int, loaded: dict[str, Any]) -> None:
     if isinstance(error := getattr(sys, "last_value", None), BaseException):
         with contextlib.suppress(OSError):  # the other side has closed
             serialization.send(channel, error_reply(error))
-    namespaces.keep_for_ever(loaded)
+    processes.keep_for_ever(loaded)
     for name in loaded.keys() - {"sys", "builtins"}:
         sys.modules.pop(name, None)
 

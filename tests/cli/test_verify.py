@@ -21,8 +21,8 @@ from codescaler_plugin.execution.executor import Job
 from codescaler_plugin.execution.sandbox import Sandbox
 from codescaler_plugin.records import Fault, Verdict
 from tests.doubles import Double
+from tests.execution.programs import offspring, running, wait_until
 from tests.execution.test_remote_sandbox import run_code
-from tests.execution.test_sandbox import offspring, running, wait_until
 from tests.preference.test_verification import COLUMNS, but_for_timings
 
 PROBLEM = {"id": "plus", "problem": "Add one.", "tests": [[1, 2], [5, 6]], "entry_point": "solve"}

@@ -17,7 +17,7 @@ from codescaler_plugin.execution.remote_sandbox import RemoteSandbox
 from codescaler_plugin.execution.sandbox import Sandbox
 from codescaler_plugin.records import Problem
 from tests.doubles import Double, Serve
-from tests.execution.test_sandbox import CHECK, HONEST, HOSTILE, calls, program, result, script
+from tests.execution.programs import CHECK, HONEST, HOSTILE, calls, program, result, script
 
 
 def run_code(path: str, body: dict[str, Any]) -> tuple[int, Any]:
@@ -203,11 +203,11 @@ def good(**changed: Any) -> dict[str, Any]:
         pytest.param((200, good(run_result=None)), "is it a SandboxFusion server", id="no-result"),
         pytest.param((200, good(files=None)), "is it a SandboxFusion server", id="no-files"),
         pytest.param((200, good(status="SandboxError", message="no memory")), "no memory", id="its-own-failure"),
-        pytest.param((200, good()), r"judges a right program wrong \(Killed\)", id="no-outcome"),
-        pytest.param((200, good(files={"outcome.json": "###"})), "judges a right program wrong", id="no-base64"),
+        pytest.param((200, good()), r"grades a right program as wrong \(Killed\)", id="no-outcome"),
+        pytest.param((200, good(files={"outcome.json": "###"})), "grades a right program as wrong", id="no-base64"),
         pytest.param(
             (200, good(files={"outcome.json": base64.b64encode(b'{"passed": 1, "token": ""}').decode()})),
-            "judges a right program wrong",
+            "grades a right program as wrong",
             id="outcome-of-another",
         ),
         pytest.param(

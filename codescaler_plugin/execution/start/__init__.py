@@ -1,1 +1,1 @@
-"""The folder that a warm process finds its module `site` in."""
+"""The folder in which the fork server finds its module `site`."""
