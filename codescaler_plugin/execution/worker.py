@@ -142,18 +142,19 @@ class Worker:
             self._process.kill()
             self._process.wait()
         assert self._process.stderr is not None
-        self._last_words = self._process.stderr.read().decode("utf-8", "replace").strip()[-500:]
-        self._process.stderr.close()
+        if not self._process.stderr.closed:  # else another process could not be started since
+            self._last_words = self._process.stderr.read().decode("utf-8", "replace").strip()[-500:]
+            self._process.stderr.close()
         shutil.rmtree(self._tmp, ignore_errors=True)
 
     def grade(self, code: str, problem: Problem, limits: Limits) -> Verdict:
         """The verdict; a fault of this machine raises a SandboxError and leaves this fit for the next program."""
         for _ in range(2):
-            if self._is_broken:
-                self.close()
-                self._start()
-            self._is_broken = True
             try:
+                if self._is_broken:
+                    self.close()
+                    self._start()
+                self._is_broken = True
                 verdict = grade(self, code, problem, limits)
             except (EOFError, ConnectionError, TimeoutError, serialization.SerializationError):
                 continue  # the fork server has gone: only a new one can tell whether it was us

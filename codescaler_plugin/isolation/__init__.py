@@ -1,13 +1,13 @@
 """Takes rights away from a process that is to run a model's code. Standard library only.
 
 `confinement` says what is done, in which order; the other modules are one kernel facility each. There are three
-isolations, and `execution.sandbox.Sandbox` uses the first that works on the machine:
+isolations, and `execution.sandbox.Sandbox` uses the first that works on the machine. What the code reaches in each:
 
 | | bubblewrap | landlock | limits |
 |---|---|---|---|
 | network, other programs' services (seccomp) | no | no | no |
 | signals to other processes | no | no | no |
-| contents of files that are not of the interpreter | hidden | no | what the user may: read, map, delete |
+| contents of files but the interpreter's | no | no | what the user may: read, map, delete |
 | names of files; installed packages | hidden | visible | visible |
 | other processes | hidden | visible in /proc | visible in /proc |
 | /tmp and /dev/shm | 64 MiB of its own | a folder of its own, files up to 1 MiB | no file can be written |

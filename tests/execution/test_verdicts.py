@@ -393,9 +393,11 @@ def test_used_up_descriptors_are_the_machines_fault_and_break_nothing(left: int,
         held = [os.open(os.devnull, os.O_RDONLY) for _ in range(highest)]
         resource.setrlimit(resource.RLIMIT_NOFILE, (max(held) + 1 + left, hard))
         try:
-            assert pool.run([job])[0].passed
-        except SandboxError as error:
-            assert "programs cannot be run here" in str(error) or "does not start" in str(error)  # noqa: PT017
+            for _ in range(3):  # a worker that is broken then starts again, or cannot
+                try:
+                    assert pool.run([job])[0].passed
+                except SandboxError as error:
+                    assert "programs cannot be run here" in str(error) or "does not start" in str(error)  # noqa: PT017
         finally:
             resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
             for one in held:

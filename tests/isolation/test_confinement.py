@@ -94,7 +94,7 @@ def solve(n):
 
 def test_one_candidate_leaves_no_file_for_the_next(sandbox: Sandbox) -> None:
     is_kept = any("leftovers" in sentence for sentence in sandbox.missing)
-    places = ("note", "/dev/shm/note") if is_kept else ("note", "/tmp/note", "/dev/shm/note")
+    places = ("note",) if is_kept else ("note", "/tmp/note", "/dev/shm/note")
     writer = f"def solve(n):\n    for place in {places}:\n        try:\n            open(place, 'w').close()\n        except OSError:\n            pass\n    return 4\n"
     reader = "import os\ndef solve(n):\n    return os.listdir()\n"
     _, second = sandbox.run([(writer, calls()), (reader, calls((0, [])))])
