@@ -58,19 +58,12 @@ class _Stream(io.RawIOBase):
 
 @dataclass
 class OpenedFile:
-    """A file of known form.
+    """A file of known form."""
 
-    Attributes:
-        form: one of `FORMS`.
-        stream: the decompressed bytes.
-        raw: source of `stream`, which holds the error of a damaged file.
-        file: the file itself. None: it is compressed or cannot seek.
-    """
-
-    form: str
-    stream: "io.BufferedReader[Any]"
-    raw: _Stream
-    file: io.BufferedIOBase | None
+    form: str  # one of `FORMS`
+    stream: "io.BufferedReader[Any]"  # the decompressed bytes
+    raw: _Stream  # source of `stream`, which holds the error of a damaged file
+    file: io.BufferedIOBase | None  # the file itself; None: it is compressed or cannot seek
 
     def seekable(self) -> io.BufferedIOBase:
         """A file that can seek, for forms that are read from their end."""
@@ -81,11 +74,7 @@ class OpenedFile:
 
 
 def opened_file(file: io.BufferedIOBase, name: str) -> OpenedFile:
-    """Detect the form and decompress.
-
-    Raises:
-        DataError: an unsupported form.
-    """
+    """Detect the form and decompress."""
     inner = name
     seekable = file if file.seekable() and file.tell() == 0 else None
     parts = _parts(file)

@@ -9,24 +9,14 @@ from codescaler_plugin.text.lines import folded
 
 
 def problem_key(problem_id: str, text: str) -> str:
-    """A key of a problem: equal for the same id and the same text, white space aside.
-
-    Example:
-        >>> problem_key("p1", "Add  one. ") == problem_key("p1", "Add one.")
-        True
-    """
+    """A key of a problem: equal for the same id and the same text, white space aside."""
     return f"{problem_id}\0{folded(text)}"
 
 
 class ProblemIndex:
     """Problems by id and by text, with white space folded.
 
-    Args:
-        problems: problems to find.
-        unique_ids: whether two problems with the same id are an error. False: the text tells them apart.
-
-    Raises:
-        DataError: two problems with the same id.
+    With `unique_ids`, two problems with the same id are an error. Otherwise the text tells them apart.
 
     Example:
         >>> index = ProblemIndex([Problem("MBPP/11", "Add one.", ())])
@@ -54,9 +44,6 @@ class ProblemIndex:
         `11` is the id of `MBPP/11` (`same_id_key`). If another problem is called `11`, the text decides between them,
         and without such a text the exact id does. With a known id the text may be unknown, as that of a prompt that
         puts more around the problem.
-
-        Raises:
-            DataError: id and text name different problems, or several problems match.
         """
         exact = self._by_id.get(problem_id, []) if problem_id else []
         similar = self._by_key.get(same_id_key(problem_id), []) if problem_id else []

@@ -15,38 +15,22 @@ from typing import IO, Any, BinaryIO
 
 from codescaler_plugin.errors import ConfigError
 
-Input = str | Path | IO[Any]
-"""An input of a command: a path, a hub id, or an open file such as stdin."""
+Input = str | Path | IO[Any]  # of a command: a path, a hub id, or an open file such as stdin
+Claim = Callable[[Any], str]  # called with a row of an earlier run; says why it is not of this run, or ''
 
-MAX_LINE = 256 << 20
-"""Largest number of bytes of a line in a file that a run resumes."""
-
+MAX_LINE = 256 << 20  # bytes of a line in a file that a run resumes
 CUT = "take it out with all behind it, and the run goes on from there"
-"""The next step for a damaged row, for error messages."""
-
-Claim = Callable[[Any], str]
-"""Called with a row of an earlier run. Returns why the row is not of this run, as the end of a sentence, or ''."""
-
-NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
-"""Errors of a full disk."""
+NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})  # errors of a full disk
 
 
 def check_output(path: Path, inputs: Sequence[Input] = ()) -> None:
     """Check that `path` can be written, before the work is done.
 
     The check creates and removes a temporary file beside `path` and leaves `path` as it is. It cannot tell whether the
-    disk has enough room.
-
-    Args:
-        path: file to be written. It may exist.
-        inputs: inputs of the command. A file in an input folder counts as an input, because the next run would read
-            it.
+    disk has enough room. A file in an input folder counts as an input, because the next run would read it.
 
     Raises:
         ConfigError: the folder does not exist or cannot be written, `path` is a folder or a device, or it is an input.
-
-    Example:
-        >>> check_output(Path("judged.jsonl"), inputs=["completions.jsonl"])
     """
     if not path.parent.is_dir():
         raise ConfigError(f"cannot write {path}: no folder {path.parent}; make it first")
@@ -69,21 +53,13 @@ def check_output(path: Path, inputs: Sequence[Input] = ()) -> None:
 
 
 def check_own(path: Path, mark: str) -> None:
-    """Check that a file under a name that this package chose is its own, so that no file of the user is lost.
-
-    Raises:
-        ConfigError: `path` exists and does not contain `mark`.
-    """
+    """Check that a file under a name that this package chose is its own, so that no file of the user is lost."""
     if path.exists() and mark not in path.read_text(encoding="utf-8", errors="replace"):
         raise ConfigError(f"{path} is not one of ours and would be written over: give another place")
 
 
 def check_folder(folder: Path) -> None:
-    """Create `folder` if it does not exist, and check that files can be written into it.
-
-    Raises:
-        ConfigError: `folder` is a file, or cannot be created or written.
-    """
+    """Create `folder` if it does not exist, and check that files can be written into it."""
     if folder.exists() and not folder.is_dir():
         raise ConfigError(f"cannot write into {folder}: it is a file; give a folder")
     try:
@@ -101,14 +77,8 @@ def write_output(
     """Open a file that replaces `path` when the block ends without an error. Until then `path` does not change.
 
     The file is written beside `path` as `<path>.<letters>.part`. If two processes write the same path, the last one to
-    finish wins with its complete file. A symbolic link stays a link.
-
-    Args:
-        path: file to be written, see `check_output`.
-        inputs: inputs of the command, see `check_output`.
-        binary: whether the file is opened for bytes. The default is UTF-8 text.
-        keep_part: whether the part file is kept when the block fails; a note on the error names it. The default is to
-            remove it.
+    finish wins with its complete file. A symbolic link stays a link. When the block fails, the part file is removed;
+    with `keep_part` it is kept, and a note on the error names it.
 
     Raises:
         ConfigError: see `check_output`; or the disk is full.
@@ -150,11 +120,7 @@ def write_output(
 
 @contextmanager
 def locked_folder(folder: Path) -> Iterator[None]:
-    """Lock a folder, so that one process at a time writes into it. The folder is created if it does not exist.
-
-    Raises:
-        ConfigError: see `check_folder`; or another process holds the lock.
-    """
+    """Lock a folder, so that one process at a time writes into it. The folder is created if it does not exist."""
     check_folder(folder)
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
@@ -174,25 +140,13 @@ def open_resumable(
 ) -> Iterator[BinaryIO]:
     r"""Open a file of JSON lines to append to, locked against other processes.
 
-    The rows of an earlier run are read first. A torn last line is removed. A file of another run is not changed.
-
-    Args:
-        path: file to append to. It is created if it does not exist.
-        claim: called with each row of an earlier run. None: rows are not read.
-        companion: JSON file with the settings of the run that wrote `path`. It is written if `path` is new. None: the
-            rows alone tell whether they are of the same run.
-        made_with: settings of this run, as JSON types.
+    The rows of an earlier run are read first, if there is a `claim`. A torn last line is removed. A file of another
+    run is not changed. `companion` is a JSON file with `made_with`, the settings of the run. It is written if `path`
+    is new. Without it the rows alone tell whether they are of the same run.
 
     Raises:
         ConfigError: `path` is not a regular file, cannot be written, or is locked; it was made with other settings,
             has no companion, or holds a row that `claim` refuses; or the disk is full.
-
-    Example:
-        >>> with tempfile.TemporaryDirectory() as folder:
-        ...     for number in range(2):
-        ...         with open_resumable(Path(folder, "rows.jsonl"), lambda row: print("resumed", row) or "") as file:
-        ...             size = file.write(b'{"id": %d}\n' % number)
-        resumed {'id': 0}
     """
     try:  # not blocking: a pipe that nobody reads would hold the open
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_NONBLOCK | os.O_CLOEXEC, 0o666)
@@ -270,11 +224,7 @@ def _lock(descriptor: int, path: Path, noun: str) -> None:
 
 
 def whole_lines(file: BinaryIO, path: Path) -> Iterator[bytes]:
-    """The lines of an earlier run from the start, without a torn last line.
-
-    Raises:
-        ConfigError: a line of more than `MAX_LINE` bytes.
-    """
+    """The lines of an earlier run from the start, without a torn last line."""
     file.seek(0)
     number = 1
     while line := file.readline(MAX_LINE + 1):
@@ -289,11 +239,7 @@ def whole_lines(file: BinaryIO, path: Path) -> Iterator[bytes]:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a text file completely, or leave the old file.
-
-    Raises:
-        ConfigError: see `write_output`.
-    """
+    """Write a text file completely, or leave the old file."""
     with write_output(path) as file:
         file.write(text)
 

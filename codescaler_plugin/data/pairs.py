@@ -27,8 +27,7 @@ from codescaler_plugin.records import PreferencePair
 from codescaler_plugin.text.messages import completion_text, problem_text
 
 EXPORTS = ("pairs", "codescaler", "trl", "openrlhf")
-TRAIN = "train"
-"""The split for training. Pairs of all other splits are not trained on."""
+TRAIN = "train"  # pairs of all other splits are not trained on
 
 _MARGIN = "expected a gap of pass rates in (0, 1], or null where it is not known"
 
@@ -73,11 +72,7 @@ def is_pair(row: Mapping[str, Any]) -> bool:
 
 
 def split_of(row: Mapping[str, Any]) -> str:
-    """The split of a row. Without a split (no column, null or an empty text) it is `train`.
-
-    Raises:
-        DataError: the split is not a text, as a number does not say which side it means.
-    """
+    """The split of a row. Without a split (no column, null or an empty text) it is `train`."""
     split = row.get("split")
     if split is None or split == "":
         return TRAIN
@@ -87,11 +82,7 @@ def split_of(row: Mapping[str, Any]) -> str:
 
 
 def pair_of(row: Mapping[str, Any]) -> PreferencePair:
-    """The pair in a row.
-
-    Raises:
-        DataError: columns of no format, or a value of the wrong type.
-    """
+    """The pair in a row."""
     if {"question_content", "code_pos", "code_neg"} <= row.keys():
         texts = row["question_content"], row["code_pos"], row["code_neg"]
     elif {"chosen", "rejected"} <= row.keys():
@@ -139,22 +130,14 @@ def _margin(value: Any) -> float | None:
 
 
 def checked_margin(margin: float) -> float:
-    """The margin, once it is checked.
-
-    Raises:
-        DataError: it is NaN or outside of (0, 1].
-    """
+    """The margin; a DataError if it is NaN or outside of (0, 1]."""
     if not 0 < margin <= 1:
         raise DataError(f"margin is {margin!r}: {_MARGIN}")
     return margin
 
 
 def export_pairs(pairs: Sequence[PreferencePair], format: str = "pairs") -> Iterator[dict[str, Any]]:  # noqa: A002
-    """One row per pair in the columns of a format. Only `pairs` has a column for the split.
-
-    Raises:
-        ConfigError: an unknown format.
-    """
+    """One row per pair in the columns of a format. Only `pairs` has a column for the split."""
     _check_format(format)
     if format == "pairs":
         return (asdict(pair) for pair in pairs)
@@ -218,11 +201,7 @@ def write_pairs(
 
 
 def output_files(path: Path, format: str, held_out: Path | None = None) -> list[Path]:  # noqa: A002
-    """The files that `write_pairs` may write: one, or one per split.
-
-    Raises:
-        ConfigError: an unknown format or suffix, or the same path for both splits.
-    """
+    """The files that `write_pairs` may write: one, or one per split."""
     _check_format(format)
     suffix = _suffix(path)
     if held_out is not None:

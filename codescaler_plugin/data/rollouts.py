@@ -24,21 +24,13 @@ _PROMPTS = ("problem", "prompt", "question_content", "question", "messages", "in
 
 @dataclass(frozen=True)
 class _Host:
-    """The columns of the rollouts that a host writes.
+    """The columns of the rollouts that a host writes. Of `prompt` and `completion`, the first with a value counts."""
 
-    Attributes:
-        detected_by: sets of columns. A row with all columns of one set is of this host.
-        prompt: columns of the prompt. The first with a value counts.
-        completion: columns of the completion, in the same way.
-        dialogue: column of prompt and completion as one text. It comes before `completion`.
-        step_in_name: whether the file's name holds the step if no column does.
-    """
-
-    detected_by: tuple[set[str], ...]
+    detected_by: tuple[set[str], ...]  # a row with all columns of one set is of this host
     prompt: tuple[str, ...]
     completion: tuple[str, ...]
-    dialogue: str | None = None
-    step_in_name: bool = True
+    dialogue: str | None = None  # prompt and completion as one text; it comes before `completion`
+    step_in_name: bool = True  # whether the file's name holds the step if no column does
 
 
 _HOSTS: dict[str, _Host] = {  # the first that matches counts; the last matches any row
@@ -62,8 +54,7 @@ _NESTED = ("extra_info", "metadata")  # where verl's and others' rows hold what 
 _MBPP = re.compile(r"(?:mbpp(?:plus|eval)?[/_-])?0*([0-9]+)(?:\.0+)?")
 _STEPS = ("step", "global_step")
 
-Bad = Callable[[str], None]
-"""Called with a message that names a bad row, which is then skipped."""
+Bad = Callable[[str], None]  # called with a message that names a bad row, which is then skipped
 
 
 def read_rollouts(
@@ -116,12 +107,7 @@ def read_rollouts(
 
 
 def read_problem_texts(path: str | Path) -> list[str]:
-    """The distinct problem texts of an evaluation set, from any column that holds problems.
-
-    Raises:
-        ConfigError: nothing at `path`.
-        DataError: a row without a problem; the message names it.
-    """
+    """The distinct problem texts of an evaluation set, from any column that holds problems."""
     texts: dict[str, None] = {}
     for _, place, row in rows_of(path):
         try:
@@ -132,12 +118,7 @@ def read_problem_texts(path: str | Path) -> list[str]:
 
 
 def rows_of(path: str | Path, *, on_bad: Bad | None = None) -> Iterator[tuple[str, str, dict[str, Any]]]:
-    """The rows of a file, folder or dataset: the file's name, the row's position for messages, and the row.
-
-    Raises:
-        ConfigError: nothing at `path`.
-        DataError: a row that cannot be read and `on_bad` is None, or a damaged file, see `read_rows`.
-    """
+    """The rows of a file, folder or dataset: the file's name, the row's position for messages, and the row."""
     here = Path(path)
     if here.is_dir() and not ((here / "state.json").exists() or (here / "dataset_dict.json").exists()):
         files = sorted(
@@ -180,9 +161,8 @@ def _dataset(path: str | Path) -> Iterator[dict[str, Any]]:
             raise ConfigError(f"{path} is no file or folder here, and no dataset of the hub: {error}") from error
     if isinstance(loaded, DatasetDict | IterableDatasetDict):
         if not split and len(loaded) > 1:
-            raise ConfigError(
-                f"{name} has the splits {', '.join(loaded)}: name one, as in {name}:{next(iter(loaded))}"
-            )
+            splits = ", ".join(loaded)
+            raise ConfigError(f"{name} has the splits {splits}: name one, as in {name}:{next(iter(loaded))}")
         if split and split not in loaded:
             raise ConfigError(f"{name} has no split {split!r}: it has {', '.join(loaded)}")
         loaded = loaded[split or next(iter(loaded))]
@@ -227,11 +207,7 @@ def _is_gap(value: Any) -> bool:
 
 
 def fault_of(row: Mapping[str, Any]) -> Fault | None:
-    """The fault of a row of verdicts. None: the row has a verdict, or no such column.
-
-    Raises:
-        DataError: the column holds something else.
-    """
+    """The fault of a row of verdicts. None: the row has a verdict, or no such column."""
     fault = row.get("fault")
     if _is_gap(fault):
         return None
@@ -245,10 +221,6 @@ def same_id_key(text: str) -> str:
 
     Rows of MBPP hold a bare number. The reader and EvalPlus put the name of the data set before it, and a column with
     gaps turns it into a float. Ids of other data sets keep their names and differ from bare numbers. Case is ignored.
-
-    Example:
-        >>> same_id_key("MBPP/11") == same_id_key("11")
-        True
     """
     key = text.strip().casefold()
     number = _MBPP.fullmatch(key)
@@ -289,11 +261,7 @@ def _step(row: Mapping[str, Any], host: _Host, file: str) -> int | None:
 
 
 def whole_step(step: Any) -> int:
-    """A training step. Parquet files hold some as 3.0, CSV files hold text.
-
-    Raises:
-        DataError: not a whole number, or too large for a column of 64 bits.
-    """
+    """A training step. Parquet files hold some as 3.0, CSV files hold text."""
     text = re.fullmatch(r"([0-9]{1,18})(\.0*)?", step) if isinstance(step, str) else None
     number = int(text[1]) if text else step
     if isinstance(number, bool) or not isinstance(number, int | float) or number % 1 != 0 or abs(number) >= 1 << 63:

@@ -26,15 +26,13 @@ from typing import Any, TypeVar
 from codescaler_plugin.data.file_forms import BOM, BUFFER, OpenedFile, opened_file
 from codescaler_plugin.errors import DataError
 
-PlacedRow = tuple[str, dict[str, Any] | DataError]
-"""The position of a row in its file, such as `line 3`, and the row or its error."""
-
+PlacedRow = tuple[
+    str, dict[str, Any] | DataError
+]  # its position in the file, such as `line 3`, and a row or its error
 SUFFIXES = (
     ".parquet",
     *(kind + packed for kind in (".jsonl", ".json", ".csv", ".tsv") for packed in ("", ".gz", ".zst")),
 )
-"""Suffixes of the names of files of rows."""
-
 _BATCH = 256  # rows of a parquet file in memory at a time; a completion can have 100 kB
 _LINE = 512 << 20  # bytes of a line; the longest rows of LiveCodeBench, with packed tests, have about 100 MiB
 _DIGITS = 600  # `sys.set_int_max_str_digits` takes no limit below 640
@@ -56,10 +54,7 @@ def read_rows(source: Path | io.BufferedIOBase) -> Iterator[PlacedRow]:
     r"""Read the rows of a file or a stream, one at a time. JSON lines are yielded as they arrive.
 
     A row that cannot be read is yielded as an error, and the next rows follow. All rows before the damage of a file
-    are yielded before the error is raised.
-
-    Args:
-        source: path of a file, or an open file such as stdin, which need not be seekable.
+    are yielded before the error is raised. An open file, such as stdin, need not be seekable.
 
     Raises:
         DataError: an unsupported form, or a damaged file; the message names it.
@@ -80,11 +75,7 @@ def read_rows(source: Path | io.BufferedIOBase) -> Iterator[PlacedRow]:
 
 
 def count_rows(path: Path) -> int | None:
-    """Count the rows of a file or a folder of files without parsing them; blank lines count. None: unknown.
-
-    Raises:
-        OSError: a file cannot be opened.
-    """
+    """Count the rows of a file or a folder of files without parsing them; blank lines count. None: unknown."""
     if not path.is_dir():
         return _counted(path) if path.is_file() else None
     counts = [_counted(file) if file.name.endswith(SUFFIXES) else None for file in path.iterdir()]
@@ -107,11 +98,7 @@ def _counted(file: Path) -> int | None:
 
 
 def chunked(items: Iterable[_Item], size: int) -> Iterator[list[_Item]]:
-    """Lists of `size` items; the last may be shorter. Items before a DataError are yielded before it is raised.
-
-    Raises:
-        DataError: raised by `items`.
-    """
+    """Lists of `size` items; the last may be shorter. Items before a DataError are yielded before it is raised."""
     chunk: list[_Item] = []
     try:
         for item in items:

@@ -24,52 +24,32 @@ SHOWN = (1, 2, 4, 8, 16, 32, 64)
 CONTROLS = ("random", "shortest", "longest")  # they need no reward model
 CHOICES = ("model", *CONTROLS, "oracle")
 
-Curves = dict[str, list[list[float]]]
-"""For each choice, a list per problem: the share of passes for N = 1, 2, ..."""
+Curves = dict[str, list[list[float]]]  # for each choice, a list per problem: the share of passes for N = 1, 2, ...
 
 
 @dataclass(frozen=True)
 class Candidates:
-    """The candidates of a problem.
-
-    Attributes:
-        problem_id: id of the problem, possibly empty.
-        problem: text of the problem.
-        codes: code of each candidate; empty if it has no valid code.
-        passed: whether each candidate passes, in the same order.
-        without_verdict: number of candidates left out because their tests gave no verdict.
-    """
+    """The candidates of a problem."""
 
     problem_id: str
     problem: str
-    codes: tuple[str, ...]
+    codes: tuple[str, ...]  # empty for a candidate without valid code
     passed: tuple[bool, ...]
-    without_verdict: int = 0
+    without_verdict: int = 0  # candidates left out because their tests gave no verdict
 
 
 def read_candidates(path: str | Path, *, extraction: str = "last") -> list[Candidates]:
     """Read candidates with verdicts, as `codescaler verify` writes them, and group them by problem (`problem_key`).
 
     The columns are `problem`, `passed`, and `code` or `completion`; `problem_id` and `fault` are optional. A row with
-    a `fault` has no verdict: it is left out and counted.
-
-    Args:
-        path: file, folder or dataset.
-        extraction: block selection for rows without `code`, see `extract_code`.
-
-    Raises:
-        ConfigError: nothing is there.
-        DataError: a row lacks these columns; it is named. Or there is no candidate with a verdict.
+    a `fault` has no verdict: it is left out and counted. `extraction` is for rows without `code`.
     """
     names: dict[str, tuple[str, str]] = {}
     groups: dict[str, list[tuple[str, bool]]] = {}
     without_verdict: Counter[str] = Counter()
     for _, where, row in rows_of(path):
-        if (
-            not isinstance(row.get("passed"), bool)
-            or not row.get("problem")
-            or not {"code", "completion"} & row.keys()
-        ):
+        has_code = "code" in row or "completion" in row
+        if not isinstance(row.get("passed"), bool) or not row.get("problem") or not has_code:
             raise DataError(
                 f"{where}: expected the columns problem, passed (true or false), and code or completion, as "
                 f"`codescaler verify` writes them: it has {', '.join(map(repr, row))}"
@@ -78,8 +58,7 @@ def read_candidates(path: str | Path, *, extraction: str = "last") -> list[Candi
             problem = problem_text(row["problem"])
             code = row.get("code")
             if not isinstance(code, str):
-                completion: Any = row.get("completion")
-                code = extract_code(completion_text(completion), extraction=extraction).code
+                code = extract_code(completion_text(row.get("completion")), extraction=extraction).code
             fault = fault_of(row)
         except DataError as error:
             raise DataError(f"{where}: {error}") from error
@@ -95,12 +74,11 @@ def read_candidates(path: str | Path, *, extraction: str = "last") -> list[Candi
         raise DataError(
             f"{path} holds no candidates" + (f" with a verdict: {count:,} rows have a fault instead" if count else "")
         )
-    return [
-        Candidates(
-            *names[key], tuple(code for code, _ in rows), tuple(right for _, right in rows), without_verdict[key]
-        )
-        for key, rows in groups.items()
-    ]
+    candidates = []
+    for key, rows in groups.items():
+        codes, passed = tuple(code for code, _ in rows), tuple(right for _, right in rows)
+        candidates.append(Candidates(*names[key], codes, passed, without_verdict[key]))
+    return candidates
 
 
 def best_of(scores: Sequence[float], passed: Sequence[bool], count: int) -> float:
@@ -108,9 +86,6 @@ def best_of(scores: Sequence[float], passed: Sequence[bool], count: int) -> floa
 
     This is the unbiased estimator of best-of-N from M >= N samples, the mean over all N-subsets: the candidate of rank
     i (from 1) is the best of C(M - i, N - 1) of the C(M, N) subsets. Ties are broken by chance.
-
-    Raises:
-        DataError: `count` is not in 1 to M.
     """
     if not 1 <= count <= len(scores):
         raise DataError(f"the best of {count} among {len(scores)} candidates: expected 1 to {len(scores)}")
@@ -135,18 +110,12 @@ def score_candidates(groups: Sequence[Candidates], scorer: Scorer, **options: Un
     For the options and errors see `score_rows`; a line of the output is a problem.
     """
     valid = [[index for index, code in enumerate(group.codes) if code] for group in groups]
-    rows = [
-        Row(
-            {
-                "problem_id": group.problem_id,
-                "candidates": indices,
-                "passed": [group.passed[index] for index in indices],
-            },
-            tuple((group.problem, group.codes[index]) for index in indices),
-        )
-        for group, indices in zip(groups, valid, strict=True)
-        if indices
-    ]
+    rows = []
+    for group, indices in zip(groups, valid, strict=True):
+        if indices:
+            passed = [group.passed[index] for index in indices]
+            facts = {"problem_id": group.problem_id, "candidates": indices, "passed": passed}
+            rows.append(Row(facts, tuple((group.problem, group.codes[index]) for index in indices)))
     of_rows = iter(score_rows(rows, scorer, **options))
     results: list[Scores] = []
     for group, indices in zip(groups, valid, strict=True):
@@ -160,10 +129,9 @@ def score_candidates(groups: Sequence[Candidates], scorer: Scorer, **options: Un
 def leading_margins(
     groups: Sequence[Candidates], scores: Sequence[Scores]
 ) -> tuple[list[float], list[float], list[str]]:
-    """The examples of a calibration of choices: margins, 1 for right or 0, and problems.
+    """The examples of a calibration of choices: margins of the first two programs, 1 for right or 0, and problems.
 
-    A margin is the score of the best program minus that of the next other one. Problems with fewer than two different
-    scored programs are left out.
+    Problems with fewer than two different scored programs are left out.
     """
     margins, right, problems = [], [], []
     for group, of_group in zip(groups, scores, strict=True):
@@ -280,6 +248,6 @@ def _pair_accuracy(scored: Sequence[tuple[Candidates, Scores]], seed: int) -> di
         for score, passed in zip(scores, group.passed, strict=True):
             if score is not None:
                 sides[passed].append(score)
-        shares.append(area(sides[True], sides[False]))
-    values = [share for share in shares if share is not None]
-    return asdict(mean_of(values, range(len(values)), seed=seed)) if values else None
+        if (share := area(sides[True], sides[False])) is not None:
+            shares.append(share)
+    return asdict(mean_of(shares, range(len(shares)), seed=seed)) if shares else None

@@ -15,16 +15,10 @@ TARGETS = (0.8, 0.9, 0.95, 0.99)
 
 @dataclass(frozen=True)
 class Bin:
-    """Examples of similar probability.
+    """Examples of similar probability."""
 
-    Attributes:
-        probability: mean of their predicted probabilities.
-        right: share of them that is right.
-        count: number of examples.
-    """
-
-    probability: float
-    right: float
+    probability: float  # mean of the predicted ones
+    right: float  # share
     count: int
 
 
@@ -37,15 +31,6 @@ def evaluate_calibration(
     `margin_for` holds the margin from which on the isotonic curve over all examples reaches a probability; None if it
     never does. `reliable` holds, of the examples for which an isotonic curve over other problems gives at least that
     probability, the share that is right: each problem once, with Wilson's 95% interval over problems.
-
-    Args:
-        margins: n margins, at least 0.
-        right: n outcomes, see `fit_calibration`.
-        problems: n names.
-
-    Raises:
-        DataError: there are fewer than two problems.
-        MissingExtraError: scikit-learn is not installed.
     """
     if (distinct := len(set(problems))) < 2:
         raise DataError(
@@ -72,11 +57,7 @@ def evaluate_calibration(
 
 
 def reliability(probabilities: Sequence[float], right: Sequence[float]) -> list[Bin]:
-    """Bins of equal width over [0, 1] without the empty ones; a probability on a border is in the upper bin.
-
-    Raises:
-        DataError: the lengths differ.
-    """
+    """Bins of equal width over [0, 1] without the empty ones; a probability on a border is in the upper bin."""
     if len(probabilities) != len(right):
         raise DataError(f"{len(probabilities)} probabilities and {len(right)} outcomes: expected as many")
     members: dict[int, list[tuple[float, float]]] = {}

@@ -54,13 +54,7 @@ class ScoredPair:
 
 
 def score_pairs(pairs: Sequence[PreferencePair], scorer: Scorer, **options: Unpack[ScoreOptions]) -> list[ScoredPair]:
-    """Score both sides of every pair as bare code. Pairs with a side that gets no score are left out.
-
-    See `score_rows` for the options and errors.
-
-    Raises:
-        DataError: there are no pairs, or no pair has two scores.
-    """
+    """Score both sides of every pair as bare code. Pairs with a side that gets no score are left out."""
     if not pairs:
         raise DataError("no pairs: there is nothing to evaluate")
     rows = [
@@ -160,12 +154,7 @@ def evaluate_pairs(
 
 
 def read_human_bugs(path: str | Path) -> Iterator[PreferencePair]:
-    """The rows of HumanEvalPack (bigcode-project/octopack) as pairs of the canonical and the broken program.
-
-    Raises:
-        ConfigError: nothing is there.
-        DataError: a row lacks `prompt`, `canonical_solution` or `buggy_solution`; it is named.
-    """
+    """The rows of HumanEvalPack (bigcode-project/octopack) as pairs of the canonical and the broken program."""
     for _, where, row in rows_of(path):
         missing = [name for name in ("prompt", "canonical_solution", "buggy_solution") if not row.get(name)]
         if missing:

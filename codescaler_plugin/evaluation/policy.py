@@ -22,17 +22,11 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class VerifiedCompletions:
-    """n completions per problem with their verdicts.
-
-    Attributes:
-        completions: a list per problem.
-        passed: verdicts, in the same shape.
-        without_verdict: number of completions on which the tests gave no verdict; they count as not passed.
-    """
+    """n completions per problem with their verdicts, in the same shape."""
 
     completions: list[list[str]]
     passed: list[list[bool]]
-    without_verdict: int = 0
+    without_verdict: int = 0  # completions on which the tests gave no verdict; they count as not passed
 
     @property
     def pass_at_1(self) -> float:
@@ -104,10 +98,8 @@ def verify_completions(completions: Sequence[Sequence[str]], problems: Sequence[
     )
     without_verdict = sum(verdict.fault is not None for verdict in verdicts)
     if without_verdict:
-        faults = named_faults(verdicts)
-        logger.warning(
-            "the tests gave no verdict on %d completions, which count as not passed: %s", without_verdict, faults
-        )
+        message = "the tests gave no verdict on %d completions, which count as not passed: %s"
+        logger.warning(message, without_verdict, named_faults(verdicts))
     rest = iter(verdicts)
     return VerifiedCompletions(
         completions=[list(row) for row in completions],
@@ -118,32 +110,22 @@ def verify_completions(completions: Sequence[Sequence[str]], problems: Sequence[
 
 @dataclass(frozen=True)
 class Benchmark:
-    """A policy's results on a benchmark.
+    """A policy's results on a benchmark, with intervals from a bootstrap over problems.
 
-    Attributes:
-        problems: number of problems.
-        n: completions of each.
-        average: Avg@n, the mean share of completions that pass, with an interval from a bootstrap over problems.
-        pass_at: pass@k by k.
-        invalid: share of completions without a valid program.
-        faults: completions without a verdict, by `Fault`. They may be right but count as not passed, so `average` and
-            `pass_at` are lower bounds if there are any.
+    `faults` are completions without a verdict. They may be right but count as not passed, so `average` and `pass_at`
+    are lower bounds if there are any.
     """
 
     problems: int
-    n: int
-    average: Mean
-    pass_at: dict[int, Mean]
-    invalid: float
+    n: int  # completions of each
+    average: Mean  # Avg@n, the mean share of completions that pass
+    pass_at: dict[int, Mean]  # by k
+    invalid: float  # share of completions without a valid program
     faults: dict[str, int] = field(default_factory=dict)
 
 
 def summarise(verdicts: Iterable[Mapping[str, Any]], *, n: int, ks: Sequence[int]) -> dict[str, Benchmark]:
-    """Benchmarks by name, from the rows that `verify_rollouts` writes; the first n completions of a problem count.
-
-    Raises:
-        DataError: a problem has fewer than n completions, or a k is above n.
-    """
+    """Benchmarks by name, from the rows that `verify_rollouts` writes; the first n completions of a problem count."""
     rows: dict[str, dict[str, list[Mapping[str, Any]]]] = {}
     for row in verdicts:
         rows.setdefault(row["source"], {}).setdefault(row["problem_id"], []).append(row)

@@ -10,7 +10,7 @@ overall numbers are means over domains, as in the tables of the paper and of Cod
 
 import sys
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -29,10 +29,7 @@ COMPLETIONS = ("raw", "extracted")
 
 @dataclass(frozen=True)
 class BenchRow:
-    """One row: three right and three wrong completions in the order of `STYLES`.
-
-    `scores` are published scores from the file, those of the right completions first; None if it holds none.
-    """
+    """One row: three right and three wrong completions in the order of `STYLES`."""
 
     id: str
     prompt: str
@@ -40,27 +37,21 @@ class BenchRow:
     rejected: tuple[str, ...]
     domain: str
     language: str
-    scores: Scores | None = None
+    scores: Scores | None = None  # published, from the file; those of the right completions first
 
 
 def read_rm_bench(path: str | Path) -> list[BenchRow]:
     """Read a file of the benchmark, a file of its results, or the data set on the hub (`THU-KEG/RM-Bench`).
 
     Rows without a domain are `code` if they have a language; otherwise the file name is the domain.
-
-    Raises:
-        ConfigError: nothing is there.
-        DataError: a row does not have the benchmark's form; it is named.
     """
     rows = []
     for file, where, row in rows_of(path):
         sides = [row.get(side) for side in ("chosen", "rejected")]
-        if not isinstance(row.get("prompt"), str) or not all(_is_side(side) for side in sides):
+        if not isinstance(row.get("prompt"), str) or not all(_are_three(side, _is_text) for side in sides):
             raise DataError(f"{where}: expected a prompt, and three texts each in chosen and rejected")
         scores = [row.get(f"score_{side}") for side in ("chosen", "rejected")]
-        if scores != [None, None] and not all(
-            isinstance(side, list) and len(side) == len(STYLES) and all(map(_is_number, side)) for side in scores
-        ):
+        if scores != [None, None] and not all(_are_three(side, _is_number) for side in scores):
             raise DataError(f"{where}: expected three numbers each in score_chosen and score_rejected")
         domain = row.get("domain") or ("code" if row.get("language") else Path(file).stem.partition("_")[0])
         rows.append(
@@ -83,8 +74,12 @@ def _is_number(value: Any) -> bool:
     return isinstance(value, float) or (isinstance(value, int) and abs(value) <= sys.float_info.max)
 
 
-def _is_side(side: Any) -> bool:
-    return isinstance(side, list) and len(side) == len(STYLES) and all(isinstance(text, str) for text in side)
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str)
+
+
+def _are_three(side: Any, is_kind: Callable[[Any], bool]) -> bool:
+    return isinstance(side, list) and len(side) == len(STYLES) and all(map(is_kind, side))
 
 
 def evaluate_rm_bench(
@@ -138,11 +133,7 @@ def evaluate_rm_bench(
 
 
 def bench_numbers(scores: Sequence[Scores], domains: Sequence[str], languages: Sequence[str]) -> dict[str, Any]:
-    """Matrix, difficulties, domains and languages of scored rows, each with the scores of the right completions first.
-
-    Raises:
-        DataError: there are no rows.
-    """
+    """Matrix, difficulties, domains and languages of scored rows, each with the right completions first."""
     if not scores:
         raise DataError("no rows: there is nothing to evaluate")
     by_domain = {name: _levels(_matrix(part)) for name, part in _grouped(scores, domains).items()}

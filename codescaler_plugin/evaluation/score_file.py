@@ -12,9 +12,7 @@ from codescaler_plugin.data.outputs import check_folder, open_resumable
 from codescaler_plugin.prefetch import weighed_chunks
 from codescaler_plugin.scoring import Scorer
 
-Item = tuple[str, str]
-"""A problem and a code, as a scorer takes them."""
-
+Item = tuple[str, str]  # a problem and a code, as a scorer takes them
 Scores = list[float | None]
 
 _CHUNK = 256  # items between two writes: what a kill can cost
@@ -22,14 +20,9 @@ _CHUNK = 256  # items between two writes: what a kill can cost
 
 @dataclass(frozen=True)
 class Row:
-    """Items that are scored together, such as the sides of a pair or the candidates of a problem.
+    """Items that are scored together, such as the sides of a pair or the candidates of a problem; at least one."""
 
-    Attributes:
-        facts: fields of its line beside the scores.
-        items: items to score, at least one.
-    """
-
-    facts: dict[str, Any]
+    facts: dict[str, Any]  # fields of its line beside the scores
     items: tuple[Item, ...]
 
 
@@ -52,14 +45,8 @@ def score_rows(
     """The scores of every row, in order.
 
     A line of `output` holds a row's facts, its `scores`, and a `key` of the model and the texts. An interrupted run
-    resumes if the model and the rows are the same; a torn last line is removed.
-
-    Args:
-        rows: n rows.
-        scorer: scorer that returns raw logits.
-        output: file of JSON lines. By default the scores are not kept.
-        model: name of the model behind the scorer.
-        progress: receives the number of rows just read or scored.
+    resumes if the model and the rows are the same; a torn last line is removed. Without `output` the scores are not
+    kept. `model` names the model behind the scorer. `progress` receives the number of rows just read or scored.
 
     Raises:
         ConfigError: the output cannot be written, another process writes it, or it is of another model or other rows.

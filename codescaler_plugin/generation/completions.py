@@ -30,16 +30,8 @@ def generate(
 
     A line holds `problem_id`, `problem`, `completion` and `source`, the name of the benchmark. Lines are in the order
     in which the problems are finished. An interrupted run resumes, and a run with a larger n writes what is missing.
-
-    Args:
-        benchmarks: problems by name of the benchmark. No two problems have the same id.
-        complete: completer, called from `threads` threads.
-        folder: output folder, created if absent. Its `sampling.json` holds the model and the settings.
-        n: completions per problem.
-        sampling: settings of the completer. A resumed run must have the same.
-        model: name of the model. A resumed run must have the same.
-        threads: requests at a time.
-        progress: receives the number of completions just found in the file or written to it.
+    The folder's `sampling.json` holds the model and the settings, which a resumed run must share. `complete` is called
+    from `threads` threads. `progress` receives the number of completions just found in the file or written to it.
 
     Raises:
         ConfigError: the folder holds completions of another model or other settings, or a row without a problem id.

@@ -15,9 +15,6 @@ def transformers_completer(model: str, sampling: Sampling, *, seed: int) -> Comp
     """A completer over a causal language model of transformers. Call it from one thread.
 
     The model runs on a GPU if there is one, else on the CPU in float32.
-
-    Raises:
-        ConfigError: the model cannot be loaded, or its tokenizer has no chat template.
     """
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -61,18 +58,8 @@ def sample_completions(
     """Sample n completions per problem; one list per problem, in order.
 
     Draws from torch's global generator: seed it for a repeatable result. A completion that reaches `max_new_tokens`
-    is returned as it is.
-
-    Args:
-        policy: a causal language model of transformers.
-        tokenizer: its tokenizer, with a chat template and a pad token.
-        problems: user turns.
-        n: completions per problem.
-        temperature: temperature; 0 takes the most likely token.
-        top_p: probability mass of the most likely tokens to draw from, in (0, 1]; 1 is all.
-        top_k: number of the most likely tokens to draw from; 0 is all.
-        max_new_tokens: length limit in tokens.
-        progress: receives the number of completions of each batch.
+    is returned as it is. The tokenizer needs a chat template and a pad token. For the settings see `Sampling`;
+    `progress` receives the number of completions of each batch.
     """
     import torch
 

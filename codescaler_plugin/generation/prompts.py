@@ -6,10 +6,7 @@ from codescaler_plugin.records import Problem
 def prompt_of(text: str, *, entry_point: str = "", stdin: bool = False) -> str:
     """A user turn that asks for a program: the problem, followed by the form that its tests expect.
 
-    Args:
-        text: the problem.
-        entry_point: function that the tests call; `Solution.method` for a method. The default names none.
-        stdin: the program reads stdin and writes stdout.
+    `entry_point` is the function that the tests call; `Solution.method` for a method.
     """
     form = ", reading stdin and writing stdout" if stdin else ""
     if entry_point:

@@ -5,30 +5,18 @@ from dataclasses import dataclass
 
 from codescaler_plugin.errors import ConfigError
 
-Completer = Callable[[str, int], list[str]]
-"""Returns n completions of a prompt, the user turn."""
+Completer = Callable[[str, int], list[str]]  # returns n completions of a prompt, the user turn
 
 
 @dataclass(frozen=True)
 class Sampling:
-    """Sampling settings. The defaults are those of the reference's evaluation.
+    """Sampling settings. The defaults are those of the reference's evaluation."""
 
-    Attributes:
-        temperature: temperature; 0 takes the most likely token.
-        top_p: probability mass of the most likely tokens to draw from, in (0, 1]; 1 is all.
-        top_k: number of the most likely tokens to draw from; 0 is all.
-        max_tokens: length limit in tokens. A completion that is cut off has an unclosed block and fails.
-        instruct: ask for one program in a block, see `prompt_of`. Otherwise the prompt is the problem alone.
-
-    Raises:
-        ConfigError: a value is out of range.
-    """
-
-    temperature: float = 0.6
-    top_p: float = 0.95
-    top_k: int = 0
-    max_tokens: int = 16_384
-    instruct: bool = True
+    temperature: float = 0.6  # 0 takes the most likely token
+    top_p: float = 0.95  # probability mass of the most likely tokens to draw from; 1 is all
+    top_k: int = 0  # number of the most likely tokens to draw from; 0 is all
+    max_tokens: int = 16_384  # a completion that is cut off has an unclosed block and fails
+    instruct: bool = True  # ask for one program in a block, see `prompt_of`; else the prompt is the problem alone
 
     def __post_init__(self) -> None:
         if self.temperature < 0 or not 0 < self.top_p <= 1 or self.top_k < 0 or self.max_tokens < 1:

@@ -17,11 +17,8 @@ def server_completer(
 ) -> tuple[Completer, str]:
     """A completer over servers, and the name of its model. Threads may share the completer.
 
-    Args:
-        urls: `http://host:port`; commas separate the addresses of equal servers.
-        sampling: settings. A `top_k` other than 0 is sent too; only some servers, such as vLLM's, accept it.
-        model: the server's name for the model. The default is the only model that it serves.
-        api_key: bearer token.
+    Commas separate the addresses of equal servers. By default the model is the only one that they serve. A `top_k`
+    other than 0 is sent too; only some servers, such as vLLM's, accept it.
 
     Raises:
         ConfigError: an address is not valid.
@@ -91,11 +88,7 @@ def server_client(urls: str, api_key: str | None) -> HttpClient:
 
 
 def served_model(client: HttpClient) -> str:
-    """The name of the only model that the first server serves.
-
-    Raises:
-        GenerationError: the server cannot be reached, or serves none or several.
-    """
+    """The name of the only model that the first server serves."""
     url = client.urls[0]
     try:
         response = client.get("/v1/models", url)
@@ -113,11 +106,7 @@ def served_model(client: HttpClient) -> str:
 
 
 def completions_of(client: HttpClient, body: dict[str, object], request: int) -> list[str]:
-    """The completions in the response to a chat request. The number `request` picks one of equal servers.
-
-    Raises:
-        GenerationError: a server cannot be reached, refuses the request, or returns something else.
-    """
+    """The completions in the response to a chat request. The number `request` picks one of equal servers."""
     try:
         response = client.post("/v1/chat/completions", body, affinity=request)
     except HttpError as error:

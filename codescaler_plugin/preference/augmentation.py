@@ -50,7 +50,6 @@ class AugmentationReport:
             `no verdict: <fault>`: the tests did not decide on one side. `repeated`: the pair exists already.
             `unverified`: pairs made without a run, see `trust_unaligned`.
         executed: programs run.
-        settings: settings of the call.
 
     Example:
         >>> from codescaler_plugin.testing import FakeExecutor
@@ -68,10 +67,7 @@ class AugmentationReport:
     settings: dict[str, Any] = field(default_factory=dict)
 
 
-@dataclass(frozen=True)
-class _Candidate:
-    pair: PreferencePair
-    problem: Problem | None
+_Candidate = tuple[PreferencePair, Problem | None]  # without a problem, the pair has no tests
 
 
 def augment_pairs(
@@ -118,7 +114,7 @@ def augment_pairs(
     settings = {"kinds": dict(kinds), "seed": seed, "trust_unaligned": trust_unaligned}
     report = AugmentationReport(len(pairs), settings=settings)
     index = ProblemIndex(problems, unique_ids=False)
-    valid: list[tuple[PreferencePair, Problem | None]] = []
+    valid: list[_Candidate] = []
     for pair in pairs:
         problem = index.find(pair.problem_id, pair.problem)
         is_python = parse(pair.chosen) is not None and parse(pair.rejected) is not None
@@ -141,12 +137,12 @@ def augment_pairs(
             chunk = [candidate for candidate, _ in zip(stream, range(size), strict=False)]
             if not chunk:
                 break
-            for candidate, chosen, rejected in _run(caching, chunk):
-                confirmed = _confirmed(candidate, chosen, rejected, counts)
+            for (pair, problem), verdicts in _run(caching, chunk):
+                confirmed = _confirmed(pair, verdicts, counts)
                 if confirmed is not None and counts["made"] < wanted:
                     made.append(confirmed)
                     counts["made"] += 1
-                    counts["unverified"] += candidate.problem is None
+                    counts["unverified"] += problem is None
             if progress is not None:
                 progress(len(made), total)
         report.kinds[kind] = {name: count for name, count in counts.items() if count or name in ("wanted", "made")}
@@ -155,11 +151,7 @@ def augment_pairs(
 
 
 def checked_kinds(kinds: Mapping[str, float]) -> Mapping[str, float]:
-    """The kinds, once they are checked.
-
-    Raises:
-        ConfigError: an unknown kind or a negative share.
-    """
+    """The kinds; a ConfigError if one is unknown or its share is negative."""
     for kind, share in kinds.items():
         if kind not in KINDS:
             raise ConfigError(f"unknown kind {kind!r}: expected one of {', '.join(KINDS)}")
@@ -169,11 +161,7 @@ def checked_kinds(kinds: Mapping[str, float]) -> Mapping[str, float]:
 
 
 def _candidates(
-    kind: str,
-    order: list[tuple[PreferencePair, Problem | None]],
-    seed: int,
-    counts: Counter[str],
-    known: set[tuple[str, str, str]],
+    kind: str, order: list[_Candidate], seed: int, counts: Counter[str], known: set[tuple[str, str, str]]
 ) -> Iterator[_Candidate]:
     """Unconfirmed pairs of a kind, at most one from each pair."""
     donors = _Donors([pair for pair, _ in order]) if kind == "unaligned" else None
@@ -193,7 +181,7 @@ def _candidates(
             counts["repeated"] += 1
             continue
         known.add(key)
-        yield _Candidate(replace(new, kind=kind), problem)
+        yield replace(new, kind=kind), problem
 
 
 class _Donors:
@@ -230,22 +218,20 @@ def _mutated(pair: PreferencePair, kind: str, rng: Random) -> PreferencePair | N
     return replace(pair, chosen=chosen, rejected=rejected)
 
 
-def _run(executor: Executor, chunk: list[_Candidate]) -> Iterator[tuple[_Candidate, Verdict | None, Verdict | None]]:
-    """Each candidate with the verdicts on its chosen and its rejected side. None: its problem has no tests."""
-    tested = [(candidate.pair, candidate.problem) for candidate in chunk if candidate.problem is not None]
+def _run(executor: Executor, chunk: list[_Candidate]) -> Iterator[tuple[_Candidate, tuple[Verdict, ...]]]:
+    """Each candidate with the verdicts on its chosen and its rejected side, or none without tests."""
+    tested = [(pair, problem) for pair, problem in chunk if problem is not None]
     jobs = [(code, problem) for pair, problem in tested for code in (pair.chosen, pair.rejected)]
     verdicts = iter(executor.run(jobs))
-    for candidate in chunk:
-        is_run = candidate.problem is not None
-        yield candidate, next(verdicts) if is_run else None, next(verdicts) if is_run else None
+    for pair, problem in chunk:
+        yield (pair, problem), () if problem is None else (next(verdicts), next(verdicts))
 
 
-def _confirmed(
-    candidate: _Candidate, chosen: Verdict | None, rejected: Verdict | None, counts: Counter[str]
-) -> PreferencePair | None:
+def _confirmed(pair: PreferencePair, verdicts: tuple[Verdict, ...], counts: Counter[str]) -> PreferencePair | None:
     """The pair with its margin. None, and counted: the verdicts are not those that its kind claims."""
-    if chosen is None or rejected is None:
-        return replace(candidate.pair, margin=None)
+    if not verdicts:
+        return replace(pair, margin=None)
+    chosen, rejected = verdicts
     reason = ""
     if fault := chosen.fault or rejected.fault:
         reason = f"no verdict: {fault}"
@@ -254,9 +240,9 @@ def _confirmed(
     elif not chosen.passed:
         reason = "chosen fails"
     elif rejected.passed:
-        reason = "rejected passes" if candidate.pair.kind in PRESERVING else "still passes"
+        reason = "rejected passes" if pair.kind in PRESERVING else "still passes"
     if reason:
         counts[reason] += 1
         return None
     gap = round(1 - rejected.tests_passed / rejected.tests_total, 6) if rejected.tests_total else 0.0
-    return replace(candidate.pair, margin=gap or None)  # a program can also fail after its last test
+    return replace(pair, margin=gap or None)  # a program can also fail after its last test

@@ -59,9 +59,6 @@ def shallow_accuracies(pairs: Sequence[PreferencePair]) -> dict[str, Accuracy]:
     chosen on one half and measured on the other, and the reverse. The regression is fitted in the same way, with a
     ridge penalty and without an intercept, because the two sides of a pair are exchangeable. A feature that predicts
     nothing has an accuracy near 0.5, above or below it.
-
-    Raises:
-        MissingExtraError: scikit-learn is not installed.
     """
     import numpy as np
 
@@ -85,9 +82,6 @@ def shallow_wins(pairs: Sequence[PreferencePair]) -> list[float]:
     """Win of the regression on all features for each pair: 1 if it ranks the right program first, 0 if not, 0.5: tie.
 
     It is fitted on the other half of the problems; see `shallow_accuracies`.
-
-    Raises:
-        MissingExtraError: scikit-learn is not installed.
     """
     return _cross_fitted(*_measured(pairs)) if pairs else []
 
@@ -136,11 +130,7 @@ def log_probability_accuracy(pairs: Sequence[PreferencePair], model: str, *, lim
 
 
 def check_causal_model(model: str) -> None:
-    """Check that a causal model can be loaded, without its weights.
-
-    Raises:
-        ConfigError: it cannot be loaded, or is no causal model.
-    """
+    """Check that a causal model can be loaded, without its weights."""
     from transformers import AutoConfig, AutoTokenizer
 
     kinds = pretrained(AutoConfig, model, _named(model)).architectures or []
@@ -156,14 +146,8 @@ def _named(model: str) -> str:
 def log_probability_wins(pairs: Sequence[PreferencePair], model: str) -> list[float | None]:
     """Win of a causal model for each pair: 1 if the right program is more likely per token, 0 if not, 0.5: tie.
 
-    None stands for a pair with more than 2048 tokens of problem and code on a side.
-
-    Args:
-        pairs: n pairs.
-        model: hub id or directory of a causal model of transformers. Its chat template is used if it has one.
-
-    Raises:
-        ConfigError: the model cannot be loaded.
+    None stands for a pair with more than 2048 tokens of problem and code on a side. The model's chat template is used
+    if it has one.
     """
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer

@@ -28,8 +28,7 @@ from codescaler_plugin.preference.baselines import log_probability_accuracy, sha
 from codescaler_plugin.records import PreferencePair
 from codescaler_plugin.safety import PLAIN_PLOTS, markdown, markdown_block, markdown_table, one_line
 
-_SHOWN_MATCHES = 20
-_STEPS_SHOWN = 20
+_SHOWN = 20  # steps of a source, and matches with evaluation sets
 
 
 def write_data_card(
@@ -83,18 +82,12 @@ def write_data_card(
 
 
 def check_card(folder: Path, inputs: Sequence[str | Path] = ()) -> None:
-    """Check that `write_data_card` can write into `folder`, before the pairs are made.
-
-    Raises:
-        MissingExtraError: matplotlib or scikit-learn is not installed.
-        ConfigError: the folder cannot be made or written, or its `README.md` belongs to something else.
-    """
+    """Check that `write_data_card` can write into `folder`, before the pairs are made."""
     require("the data card", "report", "matplotlib", "sklearn")
     check_folder(folder)
-    files = [folder / name for name in ("README.md", "data_card.json", "data_card.png")]
-    for file in files:
-        check_output(file, [path for path in inputs if Path(path).is_file()])
-    check_own(files[0], "Made by codescaler-plugin")
+    for name in ("README.md", "data_card.json", "data_card.png"):
+        check_output(folder / name, [path for path in inputs if Path(path).is_file()])
+    check_own(folder / "README.md", "Made by codescaler-plugin")
 
 
 def card_facts(
@@ -179,9 +172,12 @@ def _percent(part: float, whole: float) -> str:
 
 
 def _markdown(title: str, facts: Mapping[str, Any]) -> str:
-    total = facts["pairs"]
-    rates = facts["pass_rate_of_rejected"]
+    total, rates = facts["pairs"], facts["pass_rate_of_rejected"]
     known = total - rates["unknown"]
+    sizes = {"pairs per problem": facts["pairs_per_problem"]}
+    sizes |= {f"characters: {name}": spread for name, spread in facts["characters"].items()}
+    tenths = {f"{tenth * 10}% to {tenth * 10 + 10}%": count for tenth, count in enumerate(rates["tenths"])}
+    tenths["unknown"] = rates["unknown"]
     parts = [
         f"# {markdown(title)}\n",
         f"{total:,} pairs of a right and a wrong program over {facts['problems']:,} problems; "
@@ -196,24 +192,11 @@ def _markdown(title: str, facts: Mapping[str, Any]) -> str:
         "## Sources and steps\n",
         _sources(facts),
         "## Sizes\n",
-        _table(
-            ["", "min", "5%", "median", "mean", "95%", "max"],
-            [
-                ["pairs per problem", *facts["pairs_per_problem"].values()],
-                *([f"characters: {name}", *spread.values()] for name, spread in facts["characters"].items()),
-            ],
-        ),
+        _table(["", *facts["pairs_per_problem"]], [[name, *spread.values()] for name, spread in sizes.items()]),
         "## Pass rates of the rejected programs\n",
         _table(
             ["tests passed", "pairs", "share"],
-            [
-                *(
-                    [f"{tenth * 10}% to {tenth * 10 + 10}%", count, _percent(count, total)]
-                    for tenth, count in enumerate(rates["tenths"])
-                    if count
-                ),
-                *([["unknown", rates["unknown"], _percent(rates["unknown"], total)]] if rates["unknown"] else []),
-            ],
+            [[name, count, _percent(count, total)] for name, count in tenths.items() if count],
         ),
         "## Shallow baselines\n",
         "Share of pairs whose right program the baseline ranks first, on problems it was not fitted on; a tie counts "
@@ -258,7 +241,7 @@ def _sources(facts: Mapping[str, Any]) -> str:
     rows = []
     for source, counts in sorted(facts["sources"].items(), key=lambda item: -sum(item[1].values())):
         steps = sorted(int(step) for step in counts if step != "unknown")
-        if len(counts) > _STEPS_SHOWN:
+        if len(counts) > _SHOWN:
             shown = f"{steps[0]} to {steps[-1]} ({len(steps)} steps)" + (", unknown" if "unknown" in counts else "")
             rows.append([source, shown, sum(counts.values())])
         else:
@@ -269,9 +252,8 @@ def _sources(facts: Mapping[str, Any]) -> str:
 
 def _report(number: int, report: Mapping[str, Any]) -> list[str]:
     """The section of a stage."""
-    settings = markdown(
-        ", ".join(f"{name} = {json.dumps(value)}" for name, value in report.get("settings", {}).items())
-    )
+    given = report.get("settings", {})
+    settings = markdown(", ".join(f"{name} = {json.dumps(value)}" for name, value in given.items()))
     if "executed" in report:
         names = list(dict.fromkeys(name for counts in report["kinds"].values() for name in counts))
         return [
@@ -296,16 +278,14 @@ def _report(number: int, report: Mapping[str, Any]) -> list[str]:
         ),
         _table(["problems", "count"], [[name, count] for name, count in report["problems"].items()]),
     ]
-    clusters = report["near_clusters"]
-    if clusters:
+    if clusters := report["near_clusters"]:
         parts.append(
             f"Groups of nearly identical problem texts, each on one side of the split: {len(clusters):,}, the largest "
             f"of {clusters[0]:,}.\n"
         )
-    sets = report.get("settings", {}).get("evaluation") or {}
+    sets = given.get("evaluation") or {}
     if not sets:
-        parts.append("Contamination: not checked against any evaluation set.\n")
-        return parts
+        return [*parts, "Contamination: not checked against any evaluation set.\n"]
     matches = report["contamination"]
     against = ", ".join(f"{markdown(name)} ({count:,} problems)" for name, count in sets.items())
     parts.append(f"Contamination: {len(matches):,} problems removed, checked against {against}.\n")
@@ -313,9 +293,9 @@ def _report(number: int, report: Mapping[str, Any]) -> list[str]:
         rows = [
             [match["problem"][:60], match["evaluation"], match["kind"], f"{match['value']:.2f}"] for match in matches
         ]
-        parts.append(_table(["removed problem", "evaluation set", "match", "similarity"], rows[:_SHOWN_MATCHES]))
-        if len(rows) > _SHOWN_MATCHES:
-            parts.append(f"And {len(rows) - _SHOWN_MATCHES:,} more in `data_card.json`.\n")
+        parts.append(_table(["removed problem", "evaluation set", "match", "similarity"], rows[:_SHOWN]))
+        if len(rows) > _SHOWN:
+            parts.append(f"And {len(rows) - _SHOWN:,} more in `data_card.json`.\n")
     return parts
 
 
@@ -366,14 +346,11 @@ def _plot(pairs: Sequence[PreferencePair], facts: Mapping[str, Any], file: IO[by
     problems.set(title="Pairs per problem", xlabel="pairs", ylabel="problems")
     problems.xaxis.set_major_locator(MaxNLocator(integer=True))
 
-    known = [
-        (source, {int(step): count for step, count in counts.items() if step != "unknown"})
-        for source, counts in facts["sources"].items()
-    ]
-    known = [(source, by_step) for source, by_step in known if by_step]
-    for source, by_step in known[:8]:
-        order = sorted(by_step)
-        steps.plot(order, [by_step[step] for step in order], "o-", markersize=3, label=one_line(source, 60))
+    known = [(source, sorted(set(counts) - {"unknown"}, key=int)) for source, counts in facts["sources"].items()]
+    known = [(source, order) for source, order in known if order]
+    for source, order in known[:8]:
+        counts = [facts["sources"][source][step] for step in order]
+        steps.plot(list(map(int, order)), counts, "o-", markersize=3, label=one_line(source, 60))
     steps.set(title="Pairs by training step", xlabel="step of the policy", ylabel="pairs")
     if known:
         steps.set_ylim(bottom=0)

@@ -22,21 +22,16 @@ _WORD = re.compile(r"\w+")
 
 @dataclass(frozen=True)
 class Contamination:
-    """A problem that an evaluation set holds as well.
+    """A problem that the evaluation set `evaluation` holds as well, with the text `match`.
 
-    Attributes:
-        problem: text of the problem.
-        evaluation: name of the evaluation set.
-        match: text of the problem in the evaluation set.
-        kind: `near-duplicate` or `n-gram`.
-        value: for a near-duplicate, the Jaccard index of the word 5-grams, at least 0.7; for an n-gram, the share of
-            the shorter text's word 10-grams that the other text has, at least 0.5.
+    For a near-duplicate, `value` is the Jaccard index of the word 5-grams; for an n-gram, the share of the shorter
+    text's word 10-grams that the other text has.
     """
 
     problem: str
     evaluation: str
     match: str
-    kind: str
+    kind: str  # `near-duplicate` or `n-gram`
     value: float
 
 
@@ -58,12 +53,7 @@ def clusters(texts: Sequence[str]) -> list[int]:
 
 
 def contaminated(problems: Sequence[str], evaluation: Mapping[str, Sequence[str]]) -> dict[int, Contamination]:
-    """The problems that an evaluation set holds: the index of each, with its strongest match.
-
-    Args:
-        problems: n texts.
-        evaluation: name of each evaluation set -> texts of its problems.
-    """
+    """The problems that an evaluation set (name -> texts) holds: the index of each, with its strongest match."""
     held = [(name, text) for name, texts in evaluation.items() for text in texts]
     matches: dict[int, Contamination] = {}
 
@@ -109,12 +99,7 @@ def near_pairs(
 
     Two such sets share one of the first |x| - ceil(t |x|) + 1 members of each, in any common order. With rare members
     first, few other sets share them. Members that only one set has come before all and need no entry in the index.
-
-    Args:
-        sets: n sets.
-        threshold: smallest similarity, in (0, 1].
-        against: m other sets: i is then an index of `sets` and j one of `against`. None: both are indices of `sets`,
-            i < j.
+    With `against`, i is an index of `sets` and j one of `against`. Without it, both are indices of `sets`, i < j.
     """
     frequency = Counter(chain.from_iterable(sets if against is None else against))
     holders: dict[int, list[int]] = defaultdict(list)

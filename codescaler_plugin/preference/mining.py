@@ -4,7 +4,6 @@ The paper does not publish how its pairs were mined. The choices here (duplicate
 contamination) are rules with settings, and the report counts what each rule removed. Nothing is executed.
 """
 
-from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Unpack
@@ -14,17 +13,8 @@ from codescaler_plugin.data.pairs import checked_margin
 from codescaler_plugin.data.rollouts import fault_of, problem_id_of
 from codescaler_plugin.errors import DataError
 from codescaler_plugin.preference.decontamination import Contamination
-from codescaler_plugin.preference.mining_rules import (
-    MiningRule,
-    MiningSettings,
-    PairPool,
-    Program,
-    apply_rules,
-    standard_rules,
-)
+from codescaler_plugin.preference.mining_rules import MiningRule, MiningSettings, PairPool, Program, apply_rules
 from codescaler_plugin.records import Fault, PreferencePair, Status
-
-_OWN_COMPARISON = "scripts"
 
 
 @dataclass
@@ -48,10 +38,7 @@ class MiningReport:
         pass_rates: failing programs by tenths of the tests that they pass; programs of unknown rate are left out.
         in_process: rows graded in the program's own process, where a program can deceive its tests.
         comparisons: rows with a verdict, by the comparison of results. `scripts`: tests that compare by themselves.
-        pairs: pairs made.
         near_misses: pairs whose rejected side passes at least half of the tests.
-        splits: pairs by split.
-        settings: settings of all rules.
 
     Example:
         >>> row = {"problem": "Add.", "status": "ok"}
@@ -80,7 +67,7 @@ class MiningReport:
     def drop(self, reason: str, count: int = 1) -> None:
         """Count dropped programs (or given pairs) under a reason."""
         if count:
-            self.dropped[reason] = self.dropped.get(reason, 0) + count
+            _add(self.dropped, reason, count)
 
     def why_no_pairs(self) -> str:
         """Why no pair was made, and the next step. If several causes apply, the one that removed the last pairs."""
@@ -110,6 +97,10 @@ class MiningReport:
                 f"{self.problems.get('all fail', 0):,} none that passes"
             )
         return f"all programs were dropped ({_listed(self.dropped)})"
+
+
+def _add(counts: dict[str, int], name: str, count: int = 1) -> None:
+    counts[name] = counts.get(name, 0) + count
 
 
 def _listed(counts: Mapping[str, int]) -> str:
@@ -161,7 +152,7 @@ def mine_pairs(
         "all pass": sum(not pool.failing for pool in pools),
         "all fail": sum(not pool.passing for pool in pools),
     }
-    return apply_rules(pools, standard_rules(rules=rules, **settings), report), report
+    return apply_rules(pools, report, rules, **settings), report
 
 
 def refine_pairs(
@@ -179,45 +170,38 @@ def refine_pairs(
     """
     settings.setdefault("pairs_per_problem", None)
     report = MiningReport()
-    pools: dict[str, PairPool] = {}
-    rollouts: dict[str, Counter[str]] = defaultdict(Counter)
+    given: dict[str, list[PreferencePair]] = {}
     for index, pair in enumerate(pairs):
         if pair.margin is not None:
             try:
                 checked_margin(pair.margin)
             except DataError as error:
                 raise DataError(f"pair {index}: {error}") from None
-        key = problem_key(pair.problem_id, pair.problem)
-        pool = pools.setdefault(key, PairPool(pair.problem, pair.problem_id, pairs=[]))
-        assert pool.pairs is not None  # noqa: S101 - given above
-        pool.pairs.append(pair)
-        rollouts[pair.source][str(pair.step)] += 1
+        given.setdefault(problem_key(pair.problem_id, pair.problem), []).append(pair)
+        _add(report.rollouts.setdefault(pair.source, {}), str(pair.step))
         report.rows += 1
-    report.rollouts = {source: dict(steps) for source, steps in rollouts.items()}
-    report.problems = {"mixed": len(pools)}
-    return apply_rules(list(pools.values()), standard_rules(rules=rules, **settings), report), report
+    report.problems = {"mixed": len(given)}
+    pools = [PairPool(same[0].problem, same[0].problem_id, pairs=same) for same in given.values()]
+    return apply_rules(pools, report, rules, **settings), report
 
 
 def _pools(verdicts: Iterable[Mapping[str, Any]], report: MiningReport) -> list[PairPool]:
     """The valid programs by problem and side. Of equal texts the earliest step stays."""
     pools: dict[str, PairPool] = {}
-    invalid: Counter[str] = Counter()
-    comparisons: Counter[str] = Counter()
-    rollouts: dict[str, Counter[str]] = defaultdict(Counter)
     keys: dict[tuple[str, str], str] = {}
     for index, row in enumerate(verdicts):
         fault = _checked(index, row)
         code, passed, step, source = row["code"], row["passed"], row.get("step"), row.get("source") or ""
         report.rows += 1
-        rollouts[source][str(step)] += 1
+        _add(report.rollouts.setdefault(source, {}), str(step))
         if row["status"] != Status.OK:
-            invalid[row["status"]] += 1
+            _add(report.invalid, row["status"])
             continue
         if fault is not None:
             report.drop(f"no verdict: {fault}")
             continue
         report.in_process += row.get("in_process") is True
-        comparisons[str(row.get("comparison") or _OWN_COMPARISON)] += 1
+        _add(report.comparisons, str(row.get("comparison") or "scripts"))
         if row.get("flaky"):
             report.drop("flaky")
             continue
@@ -242,17 +226,11 @@ def _pools(verdicts: Iterable[Mapping[str, Any]], report: MiningReport) -> list[
         report.drop("same program")
         if step is not None and (program.step is None or step < program.step):
             program.step, program.source = step, source
-    report.invalid, report.comparisons = dict(invalid), dict(comparisons)
-    report.rollouts = {source: dict(steps) for source, steps in rollouts.items()}
     return list(pools.values())
 
 
 def _checked(index: int, row: Mapping[str, Any]) -> Fault | None:
-    """The fault of a row, once all of its columns are checked.
-
-    Raises:
-        DataError: a column is missing or of another type.
-    """
+    """The fault of a row, once all of its columns are checked."""
     try:
         text, code, passed, _ = row["problem"], row["code"], row["passed"], row["status"]
     except KeyError as error:

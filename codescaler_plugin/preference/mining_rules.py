@@ -1,7 +1,6 @@
-"""The rules of mining: each is one class with its settings, their checks, and the reason in the report.
+"""The rules of mining, which are the same for mined and for given pairs: each is one subclass of `MiningRule`.
 
-A rule takes the pools of all problems and returns those that are left. Rules run in order and are the same for mined
-and for given pairs. A new rule is one subclass of `MiningRule`; `standard_rules` lists those that always run.
+A rule takes the pools of all problems and returns those that are left. `apply_rules` lists those that always run.
 """
 
 import hashlib
@@ -23,9 +22,7 @@ from codescaler_plugin.text.lines import folded
 if TYPE_CHECKING:
     from codescaler_plugin.preference.mining import MiningReport
 
-PAIRS_PER_PROBLEM = 8
-NEAR_MISS = 0.5
-"""A rejected program that passes at least this share of the tests is a near miss ("passes most")."""
+NEAR_MISS = 0.5  # share of the tests that a rejected program passes at least ("passes most")
 
 
 class MiningSettings(TypedDict, total=False):
@@ -50,14 +47,9 @@ class Program:
 
 @dataclass(slots=True)
 class PairPool:
-    """The pairs that one problem allows: those in `pairs`, or all of a passing and a failing program.
+    """The pairs that one problem allows: `pairs`, or, while that is None, all of a passing and a failing program.
 
-    Attributes:
-        problem: text of the problem.
-        problem_id: id of the problem, empty if unknown.
-        passing: programs that pass all tests, by their code; empty for pairs that were given.
-        failing: programs that fail a test, by their code.
-        pairs: pairs that are chosen or given. None: no choice was made yet.
+    `passing` and `failing` hold programs by their code; both are empty for pairs that were given.
     """
 
     problem: str
@@ -137,30 +129,23 @@ class MiningRule(ABC):
         return {setting.name: getattr(self, setting.name) for setting in fields(self)}  # type: ignore[arg-type]
 
 
-def standard_rules(
+def apply_rules(
+    pools: list[PairPool],
+    report: "MiningReport",
+    rules: Iterable[MiningRule],
     *,
-    rules: Iterable[MiningRule] = (),
     evaluation: Mapping[str, Sequence[str]] | None = None,
-    pairs_per_problem: int | None = PAIRS_PER_PROBLEM,
+    pairs_per_problem: int | None = 8,
     hard: float | None = None,
     max_pairs: int | None = None,
     held_out: float = 0.0,
     seed: int = 0,
-) -> list[MiningRule]:
-    """The rules of `mine_pairs` in their order; see there."""
-    return [
-        Decontamination(evaluation or {}),
-        Deduplication(),
-        *rules,
-        Sampling(pairs_per_problem, hard, max_pairs, seed),
-        HoldOut(held_out, seed),
-    ]
-
-
-def apply_rules(pools: list[PairPool], rules: Iterable[MiningRule], report: "MiningReport") -> list[PreferencePair]:
+) -> list[PreferencePair]:
     """The pairs that all rules leave, in step order. The report gets the settings and what was dropped."""
+    before = _Decontamination(evaluation or {}), _Deduplication()
+    after = _Sampling(pairs_per_problem, hard, max_pairs, seed), _HoldOut(held_out, seed)
     pools = _mixed(pools, report)
-    for rule in rules:
+    for rule in (*before, *rules, *after):
         report.settings |= rule.settings()
         size, counted = _size(pools), sum(report.dropped.values())
         pools = rule(pools, report)
@@ -196,8 +181,8 @@ def near_miss(pair: PreferencePair) -> bool | None:
 
 
 @dataclass(frozen=True)
-class Decontamination(MiningRule):
-    """Removes problems that an evaluation set holds; see `decontamination.contaminated`."""
+class _Decontamination(MiningRule):
+    """Removes problems that an evaluation set holds."""
 
     reason: ClassVar[str] = "contaminated"
     evaluation: Mapping[str, Sequence[str]]
@@ -207,7 +192,6 @@ class Decontamination(MiningRule):
         return {"evaluation": {name: len(texts) for name, texts in self.evaluation.items()}}
 
     def __call__(self, pools: list[PairPool], report: "MiningReport") -> list[PairPool]:
-        """The problems that are in no evaluation set."""
         matches = contaminated([pool.problem for pool in pools], self.evaluation)
         report.contamination = list(matches.values())
         report.problems["contaminated"] = len(matches)
@@ -215,70 +199,63 @@ class Decontamination(MiningRule):
 
 
 @dataclass(frozen=True)
-class Deduplication(MiningRule):
+class _Deduplication(MiningRule):
     """Removes programs, or given pairs, that are the same by their fingerprints; see `mine_pairs`, `refine_pairs`."""
 
     reason: ClassVar[str] = "same program"
 
     def __call__(self, pools: list[PairPool], report: "MiningReport") -> list[PairPool]:
-        """The same pools without duplicates."""
         programs = distinct_programs(code for pool in pools for code in pool.codes())
         used: tuple[set[int], set[int]] = set(), set()  # programs of the problems so far, by side
         for pool in sorted(pools, key=_first_step):
             if pool.pairs is not None:
-                pool.pairs = self._distinct_pairs(pool.pairs, programs, report)
+                pool.pairs = _distinct_pairs(pool.pairs, programs, report)
                 continue
             passing, failing = ({programs[code] for code in side} for side in (pool.passing, pool.failing))
             contradictory = passing & failing
             for side, elsewhere in zip((pool.passing, pool.failing), used, strict=True):
                 here: set[int] = set()
                 for code in sorted(side, key=lambda code: step_order(side[code].step)):
-                    program, reason = programs[code], ""
+                    program = programs[code]
                     if program in contradictory:
-                        reason = "both sides"
-                    elif program in here:
-                        reason = self.reason
-                    elif program in elsewhere:
-                        reason = "other problem"
-                    if reason:
-                        report.drop(reason)
+                        report.drop("both sides")
+                    elif program in elsewhere and program not in here:
+                        report.drop("other problem")
+                    if program in contradictory or program in here or program in elsewhere:
                         del side[code]
                     here.add(program)
                 elsewhere |= here - contradictory
         return pools
 
-    def _distinct_pairs(
-        self, pairs: list[PreferencePair], programs: Mapping[str, int], report: "MiningReport"
-    ) -> list[PreferencePair]:
-        kept: dict[tuple[int, int], PreferencePair] = {}
-        for pair in pairs:
-            key = programs[pair.chosen], programs[pair.rejected]
-            if key in kept:
-                report.drop(self.reason)
-            elif key[0] == key[1]:
-                report.drop("both sides")
-            else:
-                kept[key] = pair
-        reversed_keys = {key for key in kept if key[::-1] in kept}
-        report.drop("both sides", len(reversed_keys))
-        return [pair for key, pair in kept.items() if key not in reversed_keys]
+
+def _distinct_pairs(
+    pairs: list[PreferencePair], programs: Mapping[str, int], report: "MiningReport"
+) -> list[PreferencePair]:
+    kept: dict[tuple[int, int], PreferencePair] = {}
+    for pair in pairs:
+        key = programs[pair.chosen], programs[pair.rejected]
+        if key[0] == key[1]:
+            report.drop("both sides")
+        else:
+            kept.setdefault(key, pair)
+    reversed_keys = {key for key in kept if key[::-1] in kept}
+    report.drop("both sides", len(reversed_keys))
+    return [pair for key, pair in kept.items() if key not in reversed_keys]
 
 
 def _first_step(pool: PairPool) -> int:
-    return min(
-        (step_order(program.step) for side in (pool.passing, pool.failing) for program in side.values()), default=0
-    )
+    return min((step_order(program.step) for program in (*pool.passing.values(), *pool.failing.values())), default=0)
 
 
 @dataclass(frozen=True)
-class Sampling(MiningRule):
+class _Sampling(MiningRule):
     """Caps the pairs of a problem and of all problems, with a share of near misses; see `mine_pairs`."""
 
     reason: ClassVar[str] = "not sampled"
-    pairs_per_problem: int | None = PAIRS_PER_PROBLEM
-    hard: float | None = None
-    max_pairs: int | None = None
-    seed: int = 0
+    pairs_per_problem: int | None
+    hard: float | None
+    max_pairs: int | None
+    seed: int
 
     def __post_init__(self) -> None:
         for name in ("pairs_per_problem", "max_pairs"):
@@ -289,7 +266,6 @@ class Sampling(MiningRule):
             raise ConfigError(f"hard is {self.hard}: expected a share in [0, 1]")
 
     def __call__(self, pools: list[PairPool], report: "MiningReport") -> list[PairPool]:  # noqa: ARG002
-        """The same pools, each with its pairs."""
         for pool in pools:
             rng = Random(f"{self.seed} {pool.problem_id} {folded(pool.problem)}")
             if pool.pairs is None:
@@ -342,35 +318,31 @@ def _combinations(left: Sequence[str], right: Sequence[str], size: int) -> Itera
 
 
 @dataclass(frozen=True)
-class HoldOut(MiningRule):
+class _HoldOut(MiningRule):
     """Puts whole problems into the split `held_out`; those of nearly the same text are on one side."""
 
     reason: ClassVar[str] = "held out"
-    held_out: float = 0.0
-    seed: int = 0
+    held_out: float
+    seed: int
 
     def __post_init__(self) -> None:
         if not 0 <= self.held_out < 1:
             raise ConfigError(f"held_out is {self.held_out}: expected a share in [0, 1)")
 
     def __call__(self, pools: list[PairPool], report: "MiningReport") -> list[PairPool]:
-        """The same pools, each pair with its split."""
         texts = list(dict.fromkeys(folded(pool.problem) for pool in pools))
-        cluster = clusters(texts)
-        report.near_clusters = sorted((size for size in Counter(cluster).values() if size > 1), reverse=True)
-        first: dict[int, str] = {}
-        for text, index in zip(texts, cluster, strict=True):
-            first[index] = min(first.get(index, text), text)
-        drawn = {index: self._draw(text) for index, text in first.items()}
+        cluster = dict(zip(texts, clusters(texts), strict=True))
+        report.near_clusters = sorted((size for size in Counter(cluster.values()).values() if size > 1), reverse=True)
+        drawn = {cluster[text]: self._draw(text) for text in sorted(texts, reverse=True)}  # its first text decides
         held = {index for index, number in drawn.items() if number < self.held_out}
         if self.held_out and len(drawn) > 1:  # of few problems chance may leave a side empty: the nearest goes there
             if not held:
                 held.add(min(drawn, key=drawn.__getitem__))
             elif len(held) == len(drawn):
                 held.remove(max(drawn, key=drawn.__getitem__))
-        split = {text: "held_out" if index in held else "train" for text, index in zip(texts, cluster, strict=True)}
         for pool in pools:
-            pool.pairs = [replace(pair, split=split[folded(pool.problem)]) for pair in pool.pairs or ()]
+            split = "held_out" if cluster[folded(pool.problem)] in held else "train"
+            pool.pairs = [replace(pair, split=split) for pair in pool.pairs or ()]
         return pools
 
     def _draw(self, text: str) -> float:

@@ -13,9 +13,7 @@ from codescaler_plugin.scoring.rendering import Renderer, Unscorable
 
 logger = logging.getLogger(__name__)
 
-NOT_TRAIN = "not train"
-"""Every split but `train`."""
-
+NOT_TRAIN = "not train"  # every split but `train`
 _SHOWN = 5  # bad rows named in an error
 
 
@@ -154,8 +152,7 @@ def _checked(
         elif rejected.status is not Status.OK:
             dropped += 1
         else:
-            bare = PreferencePair(pair.problem, chosen.code, rejected.code, pair.kind, margin=pair.margin)
-            checked.append(bare)
+            checked.append(PreferencePair(pair.problem, chosen.code, rejected.code, pair.kind, margin=pair.margin))
     if errors:
         shown = "".join(f"\n  row {index}: {reason}" for index, reason in sorted(errors)[:_SHOWN])
         more = f"\n  and {len(errors) - _SHOWN} more" if len(errors) > _SHOWN else ""

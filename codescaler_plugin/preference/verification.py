@@ -177,20 +177,8 @@ def executors(
 ) -> Iterator[tuple[Executor, Executor | None]]:
     """Open an executor, and one with another seed for second runs, which shows luck and the order of sets.
 
-    Args:
-        second_run: whether there are second runs.
-        service: addresses of a SandboxFusion service. None: the sandbox of this machine.
-        settings: settings of `Sandbox`. With a service, `workers` is the number of concurrent requests (None: chosen
-            for the service); isolation and packages are set at the service.
-
-    Raises:
-        ConfigError: a setting out of its range, or one that a service cannot take.
-        SandboxError: no program can be run.
-
-    Example:
-        >>> with executors(timeout=5.0, second_run=False) as (executor, second):
-        ...     print(type(executor).__name__, second)
-        Sandbox None
+    It is this machine's sandbox, or a SandboxFusion service, given its addresses. There `workers` is the number of
+    concurrent requests (None: chosen for the service), and isolation and packages are set at the service.
     """
     seeds = (0, 1) if second_run else (0,)
     with ExitStack() as stack:

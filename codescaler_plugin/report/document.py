@@ -5,11 +5,10 @@ from itertools import cycle
 from pathlib import Path
 
 from codescaler_plugin.errors import DataError
-from codescaler_plugin.report.cells import Result
 from codescaler_plugin.report.page import check_page, write_page
 from codescaler_plugin.report.pairs import pairs_section, rm_bench_section, robustness_section
 from codescaler_plugin.report.plots import COLOURS
-from codescaler_plugin.report.sections import Section, Table
+from codescaler_plugin.report.sections import Result, Section, Table
 from codescaler_plugin.report.selection import calibration_section, candidates_section, latency_section
 from codescaler_plugin.report.summary import EVALUATIONS, Summary, read_summaries
 
@@ -24,13 +23,7 @@ _SECTIONS = {
 
 
 def write_report(folders: Sequence[Path], output: Path, *, title: str = "Reward models") -> tuple[Path, Path]:
-    """Write the summaries in folders as a page, see `write_page`; returns the HTML and the Markdown file.
-
-    Raises:
-        ConfigError: there is nothing to report, or a path cannot be written.
-        DataError: a summary cannot be read, or two summaries are of one model, evaluation and name.
-        MissingExtraError: matplotlib or jinja2 is not installed.
-    """
+    """Write the summaries in folders as a page, see `write_page`; returns the HTML and the Markdown file."""
     check_page(output)
     summaries = read_summaries(folders)
     labels = _labels([summary.model for summary in summaries])
@@ -48,11 +41,7 @@ def write_report(folders: Sequence[Path], output: Path, *, title: str = "Reward 
 
 
 def sections(summaries: Sequence[Summary]) -> list[Section]:
-    """The sections of a report, by evaluation and name of the data.
-
-    Raises:
-        DataError: two summaries are of one model, evaluation and name.
-    """
+    """The sections of a report, by evaluation and name of the data."""
     groups: dict[tuple[str, str], dict[str, Result]] = {}
     for summary in summaries:
         models = groups.setdefault((summary.evaluation, summary.name), {})

@@ -26,20 +26,9 @@ class _Plot(NamedTuple):
 
 
 def write_page(output: Path, title: str, sections: Sequence[Section], methods: Table) -> tuple[Path, Path]:
-    """Write `output` (HTML with everything inside) and the same as Markdown beside it, with its plots in a folder.
+    """Write a page as HTML with everything inside, and as Markdown with its plots in a folder; returns the two files.
 
-    Args:
-        output: path of the page; its suffix becomes `.html`.
-        title: title of the page.
-        sections: its sections, in order.
-        methods: last table, which says how the numbers were measured.
-
-    Returns:
-        The HTML and the Markdown file.
-
-    Raises:
-        ConfigError: a path cannot be written.
-        MissingExtraError: matplotlib or jinja2 is not installed.
+    They are `output` with other suffixes. `methods` is the last table, which says how the numbers were measured.
     """
     check_page(output)
     page, text = _files(output)
@@ -61,18 +50,11 @@ def write_page(output: Path, title: str, sections: Sequence[Section], methods: T
 
 
 def check_page(output: Path) -> None:
-    """Raise what would keep `write_page` from writing, before the work.
-
-    Raises:
-        MissingExtraError: matplotlib or jinja2 is not installed.
-        ConfigError: a path cannot be written, or a file is there that is no earlier page.
-    """
+    """Raise what would keep `write_page` from writing, before the work."""
     require("the report", "report", "matplotlib", "jinja2")
-    page, text = _files(output)
-    check_folder(page.parent)
-    for file in (page, text):
+    check_folder(output.parent)
+    for file in _files(output):
         check_output(file)
-    for file in (page, text):
         check_own(file, f"codescaler-plugin {__version__.split('.')[0]}.")
 
 

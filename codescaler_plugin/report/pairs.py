@@ -5,20 +5,26 @@ from typing import Any
 
 from codescaler_plugin.evaluation.pairwise import SCORE_GAPS, bin_names
 from codescaler_plugin.evaluation.rm_bench import STYLES
-from codescaler_plugin.report.cells import (
+from codescaler_plugin.report.plots import SHADE, guide, legend_below, short
+from codescaler_plugin.report.sections import (
     Cell,
+    Colours,
+    Lines,
+    Models,
     Result,
+    Section,
+    Table,
     cell,
     count,
     decimals,
     doubt,
     gain,
+    keys_of,
     percent,
     share,
+    side_by_side,
     sized_share,
 )
-from codescaler_plugin.report.plots import SHADE, guide, legend_below, short
-from codescaler_plugin.report.sections import Colours, Lines, Models, Section, Table, keys_of, side_by_side
 
 _CONTROLS = {
     "longer": "“the longer is right”",

@@ -7,8 +7,7 @@ from typing import Any
 from codescaler_plugin.safety import PLAIN_PLOTS, one_line
 
 COLOURS = ("#1f6feb", "#d1582b", "#2a8f5d", "#8957b0", "#b08a00", "#c2427c", "#4a7a8c", "#6b6b6b")
-SHADE = "#9aa0a6"
-"""Colour of controls."""
+SHADE = "#9aa0a6"  # of controls
 
 
 def short(name: str) -> str:

@@ -4,16 +4,23 @@ from functools import partial
 from itertools import cycle
 from typing import Any
 
-from codescaler_plugin.report.cells import Result, cell, count, decimals, doubt, gain, percent, share
 from codescaler_plugin.report.plots import COLOURS, SHADE, legend_below, short
 from codescaler_plugin.report.sections import (
     MARGIN_NOTE,
     Colours,
     Lines,
     Models,
+    Result,
     Section,
     Table,
+    cell,
+    count,
+    decimals,
+    doubt,
+    gain,
     keys_of,
+    percent,
+    share,
     side_by_side,
 )
 

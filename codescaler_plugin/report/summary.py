@@ -19,30 +19,17 @@ _NEWEST = {"pairs": "strongest", "candidates": "max_n", "latency": "strategies"}
 
 @dataclass(frozen=True)
 class Summary:
-    """The result of one evaluation of one model.
+    """The result of one evaluation of one model. Those of one evaluation and name are compared in one table."""
 
-    Attributes:
-        evaluation: one of `EVALUATIONS`.
-        name: name of the data. Summaries of one evaluation and name are compared in one table.
-        model: name of the model.
-        result: the evaluation's result.
-        facts: further fields of the file, such as `command` and `data_sha256`.
-    """
-
-    evaluation: str
-    name: str
+    evaluation: str  # one of `EVALUATIONS`
+    name: str  # of the data
     model: str
     result: Mapping[str, Any]
-    facts: Mapping[str, Any] = field(default_factory=dict)
+    facts: Mapping[str, Any] = field(default_factory=dict)  # other fields of the file: `command`, `data_sha256`, ...
 
 
 def write_summary(folder: Path, summary: Summary) -> Path:
-    """Write a summary into a folder and return its file. A summary of the same model and data is replaced.
-
-    Raises:
-        ConfigError: the folder cannot be written, or a summary of another model or other data is there.
-        DataError: the file that is there is no summary.
-    """
+    """Write a summary into a folder and return its file. A summary of the same model and data is replaced."""
     path = summary_file(folder, summary.evaluation, summary.name)
     check_summary(path, summary.model, summary.facts.get("data_sha256"))
     row = {
@@ -64,12 +51,7 @@ def summary_file(folder: Path, evaluation: str, name: str) -> Path:
 
 
 def check_summary(path: Path, model: str, data_sha256: str | None) -> None:
-    """Raise if writing to `path` would replace a summary of another model or other data.
-
-    Raises:
-        ConfigError: one is there.
-        DataError: the file that is there is no summary.
-    """
+    """Raise if writing to `path` would replace a summary of another model or other data."""
     if not path.exists():
         return
     summary = _read_summary(path)
@@ -81,12 +63,7 @@ def check_summary(path: Path, model: str, data_sha256: str | None) -> None:
 
 
 def read_summaries(folders: Sequence[Path]) -> list[Summary]:
-    """All summaries in folders, in the order of the folders.
-
-    Raises:
-        ConfigError: a folder does not exist or holds no summary.
-        DataError: a file is no summary; it is named.
-    """
+    """All summaries in folders, in the order of the folders."""
     summaries: list[Summary] = []
     for folder in folders:
         if not folder.is_dir():

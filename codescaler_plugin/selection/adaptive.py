@@ -47,17 +47,13 @@ class Stopping:
 
 @dataclass(frozen=True)
 class AdaptiveSelection:
-    """The result of adaptive sampling.
-
-    Attributes:
-        selection: selection among the candidates taken; their indices are in the order of arrival.
-        gain: expected gain of one more sample, in the unit of `Stopping.cost`; None if fewer than two have a score.
-        stopped: `low_gain`, `max_samples`, or `exhausted`: the generator had no more.
-    """
+    """The selection among the candidates taken, whose indices are in the order of arrival."""
 
     selection: Selection
-    gain: float | None
-    stopped: str
+    gain: (
+        float | None
+    )  # expected of one more sample, in the unit of `Stopping.cost`; None: fewer than two have a score
+    stopped: str  # `low_gain`, `max_samples`, or `exhausted`: the generator had no more
 
     @property
     def samples(self) -> int:
@@ -76,11 +72,7 @@ def expected_gain(scores: Sequence[float | None], margin: float = 0.0) -> float 
     gain is multiplied by s(-margin).
 
     The estimate relies on the scores. It does not notice a model that cannot tell right from wrong, with which no
-    sample is worth its cost.
-
-    Args:
-        scores: raw logits of the samples so far, duplicates included; None where there is none.
-        margin: rank score of the first program minus that of the next other one, at least 0.
+    sample is worth its cost. `scores` are raw logits, those of duplicates included.
     """
     best = sorted((score for score in scores if score is not None), reverse=True)
     if len(best) < 2:

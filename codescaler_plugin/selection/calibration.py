@@ -101,17 +101,9 @@ def fit_calibration(
     between the first two of N candidates (right if the first passes). A fit on one kind does not hold for the other.
     No probability reaches 0 or 1: with n examples it stays within [1 / (n + 2), (n + 1) / (n + 2)].
 
-    Args:
-        margins: n finite numbers in logits.
-        right: n numbers in [0, 1]: 1 right, 0 wrong, 0.5 undecided.
-        method: `isotonic`, any rising curve, for some hundred examples or more; or `platt`, a logistic curve with
-            Platt's smoothed targets, for a few dozen or more. A logistic curve that would fall becomes flat.
-        model: name of the model, kept in the result.
-
-    Raises:
-        DataError: the lengths differ, there is no example, or a value is out of its range.
-        ConfigError: the method is unknown.
-        MissingExtraError: scikit-learn is not installed.
+    `isotonic` is any rising curve, for some hundred examples or more; `platt` is a logistic curve with Platt's
+    smoothed targets, for a few dozen or more. A logistic curve that would fall becomes flat. `margins` are finite
+    logits. `right` is 1 for right, 0 for wrong, 0.5 for undecided.
     """
     import numpy as np
 
@@ -148,12 +140,7 @@ def fit_calibration(
 
 
 def read_calibration(path: Path) -> Calibration:
-    """The calibration in a file of `codescaler evaluate calibration` or `codescaler calibrate`.
-
-    Raises:
-        ConfigError: the file cannot be read.
-        DataError: it holds no calibration.
-    """
+    """The calibration in a file of `codescaler evaluate calibration` or `codescaler calibrate`."""
     try:
         return Calibration.from_json(path.read_bytes())
     except OSError as error:
@@ -165,17 +152,7 @@ def read_calibration(path: Path) -> Calibration:
 def cross_fitted(
     margins: Sequence[float], right: Sequence[float], problems: Sequence[Hashable], *, method: Method = "isotonic"
 ) -> list[float]:
-    """Probabilities from calibrations that were fitted on other problems; same length, same order.
-
-    Args:
-        margins: n numbers, see `fit_calibration`.
-        right: n outcomes.
-        problems: n names; examples of one name are in one fold.
-        method: see `fit_calibration`.
-
-    Raises:
-        DataError: there are fewer than two problems; or see `fit_calibration`.
-    """
+    """Probabilities from calibrations (`fit_calibration`) on other problems than each example's; in the same order."""
     order = list(dict.fromkeys(problems))
     if len(order) < 2 or len(margins) != len(problems):
         raise DataError(f"{len(order)} problems for {len(margins)} margins: expected one name each, and two or more")

@@ -121,10 +121,6 @@ def decide_by_tests(
 
     Each round runs one program of every undecided problem, in parallel as far as the executor has workers. To choose
     by tests alone, rank with the scorer `scoring.Unscored` and pass `planning.keep_order` of the selections.
-
-    Raises:
-        DataError: the numbers of selections and problems differ.
-        SandboxError: see `cascade`.
     """
     if len(selections) != len(problems):
         raise DataError(f"{len(selections)} selections and {len(problems)} problems with tests: expected one each")

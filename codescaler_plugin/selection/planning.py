@@ -20,26 +20,16 @@ from codescaler_plugin.selection.records import Outcome, Ranked, Selection
 STRATEGIES = ("rm", "tests", "cascade")
 TARGETS = (0.5, 0.6, 0.7, 0.8, 0.85, 0.9, 0.95, 0.98, 0.99, 1.01)
 
-Labelled = tuple[Selection, Sequence[bool]]
-"""A ranked problem, and for each candidate, in its original order, whether it passes."""
+Labelled = tuple[Selection, Sequence[bool]]  # a ranked problem, and whether each candidate passes, as given
 
 
 @dataclass(frozen=True)
 class Costs:
-    """Costs in one unit of your choice, such as seconds or cents.
+    """Costs in one unit of your choice, such as seconds or cents."""
 
-    Attributes:
-        score: cost of scoring a candidate.
-        test: cost of running a program against its tests.
-        wrong: cost of a problem without a right choice.
-
-    Raises:
-        ConfigError: a cost is not finite or below 0.
-    """
-
-    score: float
-    test: float
-    wrong: float
+    score: float  # of a candidate
+    test: float  # of running a program against its tests
+    wrong: float  # of a problem without a right choice
 
     def __post_init__(self) -> None:
         if not all(0 <= cost < math.inf for cost in (self.score, self.test, self.wrong)):
@@ -48,26 +38,14 @@ class Costs:
 
 @dataclass(frozen=True)
 class Plan:
-    """A strategy with its measured results, which are means per problem.
+    """A strategy with its measured results, which are means per problem."""
 
-    Attributes:
-        strategy: `rm`, `tests` (programs in their original order, until one passes), or `cascade`.
-        target: target probability of a cascade, None for the others; above 1, every choice is tested.
-        accuracy: share of problems with a right choice.
-        executions: programs run.
-        scored: candidates scored.
-        cost: cost in the unit of the costs; 0 before `price_plans`.
-
-    Raises:
-        DataError: a value is out of range.
-    """
-
-    strategy: str
-    target: float | None
-    accuracy: float
+    strategy: str  # `rm`, `tests` (programs in their original order, until one passes), or `cascade`
+    target: float | None  # probability of a cascade; above 1, every choice is tested
+    accuracy: float  # share of problems with a right choice
     executions: float
     scored: float
-    cost: float = 0.0
+    cost: float = 0.0  # 0 before `price_plans`
 
     def __post_init__(self) -> None:
         if self.strategy not in STRATEGIES or (self.strategy == "cascade") != (self.target is not None):
@@ -78,10 +56,7 @@ class Plan:
 
 
 def first_margins(labelled: Sequence[Labelled]) -> tuple[list[float], list[float]]:
-    """Margins of the first programs, and 1 or 0 for those that pass or fail: the arguments of `fit_calibration`.
-
-    Problems without a margin, those with fewer than two scored programs, are left out.
-    """
+    """Margins of the first programs of problems with two scored ones, and 1 or 0 for those that pass or fail."""
     rows = [
         (selection.margin, float(passed[selection.ranked[0].index]))
         for selection, passed in labelled
@@ -93,16 +68,8 @@ def first_margins(labelled: Sequence[Labelled]) -> tuple[list[float], list[float
 def fit_margins(labelled: Sequence[Labelled], *, model: str = "") -> Calibration:
     """Fit margin -> probability that the first program passes, for `best_of_n` and `cascade`.
 
-    The curve is Platt's: fitted on a few hundred problems, an isotonic one promises too much at its upper end
-    (benchmarks/bench_selection.py).
-
-    Args:
-        labelled: a few dozen problems at least, ranked in the same manner as those to come.
-        model: name of the model, kept in the result.
-
-    Raises:
-        DataError: no problem has a margin.
-        MissingExtraError: scikit-learn is not installed.
+    It takes a few dozen problems, ranked in the same manner as those to come. The curve is Platt's: fitted on a few
+    hundred problems, an isotonic one promises too much at its upper end (benchmarks/bench_selection.py).
     """
     margins, right = first_margins(labelled)
     if not margins:
@@ -111,17 +78,9 @@ def fit_margins(labelled: Sequence[Labelled], *, model: str = "") -> Calibration
 
 
 def measure_plans(labelled: Sequence[Labelled]) -> list[Plan]:
-    """Replay every strategy, without costs.
+    """Replay every strategy, without costs, on two or more problems like those to come.
 
     The cascade's confidence is calibrated on one half of the problems and replayed on the other, both ways.
-
-    Args:
-        labelled: problems like those to come, two at least.
-
-    Raises:
-        DataError: there are fewer than two problems, one half of them has no margin, or the numbers of candidates and
-            verdicts differ.
-        MissingExtraError: scikit-learn is not installed.
     """
     for number, (selection, passed) in enumerate(labelled):
         if len(selection.ranked) != len(passed):
@@ -158,21 +117,13 @@ def price_plans(plans: Sequence[Plan], costs: Costs) -> list[Plan]:
 
 
 def with_plans(calibration: Calibration, plans: Sequence[Plan]) -> str:
-    """A calibration and the plans measured where it was fitted, as one line of JSON.
-
-    `read_calibration` and `read_plans` read a file of it.
-    """
+    """A calibration and the plans measured where it was fitted, as a line for `read_calibration`, `read_plans`."""
     rows = [asdict(replace(plan, cost=0.0)) for plan in plans]
     return json.dumps({**json.loads(calibration.to_json()), "plans": rows})
 
 
 def read_plans(path: Path) -> list[Plan]:
-    """The plans in a file of `codescaler calibrate`, without costs; see `price_plans`.
-
-    Raises:
-        ConfigError: the file cannot be read.
-        DataError: it holds no plans.
-    """
+    """The plans in a file of `codescaler calibrate`, without costs; see `price_plans`."""
     try:
         plans = [Plan(**row) for row in json.loads(path.read_bytes())["plans"]]
     except OSError as error:

@@ -14,8 +14,7 @@ from codescaler_plugin.selection.calibration import Calibration
 from codescaler_plugin.selection.records import Outcome, Ranked, Selection
 from codescaler_plugin.text.messages import Text, completion_text
 
-Group = tuple[Text, Sequence[Text]]
-"""A problem and its candidates."""
+Group = tuple[Text, Sequence[Text]]  # a problem and its candidates
 
 _CHUNK = 256  # candidates judged at a time
 _DIGITS = 4  # scores repeat to 1e-5 in float32, so a smaller difference is a tie
@@ -166,19 +165,16 @@ def chosen(
         return replace(selection, outcome=Outcome.NONE_VALID, explanation=_none_valid(ranked))
     first = programs[0]
     if first.rank_score is None:
-        return replace(
-            selection, outcome=Outcome.UNSCORED, explanation=f"none of {len(programs)} programs got a score"
-        )
+        why = f"none of {len(programs)} programs got a score"
+        return replace(selection, outcome=Outcome.UNSCORED, explanation=why)
     margin = margin_of(programs)
     probability = probability_of(calibration, margin)
     explanation = _explanation(programs, margin, probability)
     selection = replace(selection, margin=margin, probability=probability, explanation=explanation)
     if abstain_below is not None and (probability is None or probability < abstain_below):
-        why = (
-            f"no other program to compare candidate {first.index} with"
-            if probability is None
-            else f"candidate {first.index} is right with probability {probability:.3f}, below {abstain_below:g}"
-        )
+        why = f"no other program to compare candidate {first.index} with"
+        if probability is not None:
+            why = f"candidate {first.index} is right with probability {probability:.3f}, below {abstain_below:g}"
         return replace(selection, outcome=Outcome.ABSTAINED, explanation=why)
     return selection
 
@@ -209,13 +205,12 @@ def _none_valid(ranked: Sequence[Ranked]) -> str:
 
 
 def _explanation(programs: Sequence[Ranked], margin: float | None, probability: float | None) -> str:
-    first = programs[0]
+    first, second = programs[0], programs[1] if len(programs) > 1 else None
     wrote = f", written by {first.duplicates} candidates" if first.duplicates > 1 else ""
-    if margin is None or first.rank_score is None or programs[1].rank_score is None:
+    if margin is None or second is None or first.rank_score is None or second.rank_score is None:
         return f"candidate {first.index}{wrote}: no other program has a score"
-    second = programs[1]
     sure = "" if probability is None else f", right with probability {probability:.3f}"
-    if round(first.rank_score, _DIGITS) == round(programs[1].rank_score, _DIGITS):
+    if round(first.rank_score, _DIGITS) == round(second.rank_score, _DIGITS):
         more = first.duplicates > second.duplicates
         why = "more candidates wrote the first" if more else "the first was given earlier"
         return f"candidates {first.index} and {second.index} are tied at {first.rank_score:.4f}: {why}{sure}"

@@ -74,11 +74,7 @@ def _integer_keys(value: Any) -> Any:
 
 
 def paired(inputs: Any, outputs: Any) -> list[tuple[Any, Any]]:
-    """Pairs of an input and its output.
-
-    Raises:
-        DataError: the numbers of inputs and outputs differ.
-    """
+    """Pairs of an input and its output."""
     inputs, outputs = inputs or [], outputs or []
     if len(inputs) != len(outputs):
         raise DataError(f"{len(inputs)} inputs and {len(outputs)} outputs: expected one each")

@@ -7,7 +7,6 @@ import zlib
 from collections.abc import Mapping
 from typing import Any
 
-from codescaler_plugin.data.formats import preambles
 from codescaler_plugin.data.formats.calls import apps_call, json_call, paired
 from codescaler_plugin.data.formats.columns import Row, lines, parsed, row_id, seconds, stated
 from codescaler_plugin.data.formats.scripts import asserts
@@ -31,6 +30,39 @@ _STRING_OPCODES = frozenset(
     {"PROTO", "FRAME", "MEMOIZE", "BINPUT", "LONG_BINPUT", "PUT", "STOP"}
     | {"UNICODE", "SHORT_BINUNICODE", "BINUNICODE", "BINUNICODE8"}
 )
+
+_STAR = (
+    "string re datetime collections heapq bisect copy math random statistics itertools functools operator io sys json"
+)
+
+# In place of `from builtins import *` of the graders: restores the builtins that `math` and `operator` hide (`pow`),
+# and lets a program replace builtins.
+_BUILTINS_AGAIN = """\
+import builtins
+for _name in dir(builtins):
+    if not _name.startswith("_"):
+        globals().pop(_name, None)
+del builtins, _name
+"""
+
+
+def _preamble(recursion: int) -> str:
+    """Imports and limits of the interpreter, which benchmarks put before every program."""
+    return "".join(
+        (
+            *(f"from {module} import *\n" for module in _STAR.split()),
+            _BUILTINS_AGAIN,
+            "from typing import *\n",
+            f"import {', '.join(_STAR.split())}, fractions, time\n",
+            f"sys.setrecursionlimit({recursion})\n",
+            'if hasattr(sys, "set_int_max_str_digits"):\n    sys.set_int_max_str_digits(50000)\n',
+        )
+    )
+
+
+# The graders of APPS, TACO and DeepCoder have the names of LiveCodeBench's and NumPy, left out here.
+_NAMES = _preamble(50_000)
+_PRIME_NAMES = _preamble(600_000)  # also of verl's grader
 
 
 def livecodebench(row: Row) -> Problem:
@@ -138,16 +170,16 @@ def taco(row: Row) -> Problem:
     """APPS and TACO."""
     text = stated(row.get("question") or row.get("problem") or row["prompt"])
     limit = _APPS if row.get("difficulty") in _APPS_LEVELS else max(_TACO, _stated_limit(row) or 0)
-    return _tests(row, text, parsed(row["input_output"]), limit, preambles.LIVECODEBENCH)
+    return _tests(row, text, parsed(row["input_output"]), limit, _NAMES)
 
 
 def deepcoder(row: Row) -> Problem:
     """DeepCoder's `tests`, or verl's `ground_truth` with PRIME's grader."""
     text = problem_text(row.get("problem") or row["prompt"], is_stated=bool(row.get("problem")))
     if row.get("tests") is not None:
-        return _tests(row, text, parsed(row["tests"]), _DEEPCODER, preambles.LIVECODEBENCH)
+        return _tests(row, text, parsed(row["tests"]), _DEEPCODER, _NAMES)
     truth = parsed(parsed(row["reward_model"])["ground_truth"])
-    return _tests(row, text, truth, _TACO, preambles.PRIME)
+    return _tests(row, text, truth, _TACO, _PRIME_NAMES)
 
 
 def synthetic(row: Row) -> Problem:
@@ -157,7 +189,7 @@ def synthetic(row: Row) -> Problem:
         raise DataError(f"its language is {language!r}: expected python")
     statement = next((row[name] for name in ("problem_statement", "problem") if row.get(name)), None)
     text = stated(statement) if statement else problem_text(row["prompt"])
-    return _tests(row, text, parsed(info["test_cases"]), _DEEPCODER, preambles.LIVECODEBENCH)
+    return _tests(row, text, parsed(info["test_cases"]), _DEEPCODER, _NAMES)
 
 
 def pairs(row: Row) -> Problem:
@@ -181,9 +213,7 @@ def _tests(row: Row, text: str, tests: Any, limit: float, preamble: str) -> Prob
     return _stdio(row, text, pairs, limit=limit, preamble=preamble)
 
 
-def _cases(
-    row: Row, text: str, cases: list[Any], name: str, limit: float, preamble: str = preambles.LIVECODEBENCH
-) -> Problem:
+def _cases(row: Row, text: str, cases: list[Any], name: str, limit: float, preamble: str = _NAMES) -> Problem:
     """A problem whose tests are a list of {input, output, testtype or type}; `testtype` means LiveCodeBench rules."""
     for case in cases:
         if not isinstance(case, Mapping):

@@ -19,11 +19,7 @@ def _tree_or_none(source: str) -> ast.Module | None:
 
 
 def script(*parts: str) -> ScriptTest:
-    """A test of the parts that are not empty, each on lines of its own.
-
-    Raises:
-        SyntaxError: the source is not Python.
-    """
+    """A test of the parts that are not empty, each on lines of its own."""
     source = "\n".join(part.replace("\r\n", "\n") for part in parts if part.strip())
     parsed(source)
     return ScriptTest(source)
