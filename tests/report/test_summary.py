@@ -23,7 +23,7 @@ def test_a_summary_of_another_model_or_other_data_is_not_overwritten(tmp_path: P
     before = path.read_text()
     assert '"rows": 2' in before
     for model, data in (("two", "a"), ("one", "b")):
-        with pytest.raises(ConfigError, match=r"rm-bench\.data\.summary\.json is of the model one .*--name"):
+        with pytest.raises(ConfigError, match=r"rm-bench\.data\.summary\.json is of the model one .*`name=`"):
             write_summary(tmp_path, Summary("rm-bench", "data", model, {}, {"data_sha256": data}))
     assert path.read_text() == before
 

@@ -87,7 +87,7 @@ def test_file_without_sound_plans_is_named_with_the_next_step(tmp_path: Path, fo
     file.write_text(found)
     with pytest.raises(DataError, match=r"calibration\.json.*" + said) as error:
         read_plans(file)
-    assert "--calibrate" in str(error.value)
+    assert "codescaler calibrate" in str(error.value)
     with pytest.raises(ConfigError, match=r"missing\.json"):
         read_plans(tmp_path / "missing.json")
 
