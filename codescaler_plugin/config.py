@@ -121,8 +121,8 @@ class CodeScalerConfig:
             if value is not None and (not isinstance(value, int) or isinstance(value, bool) or value < least):
                 raise ConfigError(f"{name} is {value!r}: expected a whole number of at least {least}")
         for setting in fields(self):
-            if setting.type is bool and not isinstance(getattr(self, setting.name), bool):
-                raise ConfigError(f"{setting.name} is {getattr(self, setting.name)!r}: expected True or False")
+            if setting.type is bool and not isinstance(value := getattr(self, setting.name), bool):
+                raise ConfigError(f"{setting.name} is {value!r}: expected True or False")
         if not isinstance(self.max_unscored, int | float) or not 0 <= self.max_unscored <= 1:
             raise ConfigError(f"max_unscored is {self.max_unscored!r}: expected a share in [0, 1]")
         for name, expected in (("patience", "seconds, at least 0"), ("fallback", "a finite number")):
@@ -137,11 +137,7 @@ class CodeScalerConfig:
         return Shaping(self.shaping, self.temperature, self.offset, self.floor)
 
     def spec(self) -> ModelSpec:
-        """The specification of `model` with its settings.
-
-        Raises:
-            ConfigError: a setting without an effect on the model.
-        """
+        """The specification of `model` with its settings; a `ConfigError` for one without an effect on it."""
         return model_spec(self.model, **{name: getattr(self, name) for name in MODEL_SETTINGS})
 
     def check_host(self, host: str) -> None:
@@ -205,15 +201,7 @@ class CodeScalerConfig:
 
 
 def fallback_of(text: str, name: str) -> float | None:
-    """The fallback reward in a text: a number, or None for `error`.
-
-    Args:
-        text: value of the setting.
-        name: name of the setting in errors.
-
-    Raises:
-        ConfigError: the text is neither.
-    """
+    """The fallback reward in a text: a number, or None for `error`; else a `ConfigError` on the setting `name`."""
     if text == "error":
         return None
     try:
@@ -245,7 +233,6 @@ def _known(shown: str, name: str, names: list[str], choices: list[str]) -> None:
 
 
 def _parsed(variable: str, text: str, hint: Any) -> str | int | float | None:
-    """An environment variable's text as the type of its setting."""
     kinds = get_args(hint) or (hint,)
     if bool in kinds:
         if text not in ("0", "1"):

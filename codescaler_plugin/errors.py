@@ -52,11 +52,7 @@ class FailureKind(StrEnum):
 
 @dataclass(frozen=True)
 class Failure:
-    """The reason why one completion has no reward.
-
-    Attributes:
-        kind: kind of failure. A transient kind is tried again.
-        reason: sentence for people.
+    """The reason why one completion has no reward, as a kind and a sentence for people.
 
     Example:
         >>> str(Failure(FailureKind.NO_SCORE, "the code is too long"))

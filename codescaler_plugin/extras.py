@@ -6,19 +6,7 @@ from codescaler_plugin.errors import MissingExtraError
 
 
 def require(purpose: str, extra: str, *modules: str) -> None:
-    """Raise an error if a module of an extra is not installed. Imports nothing.
-
-    Args:
-        purpose: the feature that needs it, for the message.
-        extra: name in `[project.optional-dependencies]`.
-        *modules: top-level modules.
-
-    Raises:
-        MissingExtraError: a module is not installed. The message has the install command.
-
-    Example:
-        >>> require("evaluate pairs", "report", "json")
-    """
+    """Raise a `MissingExtraError` for `purpose` unless all top-level modules of an extra are there; import none."""
     missing = [name for name in modules if find_spec(name) is None]
     if missing:
         raise MissingExtraError(

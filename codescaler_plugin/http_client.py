@@ -31,10 +31,6 @@ class RetryPolicy:
     """The limits of retries after transient failures (`HttpError.is_transient`).
 
     A request ends after `attempts` tries at each server, or after `seconds` plus the time of one response from each.
-
-    Example:
-        >>> RetryPolicy(attempts=3).seconds
-        60.0
     """
 
     attempts: int = ATTEMPTS  # at each server, the first included
@@ -50,10 +46,7 @@ class Attempts:
         self._pause = _FIRST_PAUSE
 
     def again(self, retry_after: float = 0.0) -> bool:
-        """Wait for the next try and return True, or return False at once if none is left.
-
-        The wait is at least `retry_after` seconds, up to half a minute.
-        """
+        """Wait for the next try, at least `retry_after` seconds, and return True; False at once if none is left."""
         pause = max(self._pause * random.uniform(0.8, 1.2), min(retry_after, _LONGEST_PAUSE))
         if self._left <= 0 or time.monotonic() + pause > self._end:
             return False
@@ -66,18 +59,11 @@ class Attempts:
 class HttpClient:
     """A thread-safe client of one or more equal servers.
 
-    Args:
-        urls: base URLs `http://host:port` (or https), separated by commas.
-        read_seconds: longest wait for a response.
-        retry: retry policy. None: `RetryPolicy()`.
-        api_key: bearer token. None: none.
+    `urls` are base URLs `http://host:port` (or https), separated by commas. A response may take `read_seconds`. The
+    `api_key` is sent as a bearer token.
 
     Raises:
         ConfigError: a URL has no scheme or host.
-
-    Example:
-        >>> HttpClient("http://a:8000, http://b:8000/").urls
-        ['http://a:8000', 'http://b:8000']
     """
 
     def __init__(
@@ -121,13 +107,8 @@ class HttpClient:
         Tries the server at index `affinity` (modulo their number) first, then the others in turn. Repeats the round as
         the retry policy allows, without servers whose failure is not transient.
 
-        Args:
-            path: path below each base URL.
-            body: JSON-serialisable body.
-            affinity: index of the first server. Requests with one value share a server, and so its caches.
-            urls: base URLs to use. None: all.
-            attempts: tries left for a larger request that this is a part of. None: those of the policy.
-            read: converts the JSON. It may raise an `HttpError`, for example for an incomplete response.
+        Requests with one `affinity` share a server, and so its caches. `attempts` are the tries left for a larger
+        request that this is a part of. `read` converts the JSON, and may raise an `HttpError` for it.
 
         Raises:
             HttpError: a server refuses the body (`is_refusal`; the others are not tried), or no server succeeds. The

@@ -12,21 +12,13 @@ RESAMPLES = 2000
 
 @dataclass(frozen=True)
 class Mean:
-    """A mean with the 95% percentile interval of a bootstrap over problems.
+    """A mean with the 95% percentile interval of a bootstrap over problems."""
 
-    Attributes:
-        value: mean over the rows, or over the problems' own means for a macro mean.
-        low: lower end of the interval. With one problem the interval is the whole range of the values.
-        high: upper end of the interval.
-        rows: number of rows.
-        problems: number of problems, which are the units of the bootstrap.
-    """
-
-    value: float
-    low: float
+    value: float  # over the rows, or over the problems' own means for a macro mean
+    low: float  # with one problem the interval is the whole range of the values
     high: float
     rows: int
-    problems: int
+    problems: int  # the units of the bootstrap
 
 
 def mean_of(
@@ -37,14 +29,9 @@ def mean_of(
     seed: int = 0,
     bounds: tuple[float, float] = (0.0, 1.0),
 ) -> Mean:
-    """The mean of n values, with an interval that draws whole problems with replacement.
+    """The mean of n wins, or differences of wins, with an interval that draws whole problems with replacement.
 
-    Args:
-        values: n numbers: wins, or differences of wins.
-        problems: n names. Rows of one name are drawn together.
-        macro: count each problem once, regardless of its number of rows.
-        seed: random seed of the draws.
-        bounds: range of the values, which is the interval of a single problem.
+    A macro mean counts each problem once. `bounds` is the range of the values, and the interval of a single problem.
 
     Raises:
         DataError: different lengths, or no values.
@@ -85,20 +72,9 @@ def win(ahead: float, behind: float) -> float:
 
 
 def pass_at_k(passed: Sequence[bool], k: int) -> float:
-    """The unbiased chance that one of k of n completions passes: 1 - C(n - right, k) / C(n, k).
+    """The unbiased chance that one of k of n completions passes: 1 - C(n - right, k) / C(n, k), with k from 1 to n.
 
     Source: Chen et al. 2021, arXiv 2107.03374, section 2.1.
-
-    Args:
-        passed: for each of n completions, whether it passed.
-        k: completions drawn without replacement, 1 to n.
-
-    Raises:
-        DataError: k is out of range.
-
-    Example:
-        >>> pass_at_k([True, False, False, False], 2)
-        0.5
     """
     n, right = len(passed), sum(passed)
     if not 1 <= k <= n:
@@ -119,10 +95,9 @@ def area(positive: Sequence[float], negative: Sequence[float]) -> float | None:
 
 @dataclass(frozen=True)
 class Accuracy:
-    """The share in [0, 1] of pairs whose right program a predictor puts first. A tie counts one half.
+    """The share in [0, 1] of pairs whose right program a predictor puts first, a tie half, with a 95% Wilson interval.
 
-    `low` and `high` bound the 95% Wilson interval over `pairs`, taken as independent. Pairs of one problem are not, so
-    the true interval is wider.
+    Pairs count as independent. Those of one problem are not, so the true interval is wider.
     """
 
     share: float

@@ -1,7 +1,4 @@
-"""Extract, render, score, shape: the only place where the stages meet.
-
-The pipeline knows no host, does not choose among candidates, and runs no code.
-"""
+"""Extract, render, score, shape: where the stages meet. Knows no host, chooses no candidate, and runs no code."""
 
 import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -63,11 +60,7 @@ class CodeScaler:
         self.scorer = self.config.spec().scorer() if scorer is None else scorer
 
     def with_config(self, **changes: Any) -> "CodeScaler":
-        """A pipeline with the same scorer and other settings.
-
-        Raises:
-            ConfigError: a setting that cannot be used, or a setting of the model.
-        """
+        """A pipeline with the same scorer and other settings; a `ConfigError` for a setting of the model."""
         if idle := {"model", *MODEL_SETTINGS}.intersection(changes):
             raise ConfigError(f"{', '.join(sorted(idle))} would have no effect on a scorer that is there already")
         return CodeScaler(self.scorer, config=replace(self.config, **changes))
@@ -135,11 +128,7 @@ class CodeScaler:
         return self._judged(texts, prefetch(extract, grouped_chunks(texts, _CHUNK)), unread)
 
     def judge_programs(self, problems: Sequence[str], programs: Sequence[str]) -> list[Judgement]:
-        """Judge programs, each against its own problem. Whether a program is valid is not checked.
-
-        Args:
-            problems: n problems, as the model reads them.
-            programs: n programs.
+        """Judge n programs, each against its own problem, as the model reads it. Whether one is valid is not checked.
 
         Returns:
             n judgements in the order of the programs, without code.
@@ -155,35 +144,24 @@ class CodeScaler:
     def _judged(
         self, texts: list[str], chunks: Iterable[list[tuple[int, Extraction]]], unread: Mapping[int, Failure]
     ) -> list[Judgement]:
-        """The judgements of chunks of (row, extraction)."""
         extractions: dict[int, Extraction] = {}
         failures = dict(unread)
         scores: list[float | None] = [None] * len(texts)
         scoring = _Scoring(self)
         for chunk in chunks:
             extractions.update(chunk)
-            valid = [
-                (row, extraction.code)
-                for row, extraction in chunk
-                if extraction.status is Status.OK and row not in unread
-            ]
-            for (row, _), outcome in zip(valid, scoring.of([(texts[row], code) for row, code in valid]), strict=True):
+            valid = [row for row, extraction in chunk if extraction.status is Status.OK and row not in unread]
+            outcomes = scoring.of([(texts[row], extractions[row].code) for row in valid])
+            for row, outcome in zip(valid, outcomes, strict=True):
                 if isinstance(outcome, Failure):
                     failures[row] = outcome
                 else:
                     scores[row] = outcome
         statuses = [extractions[row].status for row in range(len(texts))]
         rewards = self.config.shape().rewards(scores, statuses, texts)
-        return [
-            Judgement(
-                rewards[row],
-                scores[row],
-                status,
-                extractions[row].code,
-                failures.get(row) if status is Status.OK else None,
-            )
-            for row, status in enumerate(statuses)
-        ]
+        failed = [failures.get(row) if status is Status.OK else None for row, status in enumerate(statuses)]
+        codes = [extractions[row].code for row in range(len(texts))]
+        return [Judgement(*values) for values in zip(rewards, scores, statuses, codes, failed, strict=True)]
 
     @property
     def template(self) -> Template | None:
@@ -205,16 +183,7 @@ class CodeScaler:
         return texts, unread
 
     def problem_of(self, prompt: Text, offender: str = "the prompt", *, is_stated: bool = False) -> str:
-        """The problem in a prompt, as the reward model reads it.
-
-        Args:
-            prompt: see `judge`.
-            offender: name of the prompt in errors.
-            is_stated: a string is the problem, not a prompt.
-
-        Raises:
-            DataError: the prompt has no problem, or it cannot be read.
-        """
+        """The problem in a prompt, as the reward model reads it; see `problem_text`."""
         text = problem_text(prompt, offender, self.template, is_stated=is_stated)
         wrapper = self.config.problem_wrapper
         return text if wrapper is None else unwrapped(text, wrapper, offender)
@@ -330,24 +299,14 @@ class _Scoring:
 
 
 def raise_for_failures(judgements: Iterable[Judgement]) -> None:
-    """Raise the first failure, for callers that need all scores.
-
-    A failure `no_score` raises nothing, because it is final for its program.
-
-    Raises:
-        DataError, ScorerError: see `Judgement.raise_for_failure`.
-    """
+    """Raise the first failure, for callers that need all scores, but no `no_score`: it is final for its program."""
     for judgement in judgements:
         if judgement.failure is not None and judgement.failure.kind is not FailureKind.NO_SCORE:
             judgement.raise_for_failure()
 
 
 def check_lengths(**columns: Any) -> None:
-    """Raise unless all columns are lists of one length.
-
-    Raises:
-        DataError: a string or another type in place of a list, or different lengths; the message names the column.
-    """
+    """Raise a `DataError` that names the column unless all columns are lists of one length."""
     for name, column in columns.items():
         if isinstance(column, str):
             raise DataError(f"{name} is one string: expected a list of them, such as [{column[:20]!r}]")

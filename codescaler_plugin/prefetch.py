@@ -10,10 +10,7 @@ Out = TypeVar("Out")
 
 
 def prefetch(function: Callable[[In], Out], chunks: Iterable[In]) -> Iterator[Out]:
-    """Yield `function(chunk)` in order. A thread computes the next result while the caller uses this one.
-
-    An error of `function` is raised in place of its result.
-    """
+    """Yield `function(chunk)` in order, or raise its error."""
     with ThreadPoolExecutor(1) as pool:
         current: Future[Out] | None = None
         for chunk in chunks:

@@ -20,18 +20,11 @@ def pretrained(
     trust_remote_code: bool | None = None,
     **settings: Any,
 ) -> Any:
-    """Load a model, tokenizer or config by name. The package loads nothing of transformers elsewhere.
+    """Load a model, tokenizer or config by a directory or hub id. Only here does the package load from transformers.
 
     Always passes `trust_remote_code`: without it, transformers asks on stdin, where data may come from, whether the
-    folder's code may run.
-
-    Args:
-        kind: a class of transformers, such as `AutoTokenizer`.
-        name: a directory or a hub id.
-        named: its name in error messages. The default is `model 'NAME'`.
-        advice: the next step in error messages. The default asks for a complete directory or a reachable hub id.
-        trust_remote_code: run code from the folder, with all rights of this process. None: never, by no setting.
-        settings: arguments of `from_pretrained`.
+    folder's code may run. None: it never may, and the error names no setting for it. `named` and `advice` are the name
+    and the next step in errors.
 
     Raises:
         ConfigError: the files are missing, broken, of an unknown kind, or bring code that is not trusted.

@@ -56,7 +56,6 @@ class Judgement:
         score: raw logit. None for invalid code and with a `failure`.
         status: status of the extraction. None if a failure came first.
         code: extracted program; empty if invalid, or if the caller gave the program.
-        failure: reason why there is no reward. None if there is one.
 
     Example:
         >>> judgement = Judgement(None, None, Status.OK, "x = 1", Failure(FailureKind.NO_SCORE, "too long"))
@@ -114,11 +113,7 @@ class Judgement:
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> Self:
-        """The judgement from a dict of `to_json`.
-
-        Raises:
-            DataError: the dict has no judgement.
-        """
+        """The judgement from a dict of `to_json`; a `DataError` if it is none."""
         try:
             reward, score, status, failure = (values[name] for name in ("reward", "score", "status", "failure"))
             return cls(
@@ -204,7 +199,6 @@ class Problem:
     Attributes:
         id: unique name within the source, such as `HumanEval/0`.
         text: text that the policy and the reward model read.
-        tests: tests of one type.
         entry_point: name of the function under test, `Solution.method` for a method; empty for `StdioTest`.
         preamble: trusted source that runs before the program, such as imports, helper functions and node classes.
         comparison: rule for results and outputs. A `ScriptTest` compares by itself.
@@ -270,10 +264,8 @@ class Verdict:
     """The outcome of running one program against its tests.
 
     Attributes:
-        passed: all tests passed.
         detail: first failure; empty if all tests passed.
         tests_passed: number of tests that passed, up to the first that ended the program.
-        tests_total: number of tests.
         seconds: wall time of the program.
         flaky: the program passed once and failed a second run. Then `passed` is False.
         fault: reason why there is no verdict. Then `passed` is False, but the program is not known to be wrong.
@@ -306,7 +298,6 @@ class PreferencePair:
     """A right and a wrong program for one problem.
 
     Attributes:
-        problem: text that the reward model reads.
         chosen: code that passes every test.
         rejected: code that fails at least one test.
         kind: origin of the pair: `rollout`, `real`, or a kind of augmentation.

@@ -34,12 +34,9 @@ def markdown(text: str) -> str:
 
 
 def markdown_table(head: Sequence[str], rows: Iterable[Sequence[str]], *, prose: bool = False) -> str:
-    """A table of Markdown. All columns but the first are right-aligned.
+    """A table of Markdown, whose rows of one text are headings. All columns but the first are right-aligned.
 
-    Args:
-        head: n texts.
-        rows: n texts each, or one text for a heading within the table.
-        prose: align all columns left.
+    In `prose`, all are left-aligned.
     """
     lines = ["| " + " | ".join(map(markdown, head)) + " |", "|---|" + ("---|" if prose else "---:|") * (len(head) - 1)]
     for row in rows:

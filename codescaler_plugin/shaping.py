@@ -90,10 +90,7 @@ class Shaping:
         float32 score within a group: if a shape rounds two scores to one value, they are moved apart by the smallest
         step.
 
-        Args:
-            scores: n raw logits; None where the model has none.
-            statuses: n statuses, or their names.
-            groups: n keys, equal for completions of one problem.
+        The groups are n keys, equal for completions of one problem.
 
         Raises:
             DataError: the lengths differ, or a status is unknown.
@@ -145,13 +142,8 @@ def shape_reward(
 ) -> float | None:
     """Return the reward of one completion: 0 for invalid code, above 0 for valid code, None without a finite score.
 
-    Args:
-        score: raw logit; None if the model has none.
-        status: status of the code.
-        shaping: `softplus` (paper), `sigmoid` or `raw`; see `Shaping`, also for the other arguments.
-        temperature: divisor of the score.
-        offset: number subtracted from the score.
-        floor: lower bound of the reward of valid code.
+    `score` is the raw logit, None if the model has none. `shaping` is `softplus` (paper), `sigmoid` or `raw`; see
+    `Shaping` for it and the other settings.
 
     Raises:
         ConfigError: a setting is out of range, or the shape needs a whole group (`group_center`, `rank`).

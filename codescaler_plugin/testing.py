@@ -66,11 +66,7 @@ class FakeScorer:
         return [item for call in self.calls for item in call]
 
     def score(self, items: Sequence[tuple[str, str]]) -> list[float | None]:
-        """The scores of the items, in order.
-
-        Raises:
-            ScorerError: more than `fails_after` calls.
-        """
+        """The scores of the items, in order."""
         self.calls.append(list(items))
         if self._fails_after is not None and len(self.calls) > self._fails_after:
             raise ScorerError("out of memory; try a smaller max_tokens")
@@ -116,11 +112,7 @@ class FakeExecutor:
     def run(
         self, jobs: Sequence[tuple[str, Problem]], *, progress: Callable[[int], None] | None = None
     ) -> list[Verdict]:
-        """The verdicts on the jobs, in order.
-
-        Raises:
-            SandboxError: more than `fails_after` calls.
-        """
+        """The verdicts on the jobs, in order."""
         self.calls.append(list(jobs))
         if self._fails_after is not None and len(self.calls) > self._fails_after:
             raise SandboxError("no process can be started")
@@ -183,9 +175,7 @@ def save_tiny_policy(folder: Path, **config: Any) -> Path:
 def save_tiny_reward_model(folder: Path, *, num_labels: int = 1) -> Path:
     """Save a Qwen3 sequence classifier of two layers with `tiny_tokenizer`; returns the folder.
 
-    Args:
-        folder: where to save it.
-        num_labels: outputs of the head. A reward model has 1.
+    A reward model has one label.
 
     Example:
         >>> import tempfile
@@ -205,9 +195,7 @@ def save_tiny_model(folder: Path, make: Callable[[], Any]) -> Path:
 
     The weights are large enough that the scores of different texts differ clearly.
 
-    Args:
-        folder: where to save it.
-        make: returns a model of transformers whose vocabulary fits `tiny_tokenizer` (`tiny_vocabulary`).
+    The model is of transformers, and its vocabulary fits `tiny_tokenizer` (`tiny_vocabulary`).
 
     Example:
         >>> import tempfile

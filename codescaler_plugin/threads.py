@@ -6,8 +6,7 @@ from threading import Lock, local
 from typing import Any
 
 SMALL = 10_000_000
-"""Parameters below which a model gets one thread: a choice, for models of demonstrations and tests. The trade-off is
-similar at 1M and 38M parameters (`benchmarks/bench_threads.py`); larger models are worth all cores."""
+"""Parameters below which a model gets one thread: a choice, as the trade-off is similar at 1M and 38M parameters."""
 
 _lock = Lock()
 _inside = 0  # blocks of all threads
@@ -23,15 +22,6 @@ def fitting_threads(model: Any) -> Iterator[None]:
     microseconds, so a second process on the machine delays all threads. Scoring on two cores, two threads took 1.6 to
     2.2 times as long as one beside such a process, and 0.6 to 0.8 times without it (`benchmarks/bench_threads.py`).
     Larger models and models on a GPU keep the caller's number of threads, which is never raised.
-
-    Args:
-        model: a module of torch.
-
-    Example:
-        >>> import torch
-        >>> with fitting_threads(torch.nn.Linear(2, 1)):
-        ...     torch.get_num_threads()
-        1
     """
     import torch
 

@@ -32,7 +32,7 @@ def extract_code(
     language that reads it.
 
     Args:
-        text: completion of any length. Above `MAX_COMPLETION_CHARS` the status is `too_long`.
+        text: completion. Above `MAX_COMPLETION_CHARS` the status is `too_long`.
         language: name of a language (`extraction.languages.LANGUAGES`, and those of entry points), a common name for
             it (`c++`, `js`), or `any`. A block in another language has the status `wrong_language`.
         extraction: block selection.
@@ -45,10 +45,6 @@ def extract_code(
             it. If you have the prompt, put its `prompt_opening` before the completion with `begun` instead.
         fence_prefilled: the prompt has opened the fence. A completion that opens its own fence is read alone.
         explain: explain the status in a sentence.
-
-    Returns:
-        An `Extraction`. Its code is empty unless the status is `ok`. Its language is that of the block, empty if
-        unknown.
 
     Raises:
         DataError: the text is not a `str`.
@@ -79,10 +75,7 @@ def extract_all(
     fence_prefilled: bool = False,
     explain: bool = False,
 ) -> list[Extraction]:
-    r"""Extract the code of n completions with the settings of `extract_code`. Equal completions are read once.
-
-    Returns:
-        n extractions in the order of the completions.
+    r"""Extract the code of n completions, in order, with the settings of `extract_code`. Equal ones are read once.
 
     Raises:
         DataError: a completion is not a `str`, whose index the message names, or `texts` is one `str`.

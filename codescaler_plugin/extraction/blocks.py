@@ -1,7 +1,4 @@
-"""Fenced code blocks of a completion, as a Markdown renderer shows them.
-
-Backtick and tilde fences, info strings with attributes, fences inside lists and quotes, CRLF and unclosed fences are
-read. Indented code blocks and inline code are not code.
+"""Fenced code blocks of a completion, as a Markdown renderer shows them. Indented blocks and inline code are not code.
 
 Models write some Markdown that CommonMark reads otherwise. Here, HTML is plain text, so a fence right below `<answer>`
 is a fence. Tags glued to a fence are taken off. A closing fence with less indentation than its list closes the block.
@@ -34,29 +31,17 @@ _LANGUAGE_CLASS = re.compile(r"lang(?:uage)?[-=]['\"]?([\w+#.-]+)")
 
 @dataclass(frozen=True)
 class Block:
-    """One fenced block.
+    """One fenced block."""
 
-    Attributes:
-        text: text between the fences.
-        info: info string of the opening fence.
-        line: line of the opening fence, from 1.
-        closed: a fence closes the block.
-        is_left: the block ends with the list or quote around it, not with the text.
-    """
-
-    text: str
-    info: str
-    line: int
-    closed: bool
-    is_left: bool = False
+    text: str  # between the fences
+    info: str  # of the opening fence
+    line: int  # of the opening fence, from 1
+    closed: bool  # by a fence
+    is_left: bool = False  # the block ends with the list or quote around it, not with the text
 
 
 def find_blocks(text: str) -> list[Block]:
-    """The fenced blocks of a Markdown text, in order.
-
-    Raises:
-        TooComplexError: more structure than `MAX_SKELETON`, or more fences than `MAX_FENCES`.
-    """
+    """The fenced blocks of a Markdown text, in order; a `TooComplexError` above `MAX_SKELETON` or `MAX_FENCES`."""
     if "```" not in text and "~~~" not in text:
         return []
     if "\r" in text:
@@ -117,8 +102,7 @@ def _flat(text: str, fences: list[FenceLine]) -> list[Block]:
 
 @cache
 def _parser() -> MarkdownIt:
-    """The parser of CommonMark's block structure, without HTML and link definitions, which hold no fence."""
-    parser = MarkdownIt("commonmark").disable(["html_block", "reference"])
+    parser = MarkdownIt("commonmark").disable(["html_block", "reference"])  # these hold no fence
     parser.block.ruler.at("fence", _fence, {"alt": ["paragraph", "blockquote", "list"]})
     return parser
 
@@ -190,7 +174,7 @@ def _skeleton_line(match: re.Match[str]) -> str:
 
 
 def _restored(row: str, line: str) -> str:
-    """A row of a block in the skeleton with the text that the skeleton left out of its line."""
+    """A row of a block in the skeleton with what the skeleton left out."""
     match = _TEXT.match(line)
     if not row or match is None or _skeleton_line(match) == line:
         return row

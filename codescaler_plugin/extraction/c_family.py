@@ -45,10 +45,7 @@ def rewritten(code: str, rules: tuple[_Rule, ...]) -> str:
 
 
 def _expand_macros(code: str) -> str:
-    """C code with its own macros expanded, a few levels deep, up to the length that is read.
-
-    A statement such as `FOR(i, 0, n) x += i;` parses only then. Includes and conditions are left alone.
-    """
+    """C code with its own macros expanded, a few levels deep: `FOR(i, 0, n) x += i;` parses only then."""
     code = code.replace("\\\n", " ")
     macros = {macro[1]: (macro[2], _body(macro[3])) for macro in _MACRO.finditer(code)}
     code = _MACRO.sub("", code)

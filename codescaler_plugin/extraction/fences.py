@@ -30,34 +30,22 @@ class TooComplexError(Exception):
 
 
 class FenceLine(NamedTuple):  # made for every completion: a frozen dataclass sets its fields one by one
-    """A line that may be a fence.
+    """A line that may be a fence."""
 
-    Attributes:
-        start, end: offsets of the line without its line end.
-        mark: offset of the fence's first character.
-        length: characters of the fence.
-        sign: a backtick or a tilde.
-        info: stripped text behind the fence; empty if that is a tag glued to the fence.
-        is_behind_tag: a tag stands right before the fence; such a line opens a block and never closes one.
-        is_before_tag: a tag stands right after the fence.
-        opens: the line can open a block.
-        is_plain: only white space or a glued tag follows, so the line can close a block.
-    """
-
-    start: int
+    start: int  # offsets of the line, without its line end
     end: int
-    mark: int
-    length: int
-    sign: str
-    info: str
-    is_behind_tag: bool
+    mark: int  # offset of the fence's first character
+    length: int  # characters of the fence
+    sign: str  # a backtick or a tilde
+    info: str  # stripped text behind the fence; empty if that is a tag glued to the fence
+    is_behind_tag: bool  # a tag stands right before the fence: the line may open a block and never closes one
     is_before_tag: bool
-    opens: bool
-    is_plain: bool
+    opens: bool  # the line can open a block
+    is_plain: bool  # only white space or a glued tag follows, so the line can close a block
 
     @property
     def is_glued(self) -> bool:
-        """A tag stands right before or after the fence."""
+        """A tag stands right before or behind the fence."""
         return self.is_behind_tag or self.is_before_tag
 
     def closes(self, opened: "FenceLine") -> bool:
@@ -66,14 +54,7 @@ class FenceLine(NamedTuple):  # made for every completion: a frozen dataclass se
 
 
 def fence_lines(text: str) -> Iterator[FenceLine]:
-    r"""The lines of a text that may be fences, in order.
-
-    Args:
-        text: text with `\n` as its only line end.
-
-    Raises:
-        TooComplexError: more than `MAX_FENCES` lines hold a fence's characters.
-    """
+    r"""The lines of a text that may be fences; `TooComplexError` above `MAX_FENCES`. The only line end is `\n`."""
     count = 0
     ticks, tildes = text.find("```"), text.find("~~~")  # `str.find` is far faster than a pattern of both
     while ticks >= 0 or tildes >= 0:
@@ -100,12 +81,7 @@ def fence_lines(text: str) -> Iterator[FenceLine]:
 
 
 def unglued(text: str, fences: list[FenceLine]) -> str:
-    r"""The text without the tags and marks on the lines of its fences.
-
-    Args:
-        text: text with `\n` as its only line end.
-        fences: the `fence_lines` of the text.
-    """
+    """The text without the tags and marks on the lines of its `fence_lines`."""
     kept, done = [], 0
     opened: FenceLine | None = None
     balance = Balance(fences)

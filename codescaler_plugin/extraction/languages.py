@@ -16,15 +16,13 @@ from functools import cache, lru_cache, partial
 from importlib import import_module
 from importlib.metadata import entry_points
 from importlib.util import find_spec
-from typing import TYPE_CHECKING
+
+from tree_sitter import Language as Grammar
 
 from codescaler_plugin.errors import ConfigError, MissingExtraError
 from codescaler_plugin.extraction import c_family
 from codescaler_plugin.extraction.python import check_python
 from codescaler_plugin.records import Status
-
-if TYPE_CHECKING:
-    from tree_sitter import Language as Grammar
 
 ANY = "any"
 """As a caller's language: the language of the info string, else the first that reads the program."""
@@ -127,8 +125,7 @@ def languages(registered: bool) -> dict[str, Language]:
     """The languages of the table by name, then those of entry points if `registered`.
 
     Raises:
-        ConfigError: an entry point cannot be loaded, is not a `Language`, or takes a name of another language. The
-            message names its distribution.
+        ConfigError: an entry point cannot be loaded, is not a `Language`, or takes a name of another language.
     """
     known = {language.name: language for language in _TABLE}
     if not registered:
@@ -167,12 +164,7 @@ def _canonical_names(registered: bool) -> dict[str, str]:
 
 
 def canonical(name: str, registered: bool = False) -> str:
-    """The name of a language from a common one (`C++17`, `py3`, `main.rs`); an unknown name in lower case.
-
-    Args:
-        name: any text.
-        registered: the languages of entry points count as well.
-    """
+    """The name of a language from a common one (`C++17`, `py3`, `main.rs`); an unknown name in lower case."""
     names = _canonical_names(registered)
     name = _SUFFIX.sub("", name.lower()) or name.lower()
     return names.get(name) or names.get(_VERSION.sub("", name)) or names.get(name.rpartition(".")[2]) or name
@@ -180,12 +172,7 @@ def canonical(name: str, registered: bool = False) -> str:
 
 @lru_cache(4096)
 def info_language(info: str, registered: bool = False) -> str:
-    """The language of an info string such as `python title="a"`, `{.rust .numberLines}` or `C++`; empty if none.
-
-    Args:
-        info: what follows an opening fence.
-        registered: the languages of entry points count as well.
-    """
+    """The language of an info string such as `python title="a"`, `{.rust .numberLines}` or `C++`; empty if none."""
     known = languages(registered)
     info = _INVISIBLE.sub("", info[:100]).strip()
     attributes = dict(_ATTRIBUTE.findall(info))
@@ -200,12 +187,7 @@ def info_language(info: str, registered: bool = False) -> str:
 
 
 def checked_language(name: str) -> str:
-    """The canonical name of a language that a caller asks for.
-
-    Raises:
-        ConfigError: the language is unknown, or an entry point is broken (see `languages`).
-        MissingExtraError: the grammar is not installed; the message names the wheel.
-    """
+    """The canonical name of a language that a caller asks for; an error if it is unknown or has no grammar here."""
     language = canonical(name) if isinstance(name, str) else ""
     known = languages(registered=language not in LANGUAGES)
     language = language and canonical(name, registered=len(known) > len(LANGUAGES))
@@ -229,14 +211,8 @@ def is_installed(name: str) -> bool:
 
 
 @cache
-def grammar(module: str, function: str) -> "Grammar":
-    """The tree-sitter grammar that a function of a module returns.
-
-    Raises:
-        ConfigError: the module cannot be imported, has no such function, or is of another version of tree-sitter.
-    """
-    from tree_sitter import Language as Grammar
-
+def grammar(module: str, function: str) -> Grammar:
+    """The tree-sitter grammar that a function of a module returns; a `ConfigError` if it cannot be used."""
     try:
         return Grammar(getattr(import_module(module), function)())
     except (ImportError, AttributeError, TypeError, ValueError) as error:

@@ -11,13 +11,8 @@ _MAX_REPLY = 100_000  # characters of a reply that a prompt has begun
 def prompt_opening(prompt: str, reasoning_marks: str | None = None, *, is_reply: bool = False) -> str:
     r"""The text at the end of a prompt that opens reasoning or a fenced block; empty if there is none.
 
-    `begun` puts it before the completion.
-
-    Args:
-        prompt: text that the policy continues.
-        reasoning_marks: see `extract_code`.
-        is_reply: the text is only the beginning of the reply, such as the assistant turn that ends a conversation.
-            The default is a whole prompt, where the opening must stand at the very end.
+    In a whole prompt the opening must stand at the very end. With `is_reply`, the text is only the beginning of the
+    reply, such as the assistant turn that ends a conversation.
 
     Example:
         >>> prompt_opening("<|im_start|>assistant\n<think>\n")

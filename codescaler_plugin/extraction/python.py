@@ -66,10 +66,7 @@ def check_python(code: str) -> tuple[Status, str]:
 
 
 def _without_strings(code: str) -> str:
-    """Python code without its strings and comments. f-strings hold code and stay.
-
-    Where f-strings may nest quotes, a text that has one stays whole.
-    """
+    """Python code without its strings and comments, whole if it has an f-string that may nest quotes."""
     pieces, end = [], 0
     for token in _STRING_OR_COMMENT.finditer(code):
         if not token[1]:
@@ -81,10 +78,7 @@ def _without_strings(code: str) -> str:
 
 
 def _silence_warnings() -> None:
-    """Silence the warnings that a completion's own text raises, such as bad escapes, and no others.
-
-    The filter stays in front. Changing the filters back after each program would reach all threads, and take longer.
-    """
+    """Silence the warnings of a completion's own text, and leave it so: to undo it is slow and reaches all threads."""
     global _filter
     if not warnings.filters or warnings.filters[0] is not _filter:
         warnings.filterwarnings("ignore", module=re.escape(_FILE))

@@ -41,7 +41,7 @@ def read(text: str, reading: Reading) -> Extraction:
 
 
 class _Reader:
-    """Reads one completion. All its blocks share the language asked for and the limits."""
+    """Reads one completion."""
 
     def __init__(self, reading: Reading, text: str) -> None:
         self.reading = reading
@@ -108,7 +108,6 @@ class _Reader:
         return ""
 
     def _best(self, content: Content, blocks: list[Block]) -> Extraction:
-        """The first valid block; if none is valid, the first block."""
         if not blocks:
             return self._no_block(content)
         chief = self._block(blocks[0])
@@ -176,11 +175,9 @@ class _Reader:
         name = f"The block {self._location(block.line)}"
         tagged = info_language(block.info, self.registered)
         if not block.closed:
-            reason = (
-                "ends with the list or quote around it: its lines need the indentation of the fence"
-                if block.is_left
-                else "never closes, as after a length limit"
-            )
+            reason = "never closes, as after a length limit"
+            if block.is_left:
+                reason = "ends with the list or quote around it: its lines need the indentation of the fence"
             return Extraction("", tagged or self.asked, Status.UNCLOSED, f"{name} {reason}.")
         if tagged and self.asked and tagged != self.asked:
             sentence = f"{name} is tagged {tagged!r}; {self.asked} is expected."
@@ -217,5 +214,4 @@ class _Reader:
 
 
 def _is_fence_alone(block: Block) -> bool:
-    """A fence at the end that nothing follows: a fence too many."""
     return not (block.closed or block.info or block.text.strip())

@@ -19,17 +19,11 @@ MAX_MARKS = 500
 
 @dataclass(frozen=True)
 class Mark:
-    """A text that opens or closes reasoning.
+    """A text that opens or closes reasoning."""
 
-    Attributes:
-        text: its beginning in lower case, for most marks the whole.
-        rest: regular expression of the text that must follow; empty if none.
-        is_at_start: the mark counts in lower case at the very start of a completion alone.
-    """
-
-    text: str
-    rest: str = ""
-    is_at_start: bool = False
+    text: str  # its beginning in lower case, for most marks the whole
+    rest: str = ""  # regular expression of the text that must follow
+    is_at_start: bool = False  # the mark counts in lower case at the very start of a completion alone
 
 
 @dataclass(frozen=True)
@@ -91,27 +85,16 @@ class TooManyMarksError(Exception):
 
 @dataclass(frozen=True)
 class Content:
-    """A completion without its reasoning; OpenAI-compatible servers call the two `content` and `reasoning_content`.
-
-    Attributes:
-        text: the content.
-        start: its offset in the completion, in characters.
-        is_cut: the completion ends inside its reasoning.
-        had_reasoning: reasoning was removed.
-    """
+    """A completion without its reasoning; OpenAI-compatible servers call the two `content` and `reasoning_content`."""
 
     text: str
-    start: int = 0
-    is_cut: bool = False
+    start: int = 0  # its offset in the completion, in characters
+    is_cut: bool = False  # the completion ends inside its reasoning
     had_reasoning: bool = False
 
 
 def checked_marks(setting: str | None) -> tuple[Family, ...]:
-    """The families that the setting `reasoning_marks` adds: opening and closing marks in turn, divided by spaces.
-
-    Raises:
-        ConfigError: an odd number of marks, or a mark that may be a word of a sentence.
-    """
+    """The families that the setting `reasoning_marks` adds; a mark must not be a word of a sentence."""
     marks = (setting or "").split()
     if len(marks) % 2 or any(len(mark) < 3 or mark.isalnum() for mark in marks):
         raise ConfigError(
@@ -122,12 +105,7 @@ def checked_marks(setting: str | None) -> tuple[Family, ...]:
 
 
 def opening_of(prompt: str, reasoning_marks: str | None = None) -> str:
-    """The mark at the very end of a prompt that opens reasoning, with the white space behind it; empty if none.
-
-    Args:
-        prompt: text, templated or not.
-        reasoning_marks: the setting of this name.
-    """
+    """The mark at the very end of a prompt that opens reasoning, with the white space behind it; empty if none."""
     tail = prompt[-_WINDOW:]
     end = len(tail.rstrip())
     for mark in _marks(reasoning_marks).find(tail):
@@ -139,16 +117,12 @@ def opening_of(prompt: str, reasoning_marks: str | None = None) -> str:
 
 
 def without_reasoning(text: str, reasoning_marks: str | None = None, *, prefilled: bool = False) -> Content:
-    r"""The content of a completion.
+    r"""The content of a completion that has `\n` as its only line end.
 
     The text behind closed reasoning is the content, also where the prompt opened the reasoning and only the closing
     mark is in the completion. If reasoning never closes, the content is the text before it. If reasoning stands
-    between two parts and no fence follows it, both parts are the content.
-
-    Args:
-        text: completion with `\n` as its only line end.
-        reasoning_marks: the setting of this name. The default is `FAMILIES` alone.
-        prefilled: the completion begins inside reasoning, which the mark of any family closes.
+    between two parts and no fence follows it, both parts are the content. A `prefilled` completion begins inside
+    reasoning, which the mark of any family closes.
 
     Raises:
         TooManyMarksError: more than `MAX_MARKS` marks.
@@ -170,20 +144,13 @@ class _MarkInText(NamedTuple):
 
 @dataclass(frozen=True)
 class _Marks:
-    """The marks of all families, those of the setting first, in a form that is fast to search for.
+    """The marks of all families, those of the setting first, in a form that is fast to search for."""
 
-    Attributes:
-        words: every text that holds a mark, except at its very start, holds one of these words.
-        starts: beginnings of the marks that count at the very start alone.
-        all: text, pattern of the rest, family, `opens` and `is_at_start` of each mark.
-    """
-
-    words: tuple[str, ...]
-    starts: tuple[str, ...]
-    all: tuple[tuple[str, re.Pattern[str], int, bool, bool], ...]
+    words: tuple[str, ...]  # every text that holds a mark, except at its very start, holds one of them
+    starts: tuple[str, ...]  # beginnings of the marks that count at the very start alone
+    all: tuple[tuple[str, re.Pattern[str], int, bool, bool], ...]  # text, rest, family, `opens` and `is_at_start`
 
     def find(self, text: str) -> list[_MarkInText]:
-        """The marks of a text, in order, at most `MAX_MARKS`."""
         lower = text.replace("\u0130", "I").lower()  # the one letter that would become two
         if not any(word in lower for word in self.words) and not lower.lstrip().startswith(self.starts):
             return []
@@ -240,7 +207,6 @@ class _Walk:
         self.spoken_line = -2  # where the line begins that mentions an opening mark, less one
 
     def content(self, marks: list[_MarkInText]) -> Content:
-        """The content, after all marks are passed."""
         changed = False
         for mark in marks:
             self._go_to(mark.start)
@@ -254,7 +220,6 @@ class _Walk:
         return Content(rest, self.start, False, changed)
 
     def _go_to(self, offset: int) -> None:
-        """Pass the fences before an offset."""
         while self.next_fence < len(self.fences) and self.fences[self.next_fence].mark < offset:
             fence = self.fences[self.next_fence]
             self.next_fence += 1
@@ -340,10 +305,7 @@ class _Walk:
         return before[-1] == last and (last.isalnum() or last in ";)，、")
 
     def _is_quoted(self, mark: _MarkInText) -> bool:
-        """A mark is inside quotes or inline code on its line.
-
-        Inside reasoning, the quotes must touch the mark, because prose is full of single ones.
-        """
+        """A mark is in quotes or code on its line. Reasoning is full of single quotes, so there they must touch it."""
         before, after = self._around(mark)
         quote = _open_quote(before)
         if not quote or not re.search(rf"(?<!{quote[0]}){quote}(?!{quote[0]})", after):

@@ -1,7 +1,7 @@
 """Valid programs: the rule of each language is applied here, and no program is run.
 
-Python is compiled by the running interpreter, so the language version is its own (see `python`). Every other language
-is parsed by its tree-sitter grammar, which checks neither types nor names. Neither rule says what a program does.
+Python is compiled by the running interpreter (see `python`). Every other language is parsed by its tree-sitter
+grammar, which checks neither types nor names. Neither rule says what a program does.
 """
 
 import re
@@ -48,19 +48,10 @@ class Budget:
 
 
 def check(code: str, language: str, budget: Budget) -> tuple[Status, str]:
-    """Apply a language's rule to a text.
+    """The status of a text by the rule of an installed language, and a clause that explains it, empty for `ok`.
 
     A program is `trivial` if nothing happens in it: it holds comments, constants and lists of them, docstrings, bare
-    names, `pass`, and in Python what the compiler drops (`if 0: f()`).
-
-    Args:
-        code: any text.
-        language: canonical name of an installed language.
-        budget: that of the completion. A grammar that has spent it gives up with `too_complex`.
-
-    Returns:
-        One of `ok`, `too_long`, `syntax_error`, `too_complex`, `trivial`, and a clause that explains it, empty for
-        `ok`.
+    names, `pass`, and in Python what the compiler drops (`if 0: f()`). It is `too_complex` if the budget is spent.
     """
     if len(code) > MAX_CODE_CHARS:
         return Status.TOO_LONG, f"has {len(code):,} characters, above the limit of {MAX_CODE_CHARS:,}"

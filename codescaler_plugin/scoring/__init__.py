@@ -7,9 +7,8 @@ from typing import Any, Protocol
 class Scorer(Protocol):
     r"""The interface of a reward model: raw logits of (problem, code) pairs.
 
-    A scorer that loads a model or connects to a server on its first call may also have a method `ensure_loaded()`. It
-    does only that, and raises the errors that `score` would. `CodeScalerReward` calls it if its first call holds no
-    valid program.
+    A scorer that loads a model or connects on its first call may also have a method `ensure_loaded()`, which does only
+    that, with the errors of `score`. `CodeScalerReward` calls it if its first call holds no valid program.
 
     Example:
         >>> from codescaler_plugin import CodeScaler

@@ -2,9 +2,8 @@
 
 Each token attends to its path from a root, which is its own sequence up to it. Three kernels compute that, all exact
 and with gradients for training. On CUDA in half precision, each layer makes one call of torch's attention for
-sequences of varying length (`varlen_attn`, torch 2.11): the queries of a node over the keys of its path, gathered by
-an index that is made once for all layers. On a CPU, the parts of a path are merged without a copy
-(`attention_cpu.py`). Elsewhere, and where a kernel fails its probe, each node gets one call of
+sequences of varying length (`varlen_attn`, torch 2.11). On a CPU, the parts of a path are merged without a copy
+(`attention_cpu.py`). Elsewhere, and where a kernel fails its probe, each node gets a call of
 `scaled_dot_product_attention`.
 
 The window of a layer comes through the masks of transformers: the mask function registered here returns the window
@@ -26,14 +25,10 @@ from codescaler_plugin.scoring.prefix_tree import Node
 logger = logging.getLogger(__name__)
 
 IMPLEMENTATION = "codescaler_tree"
-"""The name that the function is registered under."""
 
 
 class Paths(NamedTuple):
-    """The nodes of a row as sequences of varying length: a node's queries over the keys of its path from a root.
-
-    The queries of a row are in the order of its nodes.
-    """
+    """The nodes of a row, in order, as sequences of varying length: a node's queries over the keys of its path."""
 
     keys: torch.Tensor  # [keys] indices into the row, path by path
     query_ends: torch.Tensor  # [nodes + 1] int32: 0 and the running sum of the numbers of queries
@@ -43,11 +38,7 @@ class Paths(NamedTuple):
 
 
 class Tree:
-    """The nodes of a row in the forms that attention needs. Each form is computed once, for all layers.
-
-    Args:
-        nodes: nodes of the row, in its order.
-    """
+    """The nodes of a row in the forms that attention needs. Each form is computed once, for all layers."""
 
     def __init__(self, nodes: Sequence[Node]) -> None:
         self.nodes = [node for node in nodes if node.end > node.start]
@@ -121,14 +112,8 @@ def row_attention(
 ) -> tuple[torch.Tensor, None]:
     """Return the attention [1, tokens, heads, head_dim] of one row, and None in place of weights.
 
-    Args:
-        module: the layer. Not used.
-        query: [1, heads, tokens, head_dim].
-        key: [1, key heads, tokens, head_dim]; the number of key heads divides that of heads.
-        value: [1, key heads, tokens, head_dim].
-        attention_mask: result of `window_of`; the tree takes the place of a mask.
-        scaling: factor of the dot products.
-        tree: nodes of the row, or their paths for `varlen_attn`.
+    `query` is [1, heads, tokens, head_dim]; `key` and `value` have a number of heads that divides that of the query.
+    `attention_mask` is the result of `window_of`; the tree takes the place of a mask.
     """
     if not query.dtype == key.dtype == value.dtype:  # under autocast norms and rotations are float32; SDPA casts too
         query, key = query.to(value.dtype), key.to(value.dtype)

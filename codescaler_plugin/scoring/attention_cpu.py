@@ -1,7 +1,6 @@
 """Attention over a tree on a CPU: each node over itself, then over the nodes above it, merged by log-sum-exp.
 
-The merge is exact, has gradients for training, and copies no key or value. A CPU has no fast kernel for sequences of
-varying length, but its flash kernel returns the log-sum-exp (`compat.flash_forward`).
+A CPU has no fast kernel for sequences of varying length, but its flash kernel returns the log-sum-exp.
 """
 
 from dataclasses import dataclass
@@ -72,11 +71,7 @@ def backward(
     parts: list[Segment],
     scale: float,
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Return the gradients of q, k and v.
-
-    Given the log-sum-exp over all keys in place of a part's own, the kernel's backward pass returns that part's share
-    of the whole gradient. The shares add up.
-    """
+    """Return the gradients of q, k and v: with the log-sum-exp over all keys, those of the parts add up."""
     dq, dk, dv = (torch.zeros(tensor.shape, device=q.device, dtype=torch.float32) for tensor in (q, k, v))
     wide_k, wide_v = (tensor.expand(-1, q.shape[1], -1, -1) for tensor in (k, v))
     for part in parts:

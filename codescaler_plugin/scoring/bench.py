@@ -20,15 +20,7 @@ from typing import Any
 import torch
 
 from codescaler_plugin.errors import ConfigError
-from codescaler_plugin.scoring import forward_cpu
-from codescaler_plugin.scoring.forward import (
-    MAX_TOKENS,
-    head_width,
-    out_of_memory,
-    padded_logits,
-    reason_not_to_share,
-    tree_logits,
-)
+from codescaler_plugin.scoring import forward, forward_cpu
 from codescaler_plugin.scoring.loading import text_config
 from codescaler_plugin.scoring.prefix_tree import plan_rows
 
@@ -57,13 +49,7 @@ def synthetic_items(
 ) -> list[list[int]]:
     """Return the token ids of `groups` x `group` sequences: one prompt per group, completions of log-normal length.
 
-    Args:
-        model: model that sets the vocabulary and the length limit.
-        groups: number of problems.
-        group: completions per problem; neighbours in the list.
-        prompt: tokens shared by a group.
-        completion: mean tokens of a completion; each has between a quarter and three times as many.
-        seed: seed of ids and lengths.
+    `prompt` counts tokens. `completion` is a mean: each has between a quarter and three times as many tokens.
 
     Raises:
         ConfigError: the sequences are too long for the model.
@@ -93,18 +79,13 @@ def run_bench(
     *,
     ways: Sequence[str] = WAYS,
     repetitions: int = 5,
-    max_tokens: int = MAX_TOKENS,
+    max_tokens: int = forward.MAX_TOKENS,
     progress: Callable[[], None] | None = None,
 ) -> Bench:
-    """Score the items in every way, the ways in turn within each repetition.
+    """Score n lists of token ids in every way, the ways in turn within each repetition.
 
-    Args:
-        model: a sequence classifier in evaluation mode, with a pad token.
-        items: n lists of token ids, none with the pad token at its end.
-        ways: names from `WAYS`. `ours` is always timed, and `single` is always scored once for comparison.
-        repetitions: number of timings per way.
-        max_tokens: tokens of a forward pass of `ours`.
-        progress: called after each way of each repetition. None: not called.
+    The model is in evaluation mode and has a pad token, which ends no item. `ours` is always timed, and `single` is
+    always scored once for comparison. `progress` is called after each way of each repetition.
     """
     functions: dict[str, Callable[[], tuple[list[float], int]]] = {
         "ours": lambda: shared_scores(model, items, max_tokens),
@@ -127,7 +108,7 @@ def run_bench(
             try:
                 scores, tokens = functions[way]()
             except RuntimeError as error:
-                if way == "ours" or not out_of_memory(error):
+                if way == "ours" or not forward.out_of_memory(error):
                     raise
                 chosen.remove(way)
                 for results in (times, differences, peaks):
@@ -185,7 +166,7 @@ def shared_scores(model: Any, items: Sequence[list[int]], max_tokens: int) -> tu
     """Score as `TransformersScorer` does; return the scores in the order of the items, and the tokens computed."""
     scores = [0.0] * len(items)
     tokens = 0
-    logits = tree_logits if reason_not_to_share(model) is None else padded_logits
+    logits = forward.tree_logits if forward.reason_not_to_share(model) is None else forward.padded_logits
     for done in logits(model, items, max_tokens=max_tokens):
         tokens += done.tokens
         for index, logit in done.logits:
@@ -213,13 +194,15 @@ def useful_operations(model: Any, items: Sequence[list[int]], computed: int) -> 
     """Return the floating-point operations that `ours` needs: linear layers, and attention over each path."""
     layers = [module for module in model.base_model.modules() if isinstance(module, torch.nn.Linear)]
     weights = sum(layer.weight.numel() for layer in layers)
-    if model.device.type == "cpu" and reason_not_to_share(model) is None:  # the last MLP computes last tokens only
+    # The last MLP computes last tokens only.
+    if model.device.type == "cpu" and forward.reason_not_to_share(model) is None:
         weights -= sum(
             part.numel() for mlp, is_last in forward_cpu.mlps(model) if is_last for part in mlp.parameters()
         )
     config = text_config(model)
-    contexts = sum(position + 1 for row in plan_rows(items, max_tokens=MAX_TOKENS) for position in row.positions)
-    attention = 4 * config.num_attention_heads * head_width(config) * config.num_hidden_layers * contexts
+    rows = plan_rows(items, max_tokens=forward.MAX_TOKENS)
+    contexts = sum(position + 1 for row in rows for position in row.positions)
+    attention = 4 * config.num_attention_heads * forward.head_width(config) * config.num_hidden_layers * contexts
     return float(2 * weights * computed + attention)
 
 

@@ -10,12 +10,11 @@ from codescaler_plugin.scoring.transformers_scorer import TransformersScorer
 
 logger = logging.getLogger(__name__)
 
+# The problems that the embedded model was trained on (`recipes/miniature/problems.py`).
 _MINIATURE = re.compile(
     r"Write solve\((?:xs|n|s)\)(?:: for|\. From) (?:a list xs of integers|the integers in the list xs|the digits of n|"
     r"the integers from 1 to n|the words of the string s), .+\."
 )
-"""The problems that the embedded model was trained on (`recipes/miniature/problems.py`)."""
-
 _warned = False
 
 
@@ -32,8 +31,8 @@ class BuiltinScorer(TransformersScorer):
             _warned = True
             logger.warning(  # without the problem: a server writes no bodies to its log
                 "builtin is the quickstart's small model, for its own kind of problems, and was given others. On "
-                "those it is about as good as chance (%s). Take %s or another reward model of "
-                "the hub instead, by `model=` or CODESCALER_MODEL.",
+                "those it is about as good as chance (%s). Take %s or another reward model of the hub instead, by "
+                "`model=` or CODESCALER_MODEL.",
                 MODEL_CARD,
                 REAL_MODEL,
             )

@@ -31,15 +31,13 @@ _LOCK_BYTES = 8192  # of 126 readers, LMDB's default
 
 
 class ScoreCache:
-    """Scores by content.
+    """Scores by content: the `size` most recently used, and those in the LMDB file of a `folder`.
 
-    Args:
-        size: scores kept in memory; the least recently used are dropped first. 0 for none.
-        folder: folder of an LMDB file for the processes of one machine, not on a network file system. None: no file.
+    The processes of one machine may share the folder, but not on a network file system. A full disk only logs a
+    warning: scores stay in memory.
 
     Raises:
-        MissingExtraError: `folder` is given and lmdb is not installed.
-        ConfigError: the folder cannot be created or opened. A full disk only logs a warning: scores stay in memory.
+        ConfigError: the folder cannot be created or opened, or lmdb is not installed.
     """
 
     def __init__(self, size: int, folder: str | None = None) -> None:
@@ -114,10 +112,7 @@ def content_key(fingerprint: bytes, ids: list[int]) -> bytes:
 
 
 def fingerprint(model: Any, template: str) -> bytes:
-    """Return 32 bytes for a model's weights, dtype and settings, and a chat template.
-
-    Reads all weights once. The path or name of a model does not matter.
-    """
+    """Return 32 bytes for a model's weights, dtype and settings, whatever its name, and a chat template."""
     import torch
 
     digest = sha256(template.encode())
@@ -144,7 +139,6 @@ def _reserve(lock: Path) -> None:
 
 
 def _is_full(error: BaseException | None) -> bool:
-    """Return True if an error means a full disk."""
     import lmdb
 
     return isinstance(error, lmdb.DiskError) or (isinstance(error, OSError) and error.errno in NO_ROOM)

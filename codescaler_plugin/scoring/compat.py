@@ -57,8 +57,7 @@ def onednn_linear(rows: Any, weight: Any, bias: Any) -> Any:
 
 def update_count(tensor: Any) -> int:
     """The number of in-place updates of a tensor, without assignments to `.data`: `_version`, torch 2.4 to 2.13."""
-    count: int = tensor._version
-    return count
+    return int(tensor._version)
 
 
 def attention_implementation(model: Any) -> str:

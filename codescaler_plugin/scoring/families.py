@@ -29,13 +29,10 @@ _LENGTH_DEPENDENT = ("dynamic", "longrope")
 
 
 def unsupported_reason(config: Any, *, decoder: Any = None, training: bool = False) -> str | None:
-    """Return why a model with this config cannot share prefixes; None if it can.
+    """Return why a model with this config of its text model cannot share prefixes; None if it can.
 
-    Args:
-        config: the config of transformers for the text model.
-        decoder: the model below the head. Its `forward` must pass keyword arguments on to its layers; that of
-            `qwen2_moe` does since transformers 5. The default skips this check.
-        training: dropout in the attention counts as a reason. The default is False.
+    The `forward` of `decoder`, the model below the head, must pass keyword arguments on to its layers; that of
+    `qwen2_moe` does since transformers 5. In `training`, dropout in the attention is a reason.
     """
     family = str(config.model_type)
     if family not in SHARED:

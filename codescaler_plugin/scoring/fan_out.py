@@ -6,11 +6,9 @@ from concurrent.futures import CancelledError, ThreadPoolExecutor
 from codescaler_plugin.errors import Failure, FailureKind, HttpError, ScorerError
 from codescaler_plugin.prefetch import grouped_chunks
 
-REQUESTS = 8
-"""Requests in flight at once."""
+REQUESTS = 8  # in flight at once
 
-ScoreResult = float | Failure | None
-"""The result of an item: its score, the failure, or None where the model has no finite score for it."""
+ScoreResult = float | Failure | None  # of an item; None where the model has no finite score for it
 
 _NOT_SENT = Failure(FailureKind.SCORER, "not sent, since requests before it failed")
 
@@ -18,11 +16,10 @@ _NOT_SENT = Failure(FailureKind.SCORER, "not sent, since requests before it fail
 def fan_out(
     send: Callable[[list[int]], Sequence[ScoreResult]], problems: Sequence[str], size: int
 ) -> list[ScoreResult]:
-    """Return the results of n items, in order, sent in chunks of about `size`.
+    """Return the results of n items, in order, sent in chunks of about `size`, each with all items of its problems.
 
-    `send` returns the results of the items at some indices, or raises an `HttpError`. Items of one problem stay in one
-    chunk. If a server refuses a chunk, its halves are sent, down to single items. After `REQUESTS` chunks with other
-    failures nothing more is sent: to wait for each of many chunks in turn would take too long.
+    If a server refuses a chunk, its halves are sent, down to single items. After `REQUESTS` chunks with other failures
+    nothing more is sent: to wait for each of many chunks in turn would take too long.
     """
 
     def results_of(chunk: list[int]) -> list[ScoreResult]:
@@ -66,7 +63,6 @@ def scores_of(items: Sequence[tuple[str, str]], results: Sequence[ScoreResult]) 
     failures = {index: result for index, result in enumerate(results) if isinstance(result, Failure)}
     if failures:
         first = min(failures, key=lambda index: (failures[index] is _NOT_SENT, index))
-        reason = failures[first].reason
         name = "" if failures[first].kind.is_outage else f"item {first} (problem {items[first][0][:60]!r}): "
-        raise ScorerError(name + reason, scores, failures)
+        raise ScorerError(name + failures[first].reason, scores, failures)
     return scores

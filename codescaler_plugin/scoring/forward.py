@@ -1,8 +1,7 @@
 """Token ids -> raw logits, by forward passes of a classifier of transformers.
 
 `tree_logits` computes shared prefixes once (`prefix_tree.py`, `attention.py`). `padded_logits` works for every model
-and computes each sequence in full. Both pool at the known last token and apply the head in float32. Both restore the
-model's settings, and let the model's errors through.
+and computes each sequence in full. Both pool at the known last token and apply the head in float32.
 """
 
 from collections.abc import Iterator, Sequence
@@ -35,10 +34,7 @@ class Pass:
 def tree_logits(model: Any, items: Sequence[list[int]], *, max_tokens: int) -> Iterator[Pass]:
     """Yield each item's logit once, in the order of the plan. Only for models without a `reason_not_to_share`.
 
-    Args:
-        model: a sequence classifier with a linear head `score`.
-        items: n lists of token ids, none empty.
-        max_tokens: tokens of a forward pass. A longer item gets a pass of its own.
+    Items are token ids, none empty. One above `max_tokens`, the tokens of a forward pass, gets a pass of its own.
     """
     import torch
 
@@ -77,15 +73,13 @@ def can_compile(model: Any) -> bool:
 
 def head_width(config: Any) -> int:
     """The size of a query, key or value of one head."""
-    width: int = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
-    return width
+    return int(getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads)
 
 
 def compile_layers(model: Any) -> None:
     """Fuse the work of the layers between matrix products (`torch.compile`). Only for a model that `can_compile`.
 
-    All layers and rows of all lengths share one compilation. The first pass after it takes seconds. Scores change by
-    the rounding of the model's precision.
+    The first pass after it takes seconds. Scores change by the rounding of the model's precision.
     """
     import torch
 
@@ -100,16 +94,11 @@ def uncompile_layers(model: Any) -> None:
 
 
 def padded_logits(model: Any, items: Sequence[list[int]], *, max_tokens: int) -> Iterator[Pass]:
-    """Yield each item's logit once, longest first, in batches of similar length.
+    """Yield each item's logit once, longest first, in batches of similar length; `max_tokens` includes padding.
 
     Models with code of their own, or without a linear head on a token's hidden state (such as encoders), keep their
     own pooling. They get batches of one if they have no pad token. Encoder-decoders always do: the token that T5Gemma
     reads depends on the padding.
-
-    Args:
-        model: a sequence classifier.
-        items: n lists of token ids, none empty.
-        max_tokens: tokens of a batch, padding included. A longer item gets a batch of its own.
     """
     import torch
 
@@ -167,12 +156,9 @@ def out_of_memory(error: Exception) -> bool:
 
 
 def _has_linear_head(model: Any) -> bool:
-    """Return True if the model scores the hidden state of one token, as the decoders of transformers do.
-
-    A model with code of its own might do anything between the two, so it counts as one that does not.
-    """
     import torch
 
+    # Code of its own might do anything between the hidden state and the head.
     return not brings_code(model) and isinstance(getattr(model, "score", None), torch.nn.Linear)
 
 

@@ -29,9 +29,7 @@ _SIZE = 512  # rows and columns of the comparison
 def faster(model: Any, read: Sequence[int]) -> Iterator[None]:
     """Inside, a row's forward pass is faster and has no gradients. Only for one thread at a time.
 
-    Args:
-        model: a decoder that shares prefixes (`families.SHARED`).
-        read: indices of the tokens whose last hidden state is read. That of other tokens is meaningless inside.
+    `read` are the indices of the tokens whose last hidden state is read; that of other tokens is meaningless.
     """
     if model.device.type != "cpu":
         yield

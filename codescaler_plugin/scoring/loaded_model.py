@@ -113,7 +113,6 @@ class LoadedModel:
         _free(device)
 
     def _passes(self, rows: list[list[int]]) -> Iterator[Pass]:
-        """Forward passes over rows, timed and counted."""
         if self.shares and not self.checked:
             self._check(rows)
         if self.shares and self.compiles and self.stats.computed_tokens >= COMPILE_AFTER:
@@ -181,7 +180,6 @@ class LoadedModel:
 
 
 def _in_order(passes: Iterator[Pass]) -> list[float]:
-    """Logits in the order of the rows."""
     return [logit for _, logit in sorted(pair for done in passes for pair in done.logits)]
 
 

@@ -22,11 +22,6 @@ def load_classifier(name: str, device: str | None = None, *, trust_remote_code: 
 
     On a CPU the model is in float32, as bf16 products are many times slower there; else in the checkpoint's dtype.
 
-    Args:
-        name: a directory or a hub id.
-        device: torch device. None: that of `accelerate` if it is in use, else the current GPU, else the CPU.
-        trust_remote_code: run code from the model's folder, with all rights of this process. The default is False.
-
     Raises:
         ConfigError: the model is not available, is an adapter or a checkpoint of OpenRLHF, needs code of its own and
             is not trusted, has no trained head with one label, or no fitting tokenizer with a chat template; or the
@@ -83,11 +78,7 @@ def _refuse_unsaved(folder: Path) -> None:
 
 
 def _refuse_openrlhf(name: str, config: Any) -> None:
-    """Refuse what OpenRLHF's train_rm saves (0.11.2, `models/model.py`).
-
-    Besides its own class and head, OpenRLHF scores at the end-of-sequence token, where Qwen's template adds a line
-    end, and normalises by a mean and std that this package does not have.
-    """
+    """Refuse what OpenRLHF's train_rm saves (0.11.2, `models/model.py`): it pools and normalises in its own way."""
     is_own = "AutoModelForSequenceClassification" in (getattr(config, "auto_map", None) or {})
     if config.architectures == ["RewardModel"] and not is_own:
         raise ConfigError(
@@ -136,7 +127,7 @@ def _checked(name: str) -> str:
 
 
 def device_of(device: str | None) -> Any:
-    """Return the torch device of a name, or that of this process for None.
+    """Return the torch device of a name. None: that of `accelerate` if in use, else the current GPU, else the CPU.
 
     Raises:
         ConfigError: this machine has no such device.

@@ -2,8 +2,7 @@
 
 Programs for one problem share the problem and often their first lines. A row lays out a forest of radix trees in
 depth-first order, `[shared prefix][rest of 1][rest of 2]...`, with the positions that each token has in its own
-sequence. In the attention, a token sees its path from the root and nothing else (`attention.py`). The plan needs only
-Python and numpy: no model, no torch.
+sequence. In the attention, a token sees its path from the root and nothing else (`attention.py`).
 """
 
 from collections.abc import Sequence
@@ -37,16 +36,10 @@ class Row:
 
 
 def plan_rows(items: Sequence[list[int]], *, max_tokens: int, min_shared: int = MIN_SHARED) -> list[Row]:
-    """Return rows that hold every item exactly once, as the tokens on its path from a root.
+    """Return rows of at most `max_tokens` that hold every item once, as the tokens on its path from a root.
 
-    Items are grouped by content, in any order and across problems. An item of at least `min_shared` tokens that is the
-    prefix of another ends inside it.
-
-    Args:
-        items: n lists of token ids, none empty.
-        max_tokens: tokens of a row. A group that does not fit is split over rows, which repeat its prefix. An item
-            longer than this gets a longer row of its own.
-        min_shared: shortest run of common tokens that becomes a node. Up to one token less per item is recomputed.
+    Items are grouped by content, in any order and across problems. A group that does not fit is split over rows, which
+    repeat its prefix. A longer item gets a longer row of its own.
     """
     order = sorted(range(len(items)), key=lambda index: items[index])
     arrays = [np.asarray(items[index]) for index in order]

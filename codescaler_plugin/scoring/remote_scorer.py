@@ -19,17 +19,10 @@ _ITEMS = 64  # least items of a request; groups stay together
 
 
 class RemoteScorer:
-    """Raw logits from codescaler servers with the same model.
+    """Raw logits from codescaler servers with the same model, which render, share prefixes and cache.
 
-    The servers render, share prefixes and cache. The object pickles as its settings.
-
-    Args:
-        urls: base URLs `http://host:port`, separated by commas. All programs for a problem go to one server.
-        api_key: bearer token. None: none.
-        retry: retry policy of requests, and of items with a transient failure. None: `RetryPolicy()`.
-
-    Raises:
-        ConfigError: a URL has no scheme or host.
+    All programs for a problem go to one server. Items with a transient failure are sent again. The object pickles as
+    its settings, which are those of `HttpClient`.
     """
 
     def __init__(self, urls: str, *, api_key: str | None = None, retry: RetryPolicy | None = None) -> None:
@@ -40,11 +33,7 @@ class RemoteScorer:
         return partial(RemoteScorer, **self._settings), ()
 
     def ensure_loaded(self) -> None:
-        """Check that every server answers a request without items.
-
-        Raises:
-            ScorerError: a server does not; the message names it. The cause is an `HttpError`.
-        """
+        """Raise a `ScorerError` unless every server answers a request without items; its cause is an `HttpError`."""
         for url in self._client.urls:
             try:
                 _results(self._client.post(_PATH, {"items": []}, urls=[url]), 0, url)
@@ -71,7 +60,6 @@ class RemoteScorer:
         return scores_of(items, [by_item[item] for item in items])
 
     def _request(self, items: Sequence[tuple[str, str]], *, affinity: int) -> list[ScoreResult]:
-        """The results of one chunk. Items with a transient failure are sent again."""
         results: dict[int, ScoreResult] = {}
         left = list(range(len(items)))
         attempts = Attempts(self._client.retry)
@@ -97,11 +85,6 @@ def _with_advice(error: HttpError) -> str:
 
 
 def _results(body: Any, count: int, urls: str) -> list[ScoreResult]:
-    """The result of each item in the body of a response.
-
-    Raises:
-        HttpError: the body is not that of a codescaler server.
-    """
     judgements = body.get("judgements") if isinstance(body, dict) else None
     if not isinstance(judgements, list):
         raise HttpError(f"{urls}: expected judgements, got {str(body)[:100]!r}; is it a codescaler server?", 200)

@@ -1,8 +1,4 @@
-"""(problem, code) -> the token ids of a reward model, the same in training, scoring, serving and evaluation.
-
-Problem and code are untrusted text. Text that would become a control token is broken up. Only the middle of a problem
-is ever cut.
-"""
+"""(problem, code) -> the token ids of a reward model, the same in training, scoring, serving and evaluation."""
 
 import re
 from collections import defaultdict
@@ -35,24 +31,11 @@ class Renderer:
 
     The template gets two turns, like the training data of the released models: the problem, then the code without a
     fence. If neither holds control text, the ids equal those that TRL's RewardTrainer computes for a conversational
-    pair.
-
-    Args:
-        tokenizer: a fast tokenizer of transformers with a chat template.
-        limit: tokens of the longest sequence. None: no limit.
-
-    Example:
-        >>> from codescaler_plugin.testing import tiny_tokenizer
-        >>> renderer = Renderer(tiny_tokenizer(), limit=40)
-        >>> renderer.render("Set x.", "x = 1").partition("<|im_end|>")[0]
-        '<|im_start|>user\nSet x.'
-        >>> renderer.encode([("Set x.", "x = 1\n" * 40)])
-        [<Unscorable.TOO_LONG: 'too_long'>]
+    pair. The tokenizer is fast and has a chat template. `limit` counts the tokens of the longest sequence.
     """
 
     def __init__(self, tokenizer: Any, limit: int | None = None) -> None:
-        self.tokenizer = tokenizer
-        self.limit = limit
+        self.tokenizer, self.limit = tokenizer, limit
         template = str(tokenizer.chat_template)
         added = tokenizer.added_tokens_decoder.items()
         controls = {
@@ -82,10 +65,8 @@ class Renderer:
         would read it as the token, and a template may cut there. Half a surrogate pair, which no tokenizer reads,
         becomes a question mark.
         """
-        turns = [
-            {"role": "user", "content": self._neutral(problem)},
-            {"role": "assistant", "content": self._neutral(code)},
-        ]
+        turns = [{"role": "user", "content": self._neutral(problem)}]
+        turns += [{"role": "assistant", "content": self._neutral(code)}]
         text: str = self.tokenizer.apply_chat_template(turns, tokenize=False)
         return text
 
@@ -120,7 +101,6 @@ class Renderer:
     def _trimmed(
         self, problem: str, codes: list[str], rows: list[list[int]], limit: int
     ) -> list[list[int] | Unscorable]:
-        """Rows of one problem within the limit, from its rows without a cut."""
         problem = self._neutral(problem)
         offsets = self.tokenizer(problem, add_special_tokens=False, return_offsets_mapping=True)["offset_mapping"]
         room = [limit - (len(row) - len(offsets)) for row in rows]
@@ -146,10 +126,7 @@ class Renderer:
         return text
 
     def _rows(self, items: Sequence[tuple[str, str]]) -> list[list[int]]:
-        """Token ids of whole texts. The common head of the texts of a problem is tokenised once.
-
-        A text is split only before one of `_splits`, so that the ids are those of the whole text.
-        """
+        """Token ids of whole texts. The common head of the texts of a problem, up to a split, is tokenised once."""
         texts = [self.render(problem, code) for problem, code in items]
         groups: dict[str, list[int]] = defaultdict(list)
         for index, (problem, _) in enumerate(items):
@@ -188,11 +165,7 @@ def _without_middle(problem: str, offsets: list[tuple[int, int]], keep: int) -> 
 
 @cache
 def wrapper_pattern(wrapper: str) -> re.Pattern[str]:
-    """Return the pattern of a `problem_wrapper`: a name in `WRAPPERS`, or a regular expression with a group `problem`.
-
-    Raises:
-        ConfigError: it is neither.
-    """
+    """Return the pattern of a `problem_wrapper`: that of a name in `WRAPPERS`, or one with a group `problem`."""
     try:
         pattern = re.compile(WRAPPERS.get(wrapper, wrapper))
     except re.error as error:
@@ -206,11 +179,7 @@ def wrapper_pattern(wrapper: str) -> re.Pattern[str]:
 
 
 def unwrapped(problem: str, wrapper: str, offender: str = "problem") -> str:
-    """Return a problem without the instructions around it.
-
-    Raises:
-        DataError: the problem does not fit the wrapper. The message begins with `offender`.
-    """
+    """Return a problem without the instructions around it; a `DataError` on `offender` if it does not fit."""
     match = wrapper_pattern(wrapper).search(problem)
     if match is None or not match["problem"]:
         raise DataError(f"{offender} does not fit problem_wrapper {wrapper!r}: it begins {problem[:60]!r}")

@@ -85,22 +85,13 @@ class CodescalerServer:
 ModelSpec = Classifier | EngineServer | CodescalerServer
 _SPECS = (Classifier, EngineServer, CodescalerServer)
 MODEL_SETTINGS = sorted({setting.name for spec in _SPECS for setting in fields(spec)} - {"path", "urls", "model"})
-"""The names of the settings of all specs."""
 
 
 def model_spec(model: str, **settings: Any) -> ModelSpec:
-    """Return the spec of a model name.
-
-    Args:
-        model: see `load_scorer`.
-        **settings: fields of the spec. None and False stand for their defaults.
+    """Return the spec of a model name as in `load_scorer`. Settings of None and False stand for their defaults.
 
     Raises:
         ConfigError: the name is empty, or the spec does not have the setting.
-
-    Example:
-        >>> model_spec("http://rm:9000", api_key="secret")
-        CodescalerServer(urls='http://rm:9000', patience=60.0)
     """
     if not model:
         raise ConfigError("model is empty: give a hub id, a directory, a server, or 'builtin'")

@@ -1,7 +1,6 @@
 """A scalar reward model of transformers in this process, which computes neither duplicates nor known scores.
 
-Any `AutoModelForSequenceClassification` checkpoint with one label works. Decoders of `families.SHARED` compute a
-shared prefix once; other models get padded batches of similar length. The model is on one device and is not sharded.
+Any `AutoModelForSequenceClassification` checkpoint with one label works, on one device and not sharded.
 """
 
 import logging
@@ -31,35 +30,21 @@ _ADVICE = {
 
 
 class TransformersScorer:
-    """Raw logits of one reward model.
+    """Raw logits of one reward model: a name, or a loaded sequence classifier with its tokenizer, of PEFT too.
 
-    The object is cheap to make and pickles as its settings. A named model loads on the first call, outside any
-    DeepSpeed ZeRO-3 context, onto the device of this process. Calls from several threads are scored one after the
-    other.
+    The object is cheap to make and pickles as its settings, which `CodeScalerConfig` describes. A named model loads on
+    the first call, outside any DeepSpeed ZeRO-3 context, onto the device of this process. A loaded one is used on its
+    device and in its own dtype whatever autocast says; its modes, attention and settings are left unchanged. In-place
+    updates of its weights clear the cache (assigning to `.data` is not noticed). Calls from several threads are scored
+    one after the other.
 
     The first call compares shared prefixes with single sequences. If the scores differ, the scorer logs a warning and
     uses padded batches. On a GPU the layers of a named model are compiled (`torch.compile`) after
     `loaded_model.COMPILE_AFTER` tokens, with the same comparison; `TORCH_COMPILE_DISABLE=1` turns that off.
 
-    Args:
-        model: a directory, a hub id, or a loaded sequence classifier, of PEFT too. A loaded one is used on its device
-            and in its own dtype whatever autocast says. Its device, modes, attention and settings are left unchanged.
-        tokenizer: tokenizer of a loaded model. Not used with a name.
-        max_length: tokens of the longest rendered sequence, see `Renderer.encode`. None: the model's own limit.
-        max_tokens: tokens of a forward pass, halved with a warning after running out of memory. None: what fits a
-            quarter of the free memory, at most `forward.MAX_TOKENS`.
-        device: torch device. None: that of `accelerate` if it is in use, else the current GPU, else the CPU.
-        cache_size: scores remembered across calls; 0 for none. In-place updates of a loaded model's weights clear
-            them (assigning to `.data` is not noticed).
-        cache_dir: folder of a score file that processes share (extra `cache`). None: no file.
-        offload: move the model to CPU memory after each call, to leave GPU memory to a policy.
-        trust_remote_code: run code from the folder of a named model, with all rights of this process. Such a model
-            keeps its own pooling and head.
-
     Raises:
-        ConfigError: on first use, if the model is not available, brings code and is not trusted, is not a one-label
-            classifier, has no trained head, or its tokenizer does not fit or has no chat template. At once, if a
-            loaded model comes without a tokenizer, or with `device` or `offload`.
+        ConfigError: on first use, if the model cannot be used (`load_classifier`). At once, if a loaded model comes
+            without a tokenizer, or with `device` or `offload`.
     """
 
     def __init__(
@@ -147,7 +132,6 @@ class TransformersScorer:
                 self._loaded.offload()
 
     def _ready(self) -> LoadedModel:
-        """The loaded model on its device, without scores of older weights."""
         if self._loaded is None:
             self._loaded = self._load()
         loaded = self._loaded
@@ -186,7 +170,6 @@ class TransformersScorer:
     def _score(
         self, loaded: LoadedModel, items: list[tuple[str, str]], scores: dict[tuple[str, str], float | None]
     ) -> None:
-        """Fill in the scores of distinct items."""
         unscorable: Counter[Unscorable] = Counter()
 
         def encode(chunk: list[int]) -> tuple[list[tuple[str, str]], list[list[int] | Unscorable], float]:

@@ -30,25 +30,16 @@ _START = "start it with: vllm serve MODEL --runner pooling"
 class VllmScorer:
     """Raw logits from vLLM servers with the same model. Connects on the first call, and pickles as its settings.
 
-    Args:
-        urls: base URLs `http://host:port`, separated by commas. All programs for a problem go to one server.
-        model: the id that every server must serve. None: the one model that all serve.
-        tokenizer: directory or hub id. None: where the server has loaded the model from.
-        max_length: tokens of the longest rendered sequence, see `Renderer.encode`. None: the server's limit.
-        cache_size: scores remembered across calls; 0 for none.
-        api_key: bearer token (`vllm serve --api-key`). None: none.
-        retry: retry policy of requests. None: `RetryPolicy()`.
-
     Raises:
         ConfigError: a URL has no scheme or host. On first use, if the tokenizer is not available.
     """
 
-    urls: str
+    urls: str  # separated by commas; all programs for a problem go to one server
     _: KW_ONLY
-    model: str | None = None
-    tokenizer: str | None = None
-    max_length: int | None = None
-    cache_size: int = CACHE_SIZE
+    model: str | None = None  # the id that every server must serve; None: the one model that all serve
+    tokenizer: str | None = None  # directory or hub id; None: where the server has loaded the model from
+    max_length: int | None = None  # tokens of the longest rendered sequence; None: the server's limit
+    cache_size: int = CACHE_SIZE  # scores remembered across calls; 0 for none
     api_key: str | None = None
     retry: RetryPolicy | None = None
 
@@ -65,12 +56,7 @@ class VllmScorer:
         VllmScorer.__init__(self, **state)
 
     def ensure_loaded(self) -> None:
-        """Check every server and load the tokenizer, unless that is done.
-
-        Raises:
-            ConfigError: see the class.
-            ScorerError: a server is down, serves another model, or sends another form of response.
-        """
+        """Check every server and load the tokenizer, unless that is done. The errors are those of `score`."""
         self._model_and_renderer()
 
     def score(self, items: Sequence[tuple[str, str]]) -> list[float | None]:
@@ -125,7 +111,6 @@ class VllmScorer:
             return self._ready
 
     def _connected(self) -> tuple[str, Renderer]:
-        """The id of the model and its renderer, after a check of every server."""
         served = [self._served(url) for url in self._client.urls]
         names = sorted({str(card.get("id")) for card in served})
         if len(names) > 1:
@@ -137,7 +122,6 @@ class VllmScorer:
         return names[0], renderer
 
     def _served(self, url: str) -> dict[str, Any]:
-        """The server's description of the required model."""
         body = self._client.get("/v1/models", url)
         cards = body.get("data") if isinstance(body, dict) else None
         if not isinstance(cards, list) or not all(isinstance(card, dict) for card in cards):
@@ -148,8 +132,7 @@ class VllmScorer:
                 f"{url} serves {', '.join(str(card.get('id')) for card in cards)}, not {self.model!r}: start it with "
                 "that model, or give the id that it serves"
             )
-        card: dict[str, Any] = fitting[0]
-        return card
+        return dict(fitting[0])
 
     def _probe(self, model: str, renderer: Renderer) -> None:
         """Check that every server heeds `use_activation`: one program must score differently with and without it."""

@@ -32,10 +32,7 @@ class _UnreadableError(Exception):
 
 @lru_cache(maxsize=16)
 def template_of(source: str) -> Template:
-    """The template of a policy, derived from its tokenizer or Jinja template.
-
-    Args:
-        source: hub id, directory with a tokenizer or a `chat_template.jinja`, or path of a Jinja file.
+    """The template of a hub id, a directory with a tokenizer or a `chat_template.jinja`, or a Jinja file.
 
     Raises:
         ConfigError: there is no such tokenizer or template, it fails to render, or it writes no marks around turns.
@@ -60,7 +57,6 @@ class _Policy:
 
 
 def _policy(source: str) -> _Policy:
-    """The renderer of a tokenizer or of a Jinja file."""
     path = Path(source)
     if path.is_dir() and not (path / "tokenizer_config.json").exists() and not (path / "tokenizer.json").exists():
         path /= "chat_template.jinja"
@@ -117,30 +113,18 @@ def _file_renderer(path: Path) -> Render:
 
 @dataclass(frozen=True)
 class _Marks:
-    """The texts that a template writes around those of users and assistants.
+    """The texts that a template writes around those of users and assistants."""
 
-    Attributes:
-        prefix: text before the only user turn.
-        prefixes: `prefix` with every thinking setting.
-        system: text before a system text, and between it and the user's. None if the template refuses or moves it.
-        reply: text between a user's text and the reply to it.
-        later: text between a reply and the user's next text.
-        closings: text behind the last user's text with the generation prompt of every thinking setting.
-        plain: text behind the last user's text without a generation prompt.
-        alternates: the template refuses two user turns in a row.
-    """
-
-    prefix: str
-    prefixes: tuple[str, ...]
-    system: tuple[str, str] | None
-    reply: str
-    later: str
-    closings: tuple[str, ...]
-    plain: str
-    alternates: bool
+    prefix: str  # before the only user turn
+    prefixes: tuple[str, ...]  # `prefix` with every thinking setting
+    system: tuple[str, str] | None  # before a system text, and behind it; None if the template refuses or moves it
+    reply: str  # between a user's text and the reply to it
+    later: str  # between a reply and the user's next text
+    closings: tuple[str, ...]  # behind the last user's text: the generation prompt of every thinking setting
+    plain: str  # behind the last user's text without a generation prompt
+    alternates: bool  # the template refuses two user turns in a row
 
     def without(self, special: tuple[str, ...]) -> "_Marks":
-        """The marks as decoded without special tokens."""
         tokens = re.compile("|".join(map(re.escape, sorted(special, key=len, reverse=True))))
         bare = partial(tokens.sub, "")
         return _Marks(
@@ -156,7 +140,6 @@ class _Marks:
 
 
 def _read(render: Render) -> _Marks:
-    """The marks of a template, from rendered conversations of known words."""
     alone, dialogue = [("user", _USER)], [("user", _USER), ("assistant", _REPLY), ("user", _LATER)]
     rendered: list[tuple[dict[str, bool], list[str], list[str]]] = []
     faults: list[Exception] = []
@@ -226,7 +209,6 @@ def _derived(source: str, marks: _Marks, policy: _Policy) -> Template:
 
 
 def _built(name: str, marks: _Marks, padding: re.Pattern[str], bare: bool = False) -> Template:
-    """The template with these marks."""
     replies = _replies(marks)
     around = {"before a user's text": [marks.prefix], "between turns": [marks.later], "behind a user's text": replies}
     for where, texts in around.items():
@@ -276,7 +258,6 @@ def _replies(marks: _Marks) -> list[str]:
 
 
 def _behind(padding: re.Pattern[str], text: str) -> str:
-    """A text without the padding at its beginning."""
     return text[start_of(text, padding) :]
 
 
@@ -294,12 +275,10 @@ def _is_mark(piece: str) -> bool:
 
 
 def _shared(*texts: str) -> str:
-    """The beginning that texts share, in whole marks and words."""
     return "".join(commonprefix([_PIECE.findall(text) for text in texts]))  # noqa: RUF071 - of pieces
 
 
 def _shared_end(*texts: str) -> str:
-    """The end that texts share, in whole marks and words."""
     return "".join(commonprefix([_PIECE.findall(text)[::-1] for text in texts])[::-1])  # noqa: RUF071 - of pieces
 
 

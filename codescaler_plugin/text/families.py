@@ -26,18 +26,9 @@ def _family(
 ) -> Template:
     """A row of the table. Everything but `name` is a regular expression.
 
-    Args:
-        name: name of the family.
-        user: header of a user's turn.
-        reply: header of an assistant's turn.
-        end: mark that must end a turn. The default is none: a header alone divides turns.
-        other: header of another turn.
-        lead: text before a system text that has no header.
-        before: text that must stand before the first header.
-        needs: see `Template`.
-        system: see `Template`.
-        prose: the marks are prose elsewhere. Without `needs`, only a text with a generation prompt is of the family.
-        **flags: `shy`, `alternates` and `loose` of `Template`.
+    Without an `end` that must close a turn, a header alone divides turns. `lead` stands before a system text without a
+    header, and `before` must stand before the first header. Marks of `prose` are common elsewhere: without `needs`,
+    only a text with a generation prompt is of the family.
     """
     headers = rf"(?P<user>{user})|(?P<reply>{reply})|(?P<other>{other})"
     return Template(

@@ -28,11 +28,7 @@ def problem_text(
 ) -> str:
     """The problem in a prompt: the last user turn of messages or of templated text, else the whole text.
 
-    Args:
-        problem: string or messages.
-        offender: name of the prompt in errors.
-        template: template of the policy. The default is those of `text.families`.
-        is_stated: a string is the problem itself, and its marks are text.
+    With `is_stated`, a string is the problem itself. `offender` names the prompt in errors.
 
     Raises:
         DataError: another type, no user message with text, marks of an unknown template, or invalid Unicode.
@@ -67,23 +63,17 @@ def has_text(prompt: Text) -> bool:
 
 
 def user_text(messages: Sequence[Mapping[str, Any]], offender: str = "prompt") -> str:
-    """The text of the last user turn with text; empty if there is none, as in a prompt of an image alone.
-
-    Raises:
-        DataError: a message with an unknown role, and none of the user.
-    """
+    """The text of the last user turn with text; empty if there is none, as in a prompt of an image alone."""
     return _last(messages, USER, offender)
 
 
 def completion_text(completion: Text | None, offender: str = "completion") -> str:
     """The text of a completion: the string, or the last assistant turn with text; empty if there is none.
 
-    None stands for a generation that was lost. It is a completion without code, not a broken row.
-
     Raises:
         DataError: another type, or a message with an unknown role and none of the assistant.
     """
-    if completion is None:
+    if completion is None:  # a generation that was lost: a completion without code, not a broken row
         return ""
     messages = _messages(completion, offender)
     return messages if isinstance(messages, str) else _last(messages, ASSISTANT, offender)
@@ -92,8 +82,7 @@ def completion_text(completion: Text | None, offender: str = "completion") -> st
 def begun_text(prompt: Text, offender: str = "prompt", template: Template | None = None) -> tuple[str, bool]:
     """The text that the policy continues, and whether that is the beginning of the reply.
 
-    The reply begins with the assistant turn that ends messages, or with the text behind the header of a template's
-    generation prompt. A prompt of no known template is returned whole.
+    A prompt of no known template is returned whole.
     """
     messages = _messages(prompt, offender)
     if isinstance(messages, str):
@@ -110,11 +99,8 @@ def begun_text(prompt: Text, offender: str = "prompt", template: Template | None
 def stated_problem(label: object) -> str | None:
     """The problem in a dataset's label: the field `problem`, `question` or `question_content` of a dict or its JSON.
 
-    The field holds text or messages; the problem is empty if the messages hold no text. Any other label, such as a
-    solution or a list of tests, gives None. A field `input` is not read, because in a test it is the program's stdin.
-
-    Raises:
-        DataError: messages with an unknown role.
+    Any other label, such as a solution or a list of tests, gives None. A field `input` is not read, because in a test
+    it is the program's stdin.
     """
     if isinstance(label, str) and label.lstrip().startswith("{"):
         try:
@@ -151,7 +137,6 @@ def _messages(value: Any, offender: str) -> str | Sequence[Mapping[str, Any]]:
 
 
 def _last(messages: Sequence[Mapping[str, Any]], roles: Sequence[str], offender: str) -> str:
-    """The text of the last message with text of one of the roles; empty if there is none."""
     for message in reversed(messages):
         role = _role(message)
         if role in roles and (text := _content(message, offender)):

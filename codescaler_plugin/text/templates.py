@@ -26,46 +26,27 @@ END_MARKS = (
 
 @dataclass(frozen=True)
 class Template:
-    """The marks of one chat template.
+    """The marks of one chat template."""
 
-    Attributes:
-        name: name of the family, or the source that the template was derived from.
-        padding: marks that may stand before the first turn.
-        opening: first header of a text, behind the padding. Its group `user`, `reply`, `other` or `lead` (a system
-            text without a header) names the turn.
-        boundary: end of a turn with the next header, with the same groups.
-        last: end of the last turn, at the end of a text without a generation prompt.
-        closing: generation prompt at the end of a text.
-        reply: header of an assistant's turn, for texts that are cut from the left.
-        ends: marks at the end of a text that do not belong to the reply.
-        needs: mark that must follow the first header, where other templates or prose have the same header.
-        system: system text at the beginning of a user's turn.
-        shy: prose has the marks as well. A text without a mark of its beginning must end with a generation prompt.
-        alternates: the template refuses two user turns in a row, so a user's header inside a user's turn is text.
-        loose: a text that ends with a generation prompt may begin with anything.
-        closed: only a text that ends with a generation prompt is of this template.
-        prose: the marks are common in prose, so they do not make another text suspicious.
-        bare: the template as decoded without special tokens.
-        vague: text without special tokens whose turns cannot be told apart.
-    """
-
-    name: str
-    padding: re.Pattern[str]
+    name: str  # of the family, or the source that the template was derived from
+    padding: re.Pattern[str]  # before the first turn
+    # The first header of a text. Its group `user`, `reply`, `other` or `lead` (a system text without a header) names
+    # the turn.
     opening: re.Pattern[str]
-    boundary: re.Pattern[str]
-    last: re.Pattern[str]
-    closing: re.Pattern[str]
-    reply: re.Pattern[str]
-    ends: re.Pattern[str]
-    needs: re.Pattern[str] | None = None
-    system: re.Pattern[str] | None = None
-    shy: bool = False
-    alternates: bool = False
-    loose: bool = False
-    closed: bool = False
-    prose: bool = False
-    bare: "Template | None" = None
-    vague: re.Pattern[str] | None = None
+    boundary: re.Pattern[str]  # end of a turn with the next header, with the same groups
+    last: re.Pattern[str]  # end of the last turn, at the end of a text without a generation prompt
+    closing: re.Pattern[str]  # generation prompt at the end of a text
+    reply: re.Pattern[str]  # header of an assistant's turn, for texts that are cut from the left
+    ends: re.Pattern[str]  # marks at the end of a text that do not belong to the reply
+    needs: re.Pattern[str] | None = None  # must follow the first header, where others or prose have the same header
+    system: re.Pattern[str] | None = None  # system text at the beginning of a user's turn
+    shy: bool = False  # prose has the marks: a text without one of its beginning must end with a generation prompt
+    alternates: bool = False  # it refuses two user turns in a row: a user's header inside a user's turn is text
+    loose: bool = False  # a text that ends with a generation prompt may begin with anything
+    closed: bool = False  # only a text that ends with a generation prompt is of this template
+    prose: bool = False  # the marks are common in prose, so they do not make another text suspicious
+    bare: "Template | None" = None  # the template as decoded without special tokens
+    vague: re.Pattern[str] | None = None  # text without special tokens whose turns cannot be told apart
 
     @property
     def forms(self) -> tuple["Template", ...]:

@@ -55,10 +55,7 @@ _TRIES = 64  # occurrences of that end in a query, which may be a generation pro
 def user_turn(text: str, offender: str = "prompt", template: Template | None = None) -> str:
     r"""The last user turn of a templated prompt, or the whole text if it does not begin as a template does.
 
-    Args:
-        text: prompt.
-        offender: name of the prompt in error messages.
-        template: template of the policy, tried before `FAMILIES`. The default is `FAMILIES` alone.
+    The template of the policy is tried before `FAMILIES`. `offender` names the prompt in errors.
 
     Raises:
         DataError: the prompt was cut from the left, holds the marks of its template inside a turn, so that the turns
@@ -99,12 +96,7 @@ def response(query: str, prompt: str, template: Template | None = None) -> str:
     If the text begins with the prompt, or with the end of a prompt that was cut from the left, the rest is the
     completion. Else it is the text behind the last assistant header of a template: the policy's, the prompt's, or any
     of `FAMILIES`. Without such a header it is the whole text. Marks at its end that close the turn or (up to OpenRLHF
-    0.5) pad the batch are taken off.
-
-    Args:
-        query: prompt and completion.
-        prompt: prompt, whole; empty if unknown.
-        template: template of the policy. The default is that of the prompt.
+    0.5) pad the batch are taken off. The prompt is whole, or empty if unknown.
     """
     marks = template.ends if template else ENDS
     if prompt and query.startswith(prompt):
@@ -122,12 +114,7 @@ def response(query: str, prompt: str, template: Template | None = None) -> str:
 
 
 def begun_reply(prompt: str, template: Template | None = None) -> str | None:
-    """The beginning of the reply that a templated prompt holds, such as `<think>`; None if it has no template.
-
-    Args:
-        prompt: text that the policy continues.
-        template: template of the policy, tried before `FAMILIES`. The default is `FAMILIES` alone.
-    """
+    """The beginning of the reply that a templated prompt holds, such as `<think>`; None if it has no template."""
     for form, start in _forms(prompt, template):
         if _opening(prompt, start, form) and (not (form.prose or form.closed) or form.closing.search(prompt[-_TAIL:])):
             headers = list(form.reply.finditer(prompt))
