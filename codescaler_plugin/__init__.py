@@ -3,9 +3,8 @@
 Importing this package loads neither torch nor transformers; public names are loaded when first used (PEP 562).
 """
 
-from typing import TYPE_CHECKING
-
-from codescaler_plugin._lazy import lazy
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:  # `as` exports a name to type checkers, which do not read a computed `__all__`
     # ruff: noqa: I001 - one statement a module
@@ -128,4 +127,12 @@ _HOMES = {name: module for module, names in _PUBLIC.items() for name in names.sp
 
 __all__ = sorted(_HOMES)
 
-__getattr__, __dir__ = lazy(__name__, _HOMES)
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_HOMES})

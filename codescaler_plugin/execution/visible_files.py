@@ -14,7 +14,7 @@ from pathlib import Path
 from codescaler_plugin.errors import ConfigError
 
 PACKAGE = Path(__file__).parents[1]
-IMPORTED = ("__init__.py", "_lazy.py", "isolation", "grading", "execution")
+IMPORTED = ("__init__.py", "isolation", "grading", "execution")
 """The files and folders of this package that the processes import, here and on a service."""
 
 _NIX = "/nix/store"
