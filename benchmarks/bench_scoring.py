@@ -163,10 +163,11 @@ def beside_vllm(python: str, cores: int, block: int, repetitions: int = 7) -> di
         with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, text=True) as vllm:
             assert vllm.stdin is not None
             assert vllm.stdout is not None
+            asked, answers = vllm.stdin, vllm.stdout
 
             def theirs(rows: list[list[int]]) -> tuple[list[float], float, float]:
-                print(json.dumps(rows), file=vllm.stdin, flush=True)
-                scores, wall, cpu, _ = json.loads(vllm.stdout.readline())
+                print(json.dumps(rows), file=asked, flush=True)
+                scores, wall, cpu, _ = json.loads(answers.readline())
                 return scores, wall, cpu
 
             def ours(rows: list[list[int]]) -> tuple[list[float], float, float]:

@@ -358,7 +358,9 @@ def main() -> None:
             model: judged(rows, model, extraction, options.kept / f"{title}-{names[model]}.jsonl") for model in models
         }
 
-    sets = [("miniature", scored("miniature", miniature(options.kept), "single"), SAMPLES, (FIRST,))]
+    sets: list[tuple[str, dict[str, list[Group]], int, tuple[int, ...]]] = [
+        ("miniature", scored("miniature", miniature(options.kept), "single"), SAMPLES, (FIRST,))
+    ]
     if options.data is not None:
         rows = humaneval(options.data)
         apart = [crc32(row[0].encode()) % 5 == 0 for row in rows]

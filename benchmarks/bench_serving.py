@@ -331,8 +331,10 @@ class Bench:
 
         watcher = threading.Thread(target=watch)
         watcher.start()
-        settings = {"rate": 0.8 * self.maximum, "repeat": 60 * minutes, "hostile": 0.01, "leavers": 0.01}
-        with load(self.server, self.samples(64), **settings) as outcome:
+        rate = 0.8 * self.maximum
+        with load(
+            self.server, self.samples(64), rate=rate, repeat=60 * minutes, hostile=0.01, leavers=0.01
+        ) as outcome:
             pass
         done.set()
         watcher.join()

@@ -25,7 +25,7 @@ import multiprocessing
 import random
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from time import perf_counter
@@ -102,10 +102,13 @@ def _calls(source: str, problem: Problem) -> Iterator[tuple[list[Any], Any, floa
 def _call(test: Any, names: set[str]) -> tuple[list[Any], Any, float] | None:
     """`f(...) == value` or `abs(f(...) - value) < tolerance`."""
     tolerance = 0.0
+    left: Any  # what is no call lacks the attributes that are read here; `_calls` catches that
+    call: Any
     if isinstance(test, ast.Compare) and isinstance(test.ops[0], ast.Lt | ast.LtE):
-        if test.left.func.id != "abs":
+        left = test.left
+        if left.func.id != "abs":
             return None
-        tolerance, difference = float(ast.literal_eval(test.comparators[0])), test.left.args[0]
+        tolerance, difference = float(ast.literal_eval(test.comparators[0])), left.args[0]
         if not isinstance(difference, ast.BinOp) or not isinstance(difference.op, ast.Sub):
             return None
         call, value = difference.left, difference.right
@@ -135,6 +138,7 @@ def _whole(row: dict[str, Any]) -> str:
 
 def solutions(data: Path) -> Iterator[tuple[str, list[tuple[str, Problem]]]]:
     """The solutions that come with problems."""
+    code: Callable[[dict[str, Any]], str]
     for pattern, code in (
         ("humaneval/HumanEval.jsonl.gz", lambda row: row["prompt"] + row["canonical_solution"]),
         ("mbpp/mbpp.jsonl", lambda row: row["code"]),
@@ -169,7 +173,14 @@ def _changeable(tree: ast.Module, problem: Problem) -> list[ast.AST]:
     return [node for statement in own for node in ast.walk(statement) if _mutate(node, dry=True)]
 
 
-_SWAPPED = {ast.Add: ast.Sub, ast.Sub: ast.Add, ast.Mult: ast.Add, ast.Lt: ast.GtE, ast.Gt: ast.LtE, ast.Eq: ast.NotEq}
+_SWAPPED: dict[type[Any], Callable[[], Any]] = {
+    ast.Add: ast.Sub,
+    ast.Sub: ast.Add,
+    ast.Mult: ast.Add,
+    ast.Lt: ast.GtE,
+    ast.Gt: ast.LtE,
+    ast.Eq: ast.NotEq,
+}
 
 
 def _mutate(node: Any, *, dry: bool = False) -> bool:
@@ -215,7 +226,7 @@ def _alone(code: str, problem: Problem) -> None:
 
 def agreement(sandbox: Sandbox, data: Path) -> list[dict[str, Any]]:
     """A row per file and form."""
-    rows = []
+    rows: list[dict[str, Any]] = []
     for name, pairs, solved in published(data):
         converted = [published_form(problem) for _, problem in pairs]
         forms = {

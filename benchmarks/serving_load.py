@@ -17,14 +17,14 @@ import json
 import random
 import sys
 import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from itertools import count
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 TRIES, PAUSE, TIMEOUT = 5, 1.0, 180.0
-Post = Callable[[dict[str, Any]], Awaitable[Any]]
+Post = Callable[[dict[str, Any]], Coroutine[Any, Any, Any]]
 
 
 class StatusError(Exception):

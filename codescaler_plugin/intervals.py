@@ -40,7 +40,7 @@ def mean_of(
     import numpy as np
 
     require("an interval", "report", "scipy")
-    from scipy.stats import bootstrap  # type: ignore[import-untyped]
+    from scipy.stats import bootstrap
 
     if len(values) != len(problems) or not values:
         raise DataError(f"{len(values)} values of {len(problems)} problems: expected as many, and at least one")

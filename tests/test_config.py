@@ -1,6 +1,6 @@
 import dataclasses
 import re
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -150,7 +150,7 @@ def test_switch_is_0_or_1_in_a_variable_and_a_bool_in_python(name: str) -> None:
     with pytest.raises(ConfigError, match=f"^{variable} is 'true': expected 0 or 1"):
         CodeScalerConfig.from_env({variable: "true"})
     with pytest.raises(ConfigError, match=f"^{name} is 1: expected True or False"):
-        CodeScalerConfig(**{name: 1})
+        CodeScalerConfig(**{name: cast(Any, 1)})
 
 
 @pytest.mark.parametrize("value", [0, -1, 1.5, "8", True], ids=repr)
@@ -162,7 +162,7 @@ def test_max_tokens_must_be_a_positive_whole_number(value: Any) -> None:
 @pytest.mark.parametrize("name", ["language", "extraction", "shaping"])
 def test_choice_that_does_not_exist_is_named(name: str) -> None:
     with pytest.raises(ConfigError, match=rf"{name} is 'other'"):
-        CodeScalerConfig(**{name: "other"})
+        CodeScalerConfig(**{name: cast(Any, "other")})
 
 
 def test_empty_model_is_refused() -> None:

@@ -1,6 +1,7 @@
 """What needs an optional dependency says so before the work, with the command that installs it."""
 
 import json
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -41,8 +42,7 @@ def test_a_command_names_what_it_lacks_before_the_model_is_asked_for(
     for name, given in rows.items():
         files[name] = tmp_path / f"{name}.jsonl"
         files[name].write_text("".join(json.dumps(row) + "\n" for row in given))
-    stock = extras.find_spec
-    monkeypatch.setattr(extras, "find_spec", lambda name: None if name == module else stock(name))
+    monkeypatch.setattr(extras, "find_spec", lambda name: None if name == module else find_spec(name))
     monkeypatch.chdir(tmp_path)
     done = CliRunner().invoke(app, command.format(**files, folder=tmp_path).split())
     assert done.exit_code == 1, done.output

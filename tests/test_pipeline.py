@@ -388,7 +388,7 @@ def test_settings_say_what_a_prompt_opened_that_nobody_sees() -> None:
 
 def test_the_prompt_may_be_another_text_than_the_problem() -> None:
     scorer = FakeScorer()
-    prompts = ["Say: p\n<think>\n", [user("p")]]
+    prompts: list[Any] = ["Say: p\n<think>\n", [user("p")]]
     judgements = scaler(scorer).judge(["p", "p"], [VALID, VALID], prompts=prompts)
     assert [str(judgement.status) for judgement in judgements] == ["no_block", "ok"]
     assert scorer.calls == [[("p", "x = 1\n")]]

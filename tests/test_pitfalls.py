@@ -29,7 +29,7 @@ def reference(text: str) -> str:
     blocks = re.findall(r"```\w*\n(.*?)```", text, re.DOTALL)
     if len(blocks) != 1:
         return ""
-    code = blocks[0].strip()
+    code: str = blocks[0].strip()
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -111,7 +111,7 @@ ROWS = [
 @pytest.mark.parametrize(
     ("text", "theirs", "status", "code", "settings"), [row[1:] for row in ROWS], ids=[r[0] for r in ROWS]
 )
-def test_pitfall(text: str, theirs: str, status: str, code: str, settings: dict[str, str]) -> None:
+def test_pitfall(text: str, theirs: str, status: str, code: str, settings: dict[str, Any]) -> None:
     assert reference(text) == theirs
     extraction = extract_code(text, explain=True, **settings)
     assert (str(extraction.status), extraction.code) == (status, code)

@@ -24,7 +24,7 @@ settings = st.builds(
 def shaped(shape: Shaping, scores: list[float]) -> list[float]:
     rewards = shape.rewards(scores, [Status.OK] * len(scores), [0] * len(scores))
     assert None not in rewards
-    return rewards  # type: ignore[return-value]
+    return rewards
 
 
 @given(st.floats(-80, 2.0**99, width=32))

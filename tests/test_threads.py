@@ -83,13 +83,13 @@ def test_callers_in_several_threads_leave_the_number_as_it_was() -> None:
 
 def test_the_embedded_model_scores_with_one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
     from codescaler_plugin.scoring import loaded_model
+    from codescaler_plugin.scoring.forward import tree_logits
 
     seen: list[int] = []
-    stock: Any = loaded_model.tree_logits
 
     def watched(*arguments: Any, **settings: Any) -> Any:
         seen.append(torch.get_num_threads())
-        return stock(*arguments, **settings)
+        return tree_logits(*arguments, **settings)
 
     monkeypatch.setattr(loaded_model, "tree_logits", watched)
     load_scorer("builtin").score([("Write solve(n): for the digits of n, return the sum.", "x = 1")])

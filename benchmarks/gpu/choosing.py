@@ -46,7 +46,8 @@ from bench_latency import OneProcessEach, cpu_seconds
 from codescaler_plugin import CodeScaler, CodeScalerConfig
 from codescaler_plugin.builtin import REWARD_MODEL
 from codescaler_plugin.data.problems import read_problems
-from codescaler_plugin.execution.sandbox import TIMEOUT, Sandbox
+from codescaler_plugin.execution.jobs import TIMEOUT
+from codescaler_plugin.execution.sandbox import Sandbox
 from codescaler_plugin.extraction import extract_code
 from codescaler_plugin.pretrained import pretrained
 from codescaler_plugin.records import Problem, ScriptTest, Verdict
@@ -259,7 +260,7 @@ def main() -> None:
         sandbox.run([(code, tasks[0].problem) for code in tasks[0].codes])
         plain, differ = by_tests(tasks, sandbox, cores)
         late, _ = by_tests(endless, sandbox, cores)
-        cage = sandbox.cage
+        cage = sandbox.isolation
     tests = {
         name: {"as_they_are": way.seconds, "one_endless": mixed(way.seconds, late[name].seconds)}
         for name, way in plain.items()

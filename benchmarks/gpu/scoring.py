@@ -148,7 +148,7 @@ def replayed(ways: Ways) -> float:
         "tree": Tree(row.nodes).paths(model.device),
     }
     with ways.compiled_layers(), tree_attention(model), torch.inference_mode():
-        side = torch.cuda.Stream()
+        side = torch.cuda.Stream()  # type: ignore[no-untyped-call]  # torch gives it no types
         side.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(side):
             model.base_model(**inputs, use_cache=False)

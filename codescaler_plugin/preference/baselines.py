@@ -116,7 +116,7 @@ def _logistic(gaps: Any) -> Any:
     import numpy as np
 
     require("a baseline of all shallow features", "report", "sklearn")
-    from sklearn.linear_model import LogisticRegression  # type: ignore[import-untyped]
+    from sklearn.linear_model import LogisticRegression
 
     # Each pair stands in both orders, because the solver needs two labels: half the weight each is a ridge of 1.
     regression = LogisticRegression(C=0.5, fit_intercept=False, solver="newton-cholesky", tol=1e-8)

@@ -116,8 +116,8 @@ def fit_calibration(
         raise DataError("a margin is no finite number, or an outcome is not in [0, 1]")
     count, total = len(inputs), float(outcomes.sum())
     require("fitting a calibration", "report", "sklearn")
-    from sklearn.isotonic import IsotonicRegression  # type: ignore[import-untyped]
-    from sklearn.linear_model import LogisticRegression  # type: ignore[import-untyped]
+    from sklearn.isotonic import IsotonicRegression
+    from sklearn.linear_model import LogisticRegression
 
     if method == "isotonic":
         lowest = 1 / (count + 2)

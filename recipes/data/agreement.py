@@ -24,7 +24,7 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from codescaler_plugin.data.problems import read_problems
 from codescaler_plugin.execution.sandbox import Sandbox
@@ -46,7 +46,8 @@ def as_meant(problem: Problem) -> Problem:
                 node.msg = None
         return ast.unparse(ast.fix_missing_locations(tree))
 
-    return replace(problem, tests=tuple(ScriptTest(read(test.source)) for test in problem.tests))
+    scripts = cast("tuple[ScriptTest, ...]", problem.tests)  # what HumanEval and MBPP have
+    return replace(problem, tests=tuple(ScriptTest(read(test.source)) for test in scripts))
 
 
 def runs_through(code: str, problem: Problem) -> bool:

@@ -61,9 +61,9 @@ def _read(path: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
 
 
-def collect(sources: Path) -> dict[str, dict[str, Any]]:
+def collect(sources: Path) -> dict[str, dict[str | bool, Any]]:
     """Per problem id: its text, and the distinct right and wrong programs with their origin."""
-    found: dict[str, dict[str, Any]] = defaultdict(lambda: {"problem": None, True: {}, False: {}})
+    found: dict[str, dict[str | bool, Any]] = defaultdict(lambda: {"problem": None, True: {}, False: {}})
 
     def add(task: str, problem: str | None, code: str, passed: bool, origin: str) -> None:
         form = fingerprint(code)

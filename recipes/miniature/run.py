@@ -19,6 +19,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from random import Random
 from time import perf_counter
+from typing import Any
 
 from card import install
 from measure import measure_models
@@ -82,7 +83,7 @@ def _make_pairs(policy: Path, output: Path, seed: int, scale: float) -> list[Pre
     early = min(checkpoints)
     problems = distinct_problems(rng, int((ROLLOUT_PROBLEMS + EARLY_ROLLOUT_PROBLEMS) * scale), held_out=False)
     cut = int(EARLY_ROLLOUT_PROBLEMS * scale)
-    verdicts = []
+    verdicts: list[dict[str, Any]] = []
     for step, folder, share in (
         (early, checkpoints[early], problems[:cut]),
         (int(STEPS * scale), policy, problems[cut:]),

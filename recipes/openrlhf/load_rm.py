@@ -27,7 +27,7 @@ from codescaler_plugin.pretrained import pretrained
 def convert(source: Path, target: Path, head: str | None = None) -> dict[str, float]:
     """Write the directory; return mean and std of the host's evaluation, empty if there was none."""
     config = pretrained(AutoConfig, source)
-    head = head or getattr(config, "value_head_prefix", "score")
+    prefix: str = head if head else getattr(config, "value_head_prefix", "score")
     statistics = {name: getattr(config, name) for name in ("mean", "std") if hasattr(config, name)}
     for name in ("mean", "std", "value_head_prefix"):
         if hasattr(config, name):
@@ -46,15 +46,15 @@ def convert(source: Path, target: Path, head: str | None = None) -> dict[str, fl
     heads = 0
     for file in files:
         weights = load_file(file)
-        renamed = {_renamed(name, head): weight.contiguous() for name, weight in weights.items()}
+        renamed = {_renamed(name, prefix): weight.contiguous() for name, weight in weights.items()}
         heads += "score.weight" in renamed
         save_file(renamed, target / file.name, metadata={"format": "pt"})
     if heads != 1:
-        raise ConfigError(f"{source} has no head {head}.weight: name it with --head")
+        raise ConfigError(f"{source} has no head {prefix}.weight: name it with --head")
     index = source / "model.safetensors.index.json"
     if index.is_file():
         read = json.loads(index.read_text())
-        read["weight_map"] = {_renamed(name, head): file for name, file in read["weight_map"].items()}
+        read["weight_map"] = {_renamed(name, prefix): file for name, file in read["weight_map"].items()}
         write_text(target / index.name, json.dumps(read))
     config.save_pretrained(target)
     tokenizer.save_pretrained(target)

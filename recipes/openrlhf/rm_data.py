@@ -14,6 +14,7 @@ import argparse
 import json
 import sys
 from pathlib import Path
+from typing import Any
 
 from transformers import AutoTokenizer
 
@@ -54,7 +55,7 @@ def write(pairs: str, output: Path, name: str, max_length: int) -> None:
 _SIDES = ("chosen", "rejected")
 
 
-def _text(ids: list[int], tokenizer: object) -> str:
+def _text(ids: list[int], tokenizer: Any) -> str:
     """The text of token ids, as the host will read it."""
     text: str = tokenizer.decode(ids, skip_special_tokens=False)
     ended = text.rstrip("\n")

@@ -5,8 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from click.testing import Result
-from typer.testing import CliRunner
+from typer.testing import CliRunner, Result
 
 from codescaler_plugin import load_scorer, testing
 from codescaler_plugin.cli import app
@@ -42,7 +41,8 @@ BENCH = [
 
 @pytest.fixture
 def data(tmp_path: Path) -> Path:
-    for name, rows in {"pairs": PAIRS, "verdicts": VERDICTS, "bench": BENCH}.items():
+    tables: dict[str, list[dict[str, Any]]] = {"pairs": PAIRS, "verdicts": VERDICTS, "bench": BENCH}
+    for name, rows in tables.items():
         (tmp_path / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     return tmp_path
 
@@ -52,7 +52,8 @@ def run(*arguments: str | Path) -> Result:
 
 
 def summary(folder: Path, name: str) -> dict[str, Any]:
-    return json.loads((folder / f"{name}.summary.json").read_text())
+    read: dict[str, Any] = json.loads((folder / f"{name}.summary.json").read_text())
+    return read
 
 
 def test_all_five_and_the_report(data: Path, tiny_rm_dir: Path) -> None:

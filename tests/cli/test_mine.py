@@ -2,14 +2,14 @@
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
-from click.testing import Result
-from typer.testing import CliRunner
+from typer.testing import CliRunner, Result
 
 from codescaler_plugin.cli import app
 from codescaler_plugin.data.pairs import read_pairs
+from codescaler_plugin.records import CallTest
 from tests.doubles import Double
 from tests.execution.test_remote_sandbox import run_code
 from tests.preference.test_augmentation import world
@@ -173,7 +173,7 @@ def problems_and_pairs(folder: Path) -> tuple[Path, Path]:
         {
             "problem_id": one.id,
             "problem": one.text,
-            "tests": [[test.arguments[0], test.expected] for test in one.tests],
+            "tests": [[test.arguments[0], test.expected] for test in cast("tuple[CallTest, ...]", one.tests)],
         }
         for one in problems
     ]

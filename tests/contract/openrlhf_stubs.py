@@ -41,7 +41,7 @@ class _Finder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
         if module.__name__ == "ray":
             _fill_ray(module)
         if module.__name__ == "vllm":
-            module.__version__ = "0.29.0"
+            vars(module)["__version__"] = "0.29.0"
 
 
 class _Remote:

@@ -65,7 +65,7 @@ class Ghostwriter:
 
     def __call__(self, prompts: Any, completions: Any, **columns: Any) -> list[float | None]:
         self.calls.append({"prompts": prompts, "completions": completions, **columns})
-        texts = [fenced(CODES[number % 4]) for number in range(len(completions))]
+        texts: list[Any] = [fenced(CODES[number % 4]) for number in range(len(completions))]
         if not isinstance(completions[0], str):
             texts = [[{"role": "assistant", "content": text}] for text in texts]
         self.rewards.append(self.reward(prompts, texts, **columns))
@@ -86,6 +86,7 @@ def train(kind: str, policy: Path, folder: Path, rewards: list[Any], data: dict[
 
 def step(trainer: Any) -> dict[str, float]:
     """The log of the only step."""
+    first: dict[str, float]
     first, *_ = trainer.state.log_history
     return first
 

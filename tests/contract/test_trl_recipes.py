@@ -7,6 +7,7 @@ import runpy
 import sys
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import pytest
 import yaml
@@ -56,7 +57,8 @@ def environment(monkeypatch):
     os.environ.update(before)
 
 
-def parsed(file: Path, *extra: str) -> tuple:
+def parsed(file: Path, *extra: str) -> tuple[Any, ...]:
+    kinds: tuple[Any, ...]
     if file.name.startswith("reward_"):
         kinds = (module("reward_codescaler").Arguments, CodeScalerRewardConfig, ModelConfig)
         if "\npairs:" not in file.read_text(encoding="utf-8"):
@@ -66,7 +68,8 @@ def parsed(file: Path, *extra: str) -> tuple:
     else:
         kinds = (module("grpo_codescaler").Arguments, GRPOConfig, ModelConfig)
     arguments = ["--config", str(file), "--use_cpu", "true", *extra]
-    return TrlParser(kinds).parse_args_and_config(arguments, fail_with_unknown_args=True)
+    objects: tuple[Any, ...] = TrlParser(kinds).parse_args_and_config(arguments, fail_with_unknown_args=True)
+    return objects
 
 
 @pytest.mark.parametrize("file", CONFIGURATIONS, ids=lambda file: file.name)

@@ -29,7 +29,7 @@ from tests.processes import untraced
 
 ROOT = Path(__file__).parents[2]
 PROBLEMS = [f"Write a function solve(n) that returns n plus {number}. " * 3 for number in range(8)]
-PAIRS = [
+PAIRS: list[dict[str, Any]] = [
     {
         "problem": problem,
         "chosen": f"def solve(n):\n    return n + {number}\n",
@@ -206,10 +206,10 @@ def test_smoothed_labels_give_the_mean_of_both_losses(tiny_rm_dir: Path, tmp_pat
     assert loss.item() == pytest.approx((0.9 * both[0] + 0.1 * both[1]).item(), rel=1e-5)
 
 
-RESUMED = {"max_steps": 6, "save_strategy": "steps", "save_steps": 1, "unaligned_ratio": 0.5, "per_device_train_batch_size": 3}  # fmt: skip
+RESUMED: dict[str, Any] = {"max_steps": 6, "save_strategy": "steps", "save_steps": 1, "unaligned_ratio": 0.5, "per_device_train_batch_size": 3}  # fmt: skip
 
 
-class Kill(TrainerCallback):
+class Kill(TrainerCallback):  # type: ignore[misc]  # transformers is Any to mypy
     """Kills the process after its fifth step, before that is saved."""
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:

@@ -63,6 +63,7 @@ def overrides(tmp_path: Path) -> list[str]:
         ["bash", str(RECIPE), "trainer.nnodes=2"],
         env={**os.environ, **variables, "CODESCALER_MODEL": "http://a"}, check=True, timeout=100,
     )  # fmt: skip
+    rest: list[str]
     module, *rest = json.loads(record.read_text())[1:]
     assert module == "verl.trainer.main_ppo"
     return rest

@@ -7,8 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from click.testing import Result
-from typer.testing import CliRunner
+from typer.testing import CliRunner, Result
 
 from codescaler_plugin import ConfigError
 from codescaler_plugin.cli import app
@@ -41,7 +40,7 @@ def write(path: Path, *rows: Any) -> Path:
 
 @pytest.fixture
 def files(tmp_path: Path) -> dict[str, Path]:
-    rows = {
+    rows: dict[str, list[Any]] = {
         "answers": [ANSWER],
         "candidates": [CANDIDATES] * 4,
         "problems": [PROBLEM],

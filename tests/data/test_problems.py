@@ -222,7 +222,7 @@ def test_bad_row_is_named(tmp_path: Path, row: dict[str, Any], message: str) -> 
 
 
 def test_a_bad_row_is_named_and_passed_over(tmp_path: Path) -> None:
-    bad = [
+    bad: list[dict[str, Any]] = [
         {"a": 1},
         {**PAIRS, "tests": []},
         {**TACO_STDIN, "input_output": "{"},
@@ -279,7 +279,9 @@ def test_integers_of_any_length_read(tmp_path: Path) -> None:
     digits = "1" + "0" * 5000
     row = {"question": "q", "input_output": f'{{"fn_name": "f", "inputs": [[1]], "outputs": [[{digits}]]}}'}
     [problem] = read_problems(write(tmp_path / "p.jsonl", row))
-    assert problem.tests[0].expected == 10**5000
+    test = problem.tests[0]
+    assert isinstance(test, CallTest)
+    assert test.expected == 10**5000
 
 
 @pytest.mark.parametrize(
@@ -427,7 +429,7 @@ def test_a_program_may_still_replace_what_is_built_in(tmp_path: Path) -> None:
 
 
 def test_mbpp_plus_runs_its_test_and_not_the_three_asserts(tmp_path: Path) -> None:
-    row = {
+    row: dict[str, Any] = {
         **MBPP,
         "prompt": "p",
         "test": "for n in (1, 2):\n    assert add(n, 1) == n + 1",
@@ -460,6 +462,7 @@ def test_all_inputs_of_evalplus_are_in_the_script(tmp_path: Path) -> None:
     path.write_text(json.dumps({**row, "plus_input": "@"}).replace('"@"', f"[[[1{'0' * 5000}, Infinity], []]]") + "\n")
     [problem] = read_problems(path)
     [test] = problem.tests
+    assert isinstance(test, ScriptTest)
     assert (problem.entry_point, problem.names) == ("add", ("helper",))
     calls: list[Any] = []
 
@@ -488,7 +491,7 @@ def test_ends_of_lines_of_windows_are_not_the_programs_to_read(tmp_path: Path) -
 
 def test_forms_that_cannot_be_graded_are_refused_by_name(tmp_path: Path) -> None:
     plus = {"description": "d", "test_cases": [{"input": "1", "output": "2"}], "checker": '#include "testlib.h"'}
-    rows = [
+    rows: list[tuple[dict[str, Any], str]] = [
         (plus, "its checker is C"),
         ({**CODEFORCES, "interaction_format": "Ask."}, "it is interactive"),
         ({**CODEFORCES, "input_mode": "file"}, "its input_mode is 'file'"),

@@ -13,8 +13,7 @@ from typing import Any
 import pyarrow as arrow
 import pyarrow.parquet as parquet
 import pytest
-from click.testing import Result
-from typer.testing import CliRunner
+from typer.testing import CliRunner, Result
 
 from codescaler_plugin.cli import app
 from codescaler_plugin.data import rows as rows_module
@@ -373,7 +372,9 @@ def test_tests_with_long_integers_are_exact(tmp_path: Path) -> None:
     exact = loads(number)
     assert one.tests == (CallTest((exact,), exact),)
     assert two.tests == (StdioTest(number, number),)
-    assert three.tests[0].expected == exact
+    test = three.tests[0]
+    assert isinstance(test, CallTest)
+    assert test.expected == exact
     assert number in repr(one)
 
 

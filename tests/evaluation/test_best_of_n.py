@@ -77,11 +77,11 @@ def test_every_choice_against_enumeration() -> None:
     ]
     result = evaluate_candidates(given, FakeScorer(hashed), max_n=7)
     for count in range(1, 8):
-        expected = {"model": [], "random": [], "shortest": [], "longest": []}
+        expected: dict[str, list[float]] = {"model": [], "random": [], "shortest": [], "longest": []}
         for one in given:
             passed = list(one.passed)
             valid = [bool(code) for code in one.codes]
-            keys = {
+            keys: dict[str, list[float]] = {
                 "model": [hashed(one.problem, code) if code else -9.0 for code in one.codes],
                 "random": [0.0] * 7,
                 "shortest": [-len(code) if code else -999 for code in one.codes],

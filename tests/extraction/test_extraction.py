@@ -12,7 +12,7 @@ from markdown_it import MarkdownIt
 
 from codescaler_plugin import ConfigError, DataError, Extraction, Status, extract_code
 from codescaler_plugin import extraction as extraction_room
-from codescaler_plugin.extraction import MAX_COMPLETION_CHARS, extract_all
+from codescaler_plugin.extraction import MAX_COMPLETION_CHARS, extract_all, reader
 from codescaler_plugin.extraction.blocks import find_blocks
 from codescaler_plugin.extraction.limits import MAX_CODE_CHARS
 from codescaler_plugin.extraction.reasoning import without_reasoning
@@ -287,8 +287,7 @@ def test_cutting_lines_to_their_marks_changes_no_block(text: str) -> None:
 
 def test_equal_completions_are_read_once(monkeypatch: pytest.MonkeyPatch) -> None:
     read = []
-    original = extraction_room.read
-    monkeypatch.setattr(extraction_room, "read", lambda text, *rest: read.append(text) or original(text, *rest))
+    monkeypatch.setattr(extraction_room, "read", lambda text, *rest: read.append(text) or reader.read(text, *rest))
     extractions = extract_all([BLOCK, "no", BLOCK, BLOCK])
     assert read == [BLOCK, "no"]
     assert [str(extraction.status) for extraction in extractions] == ["ok", "no_block", "ok", "ok"]
@@ -345,9 +344,9 @@ OTHER = "```python\ny = 2\n```\n"
     ],
 )
 def test_policies(text: str, extraction: str, status: str, code: str | None) -> None:
-    extraction = extract_code(text, extraction=extraction)
-    assert str(extraction.status) == status
-    assert extraction.code == (text if code is None else code)
+    found = extract_code(text, extraction=extraction)
+    assert str(found.status) == status
+    assert found.code == (text if code is None else code)
 
 
 @pytest.mark.parametrize(

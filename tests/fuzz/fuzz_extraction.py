@@ -47,20 +47,20 @@ def seconds_alone(text: str, **settings: str | bool) -> float:
 
 def one_input(raw: bytes) -> None:
     data = atheris.FuzzedDataProvider(raw)
-    extraction = data.PickValueInList(list(BLOCK_SELECTIONS))
+    policy = data.PickValueInList(list(BLOCK_SELECTIONS))
     language = data.PickValueInList(["python", "python", "python", "any", *LANGUAGES])
     prefilled = data.PickValueInList([{}, {}, {"thinking_prefilled": True}, {"fence_prefilled": True}])
     text = text_of(data, MAX_CHARS)
     start = thread_time()
-    extraction = extract_code(text, language=language, extraction=extraction, explain=True, **prefilled)
+    extraction = extract_code(text, language=language, extraction=policy, explain=True, **prefilled)
     seconds = thread_time() - start
     if seconds > SECONDS:
-        seconds = seconds_alone(text, language=language, extraction=extraction, **prefilled)
-        print(f"slow: {seconds:.3f} s alone for {language}, {extraction}, {len(text)} characters")  # noqa: T201
-    assert seconds < SECONDS, f"{seconds:.2f} s for {language}, {extraction}, {len(text)}: {text[:200]!r}"
+        seconds = seconds_alone(text, language=language, extraction=policy, **prefilled)
+        print(f"slow: {seconds:.3f} s alone for {language}, {policy}, {len(text)} characters")  # noqa: T201
+    assert seconds < SECONDS, f"{seconds:.2f} s for {language}, {policy}, {len(text)}: {text[:200]!r}"
     assert bool(extraction.code) == (extraction.status is Status.OK)
     assert extraction.explanation.endswith(".")
-    assert extract_code(text, language=language, extraction=extraction, **prefilled).code == extraction.code
+    assert extract_code(text, language=language, extraction=policy, **prefilled).code == extraction.code
     start = thread_time()
     with contextlib.suppress(DataError):
         assert user_turn(text) in text

@@ -40,7 +40,9 @@ def bare(text: str) -> str:
     return normalize("NFD", re.sub(r"\s", "", text))
 
 
-PLAIN = controls(FREE.encode([("a", "b")])[0])
+[_plain] = FREE.encode([("a", "b")])
+assert not isinstance(_plain, Unscorable)
+PLAIN = controls(_plain)
 
 
 def one_input(raw: bytes) -> None:

@@ -37,7 +37,8 @@ def test_a_stopped_run_asks_only_for_what_is_missing(tmp_path):
     assert len(path.read_text().splitlines()) == 2
     with path.open("a") as file:
         file.write('{"problem_id": "echo", "torn')
-    again, ticks = Writer(), []
+    again = Writer()
+    ticks: list[int] = []
     generate(problems, again, tmp_path, n=3, sampling=Sampling(), model="m", progress=ticks.append)
     asked = sorted(n for _, n in again.asked)
     written = [json.loads(line) for line in path.read_text().splitlines()]

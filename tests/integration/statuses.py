@@ -11,6 +11,7 @@ import json
 import sys
 from collections import Counter
 from random import Random
+from typing import Any
 
 from codescaler_plugin import Status
 from codescaler_plugin.extraction import extract_all
@@ -19,9 +20,9 @@ from tests.integration.test_real_completions import DATA, programs, rows
 READ = 30
 
 
-def sources() -> dict[str, tuple[list[str], list[bool] | None, dict[str, str]]]:
+def sources() -> dict[str, tuple[list[str], list[bool] | None, dict[str, Any]]]:
     """Source -> completions, whether each is right (None: unknown), how they are extracted."""
-    found: dict[str, tuple[list[str], list[bool] | None, dict[str, str]]] = {}
+    found: dict[str, tuple[list[str], list[bool] | None, dict[str, Any]]] = {}
     for source, samples in programs().items():
         codes, passes = [code for code, _ in samples], [passed for _, passed in samples]
         found[f"bare {source}"] = codes, passes, {"extraction": "bare"}
@@ -64,15 +65,15 @@ def main() -> None:
                 extraction.status is Status.OK for extraction, passed in zip(found, passes, strict=True) if passed
             ]
             line += f"; of {len(usable)} that are right, {usable.count(False)} are not ok"
-            extraction = source.partition(" ")[0]
-            right[extraction] += len(usable)
-            zeros[extraction] += usable.count(False)
+            policy = source.partition(" ")[0]
+            right[policy] += len(usable)
+            zeros[policy] += usable.count(False)
         print(line)  # noqa: T201
         invalid = [pair for pair in zip(texts, found, strict=True) if pair[1].status == wanted]
         for text, extraction in Random(0).sample(invalid, min(READ, len(invalid))):
             print("-" * 100, extraction.explanation, text[-600:], sep="\n")  # noqa: T201
-    for extraction, count in right.items():
-        print(f"false zeros, {extraction}: {zeros[extraction]} of {count} right, {zeros[extraction] / count:.3%}")  # noqa: T201
+    for policy, count in right.items():
+        print(f"false zeros, {policy}: {zeros[policy]} of {count} right, {zeros[policy] / count:.3%}")  # noqa: T201
 
 
 if __name__ == "__main__":

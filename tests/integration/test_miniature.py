@@ -7,6 +7,7 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 from random import Random
+from typing import Any
 
 import pytest
 
@@ -28,7 +29,7 @@ def draw(count, *, held_out=False, seed=0):
 
 
 def run(code, argument):
-    namespace = {}
+    namespace: dict[str, Any] = {}
     exec(code, namespace)
     return namespace["solve"](argument)
 
@@ -162,12 +163,14 @@ def test_one_command_walks_the_whole_path(tmp_path):
 def test_the_papers_claims_are_written_from_what_the_arms_measured(tmp_path, monkeypatch):
     import paper
 
+    from codescaler_plugin.integrations.trl import small_grpo
+
     small = {"VERIFIED": 8, "SYNTHETIC": 16, "ROLLED_OUT": 40, "PAIRS": 32, "MEASURED": 12, "STEPS": 1}
     for name, value in small.items():
         monkeypatch.setattr(paper, name, value)
     arms = {name: replace(arm, problems=min(arm.problems, 16)) for name, arm in paper.ARMS.items()}
     monkeypatch.setattr(paper, "ARMS", arms)
-    monkeypatch.setattr(paper.small_grpo, "BATCH", 16)
+    monkeypatch.setattr(small_grpo, "BATCH", 16)
     paper.make_pairs(tmp_path, 0)
     for arm in ("base", "tests", "no_extraction", "off_policy"):
         paper.run_arm(arm, tmp_path, 0)

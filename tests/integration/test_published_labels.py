@@ -21,7 +21,14 @@ pytestmark = pytest.mark.skipif(not DATA.exists(), reason="the development data 
 
 
 def agreement(folder: Path, problems: list[Path]) -> tuple[int, dict]:
-    given = [folder / "rollouts.jsonl", folder / "verdicts.jsonl", "--problems", *problems, "--without", "reflexion"]
+    given: list[Path | str] = [
+        folder / "rollouts.jsonl",
+        folder / "verdicts.jsonl",
+        "--problems",
+        *problems,
+        "--without",
+        "reflexion",
+    ]
     done = subprocess.run(
         [sys.executable, RECIPE / "agreement.py", *given], capture_output=True, text=True, env=untraced()
     )

@@ -313,7 +313,8 @@ def test_a_worker_that_dies_under_a_request_costs_nothing(troubled: Troubled, ho
     wanted = [expected(number, fate) for number, fate in enumerate(fates)]
     completions = [completion(number, fate) for number, fate in enumerate(fates)]
     [worker] = [child for child in psutil.Process().children() if "serving.worker" in " ".join(child.cmdline())]
-    answer, killed = troubled.double.answer, []
+    answer = troubled.double.answer
+    killed: list[None] = []
 
     def kill_first(path: str, body: dict[str, Any]) -> tuple[int, Any]:
         if not killed:
@@ -332,7 +333,11 @@ def test_a_worker_that_dies_under_a_request_costs_nothing(troubled: Troubled, ho
 def test_an_outage_of_all_servers_is_the_same_failure_everywhere(troubled: Troubled, hosts: dict[str, Host]) -> None:
     answer = troubled.double.answer
     for status in (0, 401, 500):
-        troubled.double.answer = lambda path, body, status=status: (status, {})
+
+        def refuse(path: str, body: dict[str, Any], status: int = status) -> tuple[int, Any]:
+            return status, {}
+
+        troubled.double.answer = refuse
         try:
             for name, ask in hosts.items():
                 kind = "config" if status == 401 else "scorer"

@@ -24,10 +24,12 @@ def drawn(count: int, *, longer: float = 0.5, commented: float = 0.5, seed: int 
         codes.sort(key=len, reverse=rng.random() < longer)
         side = 0 if rng.random() < commented else 1
         codes[side] += "# a comment\n"
+        chosen, rejected = codes
         pairs.append(
             PreferencePair(
                 f"Problem {number // 2}",
-                *codes,
+                chosen,
+                rejected,
                 "rollout",
                 str(number // 2),
                 rng.choice((0.25, 0.75)),

@@ -5,6 +5,7 @@ import torch
 from torch.nn.attention import varlen
 
 from codescaler_plugin.scoring import attention, attention_cpu
+from codescaler_plugin.scoring.compat import flash_backward, flash_forward
 from codescaler_plugin.scoring.forward import row_logits, tree_attention
 from codescaler_plugin.scoring.prefix_tree import plan_rows
 from tests.scoring.decoders import WINDOW, items, model_of, plain_varlen
@@ -38,10 +39,8 @@ def test_kernel_that_fails_its_probe_is_not_used(broken: Exception, monkeypatch:
 
 @pytest.mark.usefixtures("no_probe_yet")
 def test_kernel_that_gives_other_numbers_is_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
-    right = attention_cpu.flash_forward
-
     def kernel(*given):
-        out, lse = right(*given)
+        out, lse = flash_forward(*given)
         return out, lse + 1 if given[3] else lse
 
     monkeypatch.setattr(attention_cpu, "flash_forward", kernel)
@@ -50,10 +49,8 @@ def test_kernel_that_gives_other_numbers_is_not_used(monkeypatch: pytest.MonkeyP
 
 @pytest.mark.usefixtures("no_probe_yet")
 def test_kernel_with_other_gradients_is_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
-    right = attention_cpu.flash_backward
-
     def kernel(*given):
-        dq, dk, dv = right(*given)
+        dq, dk, dv = flash_backward(*given)
         return dq, 2 * dk, dv
 
     monkeypatch.setattr(attention_cpu, "flash_backward", kernel)
@@ -78,7 +75,8 @@ def test_paths_given_to_the_kernel_of_cuda_are_those_of_the_tree(
     q, k, v, grad = (torch.randn(heads, len(row.tokens), 16, generator=generator) for heads in (6, 2, 2, 6))
     given = [one.requires_grad_() for one in (q, k, v)]
     results = []
-    for attend in (attention._varlen, attention._node_by_node):
+    kernels: tuple[attention.Attend, ...] = (attention._varlen, attention._node_by_node)
+    for attend in kernels:
         out = attend(*given, tree, 0.3, window)
         results.append((out, *torch.autograd.grad(out, given, grad.transpose(0, 1))))
     for one, other in zip(*results, strict=True):

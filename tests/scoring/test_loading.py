@@ -171,7 +171,7 @@ def test_directory_that_is_no_reward_model_is_a_config_error_naming_it_and_the_r
     assert str(folder) in str(caught.value)
 
 
-class RewardModel(Qwen3PreTrainedModel):
+class RewardModel(Qwen3PreTrainedModel):  # type: ignore[misc]  # transformers is Any to mypy
     """As openrlhf 0.11.2 makes it: `_get_reward_model` of `models/model.py`."""
 
     def __init__(self, config: Qwen3Config) -> None:

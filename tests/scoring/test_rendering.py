@@ -23,7 +23,8 @@ hostile = st.lists(st.sampled_from([*CONTROLS, "<|im_", "end|>", "<", "/think>",
 hostile_text = hostile.map("".join)
 
 
-def control_ids(tokenizer: PreTrainedTokenizerFast, row: list[int]) -> list[int]:
+def control_ids(tokenizer: PreTrainedTokenizerFast, row: list[int] | Unscorable) -> list[int]:
+    assert not isinstance(row, Unscorable)
     special = {index for index, token in tokenizer.added_tokens_decoder.items()}
     return [token for token in row if token in special]
 

@@ -6,11 +6,18 @@ import math
 import random
 from collections.abc import AsyncIterator, Iterator, Sequence
 from statistics import fmean
+from typing import Any, cast
 
 import pytest
 
 from codescaler_plugin import CodeScaler, CodeScalerConfig, ConfigError, DataError, ScorerError, load_scorer
-from codescaler_plugin.selection.adaptive import Stopping, expected_gain, list_candidates, sample_adaptively
+from codescaler_plugin.selection.adaptive import (
+    AdaptiveSelection,
+    Stopping,
+    expected_gain,
+    list_candidates,
+    sample_adaptively,
+)
 from codescaler_plugin.selection.records import Outcome
 from codescaler_plugin.testing import FakeScorer
 from tests.samples import fenced
@@ -53,7 +60,7 @@ class Source:
             self.closed = True
 
 
-def sample(scores: Sequence[float], **rule: float) -> tuple[object, Source]:
+def sample(scores: Sequence[float], **rule: Any) -> tuple[AdaptiveSelection, Source]:
     codes = [f"x = {number}" for number in range(len(scores))]
     source = Source([fenced(code) for code in codes])
     scaler = scaler_of(dict(zip(codes, scores, strict=True)))
@@ -111,11 +118,11 @@ def test_plain_generator_is_taken_as_far_as_needed() -> None:
 
 def test_candidates_that_are_not_asynchronous_are_an_error_with_the_next_step() -> None:
     with pytest.raises(DataError, match="are a list: expected an asynchronous iterator; list_candidates"):
-        asyncio.run(sample_adaptively(scaler_of({}), PROBLEM, [fenced("x = 1")]))
+        asyncio.run(sample_adaptively(scaler_of({}), PROBLEM, cast(Any, [fenced("x = 1")])))
 
 
 def test_candidate_that_is_no_text_is_named_by_its_index_among_all() -> None:
-    completions = [fenced("x = 1")] * 5 + [7]
+    completions: list[Any] = [fenced("x = 1")] * 5 + [7]
     rule = Stopping(cost=0.0, min_samples=4, batch=4)
     with pytest.raises(DataError, match="candidate 5"):
         asyncio.run(sample_adaptively(scaler_of({"x = 1": 1.0}), PROBLEM, list_candidates(completions), stopping=rule))
@@ -151,6 +158,6 @@ def test_pipeline_of_transformers_is_a_generator_of_candidates() -> None:
 @pytest.mark.parametrize(
     "rule", [{"cost": -1.0}, {"cost": math.nan}, {"min_samples": 0}, {"min_samples": 9, "max_samples": 8}]
 )
-def test_stopping_that_makes_no_sense_is_an_error(rule: dict[str, float]) -> None:
+def test_stopping_that_makes_no_sense_is_an_error(rule: dict[str, Any]) -> None:
     with pytest.raises(ConfigError, match="expected"):
         Stopping(**rule)

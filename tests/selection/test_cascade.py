@@ -142,7 +142,7 @@ def test_cascade_runs_model_written_code_in_the_sandbox() -> None:
 
 
 @pytest.mark.parametrize("settings", [{"target": 0.0}, {"target": math.nan}, {"budget": -1}])
-def test_settings_that_make_no_sense_are_errors(settings: dict[str, float]) -> None:
+def test_settings_that_make_no_sense_are_errors(settings: dict[str, Any]) -> None:
     with pytest.raises(ConfigError, match=next(iter(settings))):
         CascadeConfig(**settings)
 

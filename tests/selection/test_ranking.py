@@ -117,6 +117,7 @@ def test_many_problems_stream_in_their_order() -> None:
     selections = [first, *found]
     assert [one.best.index for one in selections] == [1] * 100
     assert [one.margin for one in selections] == [1000.0 - number for number in range(100)]
+    assert isinstance(scaler.scorer, FakeScorer)
     assert ("problem 7", "x = 7\n") in scaler.scorer.items
     taken.clear()
     empty = rank_groups(scaler, (taken.append(number) or ("problem", []) for number in range(10_000)))

@@ -118,16 +118,17 @@ def test_slime_gets_a_bare_number_for_its_single_sample(server: Running) -> None
     answer = f"```python\n{CODE}```"
     for prompt in (PROMPT, [{"role": "user", "content": "p"}]):
         for label in (None, "42", {"problem": "q"}):
-            body = {"prompt": prompt, "response": answer, "label": label}
+            body: dict[str, Any] = {"prompt": prompt, "response": answer, "label": label}
             assert server.json("/slime", body) == pytest.approx(reward_of(CODE))
     assert server.json("/slime", {"prompt": [], "response": answer}, status=422)["detail"] == "prompt has no user turn"
     image = [{"role": "user", "content": [{"type": "image"}]}]  # a list prompt without a problem: the label's is taken
-    for label, reward in (
+    labels: list[tuple[Any, float]] = [
         ({"problem": "q"}, reward_of(CODE)),
         ('{"question": [{"role": "user", "content": "q"}]}', reward_of(CODE)),
         ("42", 0.0),
         ({"problem": [{"role": "bot", "content": "q"}]}, 0.0),  # cannot be read: the prompt's is, as where it is text
-    ):
+    ]
+    for label, reward in labels:
         body = {"prompt": image, "response": answer, "label": label}
         assert server.json("/slime", body) == pytest.approx(reward)
 

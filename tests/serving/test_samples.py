@@ -3,6 +3,7 @@
 import json
 import math
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import pytest
 
@@ -19,7 +20,7 @@ ANSWER = fenced(CODE.rstrip())
 CONFIG = CodeScalerConfig(model="builtin", shaping="raw")
 
 
-def judged_by(scorer: object, samples: Sequence[Sample]) -> list[Judgement]:
+def judged_by(scorer: Any, samples: Sequence[Sample]) -> list[Judgement]:
     return judge_samples(CodeScaler(scorer, config=CONFIG), samples)
 
 

@@ -57,7 +57,7 @@ def test_a_worker_that_hangs_while_it_loads_is_started_again(caplog: pytest.LogC
 
     async def until_third_start() -> list[str]:
         living = asyncio.create_task(worker.run())
-        states = []
+        states: list[str] = []
         while len(states) < 3 or worker.state:
             if worker.state and worker.state not in states:
                 states.append(worker.state)

@@ -196,7 +196,8 @@ def test_the_real_templates_that_trl_ships(name: str, own: bool) -> None:
     for messages in (turns(PROBLEM), turns(PROBLEM, system="Be good."), turns("One.", "Two.", PROBLEM)):
         if messages[0]["role"] == "system" and name.startswith("gemma3"):
             continue  # it writes the system text into the user's turn, without a mark
-        for settings in ({}, {"add_generation_prompt": False}, {"enable_thinking": False}):
+        switches: list[dict[str, Any]] = [{}, {"add_generation_prompt": False}, {"enable_thinking": False}]
+        for settings in switches:
             if name.startswith("deepseek") and settings.get("add_generation_prompt") is False:
                 settings = {**settings, "bos_token": "<｜begin▁of▁sentence｜>"}
             for text in rendered(path.read_text(), messages, **settings):

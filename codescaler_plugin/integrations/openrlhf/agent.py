@@ -12,7 +12,7 @@ from codescaler_plugin.integrations.reward_hook import hook
 from codescaler_plugin.serving.samples import Sample
 
 try:
-    from openrlhf.utils.agent import SingleTurnAgentExecutor  # type: ignore[import-not-found]
+    from openrlhf.utils.agent import SingleTurnAgentExecutor
 except ImportError as error:
     raise MissingExtraError(f"the agent needs OpenRLHF 0.9.1 or newer: {error}") from error
 

@@ -29,7 +29,7 @@ def changed(host: str, change: str) -> str:
     return f"{host} {version(host)} {change}; mend codescaler_plugin/integrations/trl/compat.py"
 
 
-class Hooked(compat.RewardTrainerHooks, RewardTrainer):
+class Hooked(compat.RewardTrainerHooks, RewardTrainer):  # type: ignore[misc]  # TRL is Any to mypy
     """Keeps the names and the tokenizers that it is asked to prepare a dataset with."""
 
     def __init__(self, *args: Any, **settings: Any) -> None:
@@ -62,7 +62,8 @@ def trainer(tiny_rm_dir: Path, tmp_path: Path) -> Any:
 
 
 def batch_of(trainer: Any) -> dict[str, Any]:
-    return trainer.data_collator([trainer.train_dataset[row] for row in range(2)])
+    batch: dict[str, Any] = trainer.data_collator([trainer.train_dataset[row] for row in range(2)])
+    return batch
 
 
 def test_every_dataset_passes_the_hook_by_its_name_when_the_tokenizer_is_ready(trainer: Any) -> None:

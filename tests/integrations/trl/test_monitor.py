@@ -93,7 +93,8 @@ def test_a_broken_sandbox_is_counted_and_stops_nothing(monkeypatch, caplog):
         raise SandboxError("no process can be started")
 
     monkeypatch.setattr(trl_monitor, "run_tests", broken)
-    reward, logged = CodeScalerReward(scorer=FakeScorer()), {}
+    reward = CodeScalerReward(scorer=FakeScorer())
+    logged: dict[str, float] = {}
     monitor = RewardHackingMonitor(reward, AUDIT)
     assert reward([AUDIT[0].text], [fenced("def solve(n):\n    return n")], log_metric=logged.__setitem__) == [
         pytest.approx(26, abs=2)
@@ -105,7 +106,7 @@ def test_a_broken_sandbox_is_counted_and_stops_nothing(monkeypatch, caplog):
 
 
 def test_an_audited_problem_is_found_whatever_white_space_its_prompt_has(monkeypatch):
-    asked = []
+    asked: list[str] = []
 
     def failing(jobs, **settings):
         asked.extend(problem.id for _, problem in jobs)
@@ -148,7 +149,8 @@ def test_completions_without_a_verdict_are_left_out_of_the_audit_and_logged(monk
         ]
 
     monkeypatch.setattr(trl_monitor, "run_tests", faulty)
-    reward, logged = CodeScalerReward(scorer=FakeScorer()), {}
+    reward = CodeScalerReward(scorer=FakeScorer())
+    logged: dict[str, float] = {}
     RewardHackingMonitor(reward, AUDIT, packages=["numpy"], timeout=9.0)
     bodies = ["import numpy\n    return n", "return n + 0", "return n", "return n - 1 - 1"]
     texts = [fenced(f"def solve(n):\n    {body}") for body in bodies]

@@ -17,6 +17,7 @@ from codescaler_plugin import (
     codescaler_reward,
     load_scorer,
 )
+from codescaler_plugin.scoring.transformers_scorer import TransformersScorer
 from codescaler_plugin.testing import FakeScorer
 from tests.contract import spawned
 from tests.samples import fenced
@@ -115,6 +116,7 @@ def test_model_that_cannot_be_used_is_raised_before_the_first_valid_program(tmp_
 
 def test_invalid_programs_alone_load_a_good_model_once(tiny_rm_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     reward = CodeScalerReward(model=str(tiny_rm_dir))
+    assert isinstance(reward.scaler.scorer, TransformersScorer)
     assert reward.scaler.scorer._loaded is None
     assert reward(prompts=["p"], completions=["No program."]) == [0.0]
     assert reward.scaler.scorer._loaded is not None

@@ -11,7 +11,8 @@ import psutil
 import pytest
 
 from codescaler_plugin import CodeScalerReward, CodeScalerTestsReward, ConfigError, DataError, SandboxError, Status
-from codescaler_plugin.execution.sandbox import Job, Sandbox
+from codescaler_plugin.execution.executor import Job
+from codescaler_plugin.execution.sandbox import Sandbox
 from codescaler_plugin.integrations.trl import compat, tests_reward
 from codescaler_plugin.records import CallTest, Fault, Problem, ScriptTest, StdioTest, Verdict
 from codescaler_plugin.testing import FakeExecutor, FakeScorer
@@ -59,10 +60,11 @@ def test_the_tests_decide_and_invalid_code_is_worth_0(reward):
 
 def test_each_problem_has_one_of_the_two_rewards():
     tests = CodeScalerTestsReward([Problem("problem/0", "Add one.", (CallTest((1,), 2),), "solve")])
-    inner = CodeScalerReward(scorer=FakeScorer(), problem_column="problem")
+    scorer = FakeScorer()
+    inner = CodeScalerReward(scorer=scorer, problem_column="problem")
     judge = tests.elsewhere(inner)
     answers = [fenced("def solve(n):\n    return n + 1"), fenced("def solve(n):\n    return n"), "no code"]
-    batch = {
+    batch: dict[str, Any] = {
         "prompts": ["p"] * 6,
         "completions": answers * 2,
         "problem_id": ["problem/0"] * 3 + ["synthetic/0"] * 3,
@@ -73,7 +75,7 @@ def test_each_problem_has_one_of_the_two_rewards():
     judged = judge(**batch)
     assert judged[:3] == [None] * 3
     assert judged[3] > judged[4] > judged[5] == 0
-    assert inner.scaler.scorer.calls == [
+    assert scorer.calls == [
         [("Another.", "def solve(n):\n    return n + 1\n"), ("Another.", "def solve(n):\n    return n\n")]
     ]
     tests.close()
@@ -115,7 +117,7 @@ def test_elsewhere_asks_its_reward_even_for_no_rows_so_that_all_processes_log_al
     metrics: dict[str, float] = {}
     tables: dict[str, list[Any]] = {}
     judge = tests.elsewhere(CodeScalerReward(scorer=scorer))
-    call = {"prompts": [ADD.text], "completions": [fenced(WRONG)], "log_extra": tables.__setitem__}
+    call: dict[str, Any] = {"prompts": [ADD.text], "completions": [fenced(WRONG)], "log_extra": tables.__setitem__}
     assert judge(**call, log_metric=metrics.__setitem__) == [None]
     assert scorer.calls == []
     assert {f"codescaler_reward/status/{status}" for status in Status} <= metrics.keys()
@@ -229,7 +231,7 @@ def test_tests_that_cannot_run_give_none_in_the_real_sandbox():
 
 def test_a_prompt_that_cannot_be_read_gets_none_and_is_named_once(caplog):
     reward, _ = graded()
-    prompts = [ADD.text, [{"role": "user", "content": [{"type": "image"}]}]]
+    prompts: list[Any] = [ADD.text, [{"role": "user", "content": [{"type": "image"}]}]]
     for _ in range(2):
         assert reward(prompts=prompts, completions=[fenced(RIGHT["add"])] * 2) == [1.0, None]
     [said] = [record.message for record in caplog.records]
@@ -269,7 +271,7 @@ def test_metrics_and_table_of_a_mixed_call():
         "unit/verdict": ["passed", "failed", None, None],
     }
     assert metrics.pop("unit/seconds") >= 0
-    shares = {f"unit/status/{status}": 0.0 for status in Status}
+    shares: dict[str, Any] = {f"unit/status/{status}": 0.0 for status in Status}
     shares |= {"unit/status/ok": pytest.approx(2 / 3), "unit/status/no_block": pytest.approx(1 / 3)}
     assert metrics == {**shares, "unit/untested": 0.25, "unit/unjudged": 0.0, "unit/pass_rate": 0.5}
 
@@ -325,7 +327,7 @@ def test_a_sandbox_that_cannot_be_had_ends_the_training_before_there_is_a_progra
 
 def test_a_sandbox_that_fails_later_gives_none_and_ends_the_training_at_the_third_call(caplog):
     reward, grader = graded()
-    call = {"prompts": [ADD.text] * 2, "completions": [fenced(RIGHT["add"]), "No."]}
+    call: dict[str, Any] = {"prompts": [ADD.text] * 2, "completions": [fenced(RIGHT["add"]), "No."]}
     assert reward(**call) == [1.0, 0.0]
     grader.error = SandboxError("no space left")
     assert reward(**call) == [None, 0.0]
@@ -338,8 +340,8 @@ def test_a_sandbox_that_fails_later_gives_none_and_ends_the_training_at_the_thir
 def test_faults_count_only_in_a_row_and_only_above_the_limit():
     grader = Grader(RIGHT["add"], fault=Fault.MISSING_PACKAGE)
     reward = CodeScalerTestsReward([ADD], executor=grader)
-    poor = {"prompts": [ADD.text] * 2, "completions": [fenced(WRONG), fenced(WRONG + "\nx = 1")]}
-    good = {"prompts": [ADD.text] * 2, "completions": [fenced(WRONG), fenced(RIGHT["add"])]}
+    poor: dict[str, Any] = {"prompts": [ADD.text] * 2, "completions": [fenced(WRONG), fenced(WRONG + "\nx = 1")]}
+    good: dict[str, Any] = {"prompts": [ADD.text] * 2, "completions": [fenced(WRONG), fenced(RIGHT["add"])]}
     for _ in range(3):
         assert reward(**poor) == [None, None]
         assert reward(**poor) == [None, None]
@@ -403,7 +405,7 @@ def test_the_sandbox_starts_at_the_first_call_stays_and_ends():
     before = sandboxes()
     reward = CodeScalerTestsReward([ADD], workers=1)
     assert sandboxes() == before
-    call = {"prompts": [ADD.text], "completions": [fenced(RIGHT["add"])]}
+    call: dict[str, Any] = {"prompts": [ADD.text], "completions": [fenced(RIGHT["add"])]}
     assert reward(**call) == [1.0]
     first = sandboxes() - before
     assert first
