@@ -250,15 +250,12 @@ _NEXT = (
 def _example(problems: Sequence[Problem], after: Measurement) -> tuple[Problem, Judgement, Judgement] | None:
     """The first problem with both a valid program that passes and one that fails, and the first of each."""
     for problem, verdicts, judgements in zip(problems, after.sampled.passed, after.judgements, strict=True):
-        scored = [
-            (passed, judgement)
-            for passed, judgement in zip(verdicts, judgements, strict=True)
-            if judgement.status is Status.OK and judgement.score is not None
-        ]
-        right = next((judgement for passed, judgement in scored if passed), None)
-        wrong = next((judgement for passed, judgement in scored if not passed), None)
-        if right is not None and wrong is not None:
-            return problem, right, wrong
+        sides: dict[bool, Judgement] = {}
+        for passed, judgement in zip(verdicts, judgements, strict=True):
+            if judgement.status is Status.OK and judgement.score is not None:
+                sides.setdefault(passed, judgement)
+        if len(sides) == 2:
+            return problem, sides[True], sides[False]
     return None
 
 

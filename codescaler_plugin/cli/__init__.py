@@ -2,7 +2,7 @@
 
 from typing import Annotated
 
-import typer
+from typer import Exit, Option, Typer, echo
 
 from codescaler_plugin import __version__
 from codescaler_plugin.cli.augment import augment
@@ -21,7 +21,7 @@ from codescaler_plugin.cli.serve import serve
 from codescaler_plugin.cli.verify import verify
 from codescaler_plugin.cli.where import ListsHosts, where
 
-app = typer.Typer(
+app = Typer(
     no_args_is_help=True,
     add_completion=False,
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -31,21 +31,34 @@ app = typer.Typer(
 
 def _print_version(is_asked: bool) -> None:
     if is_asked:
-        typer.echo(f"codescaler-plugin {__version__}")
-        raise typer.Exit
+        echo(f"codescaler-plugin {__version__}")
+        raise Exit
 
 
 @app.callback()
 def _main(
     _version: Annotated[
-        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
+        bool, Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
     ] = False,
 ) -> None:
     pass
 
 
-_SCORING = (quickstart, score, rank, calibrate, sample, extract, bench, serve)
-for _command in (*_SCORING, verify, mine, augment, report, doctor):
+for _command in (
+    quickstart,
+    score,
+    rank,
+    calibrate,
+    sample,
+    extract,
+    bench,
+    serve,
+    verify,
+    mine,
+    augment,
+    report,
+    doctor,
+):
     app.command()(_command)
 app.command(cls=ListsHosts)(where)
 app.add_typer(evaluate, name="evaluate")

@@ -4,9 +4,9 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
-import typer
+from typer import Argument, Exit, Option
 
 from codescaler_plugin.cli.options import Strict, grouped
 from codescaler_plugin.cli.pair_files import PairFiles, Pairs, report_file
@@ -17,16 +17,14 @@ from codescaler_plugin.errors import ConfigError
 
 @grouped
 def augment(
-    source: Annotated[str, typer.Argument(metavar="PAIRS", help="Pairs, in any format; file, folder or hub id.")],
+    source: Annotated[str, Argument(metavar="PAIRS", help="Pairs, in any format; file, folder or hub id.")],
     output: Pairs = Path("augmented.jsonl"),
-    problems: Annotated[
-        list[str] | None, typer.Option(metavar="FILE", help="Problems with tests; repeatable.")
-    ] = None,
+    problems: Annotated[list[str] | None, Option(metavar="FILE", help="Problems with tests; repeatable.")] = None,
     kind: Annotated[
-        list[str] | None, typer.Option(metavar="KIND=SHARE", help="Kind to add, as a share of the given pairs.")
+        list[str] | None, Option(metavar="KIND=SHARE", help="Kind to add, as a share of the given pairs.")
     ] = None,
     trust_unaligned: Annotated[
-        bool, typer.Option("--trust-unaligned", help="Unaligned pairs also where there are no tests.")
+        bool, Option("--trust-unaligned", help="Unaligned pairs also where there are no tests.")
     ] = False,
     strict: Strict = False,
     *,
@@ -72,15 +70,8 @@ def augment(
 
         total = sum(round(share * len(pairs)) for share in kinds.values())
         with progress_bar("making pairs", total) as advance, tests.executors(service=executor) as (runner, _):
-            augmented, report = augment_pairs(
-                pairs,
-                tested,
-                kinds=kinds,
-                seed=files.seed,
-                trust_unaligned=trust_unaligned,
-                executor=runner,
-                progress=show,
-            )
+            settings: dict[str, Any] = {"kinds": kinds, "seed": files.seed, "trust_unaligned": trust_unaligned}
+            augmented, report = augment_pairs(pairs, tested, **settings, executor=runner, progress=show)
         _print_kinds(report.kinds)
         errors.print(
             f"{len(pairs):,} pairs became {len(augmented):,}. Programs run: {report.executed:,}. Pairs without tests "
@@ -91,7 +82,7 @@ def augment(
         earlier = json.loads(before.read_text(encoding="utf-8")) if before.is_file() else []
         files.write(augmented, output, [*earlier, asdict(report)], inputs)
     if skipped.count or any(counts["made"] < counts["wanted"] for counts in report.kinds.values()):
-        raise typer.Exit(3)
+        raise Exit(3)
 
 
 def _print_kinds(kinds: Mapping[str, Mapping[str, int]]) -> None:

@@ -5,25 +5,25 @@ from contextlib import ExitStack
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated
 
-import typer
+from rich.table import Table
+from typer import Option, echo
 
+from codescaler_plugin.builtin import reward_model
 from codescaler_plugin.cli.options import Device, Model
-from codescaler_plugin.cli.terminal import Terminal, progress_bar, reported, without_loading_bars
+from codescaler_plugin.cli.terminal import Terminal, hide_loading_bars, progress_bar, reported
 
 if TYPE_CHECKING:
-    from rich.table import Table
-
     from codescaler_plugin.scoring.bench import Bench
 
 
 def bench(
     model: Model = None,
-    group: Annotated[int, typer.Option(min=1, help="Completions per problem.")] = 16,
-    groups: Annotated[int, typer.Option(min=1, help="Problems.")] = 1,
-    prompt: Annotated[int, typer.Option(min=0, help="Tokens that a group shares.")] = 512,
-    completion: Annotated[int, typer.Option(min=1, help="Mean tokens of the rest.")] = 128,
-    repetitions: Annotated[int, typer.Option(min=1)] = 5,
-    threads: Annotated[int | None, typer.Option(min=1, help="CPU threads; else as torch chooses.")] = None,
+    group: Annotated[int, Option(min=1, help="Completions per problem.")] = 16,
+    groups: Annotated[int, Option(min=1, help="Problems.")] = 1,
+    prompt: Annotated[int, Option(min=0, help="Tokens that a group shares.")] = 512,
+    completion: Annotated[int, Option(min=1, help="Mean tokens of the rest.")] = 128,
+    repetitions: Annotated[int, Option(min=1)] = 5,
+    threads: Annotated[int | None, Option(min=1, help="CPU threads; else as torch chooses.")] = None,
     device: Device = None,
 ) -> None:
     """Measure the speedup by shared prefixes on this machine.
@@ -33,11 +33,10 @@ def bench(
 
     Example: codescaler bench --model builtin --threads 1
     """
-    without_loading_bars()
+    hide_loading_bars()
     with reported():
         import torch
 
-        from codescaler_plugin.builtin import reward_model
         from codescaler_plugin.config import CodeScalerConfig
         from codescaler_plugin.scoring.bench import WAYS, conditions, run_bench, synthetic_items
         from codescaler_plugin.scoring.forward import fitting_tokens
@@ -61,13 +60,11 @@ def bench(
             )
             around = conditions(measured)
     Terminal().print(_table(result))
-    typer.echo(json.dumps({"model": config.model, **asdict(result), **around}))
+    echo(json.dumps({"model": config.model, **asdict(result), **around}))
 
 
-def _table(result: "Bench") -> "Table":
+def _table(result: "Bench") -> Table:
     """The results in a table of 80 columns."""
-    from rich.table import Table
-
     saved = 1 - result.computed_tokens / result.real_tokens
     table = Table(
         title=f"{result.samples} samples, {result.real_tokens:,} tokens; ours computes {saved:.0%} fewer",

@@ -3,12 +3,12 @@
 from pathlib import Path
 from typing import Annotated
 
-import typer
+from typer import Exit, Option
 
 from codescaler_plugin.cli.candidates import GROUPS, CandidateReader, RankingOptions
 from codescaler_plugin.cli.costs import CostsOption, command_of, parsed_costs, print_plans
 from codescaler_plugin.cli.options import Source, Strict, grouped
-from codescaler_plugin.cli.terminal import reported, say, without_loading_bars
+from codescaler_plugin.cli.terminal import hide_loading_bars, reported, say
 from codescaler_plugin.data.outputs import check_output, write_text
 from codescaler_plugin.data.rows import chunked
 from codescaler_plugin.errors import ConfigError
@@ -21,7 +21,7 @@ def calibrate(
     source: Source = "-",  # type: ignore[assignment]
     *,
     ranking: RankingOptions,
-    output: Annotated[Path | None, typer.Option(help="File of the calibration, for codescaler rank.")] = None,
+    output: Annotated[Path | None, Option(help="File of the calibration, for codescaler rank.")] = None,
     costs: CostsOption = None,
     strict: Strict = False,
 ) -> None:
@@ -40,7 +40,7 @@ def calibrate(
     """
     from codescaler_plugin.selection.planning import fit_margins, measure_plans, price_plans, with_plans
 
-    without_loading_bars()
+    hide_loading_bars()
     with reported():
         if output is None and costs is None:
             raise ConfigError("nothing to do: give --output FILE, --costs SCORE,TEST,WRONG, or both")
@@ -64,4 +64,4 @@ def calibrate(
             print_plans(plans)
             say(f"cheapest: {command_of(plans[0])}")
     if reader.has_skipped:
-        raise typer.Exit(3)
+        raise Exit(3)

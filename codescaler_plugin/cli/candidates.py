@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import TYPE_CHECKING, Annotated, Any
 
-import typer
+from typer import FileBinaryRead, Option
 
 from codescaler_plugin.cli.options import Model
 from codescaler_plugin.cli.rows import chunks, skip
@@ -14,11 +14,12 @@ from codescaler_plugin.errors import DataError
 from codescaler_plugin.records import Problem
 from codescaler_plugin.selection.records import Selection
 from codescaler_plugin.text.lines import folded
+from codescaler_plugin.text.messages import completion_text, problem_text
+from codescaler_plugin.text.templates import Template
 
 if TYPE_CHECKING:
     from codescaler_plugin.data.matching import ProblemIndex
     from codescaler_plugin.pipeline import CodeScaler
-    from codescaler_plugin.text.templates import Template
 
 GROUPS = 32  # problems at a time: tests of all of them run together
 
@@ -31,10 +32,10 @@ class RankingOptions:
 
     model: Model = None
     extraction: Annotated[
-        str, typer.Option(envvar="CODESCALER_EXTRACTION", help="Block selection: last, first, single or bare.")
+        str, Option(envvar="CODESCALER_EXTRACTION", help="Block selection: last, first, single or bare.")
     ] = "last"
     self_consistency: Annotated[
-        float, typer.Option(min=0, help="Weight of the number of candidates that wrote the same program.")
+        float, Option(min=0, help="Weight of the number of candidates that wrote the same program.")
     ] = 0.0
 
     def scaler(self) -> "CodeScaler":
@@ -62,28 +63,16 @@ class CandidateReader:
 
     A bad problem is reported and skipped. If the rest of the input cannot be read, the problems before it are yielded
     first.
-
-    Args:
-        source: input.
-        strict: raise the error of a bad line.
-        template: chat template of the prompts.
-        tested: problems with tests. None yields None for the tests.
-        only: number of the only problem to read; nothing behind it is read.
-        labelled: require `passed` for each candidate.
-
-    Attributes:
-        has_skipped: a line was skipped.
-        count: problems read.
     """
 
-    source: typer.FileBinaryRead
+    source: FileBinaryRead
     strict: bool
-    template: "Template | None"
-    tested: "ProblemIndex | None" = None
-    only: int | None = None
-    labelled: bool = False
+    template: Template | None
+    tested: "ProblemIndex | None" = None  # None yields None for the tests
+    only: int | None = None  # number of the only problem to read; nothing behind it is read
+    labelled: bool = False  # `passed` is required for each candidate
     has_skipped: bool = False
-    count: int = 0
+    count: int = 0  # problems read
     _broken: DataError | None = None
 
     def __iter__(self) -> Iterator[tuple[Row, Problem | None]]:
@@ -119,8 +108,6 @@ class CandidateReader:
         return dumps(row["problem"]) if "completion" in row else number
 
     def _row(self, rows: list[Row]) -> Row:
-        from codescaler_plugin.text.messages import completion_text
-
         row = rows[0]
         if "completions" in row:
             if not isinstance(row["completions"], list):
@@ -139,17 +126,12 @@ class CandidateReader:
             completion_text(completion, f"completion {index}")
         if self.labelled:
             passed = row.get("passed")
-            if (
-                not isinstance(passed, list)
-                or len(passed) != len(row["completions"])
-                or not all(isinstance(label, bool) for label in passed)
-            ):
+            if not isinstance(passed, list) or list(map(type, passed)) != [bool] * len(row["completions"]):
                 raise DataError("expected `passed`, true or false for each completion")
         return row
 
     def _tests(self, row: Row) -> Problem | None:
         from codescaler_plugin.data.rollouts import problem_id_of
-        from codescaler_plugin.text.messages import problem_text
 
         if self.tested is None:
             return None

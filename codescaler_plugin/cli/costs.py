@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated
 
-import typer
+from typer import Option
 
 from codescaler_plugin.cli.terminal import errors, number_table
 from codescaler_plugin.errors import ConfigError
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 CostsOption = Annotated[
     str | None,
-    typer.Option(
+    Option(
         metavar="SCORE,TEST,WRONG",
         help="Costs of scoring a candidate, testing a program, and a wrong choice; for the cheapest way to select.",
     ),
@@ -21,11 +21,7 @@ CostsOption = Annotated[
 
 
 def parsed_costs(text: str) -> "Costs":
-    """The costs of an option.
-
-    Raises:
-        ConfigError: not three finite numbers of at least 0.
-    """
+    """The costs of an option: three finite numbers of at least 0."""
     from codescaler_plugin.selection.planning import Costs
 
     try:

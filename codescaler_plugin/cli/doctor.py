@@ -1,19 +1,19 @@
 """`codescaler doctor`."""
 
 from contextlib import nullcontext
-from typing import Annotated
+from typing import Annotated, Any
 
-import typer
+from rich.table import Table
+from rich.text import Text
+from typer import Exit, Option
 
 from codescaler_plugin.cli.options import Device, ModelArgument
-from codescaler_plugin.cli.terminal import Terminal, reported, without_loading_bars
+from codescaler_plugin.cli.terminal import Terminal, hide_loading_bars, reported
 
 
 def doctor(
     model: ModelArgument = None,
-    max_length: Annotated[
-        int | None, typer.Option(min=1, help="Tokens per sample; else the model's own limit.")
-    ] = None,
+    max_length: Annotated[int | None, Option(min=1, help="Tokens per sample; else the model's own limit.")] = None,
     device: Device = None,
 ) -> None:
     """Check that a model can be a reward model, and print the next steps.
@@ -25,28 +25,17 @@ def doctor(
 
     Exit code: 0 no check failed, warnings apart; 1 a check failed.
     """
-    from rich.table import Table
-    from rich.text import Text
-
     from codescaler_plugin.config import CodeScalerConfig
     from codescaler_plugin.doctor import examine, summary
 
-    without_loading_bars()
+    hide_loading_bars()
     console = Terminal()
     colours = {"ok": "green", "warning": "yellow", "failed": "red"}
     with reported(), console.status("looking") if console.is_terminal else nullcontext():
         config = CodeScalerConfig.from_env(model=model, max_length=max_length, device=device)
-        name = config.model
-        checks = list(
-            examine(
-                name,
-                max_length=config.max_length,
-                device=config.device,
-                api_key=config.api_key,
-                trust_remote_code=config.trust_remote_code,
-            )
-        )
-    table = Table("", "check", "found", box=None, title=name, title_justify="left", padding=(0, 2, 0, 0))
+        access: dict[str, Any] = {"api_key": config.api_key, "trust_remote_code": config.trust_remote_code}
+        checks = list(examine(config.model, max_length=config.max_length, device=config.device, **access))
+    table = Table("", "check", "found", box=None, title=config.model, title_justify="left", padding=(0, 2, 0, 0))
     for check in checks:
         found = Text(check.finding)
         if check.advice:
@@ -56,4 +45,4 @@ def doctor(
     worst = max((check.state for check in checks), key=list(colours).index, default="ok")
     console.print(f"\n{summary(checks)}", style=f"bold {colours[worst]}")
     if any(check.state == "failed" for check in checks):
-        raise typer.Exit(1)
+        raise Exit(1)

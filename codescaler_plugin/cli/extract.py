@@ -4,28 +4,30 @@ import io
 from collections import Counter
 from typing import Annotated, Any, TextIO
 
-import typer
+from rich.bar import Bar
+from typer import Exit, FileBinaryRead, Option
 
 from codescaler_plugin.cli.options import Extraction, Output, Source, Strict
 from codescaler_plugin.cli.rows import chunks, write_records
 from codescaler_plugin.cli.terminal import errors, number_table, open_output, reported
 from codescaler_plugin.errors import DataError
 from codescaler_plugin.safety import printable
+from codescaler_plugin.text.messages import begun_text, completion_text
 
 
 def extract(
     source: Source = "-",  # type: ignore[assignment]
-    language: Annotated[str, typer.Option(help="Language of the code, or 'any'.")] = "python",
+    language: Annotated[str, Option(help="Language of the code, or 'any'.")] = "python",
     extraction: Extraction = "single",
-    explain: Annotated[bool, typer.Option(help="Add a sentence on the reason of each status.")] = False,
+    explain: Annotated[bool, Option(help="Add a sentence on the reason of each status.")] = False,
     reasoning_marks: Annotated[
-        str | None, typer.Option(help="Further marks of reasoning, such as '<plan> </plan>'.")
+        str | None, Option(help="Further marks of reasoning, such as '<plan> </plan>'.")
     ] = None,
     thinking_prefilled: Annotated[
-        bool, typer.Option("--thinking-prefilled", help="The prompts open the reasoning.")
+        bool, Option("--thinking-prefilled", help="The prompts open the reasoning.")
     ] = False,
-    fence_prefilled: Annotated[bool, typer.Option("--fence-prefilled", help="The prompts open the fence.")] = False,
-    text: Annotated[bool, typer.Option("--text", help="FILE is one completion; print its code.")] = False,
+    fence_prefilled: Annotated[bool, Option("--fence-prefilled", help="The prompts open the fence.")] = False,
+    text: Annotated[bool, Option("--text", help="FILE is one completion; print its code.")] = False,
     output: Output = None,
     strict: Strict = False,
 ) -> None:
@@ -66,10 +68,10 @@ def extract(
             is_complete &= len(rows) == count
         _print_histogram(counts)
     if not is_complete:
-        raise typer.Exit(3)
+        raise Exit(3)
 
 
-def _print_code(source: typer.FileBinaryRead, sink: TextIO, settings: dict[str, Any]) -> None:
+def _print_code(source: FileBinaryRead, sink: TextIO, settings: dict[str, Any]) -> None:
     """Print the code of a file that is one completion."""
     from codescaler_plugin.extraction import extract_code
 
@@ -87,7 +89,6 @@ def _print_code(source: typer.FileBinaryRead, sink: TextIO, settings: dict[str, 
 def _completion(row: dict[str, Any], reasoning_marks: str | None) -> str:
     """The completion of a row, after what its prompt has opened."""
     from codescaler_plugin.extraction import begun, prompt_opening
-    from codescaler_plugin.text.messages import begun_text, completion_text
 
     text = completion_text(row["completion"])
     prompt = row.get("prompt", row.get("problem"))
@@ -99,8 +100,6 @@ def _completion(row: dict[str, Any], reasoning_marks: str | None) -> str:
 
 
 def _print_histogram(counts: Counter[str]) -> None:
-    from rich.bar import Bar
-
     if not counts:
         errors.print("no completions")
         return

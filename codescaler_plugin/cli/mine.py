@@ -6,7 +6,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Annotated, Any
 
-import typer
+from typer import Argument, Exit, Option
 
 from codescaler_plugin.cli.options import grouped
 from codescaler_plugin.cli.pair_files import PairFiles, Pairs
@@ -17,21 +17,19 @@ from codescaler_plugin.errors import ConfigError, DataError
 
 @grouped
 def mine(
-    sources: Annotated[
-        list[str], typer.Argument(metavar="FILE...", help="Verdicts, or pairs; files, folders, hub ids.")
-    ],
+    sources: Annotated[list[str], Argument(metavar="FILE...", help="Verdicts, or pairs; files, folders, hub ids.")],
     output: Pairs = Path("pairs.jsonl"),
-    pairs_per_problem: Annotated[int, typer.Option(min=1, help="Largest number of pairs per problem.")] = 8,
+    pairs_per_problem: Annotated[int, Option(min=1, help="Largest number of pairs per problem.")] = 8,
     hard: Annotated[
-        float | None, typer.Option(min=0, max=1, help="Share of near misses aimed at; else as they come.")
+        float | None, Option(min=0, max=1, help="Share of near misses aimed at; else as they come.")
     ] = None,
-    max_pairs: Annotated[int | None, typer.Option(min=1, help="Largest number of pairs.")] = None,
-    held_out: Annotated[float, typer.Option(min=0, max=0.99, help="Chance of each problem to be held out.")] = 0.0,
+    max_pairs: Annotated[int | None, Option(min=1, help="Largest number of pairs.")] = None,
+    held_out: Annotated[float, Option(min=0, max=0.99, help="Chance of each problem to be held out.")] = 0.0,
     held_out_output: Annotated[
-        Path | None, typer.Option(help="File of the held-out pairs; else they are in --output, with `split`.")
+        Path | None, Option(help="File of the held-out pairs; else they are in --output, with `split`.")
     ] = None,
     decontaminate: Annotated[
-        list[str] | None, typer.Option(metavar="FILE", help="Evaluation set whose problems are removed; repeatable.")
+        list[str] | None, Option(metavar="FILE", help="Evaluation set whose problems are removed; repeatable.")
     ] = None,
     *,
     files: PairFiles,
@@ -78,7 +76,7 @@ def mine(
         if held_out and len(report.splits) == 1:
             say("all pairs are in one split: they are all of one problem", "yellow")
     if skipped.count:
-        raise typer.Exit(3)
+        raise Exit(3)
 
 
 def _problem_texts(paths: Sequence[str]) -> dict[str, list[str]]:

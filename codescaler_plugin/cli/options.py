@@ -8,45 +8,29 @@ from inspect import Parameter, signature
 from pathlib import Path
 from typing import Annotated, Any, get_args
 
-import typer
+from typer import Argument, FileBinaryRead, Option
 
 _MODEL = "Reward model: hub id, directory, 'builtin' or URL; else CODESCALER_MODEL, else the 8B model."
-Model = Annotated[str | None, typer.Option(help=_MODEL)]
-ModelArgument = Annotated[str | None, typer.Argument(help=_MODEL)]
-BaseModel = Annotated[
-    str | None, typer.Option(help="Causal model for the control by log-probability: hub id or directory.")
-]
-MaxTokens = Annotated[int | None, typer.Option(min=1, help="Tokens per forward pass; else what fits.")]
-Device = Annotated[str | None, typer.Option(help="Torch device; else that of this process.")]
-Extraction = Annotated[str, typer.Option(help="Block selection: single, last, first or bare.")]
+Model = Annotated[str | None, Option(help=_MODEL)]
+ModelArgument = Annotated[str | None, Argument(help=_MODEL)]
+BaseModel = Annotated[str | None, Option(help="Causal model for the control by log-probability: hub id or directory.")]
+MaxTokens = Annotated[int | None, Option(min=1, help="Tokens per forward pass; else what fits.")]
+Device = Annotated[str | None, Option(help="Torch device; else that of this process.")]
+Extraction = Annotated[str, Option(help="Block selection: single, last, first or bare.")]
 Source = Annotated[
-    typer.FileBinaryRead,
-    typer.Argument(metavar="[FILE]", help="JSONL, a JSON array, CSV or parquet, also .gz or .zst; - for stdin."),
+    FileBinaryRead,
+    Argument(metavar="[FILE]", help="JSONL, a JSON array, CSV or parquet, also .gz or .zst; - for stdin."),
 ]
-Output = Annotated[Path | None, typer.Option(help="Write here, not to stdout.")]
-Strict = Annotated[bool, typer.Option("--strict", help="Stop at the first bad line.")]
-ServerKey = Annotated[str | None, typer.Option(envvar="OPENAI_API_KEY", help="API key of the server.")]
+Output = Annotated[Path | None, Option(help="Write here, not to stdout.")]
+Strict = Annotated[bool, Option("--strict", help="Stop at the first bad line.")]
+ServerKey = Annotated[str | None, Option(envvar="OPENAI_API_KEY", help="API key of the server.")]
 
 
 def grouped(command: Callable[..., None]) -> Callable[..., None]:
-    r"""Give a command an option for each field of a parameter whose type is a dataclass.
+    """Give a command an option for each field of a parameter whose type is a dataclass.
 
-    Fields need defaults. Their types are declared like those of parameters: `Annotated` with `typer.Option`. The class
-    variable `panel`, if there is one, names their panel in the help.
-
-    Example:
-        >>> from dataclasses import dataclass
-        >>> from typer.testing import CliRunner
-        >>> @dataclass
-        ... class Limits:
-        ...     seconds: Annotated[float, typer.Option(help="Per program.")] = 3.0
-        >>> app = typer.Typer()
-        >>> @app.command()
-        ... @grouped
-        ... def verify(source: str, *, limits: Limits) -> None:
-        ...     print(source, limits)
-        >>> CliRunner().invoke(app, ["rollouts.jsonl", "--seconds", "5"]).output
-        'rollouts.jsonl Limits(seconds=5.0)\n'
+    Fields need defaults, and `Annotated` types as parameters have them. The class variable `panel`, if there is one,
+    names their panel in the help.
     """
     own = signature(command, eval_str=True)
     groups: dict[str, Any] = {

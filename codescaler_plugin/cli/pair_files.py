@@ -8,34 +8,30 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
-import typer
+from typer import Option
 
 from codescaler_plugin.cli.options import BaseModel
 from codescaler_plugin.cli.terminal import say
 from codescaler_plugin.data.outputs import check_output, write_text
 from codescaler_plugin.data.rows import stem
+from codescaler_plugin.preference.baselines import check_causal_model
+from codescaler_plugin.preference.data_card import check_card, write_data_card
 
-Pairs = Annotated[Path, typer.Option(help="File of pairs: .jsonl, .jsonl.gz or .parquet.")]
+Pairs = Annotated[Path, Option(help="File of pairs: .jsonl, .jsonl.gz or .parquet.")]
 
 
 @dataclass(frozen=True)
 class PairFiles:
     """A group of options, see `options.grouped`."""
 
-    seed: Annotated[int, typer.Option(help="The same input and seed give the same pairs.")] = 0
-    columns: Annotated[str, typer.Option("--format", help="Columns: pairs, codescaler, trl or openrlhf.")] = "pairs"
-    card: Annotated[Path | None, typer.Option(help="Folder for a data card: page, plots, JSON.")] = None
+    seed: Annotated[int, Option(help="The same input and seed give the same pairs.")] = 0
+    columns: Annotated[str, Option("--format", help="Columns: pairs, codescaler, trl or openrlhf.")] = "pairs"
+    card: Annotated[Path | None, Option(help="Folder for a data card: page, plots, JSON.")] = None
     base_model: BaseModel = None
 
     def check(self, output: Path, inputs: Sequence[str], held_out: Path | None = None) -> None:
-        """Check before the work that all files can be written, and that the card's model loads.
-
-        Raises:
-            ConfigError: one cannot, or is an input.
-        """
+        """Check before the work that all files can be written and are no inputs, and that the card's model loads."""
         from codescaler_plugin.data.pairs import output_files
-        from codescaler_plugin.preference.baselines import check_causal_model
-        from codescaler_plugin.preference.data_card import check_card
 
         for file in [*output_files(output, self.columns, held_out), report_file(output)]:
             check_output(file, inputs)
@@ -61,8 +57,6 @@ class PairFiles:
         write_text(report_file(output), json.dumps(reports, indent=2) + "\n")
         written = [str(file) for file in files]
         if self.card is not None:
-            from codescaler_plugin.preference.data_card import write_data_card
-
             paths = [Path(name) for name in inputs]
             page = write_data_card(
                 pairs, self.card, reports=reports, inputs=paths, outputs=files, model=self.base_model

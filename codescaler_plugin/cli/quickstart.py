@@ -5,16 +5,16 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
-import typer
+from typer import Option, echo
 
 from codescaler_plugin.cli.terminal import Terminal, reported
 
 
 def quickstart(
-    steps: Annotated[int | None, typer.Option(min=1, help="GRPO steps; else 80.")] = None,
-    seed: Annotated[int, typer.Option(help="Seed of sampling and of the training order.")] = 0,
-    output: Annotated[Path, typer.Option(help="Folder for all files.")] = Path("codescaler-quickstart"),
-    as_json: Annotated[bool, typer.Option("--json", help="One line of JSON on stdout; all else on stderr.")] = False,
+    steps: Annotated[int | None, Option(min=1, help="GRPO steps; else 80.")] = None,
+    seed: Annotated[int, Option(help="Seed of sampling and of the training order.")] = 0,
+    output: Annotated[Path, Option(help="Folder for all files.")] = Path("codescaler-quickstart"),
+    as_json: Annotated[bool, Option("--json", help="One line of JSON on stdout; all else on stderr.")] = False,
 ) -> None:
     """Train a small policy with a reward that runs no tests.
 
@@ -28,4 +28,4 @@ def quickstart(
     with reported():
         report = run_quickstart(steps=steps, seed=seed, output=output, results=Terminal(stderr=as_json))
     if as_json:
-        typer.echo(json.dumps(asdict(report)))
+        echo(json.dumps(asdict(report)))

@@ -5,64 +5,70 @@ from collections.abc import Iterable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, TextIO
 
-import typer
+from rich import box
+from rich.panel import Panel
+from rich.table import Table
+from rich.text import Text
+from typer import Context, Exit, Option
 
 from codescaler_plugin.cli.candidates import GROUPS, CandidateReader, RankingOptions, selection_row
 from codescaler_plugin.cli.costs import CostsOption, command_of, parsed_costs, print_plans
 from codescaler_plugin.cli.options import Output, Source, Strict, grouped
 from codescaler_plugin.cli.rows import write
 from codescaler_plugin.cli.sandbox_options import PANEL, SandboxOptions, print_faults
-from codescaler_plugin.cli.selection_table import show_selection
-from codescaler_plugin.cli.terminal import Skipped, open_output, reported, say, without_loading_bars
+from codescaler_plugin.cli.terminal import Skipped, Terminal, hide_loading_bars, open_output, reported, say
 from codescaler_plugin.data.rows import chunked
 from codescaler_plugin.errors import ConfigError, DataError
 from codescaler_plugin.records import Problem
-from codescaler_plugin.selection.records import Outcome
+from codescaler_plugin.safety import printable
+from codescaler_plugin.selection.records import Outcome, Ranked, Selection
+from codescaler_plugin.text.messages import problem_text
 
 if TYPE_CHECKING:
     from codescaler_plugin.pipeline import CodeScaler
     from codescaler_plugin.selection.cascade import CascadeConfig
 
 
+_SHOWN = 12  # candidates in the table of --show
+
+
 @dataclass(frozen=True)
 class _Confidence:
-    """A group of options for the probability that the first program is right."""
+    """The probability that the first program is right."""
 
     panel = "Confidence"
 
-    calibration: Annotated[Path | None, typer.Option(help="File that codescaler calibrate wrote.")] = None
-    abstain_below: Annotated[
-        float | None, typer.Option(min=0, max=1, help="Choose nothing below this probability.")
-    ] = None
+    calibration: Annotated[Path | None, Option(help="File that codescaler calibrate wrote.")] = None
+    abstain_below: Annotated[float | None, Option(min=0, max=1, help="Choose nothing below this probability.")] = None
     costs: CostsOption = None
 
 
 @dataclass(frozen=True)
 class _Cascade:
-    """A group of options for the tests that decide."""
+    """The tests that decide."""
 
     panel = PANEL
 
-    tests: Annotated[list[str] | None, typer.Option(metavar="FILE", help="Problems with tests; repeatable.")] = None
-    target: Annotated[float, typer.Option(min=0.01, help="Run no tests from this probability on.")] = 0.95
-    keep_order: Annotated[bool, typer.Option("--keep-order", help="In the order given; no reward model.")] = False
-    budget: Annotated[int | None, typer.Option(min=0, help="Largest number of programs run per problem.")] = None
+    tests: Annotated[list[str] | None, Option(metavar="FILE", help="Problems with tests; repeatable.")] = None
+    target: Annotated[float, Option(min=0.01, help="Run no tests from this probability on.")] = 0.95
+    keep_order: Annotated[bool, Option("--keep-order", help="In the order given; no reward model.")] = False
+    budget: Annotated[int | None, Option(min=0, help="Largest number of programs run per problem.")] = None
     generated_tests: Annotated[
-        bool, typer.Option("--generated-tests", help="Tests may be wrong: take what passes most.")
+        bool, Option("--generated-tests", help="Tests may be wrong: take what passes most.")
     ] = False
 
 
 @grouped
 def rank(
-    context: typer.Context,
+    context: Context,
     source: Source = "-",  # type: ignore[assignment]
     *,
     ranking: RankingOptions,
     output: Output = None,
     show: Annotated[
-        int | None, typer.Option(min=1, metavar="NUMBER", help="Show this problem as a table, not JSONL.")
+        int | None, Option(min=1, metavar="NUMBER", help="Show this problem as a table, not JSONL.")
     ] = None,
     strict: Strict = False,
     confidence: _Confidence,
@@ -91,7 +97,7 @@ def rank(
     from codescaler_plugin.selection.planning import keep_order
 
     tests, skipped = cascade.tests or (), Skipped()
-    without_loading_bars()
+    hide_loading_bars()
     calibrations = [] if confidence.calibration is None else [confidence.calibration]
     with reported(), open_output(output, [source, *tests, *calibrations]) as sink:
         _check(context, confidence, cascade)
@@ -118,22 +124,18 @@ def rank(
                             faults[verdict.fault] += 1
                             examples.setdefault(verdict.fault, verdict.detail)
                     if show is not None:
-                        show_selection(row["problem"], selection, scaler, sink)
+                        _show(row["problem"], selection, scaler, sink)
                     else:
                         write(sink, {**row, **selection_row(selection)})
         if show is not None and show > reader.count:
             raise DataError(f"there is no problem {show}: the input has {reader.count}")
         print_faults(faults, examples, "run again")
     if reader.has_skipped or skipped.count or not has_winners:
-        raise typer.Exit(3)
+        raise Exit(3)
 
 
-def _check(context: typer.Context, confidence: _Confidence, cascade: _Cascade) -> None:
-    """Refuse options that have no effect without another one, or beside another one.
-
-    Raises:
-        ConfigError: the first such option.
-    """
+def _check(context: Context, confidence: _Confidence, cascade: _Cascade) -> None:
+    """Refuse options that have no effect without another one, or beside another one."""
     if cascade.tests and confidence.abstain_below is not None:
         raise ConfigError("--abstain-below is for choices without tests: with --tests give --target")
     of_tests = [field.name for group in (_Cascade, SandboxOptions) for field in fields(group) if field.name != "tests"]
@@ -151,7 +153,7 @@ def _check(context: typer.Context, confidence: _Confidence, cascade: _Cascade) -
             raise ConfigError(f"{reason}: leave out {options}")
 
 
-def _on_command_line(context: typer.Context, names: Sequence[str]) -> str:
+def _on_command_line(context: Context, names: Sequence[str]) -> str:
     """The options of these parameters that the command line holds."""
     return ", ".join(
         parameter.opts[0]
@@ -205,3 +207,54 @@ def _indexed(problems: Iterable[Problem]) -> Any:
         if problem not in same:
             same.append(problem)
     return ProblemIndex([problem for same in by_id.values() for problem in same])
+
+
+def _show(problem: Any, selection: Selection, scaler: "CodeScaler", sink: TextIO) -> None:
+    """Print a problem, its candidates and the best program."""
+    from rich.syntax import Syntax  # with pygments
+
+    console = Terminal(file=sink)
+    text = Text(problem_text(problem, "problem", scaler.template).strip())
+    console.print(Panel(text, title="problem", title_align="left", box=box.ROUNDED))
+    table = Table(box=box.SIMPLE_HEAD)
+    table.add_column("")
+    for name in ("candidate", "score", "rank_score", "duplicates"):
+        table.add_column(name, justify="right")
+    table.add_column("what it is", ratio=1)
+    is_tested = any(candidate.verdict is not None for candidate in selection.ranked)
+    leaders = [candidate for candidate in selection.ranked if candidate.duplicate_of is None]
+    for candidate in leaders[:_SHOWN]:
+        is_best = candidate is selection.best
+        table.add_row(
+            "▶" if is_best else "",
+            str(candidate.index),
+            "" if candidate.judgement.score is None else f"{candidate.judgement.score:.4f}",
+            "" if candidate.rank_score is None else f"{candidate.rank_score:.4f}",
+            str(candidate.duplicates or ""),
+            Text(_kind(candidate, is_tested=is_tested), overflow="ellipsis", no_wrap=True),
+            style="bold green" if is_best else "",
+        )
+    console.print(table)
+    if len(leaders) > _SHOWN:
+        console.print(f"and {len(leaders) - _SHOWN} more\n", style="dim")
+    if selection.best is not None:
+        code = printable(selection.best.judgement.code.rstrip())  # before the highlighter splits it
+        syntax = Syntax(code, scaler.config.language, theme="ansi_dark", word_wrap=True)
+        title = f"candidate {selection.best.index}"
+        console.print(Panel(syntax, title=title, title_align="left", border_style="green", box=box.ROUNDED))
+    console.print(f"{selection.outcome}: {selection.explanation}")
+
+
+def _kind(candidate: Ranked, *, is_tested: bool) -> str:
+    """The verdict, or why there is none, or the first line of the code."""
+    judgement, verdict = candidate.judgement, candidate.verdict
+    if judgement.status != "ok":
+        return str(judgement.status)
+    if verdict is not None and verdict.fault is not None:
+        return f"no verdict ({verdict.fault}): {verdict.detail}"
+    if verdict is not None:
+        return "passes all tests" if verdict.passed else verdict.detail
+    if is_tested:
+        return "not run"
+    lines = [line.strip() for line in judgement.code.splitlines()]
+    return next((line for line in lines if line and not line.startswith(("#", "import ", "from "))), "")

@@ -3,15 +3,15 @@
 from pathlib import Path
 from typing import Annotated
 
-import typer
+from typer import Argument, Option
 
 from codescaler_plugin.cli.terminal import reported, say
 
 
 def report(
-    folders: Annotated[list[Path], typer.Argument(metavar="FOLDER...", help="--output of codescaler evaluate.")],
-    output: Annotated[Path, typer.Option(help="The page; Markdown is written beside it.")] = Path("report.html"),
-    title: Annotated[str, typer.Option(help="Of the page.")] = "Reward models",
+    folders: Annotated[list[Path], Argument(metavar="FOLDER...", help="--output of codescaler evaluate.")],
+    output: Annotated[Path, Option(help="The page; Markdown is written beside it.")] = Path("report.html"),
+    title: Annotated[str, Option(help="Of the page.")] = "Reward models",
 ) -> None:
     """Write a page of all evaluations, reward models side by side.
 
@@ -19,8 +19,8 @@ def report(
 
     Example: codescaler report evaluation/*
     """
-    with reported():
-        from codescaler_plugin.report.document import write_report
+    from codescaler_plugin.report.document import write_report
 
+    with reported():
         for path in write_report(folders, output, title=title):
             say(f"wrote {path}")

@@ -2,35 +2,23 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import Any, TextIO
 
-import typer
+from typer import FileBinaryRead
 
 from codescaler_plugin.cli.terminal import Skipped, progress_bar
 from codescaler_plugin.data.rows import chunked, dumps, read_rows
 from codescaler_plugin.errors import DataError
-
-if TYPE_CHECKING:
-    from codescaler_plugin.text.templates import Template
+from codescaler_plugin.text.messages import begun_text, completion_text, problem_text
+from codescaler_plugin.text.templates import Template
 
 CHUNK = 64  # rows at a time: enough for a batch, and few enough to stream
 
 
 def chunks(
-    source: typer.FileBinaryRead,
-    columns: tuple[str, ...],
-    verb: str,
-    *,
-    strict: bool,
-    template: "Template | None" = None,
+    source: FileBinaryRead, columns: tuple[str, ...], verb: str, *, strict: bool, template: Template | None = None
 ) -> Iterator[tuple[list[dict[str, Any]], int]]:
-    """The good rows of each chunk and the number of all its rows, with a progress bar.
-
-    A bad row is reported on stderr, or raised with `strict`.
-
-    Raises:
-        DataError: an unknown form, a damaged file, or with `strict` a bad row.
-    """
+    """The good rows of each chunk and the number of all its rows, with a progress bar. Bad ones go to `skip`."""
     with progress_bar(verb) as advance:
         for chunk in chunked(read_rows(source), CHUNK):
             rows = []
@@ -66,9 +54,7 @@ def write_records(
         write(sink, {**row, **added})
 
 
-def _checked(row: dict[str, Any] | DataError, columns: tuple[str, ...], template: "Template | None") -> dict[str, Any]:
-    from codescaler_plugin.text.messages import begun_text, completion_text, problem_text
-
+def _checked(row: dict[str, Any] | DataError, columns: tuple[str, ...], template: Template | None) -> dict[str, Any]:
     if isinstance(row, DataError):
         raise row
     if not row.keys() >= set(columns):

@@ -7,12 +7,12 @@ from functools import partial
 from math import ceil
 from typing import TYPE_CHECKING, Annotated, Any
 
-import typer
+from typer import Exit, Option
 
 from codescaler_plugin.cli.candidates import GROUPS, RankingOptions, Row, selection_row, start_of
 from codescaler_plugin.cli.options import Output, ServerKey, Source, Strict, grouped
 from codescaler_plugin.cli.rows import chunks, skip, write
-from codescaler_plugin.cli.terminal import open_output, reported, without_loading_bars
+from codescaler_plugin.cli.terminal import hide_loading_bars, open_output, reported
 from codescaler_plugin.errors import GenerationError, HttpError
 from codescaler_plugin.selection.records import Outcome
 
@@ -27,15 +27,15 @@ _FIRST = 4  # candidates before sampling may stop early
 def sample(
     source: Source = "-",  # type: ignore[assignment]
     *,
-    server: Annotated[str, typer.Option(metavar="URL", help="OpenAI-compatible server of the policy.")],
-    policy_model: Annotated[str | None, typer.Option(help="The server's model; else the only one it serves.")] = None,
+    server: Annotated[str, Option(metavar="URL", help="OpenAI-compatible server of the policy.")],
+    policy_model: Annotated[str | None, Option(help="The server's model; else the only one it serves.")] = None,
     ranking: RankingOptions,
-    n: Annotated[int, typer.Option("-n", min=1, help="Largest number of candidates per problem.")] = 8,
+    n: Annotated[int, Option("-n", min=1, help="Largest number of candidates per problem.")] = 8,
     cost: Annotated[
-        float, typer.Option(min=0, help="Stop early if one more gains less, as a share of a right answer.")
+        float, Option(min=0, help="Stop early if one more gains less, as a share of a right answer.")
     ] = 0.0,
-    temperature: Annotated[float, typer.Option(min=0)] = 1.0,
-    max_tokens: Annotated[int | None, typer.Option(min=1, help="Per candidate; else the server's limit.")] = None,
+    temperature: Annotated[float, Option(min=0)] = 1.0,
+    max_tokens: Annotated[int | None, Option(min=1, help="Per candidate; else the server's limit.")] = None,
     api_key: ServerKey = None,
     output: Output = None,
     strict: Strict = False,
@@ -54,7 +54,7 @@ def sample(
     from codescaler_plugin.generation.server import server_candidates
     from codescaler_plugin.selection.adaptive import Stopping, sample_adaptively
 
-    without_loading_bars()
+    hide_loading_bars()
     with reported(), open_output(output, [source]) as sink:
         scaler = ranking.scaler()
         least = min(_FIRST, n)
@@ -85,16 +85,13 @@ def sample(
                     added = {"completions": texts, "stopped": result.stopped, **selection_row(result.selection)}
                     write(sink, {**row, **added})
     if not is_complete:
-        raise typer.Exit(3)
+        raise Exit(3)
 
 
 async def _sample_all(
     rows: Sequence[Row], sampled: "Callable[[Any], Awaitable[AdaptiveSelection]]", *, strict: bool
 ) -> "list[AdaptiveSelection | None]":
-    """The candidates of all rows, sampled at the same time.
-
-    None for a row that holds candidates, or that the server refuses; it is reported, or raised with `strict`.
-    """
+    """The candidates of all rows, sampled at the same time. None for a row that is skipped."""
 
     async def one_row(row: Row) -> "AdaptiveSelection | None":
         problem = f"problem {start_of(row['problem'])!r}"

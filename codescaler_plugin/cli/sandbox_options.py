@@ -3,30 +3,25 @@
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
-import typer
+from typer import Option
 
 from codescaler_plugin.cli.terminal import Skipped, say
 from codescaler_plugin.errors import DataError
+from codescaler_plugin.execution.executor import Executor
 from codescaler_plugin.execution.jobs import MEMORY_MB, TIMEOUT
-from codescaler_plugin.records import Comparison, Fault
+from codescaler_plugin.records import Comparison, Fault, Problem
 from codescaler_plugin.safety import one_line
-
-if TYPE_CHECKING:
-    from codescaler_plugin.execution.executor import Executor
-    from codescaler_plugin.records import Problem
 
 PANEL = "Tests"
 
 Service = Annotated[
     str | None,
-    typer.Option(
-        metavar="URL", help="SandboxFusion service to run the programs; else this machine.", rich_help_panel=PANEL
-    ),
+    Option(metavar="URL", help="SandboxFusion service to run the programs; else this machine.", rich_help_panel=PANEL),
 ]
 ProblemFormat = Annotated[
-    str, typer.Option(help="Form of the problems, such as mbpp; else told by their columns.", rich_help_panel=PANEL)
+    str, Option(help="Form of the problems, such as mbpp; else told by their columns.", rich_help_panel=PANEL)
 ]
 
 _NEXT = {  # the next step after each fault
@@ -46,19 +41,19 @@ class SandboxOptions:
 
     comparison: Annotated[
         str | None,
-        typer.Option(
+        Option(
             metavar="NAME",
             help=f"Comparison of results: {', '.join(Comparison)}; else that of each data set's own grader.",
         ),
     ] = None
-    timeout: Annotated[float, typer.Option(min=0.1, help="Seconds per program; with stdin tests, per test.")] = TIMEOUT
-    memory: Annotated[int, typer.Option(min=64, help="MiB per process of a program.")] = MEMORY_MB
-    workers: Annotated[int | None, typer.Option(min=1, help="Programs at a time; else one per core.")] = None
+    timeout: Annotated[float, Option(min=0.1, help="Seconds per program; with stdin tests, per test.")] = TIMEOUT
+    memory: Annotated[int, Option(min=64, help="MiB per process of a program.")] = MEMORY_MB
+    workers: Annotated[int | None, Option(min=1, help="Programs at a time; else one per core.")] = None
     package: Annotated[
-        list[str] | None, typer.Option(metavar="NAME", help="Package that programs may import, as numpy; repeatable.")
+        list[str] | None, Option(metavar="NAME", help="Package that programs may import, as numpy; repeatable.")
     ] = None
     require_isolation: Annotated[
-        bool, typer.Option("--require-isolation", help="Fail if the sandbox cannot isolate programs fully.")
+        bool, Option("--require-isolation", help="Fail if the sandbox cannot isolate programs fully.")
     ] = False
 
     @property
@@ -68,24 +63,15 @@ class SandboxOptions:
 
     def executors(
         self, *, second_run: bool = False, service: str | None = None
-    ) -> "AbstractContextManager[tuple[Executor, Executor | None]]":
+    ) -> AbstractContextManager[tuple[Executor, Executor | None]]:
         """See `verification.executors`."""
         from codescaler_plugin.preference.verification import executors
 
-        return executors(
-            second_run=second_run,
-            service=service,
-            workers=self.workers,
-            require_isolation=self.require_isolation,
-            **self.settings,
-        )
+        settings = {**self.settings, "workers": self.workers, "require_isolation": self.require_isolation}
+        return executors(second_run=second_run, service=service, **settings)
 
-    def problems(self, paths: Sequence[str], format_: str, skipped: Skipped | None) -> "list[Problem]":
-        """The problems of all files. A bad row is named and skipped, or an error if `skipped` is None.
-
-        Raises:
-            ConfigError, DataError: see `read_problems`; or all rows of a file are bad.
-        """
+    def problems(self, paths: Sequence[str], format_: str, skipped: Skipped | None) -> list[Problem]:
+        """The problems of all files. A bad row is named and skipped, or an error if `skipped` is None."""
         from codescaler_plugin.data.problems import read_problems
 
         problems: list[Problem] = []
@@ -100,13 +86,7 @@ class SandboxOptions:
 
 
 def print_faults(faults: Mapping[str, int], examples: Mapping[str, str], again: str) -> None:
-    """Print a line on stderr for each kind of fault: the number of programs without a verdict, and the next step.
-
-    Args:
-        faults: number of programs by `Fault`.
-        examples: a detail of each kind.
-        again: end of a sentence that says how to run the command again.
-    """
+    """Print the number of programs with each fault, an example, and the next step; `again` ends that sentence."""
     for fault, count in faults.items():
         example = examples.get(fault)
         detail = f", such as {one_line(example)!r}" if example else ""

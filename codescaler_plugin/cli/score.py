@@ -1,10 +1,10 @@
 """`codescaler score`."""
 
-import typer
+from typer import Exit
 
 from codescaler_plugin.cli.options import MaxTokens, Model, Output, Source, Strict
 from codescaler_plugin.cli.rows import chunks, write_records
-from codescaler_plugin.cli.terminal import open_output, reported, without_loading_bars
+from codescaler_plugin.cli.terminal import hide_loading_bars, open_output, reported
 
 
 def score(
@@ -28,7 +28,7 @@ def score(
     from codescaler_plugin.config import CodeScalerConfig
     from codescaler_plugin.pipeline import CodeScaler, raise_for_failures
 
-    without_loading_bars()
+    hide_loading_bars()
     with reported(), open_output(output, [source]) as sink:
         scaler = CodeScaler(config=CodeScalerConfig.from_env(model=model, max_tokens=max_tokens))
         is_complete = True
@@ -39,4 +39,4 @@ def score(
             write_records(sink, rows, judgements)
             is_complete &= len(rows) == count and all(judgement.reward is not None for judgement in judgements)
     if not is_complete:
-        raise typer.Exit(3)
+        raise Exit(3)

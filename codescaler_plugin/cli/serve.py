@@ -1,16 +1,18 @@
 """`codescaler serve`."""
 
+import logging
 import os
 from dataclasses import replace
 from typing import Annotated
 
-import typer
+from typer import Option
 
 from codescaler_plugin.cli.options import Model
 from codescaler_plugin.cli.terminal import reported
 from codescaler_plugin.errors import ConfigError
 from codescaler_plugin.extras import require
 from codescaler_plugin.serving import LOAD_TIMEOUT, MAX_BODY, MAX_QUEUE, MAX_WAIT, TIMEOUT
+from codescaler_plugin.serving.config import ServingConfig
 
 _KEY = "CODESCALER_API_KEY"
 
@@ -18,33 +20,31 @@ _KEY = "CODESCALER_API_KEY"
 def serve(
     model: Model = None,
     backend: Annotated[
-        str | None,
-        typer.Option(metavar="URL", help="vLLM servers that score: vllm+http://host:port, divided by commas."),
+        str | None, Option(metavar="URL", help="vLLM servers that score: vllm+http://host:port, divided by commas.")
     ] = None,
-    host: Annotated[str, typer.Option(help="Address to listen on; others need --api-key.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(min=0, max=65535, help="0: any free one.")] = 8000,
-    api_key: Annotated[str | None, typer.Option(envvar=_KEY, help="Key of callers, but for /health.")] = None,
-    insecure: Annotated[bool, typer.Option("--insecure", help="Listen to other machines without a key.")] = False,
+    host: Annotated[str, Option(help="Address to listen on; others need --api-key.")] = "127.0.0.1",
+    port: Annotated[int, Option(min=0, max=65535, help="0: any free one.")] = 8000,
+    api_key: Annotated[str | None, Option(envvar=_KEY, help="Key of callers, but for /health.")] = None,
+    insecure: Annotated[bool, Option("--insecure", help="Listen to other machines without a key.")] = False,
     max_wait: Annotated[
-        float, typer.Option(min=0, max=1000, help="Milliseconds a sample waits for others of its problem.")
+        float, Option(min=0, max=1000, help="Milliseconds a sample waits for others of its problem.")
     ] = MAX_WAIT * 1000,
-    max_queue: Annotated[int, typer.Option(min=1, help="Samples that wait; more are answered 503.")] = MAX_QUEUE,
-    max_body: Annotated[
-        int, typer.Option(min=1, help="MiB of a body; at most 4 such, or 256 MiB, at a time.")
-    ] = MAX_BODY >> 20,
+    max_queue: Annotated[int, Option(min=1, help="Samples that wait; more are answered 503.")] = MAX_QUEUE,
+    max_body: Annotated[int, Option(min=1, help="MiB of a body; at most 4 such, or 256 MiB, at a time.")] = MAX_BODY
+    >> 20,
     timeout: Annotated[
-        float, typer.Option(min=1, help="Seconds until a sample is answered, perhaps by --on-failure.")
+        float, Option(min=1, help="Seconds until a sample is answered, perhaps by --on-failure.")
     ] = TIMEOUT,
     load_timeout: Annotated[
-        float, typer.Option(min=1, help="Seconds until loading is restarted, downloads included.")
+        float, Option(min=1, help="Seconds until loading is restarted, downloads included.")
     ] = LOAD_TIMEOUT,
     on_failure: Annotated[
-        str, typer.Option(metavar="REWARD|error", help="Of a sample that cannot be scored; error: answer 503, or 422.")
+        str, Option(metavar="REWARD|error", help="Of a sample that cannot be scored; error: answer 503, or 422.")
     ] = "0",
     extra_logs: Annotated[
-        bool, typer.Option("--extra-logs", help="Send extra_logs; OpenRLHF 0.8.5 to 0.9.0 crash on them.")
+        bool, Option("--extra-logs", help="Send extra_logs; OpenRLHF 0.8.5 to 0.9.0 crash on them.")
     ] = False,
-    log_bodies: Annotated[bool, typer.Option("--log-bodies", help="Write bodies to the log.")] = False,
+    log_bodies: Annotated[bool, Option("--log-bodies", help="Write bodies to the log.")] = False,
 ) -> None:
     """Serve rewards over HTTP: OpenRLHF, vLLM-shaped, slime, and /v1/score.
 
@@ -61,15 +61,12 @@ def serve(
 
     Exit code: 0 stopped by a signal; 1 an error.
     """
-    import logging
-
     from codescaler_plugin.config import CodeScalerConfig, fallback_of
 
     logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s: %(message)s", level=logging.INFO)
     with reported():
         require("serving", "serve", "fastapi", "fastapi_offline", "prometheus_client", "uvicorn")
         from codescaler_plugin.serving.backend import LocalBackend
-        from codescaler_plugin.serving.config import ServingConfig
         from codescaler_plugin.serving.server import run_server
 
         if backend is not None and "://" not in backend:

@@ -8,26 +8,22 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TextIO, cast
+from typing import Any, TextIO, cast
 
-import typer
+from rich import progress as rich
 from rich.console import Console, ConsoleOptions, RenderableType
 from rich.segment import Segment
+from rich.table import Table
 from rich.text import Text
+from typer import Exit
 
 from codescaler_plugin.data.outputs import Input, write_output
 from codescaler_plugin.errors import CodeScalerError, ConfigError
 from codescaler_plugin.safety import one_line, printable
 
-if TYPE_CHECKING:
-    from rich.table import Table
-
 
 class Terminal(Console):
-    """A console on which text from data stays text: no markup, no emoji codes, no control characters.
-
-    Takes the arguments of `rich.console.Console`.
-    """
+    """A console on which text from data stays text: no markup, no emoji codes, no control characters."""
 
     def __init__(self, **settings: Any) -> None:
         super().__init__(markup=False, highlight=False, emoji=False, **settings)
@@ -88,7 +84,7 @@ def reported() -> Iterator[None]:
             say(f"error: {prefix}{error.strerror}", "red")
         for note in getattr(error, "__notes__", ()):
             say(note)
-        raise typer.Exit(130 if isinstance(error, KeyboardInterrupt) else 1) from error
+        raise Exit(130 if isinstance(error, KeyboardInterrupt) else 1) from error
 
 
 def with_options(message: str) -> str:
@@ -96,44 +92,32 @@ def with_options(message: str) -> str:
     return _ARGUMENT.sub(lambda match: _RENAMED.get(match[1], "--" + match[1].replace("_", "-")), message)
 
 
+class _Rate(rich.ProgressColumn):
+    def render(self, task: rich.Task) -> Text:
+        return Text(f"{task.speed:,.0f}/s" if task.speed else "")
+
+
 @contextmanager
 def progress_bar(verb: str, total: int | None = None) -> Iterator[Callable[[int], None]]:
     """Show a bar at a terminal, with the rate and the time left or gone; yields the function that adds steps to it."""
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        ProgressColumn,
-        Task,
-        TextColumn,
-        TimeElapsedColumn,
-        TimeRemainingColumn,
-    )
-
-    class Rate(ProgressColumn):
-        def render(self, task: Task) -> Text:
-            return Text(f"{task.speed:,.0f}/s" if task.speed else "")
-
-    time = TimeElapsedColumn() if total is None else TimeRemainingColumn()
-    columns = (TextColumn(verb), BarColumn(), MofNCompleteColumn(), Rate(), time)
-    with Progress(
+    time = rich.TimeElapsedColumn() if total is None else rich.TimeRemainingColumn()
+    columns = (rich.TextColumn(verb), rich.BarColumn(), rich.MofNCompleteColumn(), _Rate(), time)
+    with rich.Progress(
         *columns, console=errors, transient=True, disable=not errors.is_terminal, speed_estimate_period=60
     ) as progress:
         task = progress.add_task("", total=total)
         yield lambda steps: progress.advance(task, steps)
 
 
-def without_loading_bars() -> None:
+def hide_loading_bars() -> None:
     """Turn off transformers' bars of loading weights: a command shows the progress of its own work."""
     from transformers.utils.logging import disable_progress_bar
 
     disable_progress_bar()
 
 
-def number_table(*head: str, **settings: Any) -> "Table":
+def number_table(*head: str, **settings: Any) -> Table:
     """A table without lines, with all columns but the first aligned to the right. Settings are those of `Table`."""
-    from rich.table import Table
-
     table = Table(*head, box=None, **settings)
     for column in table.columns[1:]:
         column.justify = "right"

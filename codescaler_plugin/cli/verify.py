@@ -3,12 +3,13 @@
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-import typer
+from typer import Argument, Exit, Option
 
 from codescaler_plugin.cli.options import Strict, grouped
 from codescaler_plugin.cli.sandbox_options import ProblemFormat, SandboxOptions, Service, print_faults
 from codescaler_plugin.cli.terminal import Skipped, print_counts, progress_bar, reported
 from codescaler_plugin.data.outputs import check_output
+from codescaler_plugin.text.derivation import template_of
 
 if TYPE_CHECKING:
     from codescaler_plugin.preference.verification import VerificationReport
@@ -16,23 +17,21 @@ if TYPE_CHECKING:
 
 @grouped
 def verify(
-    source: Annotated[str, typer.Argument(metavar="ROLLOUTS", help="File, folder or hub id.")],
-    problems: Annotated[list[str], typer.Option(metavar="FILE", help="Problems with tests; repeatable.")],
-    output: Annotated[Path, typer.Option(help="Verdicts, JSONL; an interrupted run resumes here.")] = Path(
-        "verdicts.jsonl"
-    ),
+    source: Annotated[str, Argument(metavar="ROLLOUTS", help="File, folder or hub id.")],
+    problems: Annotated[list[str], Option(metavar="FILE", help="Problems with tests; repeatable.")],
+    output: Annotated[Path, Option(help="Verdicts, JSONL; an interrupted run resumes here.")] = Path("verdicts.jsonl"),
     extraction: Annotated[
-        str, typer.Option(help="Block selection: single, last, first or bare; continue: problem + completion.")
+        str, Option(help="Block selection: single, last, first or bare; continue: problem + completion.")
     ] = "single",
     format_: Annotated[
-        str, typer.Option("--format", help="Of the rollouts: auto, trl, openrlhf, verl, recipe or jsonl.")
+        str, Option("--format", help="Of the rollouts: auto, trl, openrlhf, verl, recipe or jsonl.")
     ] = "auto",
     prompt_template: Annotated[
-        str | None, typer.Option(help="The policy's tokenizer or Jinja file, for prompts of an unknown template.")
+        str | None, Option(help="The policy's tokenizer or Jinja file, for prompts of an unknown template.")
     ] = None,
-    once: Annotated[bool, typer.Option("--once", help="Run no program twice: flaky programs go unnoticed.")] = False,
+    once: Annotated[bool, Option("--once", help="Run no program twice: flaky programs go unnoticed.")] = False,
     skip_unknown: Annotated[
-        bool, typer.Option("--skip-unknown", help="Leave out rollouts of problems that are not given.")
+        bool, Option("--skip-unknown", help="Leave out rollouts of problems that are not given.")
     ] = False,
     strict: Strict = False,
     problem_format: ProblemFormat = "auto",
@@ -58,7 +57,6 @@ def verify(
     from codescaler_plugin.data.rollouts import read_rollouts
     from codescaler_plugin.data.rows import count_rows
     from codescaler_plugin.preference.verification import verify_rollouts
-    from codescaler_plugin.text.derivation import template_of
 
     skipped = Skipped()
     settings = tests.settings
@@ -85,7 +83,7 @@ def verify(
             )
         _print_report(report, skipped.count)
     if skipped.count or report.unknown:
-        raise typer.Exit(3)
+        raise Exit(3)
 
 
 def _print_report(report: "VerificationReport", skipped: int) -> None:

@@ -3,7 +3,7 @@
 from inspect import cleandoc
 from typing import Annotated, Any
 
-import typer
+from typer import Argument, BadParameter, echo
 from typer.core import TyperCommand
 
 from codescaler_plugin.integrations import host_files
@@ -21,13 +21,12 @@ class ListsHosts(TyperCommand):
             for name, (_, usage) in files.items()
             for row, line in enumerate(usage.splitlines())
         ]
-        self.help = "\n\n\b\n".join(
-            [cleandoc(where.__doc__ or ""), "\n".join(lines)]
-        )  # \b keeps the lines as they are
+        text = cleandoc(where.__doc__ or "")
+        self.help = "\n".join([text, "\n\b", *lines])  # \b keeps the lines as they are
         super().format_help(ctx, formatter)
 
 
-def where(host: Annotated[str, typer.Argument(metavar="HOST", help="One of the names above.")]) -> None:
+def where(host: Annotated[str, Argument(metavar="HOST", help="One of the names above.")]) -> None:
     """Print the path of the file that a host loads its reward from.
 
     Settings are CODESCALER_* variables in the host's environment.
@@ -35,5 +34,5 @@ def where(host: Annotated[str, typer.Argument(metavar="HOST", help="One of the n
     """
     files = host_files()
     if host not in files:
-        raise typer.BadParameter(f"{host!r} is not a host: expected {', '.join(files)}", param_hint="HOST")
-    typer.echo(files[host][0])
+        raise BadParameter(f"{host!r} is not a host: expected {', '.join(files)}", param_hint="HOST")
+    echo(files[host][0])

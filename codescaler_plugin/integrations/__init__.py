@@ -10,13 +10,7 @@ from pkgutil import iter_modules
 
 
 def host_files() -> dict[str, tuple[Path, str]]:
-    """The path and the usage of each file that a folder declares, by the name that `codescaler where` takes.
-
-    Example:
-        >>> path, usage = host_files()["verl"]
-        >>> path.name, usage
-        ('reward.py', 'reward.custom_reward_function.path="$(codescaler where verl)"')
-    """
+    """The path and the usage of each file that a folder declares, by the name that `codescaler where` takes."""
     hosts = [import_module(f"{__name__}.{folder.name}") for folder in iter_modules(__path__) if folder.ispkg]
     return {
         name: (Path(host.__path__[0], file), usage)

@@ -25,24 +25,11 @@ logger = logging.getLogger(__name__)
 
 
 class RewardHook:
-    r"""Judges the completions of many callers together. Thread-safe.
+    """Judges the completions of many callers together. Thread-safe.
 
     A completion that cannot be scored gets `fallback`. It is counted in `fallbacks` by kind of failure and logged as
     an ERROR. Until a first program has a score, an outage of the reward model raises instead, so that a wrong key or a
     missing server does not train on fallbacks.
-
-    Args:
-        scaler: pipeline that judges.
-
-    Raises:
-        ConfigError: see `CodeScalerConfig.check_host`.
-
-    Example:
-        >>> from codescaler_plugin.testing import FakeScorer
-        >>> hook = RewardHook(CodeScaler(FakeScorer({"x = 1": 2.5})))
-        >>> [judgement] = hook.judge([Sample("completion", "Set x.", "```python\nx = 1\n```")])
-        >>> judgement.score
-        2.5
     """
 
     def __init__(self, scaler: CodeScaler) -> None:
@@ -56,20 +43,13 @@ class RewardHook:
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str] = os.environ) -> Self:
-        """A hook with the settings of the `CODESCALER_*` variables.
-
-        Raises:
-            ConfigError: a variable is unknown, does not fit, or has no effect.
-        """
+        """A hook with the settings of the `CODESCALER_*` variables."""
         return cls(CodeScaler(config=CodeScalerConfig.from_env(environ)))
 
     def check(self) -> None:
         """Reach every server and score a program.
 
         Waits up to `patience` for a server that is busy or still loads its model, and then accepts it.
-
-        Raises:
-            ConfigError: the model cannot be loaded, gives no score, or a server's answer is wrong.
         """
         try:
             getattr(self.scaler.scorer, "ensure_loaded", lambda: None)()
@@ -82,12 +62,7 @@ class RewardHook:
             logger.warning("the reward server is not ready yet: %s", error)
 
     def judge(self, samples: Sequence[Sample]) -> list[Judgement]:
-        """One judgement per completion, in order. Blocks.
-
-        Raises:
-            ScorerError: an outage before any program had a score; or a completion failed and there is no fallback.
-            DataError: a completion cannot be read and there is no fallback.
-        """
+        """One judgement per completion, in order. Blocks. Without a fallback, a failure raises its error."""
         return self._checked(self._submitted(samples).result())
 
     async def judge_async(self, samples: Sequence[Sample]) -> list[Judgement]:
@@ -128,14 +103,9 @@ class RewardHook:
             )
         if failures:
             self.fallbacks.update(failure.kind for failure in failures)
-            logger.error(
-                "codescaler: %d of %d samples get the fallback reward %s, %d so far in this process: %s",
-                len(failures),
-                len(judgements),
-                self.fallback,
-                self.fallbacks.total(),
-                failures[0],
-            )
+            share, total = f"{len(failures)} of {len(judgements)}", self.fallbacks.total()
+            message = "codescaler: %s samples get the fallback reward %s, %d so far in this process: %s"
+            logger.error(message, share, self.fallback, total, failures[0])
         return judgements
 
 

@@ -98,7 +98,6 @@ def create_app(
 
     @app.get("/", include_in_schema=False)
     async def start() -> Response:
-        """Lead a browser to the documentation."""
         return RedirectResponse("/docs")
 
     @app.get("/health", responses={503: _RESPONSES[503]})

@@ -18,11 +18,7 @@ from codescaler_plugin.serving.supervisor import WORKER, Worker
 
 
 class Backend(Protocol):
-    """Judges the samples of the routes.
-
-    Attributes:
-        metrics: counts.
-    """
+    """Judges the samples of the routes."""
 
     metrics: Metrics
 
@@ -40,23 +36,12 @@ class Backend(Protocol):
         ...
 
     def submit(self, samples: Sequence[Sample]) -> Coroutine[Any, Any, list[Judgement]]:
-        """One judgement per sample, in order.
-
-        Raises:
-            UnavailableError: the queue is full, or the model is not ready; send the samples again later.
-        """
+        """One judgement per sample, in order. An `UnavailableError` says that there are none, and to try again."""
         ...
 
 
 class LocalBackend:
-    """A queue in this process and one scoring worker in another.
-
-    Args:
-        config: settings of the pipeline.
-        command: command that starts the worker.
-        load_timeout: seconds, see `Worker`.
-        **batching: `max_wait`, `max_queue` and `timeout` of `DynamicBatcher`.
-    """
+    """A queue in this process and one scoring worker in another. `batching` holds settings of `DynamicBatcher`."""
 
     def __init__(
         self,

@@ -8,6 +8,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from typing import Protocol
 
 from codescaler_plugin.errors import CodeScalerError, Failure, FailureKind
@@ -28,13 +29,9 @@ class EngineCrashedError(CodeScalerError, RuntimeError):
 
 
 class UnavailableError(CodeScalerError, RuntimeError):
-    """A call got no answers and may be sent again.
+    """A call got no answers and may be sent again."""
 
-    Attributes:
-        cause: label of the error in the metrics.
-    """
-
-    cause = "unavailable"
+    cause = "unavailable"  # label of the error in the metrics
 
 
 class OverloadedError(UnavailableError):
@@ -50,17 +47,11 @@ class NotReadyError(UnavailableError):
 
 
 class Engine(Protocol):
-    """Judges batches: a process, or threads.
+    """Judges batches: a process, or threads."""
 
-    Attributes:
-        is_ready: a batch can be sent now.
-        has_been_ready: a batch could be sent at some time.
-        state: reason why no batch can be sent; empty if one can.
-    """
-
-    is_ready: bool
+    is_ready: bool  # a batch can be sent now
     has_been_ready: bool
-    state: str
+    state: str  # reason why no batch can be sent; empty if one can
 
     async def ready(self) -> None:
         """Return once a batch can be sent."""
@@ -89,12 +80,7 @@ class Observer:
 
 
 class InProcess:
-    """An engine in this process.
-
-    Args:
-        judge: gives one judgement per sample; called in a thread.
-        batches: number of batches in flight at a time.
-    """
+    """An engine in threads of this process; `batches` are judged at a time."""
 
     is_ready = has_been_ready = True
     state = ""
@@ -122,17 +108,19 @@ class InProcess:
         """Do nothing, since a thread cannot be ended. Its batch is answered when it ends."""
 
 
+@dataclass(slots=True, eq=False)
 class _Pending:
     """A sample between its arrival and its answer."""
 
-    __slots__ = ("answer", "arrived", "crashes", "key", "sample")
+    sample: Sample
+    arrived: float
+    answer: "asyncio.Future[Judgement]"
+    crashes: int = 0  # of the engine with this sample and nothing else
 
-    def __init__(self, sample: Sample, now: float, answer: "asyncio.Future[Judgement]") -> None:
-        self.sample = sample
-        self.arrived = now
-        self.answer = answer
-        self.crashes = 0  # of the engine with this sample and nothing else
-        self.key = sample.problem or sample.text[:_KEY_CHARS]  # the same for all samples of a problem
+    @property
+    def key(self) -> str:
+        """The same for all samples of a problem."""
+        return self.sample.problem or self.sample.text[:_KEY_CHARS]
 
     @property
     def own_chars(self) -> int:
@@ -156,15 +144,11 @@ class DynamicBatcher:
     quarantine, and fails after three such crashes. Repeated kills from outside therefore cost no sample its answer.
 
     Args:
-        engine: judges batches.
-        observer: observes samples and batches.
         max_wait: seconds.
-        max_tokens: tokens of a batch, estimated from characters, with a problem counted once. A longer sample is sent
-            alone.
+        max_tokens: of a batch, estimated from characters, with a problem counted once. A longer sample is sent alone.
         max_queue: samples that may wait. A call that finds the queue empty may be longer. None is no limit.
         slots: batches in flight at a time.
-        timeout: seconds until a sample is answered. An engine that takes half of it for a batch is killed. None is no
-            limit.
+        timeout: seconds until a sample is answered. An engine that takes half of it for a batch is killed. None: none.
         is_patient: never kill the engine, because it waits for servers.
     """
 
@@ -208,12 +192,7 @@ class DynamicBatcher:
             await asyncio.gather(self._loop_task, return_exceptions=True)
 
     async def submit(self, samples: Sequence[Sample]) -> list[Judgement]:
-        """One judgement per sample, in order, within `timeout`. Cancelling takes the samples out of the queue.
-
-        Raises:
-            OverloadedError: the queue is full; send the call again later.
-            NotReadyError: the engine had never been ready when the call came, and a sample got no answer in time.
-        """
+        """One judgement per sample, in order, within `timeout`. Cancelling takes the samples out of the queue."""
         if not samples:
             return []
         if self.max_queue is not None and self.waiting and self.waiting + len(samples) > self.max_queue:

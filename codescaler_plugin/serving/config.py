@@ -18,7 +18,6 @@ class ServingConfig:
         fallback: reward of a sample that should have a reward and has none. The default is the reward of invalid
             code. None answers 503 instead, or 422 where another try would fail too.
         extra_logs: send `extra_logs` to OpenRLHF. Releases 0.8.5 to 0.9.0 crash on them.
-        log_bodies: write bodies to the log.
         max_body: bytes of one body. All bodies together are limited by `middleware.MAX_HELD`.
         receive_seconds: seconds within which a body, and a connection's first request, must arrive.
 

@@ -3,6 +3,7 @@
 import asyncio
 import logging
 from collections.abc import Coroutine
+from dataclasses import dataclass
 from typing import Annotated, Any
 
 from fastapi import Depends, HTTPException, Request
@@ -18,26 +19,16 @@ logger = logging.getLogger(__name__)
 RETRY_AFTER = {"Retry-After": "1"}  # seconds; OpenRLHF always asks again after one
 
 
+@dataclass(frozen=True)
 class Handler:
-    """The judgements and rewards of a request's samples.
+    """The judgements and rewards of a request's samples."""
 
-    Args:
-        backend: judges samples.
-        settings: settings of the routes.
-        model: name of the reward model.
-    """
-
-    def __init__(self, backend: Backend, settings: ServingConfig, model: str) -> None:
-        self.backend = backend
-        self.settings = settings
-        self.model = model
+    backend: Backend
+    settings: ServingConfig
+    model: str
 
     async def judge(self, samples: list[Sample], request: Request) -> list[Judgement]:
-        """One judgement per sample, in order.
-
-        Raises:
-            HTTPException: 503, the queue is full or the model has never been ready.
-        """
+        """One judgement per sample, in order. 503 if the queue is full or the model has never been ready."""
         if self.settings.log_bodies:
             logger.info("%s: %s", request.url.path, samples)
         try:
@@ -55,9 +46,7 @@ class Handler:
     async def rewards(self, samples: list[Sample], request: Request) -> list[tuple[float, Judgement]]:
         """A reward per sample, in order, with its judgement. A failed sample gets the fallback.
 
-        Raises:
-            HTTPException: 503, see `judge`. Without a fallback, a failed sample is 503 if another try may succeed,
-                else 422.
+        Without a fallback, it is 503 if another try may succeed, else 422.
         """
         rewards = []
         for judgement in await self.judge(samples, request):
@@ -69,13 +58,11 @@ class Handler:
         return rewards
 
 
-def _handler(request: Request) -> Handler:
-    handler: Handler = request.app.state.handler
-    return handler
+def _handler(request: Request) -> Any:
+    return request.app.state.handler
 
 
-CurrentHandler = Annotated[Handler, Depends(_handler)]
-"""The handler of the application, as a parameter of a route."""
+CurrentHandler = Annotated[Handler, Depends(_handler)]  # of the application, as a parameter of a route
 
 
 def unavailable(reason: str) -> HTTPException:
@@ -84,11 +71,7 @@ def unavailable(reason: str) -> HTTPException:
 
 
 async def _while_connected(work: Coroutine[Any, Any, list[Judgement]], request: Request) -> list[Judgement]:
-    """The result of `work`, which is cancelled when the caller disconnects.
-
-    Raises:
-        HTTPException: 499, which only the log sees.
-    """
+    """The result of `work`, which is cancelled when the caller disconnects. Only the log sees the 499."""
 
     async def disconnected() -> None:
         while (await request.receive())["type"] != "http.disconnect":

@@ -13,32 +13,26 @@ _SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512)
 
 
 class Metrics(Observer):
-    """Counters of one server, with a registry of their own.
-
-    Attributes:
-        registry: registry that `/metrics` prints.
-    """
+    """Counters of one server, with a registry of their own."""
 
     def __init__(self) -> None:
         self.registry = registry = CollectorRegistry()
         counter, gauge = partial(Counter, registry=registry), partial(Gauge, registry=registry)
-        histogram = partial(Histogram, registry=registry)
+        seconds = partial(Histogram, registry=registry, buckets=_SECONDS)
         ProcessCollector(registry=registry)
         PlatformCollector(registry=registry)
         self.requests = counter("codescaler_requests", "Requests answered.", ["route", "code"])
-        self.request_seconds = histogram(
-            "codescaler_request_seconds", "From request to answer.", ["route"], buckets=_SECONDS
-        )
+        self.request_seconds = seconds("codescaler_request_seconds", "From request to answer.", ["route"])
         self.statuses = counter("codescaler_statuses", "Samples by the status of their code.", ["status"])
         self.failures = counter("codescaler_failures", "Samples without a reward of their own, by cause.", ["cause"])
         self.queue = gauge("codescaler_queue_samples", "Samples that wait.")
         self.in_flight = gauge("codescaler_under_way_samples", "Samples being scored.")
         self.body_bytes = gauge("codescaler_body_bytes", "Bytes of bodies that are read, wait or are under way.")
-        self.wait_seconds = histogram("codescaler_wait_seconds", "From arrival to being sent.", buckets=_SECONDS)
-        self.batch_samples = histogram("codescaler_batch_samples", "Samples per batch.", buckets=_SIZES)
-        self.batch_seconds = histogram(
-            "codescaler_batch_seconds", "From sending a batch to its answers.", buckets=_SECONDS
+        self.wait_seconds = seconds("codescaler_wait_seconds", "From arrival to being sent.")
+        self.batch_samples = Histogram(
+            "codescaler_batch_samples", "Samples per batch.", buckets=_SIZES, registry=registry
         )
+        self.batch_seconds = seconds("codescaler_batch_seconds", "From sending a batch to its answers.")
         self.worker_up = gauge("codescaler_worker_up", "1 if the worker has scored its warm-up.")
         self.worker_starts = counter("codescaler_worker_starts", "Starts of the worker.")
         self.scorer = counter("codescaler_scorer", "What the scorer has done; see ScorerStats.", ["what"])

@@ -15,8 +15,7 @@ from codescaler_plugin.serving.config import ServingConfig
 from codescaler_plugin.serving.handler import RETRY_AFTER, unavailable
 from codescaler_plugin.serving.metrics import Metrics
 
-MAX_HELD = 256 << 20
-"""Bytes of all bodies from their arrival to the answer; four times `max_body` if that is more."""
+MAX_HELD = 256 << 20  # bytes of all bodies from arrival to answer; four times `max_body` if that is more
 STATIC = "/static-offline-docs/"  # script and style of /docs come from this machine: many clusters see no other
 _WITHOUT_KEY = frozenset({"/", "/health", "/docs", "/openapi.json"})  # nothing there tells what was sent
 _Scope = MutableMapping[str, Any]
@@ -25,13 +24,7 @@ _Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 
 
 class LimitsMiddleware:
-    """Checks the key, bounds the size of a body, its time to arrive and the size of all bodies, and counts requests.
-
-    Args:
-        app: the application behind it.
-        settings: key and limits.
-        metrics: counts.
-    """
+    """Checks the key, bounds a body's size and time to arrive and the size of all bodies, and counts requests."""
 
     def __init__(
         self, app: Callable[[_Scope, _Receive, _Send], Awaitable[None]], settings: ServingConfig, metrics: Metrics

@@ -40,40 +40,26 @@ _TRIES = 2  # of a sample whose replica failed
 class RaySettings(BaseModel):
     """Arguments of `serve run ... name=value`, or `args` in a Serve config file. All others are `CODESCALER_*`.
 
-    Attributes:
-        model: see `CodeScalerConfig`.
-        min_replicas: smallest number of replicas.
-        max_replicas: largest number of replicas. Ray adds one when each has 32 samples at a time.
-        num_gpus, num_cpus: resources of a replica.
-        max_batch: samples of a forward call.
-        max_wait: milliseconds that a batch waits for more samples.
-        timeout: seconds until a sample is answered.
-        fallback, api_key, extra_logs: see `ServingConfig`.
+    See `CodeScalerConfig` for `model`, and `ServingConfig` for `fallback`, `api_key` and `extra_logs`.
     """
 
     model_config = ConfigDict(extra="forbid")
 
     model: str | None = None
     min_replicas: int = Field(1, ge=1)
-    max_replicas: int = Field(1, ge=1)
-    num_gpus: float = Field(0, ge=0)
+    max_replicas: int = Field(1, ge=1)  # Ray adds one when each has 32 samples at a time
+    num_gpus: float = Field(0, ge=0)  # of a replica
     num_cpus: float = Field(1, ge=0)
-    max_batch: int = Field(64, ge=1)
-    max_wait: float = Field(MAX_WAIT * 1000, ge=0)
-    timeout: float = Field(TIMEOUT, gt=0)
+    max_batch: int = Field(64, ge=1)  # samples of a forward call
+    max_wait: float = Field(MAX_WAIT * 1000, ge=0)  # milliseconds that a batch waits for more samples
+    timeout: float = Field(TIMEOUT, gt=0)  # seconds until a sample is answered
     fallback: float | None = 0.0
     api_key: str | None = None
     extra_logs: bool = False
 
 
 class Replica:
-    """One model.
-
-    Args:
-        config: settings of the pipeline.
-        max_batch: samples of a batch.
-        max_wait: seconds that a batch waits for more samples.
-    """
+    """One model; `max_wait` is in seconds."""
 
     def __init__(self, config: CodeScalerConfig, max_batch: int, max_wait: float) -> None:
         self._scaler = CodeScaler(config=config)
@@ -91,11 +77,7 @@ class Replica:
 
 
 class RayBackend:
-    """The replicas as a `Backend`.
-
-    Args:
-        timeout: seconds until a sample is answered.
-    """
+    """The replicas as a `Backend`."""
 
     def __init__(self, timeout: float) -> None:
         self.metrics = Metrics()
@@ -154,11 +136,7 @@ class RayBackend:
 
 
 def app(settings: RaySettings) -> serve.Application:
-    """The application for `serve run` and Serve config files.
-
-    Raises:
-        ConfigError: a setting that does not fit.
-    """
+    """The application for `serve run` and Serve config files."""
     config = CodeScalerConfig.from_env(model=settings.model)
     serving = ServingConfig(settings.api_key, settings.fallback, settings.extra_logs)
 

@@ -18,35 +18,20 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Sample:
-    """A problem with a completion or a program.
+    """A problem with a program (`code`) or a completion.
 
-    Attributes:
-        kind: `code` for a problem and a program; `completion` for a problem and a completion; `query` for a host's
-            prompt and the text of prompt and completion, both templated.
-        problem: the problem, or the prompt of a `query`.
-        text: the program, completion, or query.
-        stated: problem of a `query` as its dataset states it. None if it is in the prompt.
+    A `query` is a host's prompt as `problem`, and as `text` prompt and completion, both templated.
     """
 
     kind: Literal["code", "completion", "query"]
     problem: str
     text: str
-    stated: str | None = None
+    stated: str | None = None  # problem of a `query` as its dataset states it; None if it is in the prompt
 
     @classmethod
     def from_query(cls, query: str, prompt: str | None, label: object = None) -> Self:
-        """The sample of a host that templates its texts. A label that holds the problem replaces the prompt's.
-
-        Args:
-            query: prompt and completion, templated.
-            prompt: prompt, templated; may be empty.
-            label: value of the dataset; see `stated_problem`.
-
-        Example:
-            >>> Sample.from_query("Add 1 to n.```python...", "Add 1 to n.", {"problem": "Add 1."}).stated
-            'Add 1.'
-        """
-        return cls("query", _valid(prompt or ""), _valid(query), problem_in_label(label))
+        """The sample of a host that templates its texts. A label that holds the problem replaces the prompt's."""
+        return cls("query", valid_text(prompt or ""), valid_text(query), problem_in_label(label))
 
 
 def problem_in_label(label: object) -> str | None:
@@ -56,15 +41,11 @@ def problem_in_label(label: object) -> str | None:
     except DataError as error:
         logger.warning("a label's problem cannot be read, that of the prompt is taken: %s", error)
         return None
-    return _valid(stated) if stated else None
+    return valid_text(stated) if stated else None
 
 
 def judge_samples(scaler: CodeScaler, samples: Sequence[Sample]) -> list[Judgement]:
-    """One judgement per sample, in order. Only those of a `completion` hold the code.
-
-    Raises:
-        ConfigError: the model cannot be used.
-    """
+    """One judgement per sample, in order. Only those of a `completion` hold the code."""
     programs = [index for index, sample in enumerate(samples) if sample.kind == "code"]
     judged = scaler.judge_programs(
         [samples[index].problem for index in programs], [samples[index].text for index in programs]
@@ -77,8 +58,7 @@ def judge_samples(scaler: CodeScaler, samples: Sequence[Sample]) -> list[Judgeme
             try:
                 texts[index] = _texts(sample, template, marks)
             except DataError as error:
-                failure = Failure(FailureKind.DATA, str(error))
-                judgements[index] = Judgement(None, None, None, "", failure)
+                judgements[index] = Judgement(None, None, None, "", Failure(FailureKind.DATA, str(error)))
     problems, completions = [problem for problem, _ in texts.values()], [text for _, text in texts.values()]
     # The prompts are empty, since what they opened already stands before the completions.
     for index, judgement in zip(texts, scaler.judge(problems, completions, prompts=[""] * len(texts)), strict=True):
@@ -87,13 +67,9 @@ def judge_samples(scaler: CodeScaler, samples: Sequence[Sample]) -> list[Judgeme
 
 
 def _texts(sample: Sample, template: Template | None, reasoning_marks: str | None) -> tuple[str, str]:
-    """Problem and completion of a `completion` or `query`; what the prompt opened stands before the completion.
-
-    Raises:
-        DataError: the prompt holds no problem.
-    """
+    """Problem and completion of a `completion` or `query`; what the prompt opened stands before the completion."""
     if sample.kind == "completion":
-        return _valid(sample.problem), _valid(sample.text)
+        return valid_text(sample.problem), valid_text(sample.text)
     problem = sample.stated
     if problem is None:
         problem = problem_text(sample.problem or sample.text, "prompt", template)
@@ -102,6 +78,6 @@ def _texts(sample: Sample, template: Template | None, reasoning_marks: str | Non
     return problem, begun(opening, response(sample.text, sample.problem, template))
 
 
-def _valid(text: str) -> str:
-    """A text with lone surrogates replaced: a decoder may leave them, and no model reads them."""
-    return text.encode("utf-8", "replace").decode()
+def valid_text(text: str) -> str:
+    """A text with lone surrogates replaced: a decoder or JSON may leave them, and no model reads them."""
+    return text if text.isascii() else text.encode("utf-8", "replace").decode()  # ASCII uncopied: it may be large

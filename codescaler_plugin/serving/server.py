@@ -42,18 +42,8 @@ def run_server(
 ) -> None:
     """Serve until SIGTERM, SIGINT or SIGHUP (which `nohup` keeps away), then answer what was accepted.
 
-    Args:
-        config: settings of the pipeline.
-        serving: settings of the routes.
-        backend: judges samples.
-        host: address to bind.
-        port: port to bind; 0 is any free one.
-        insecure: listen to other machines without an API key.
-        drain_seconds: seconds to answer accepted samples after the signal.
-
-    Raises:
-        ConfigError: other machines can reach the address and there is no key; the address cannot be bound; the model
-            cannot be loaded.
+    Raises a `ConfigError` if other machines can reach the address and there is no key, unless `insecure`; or if the
+    address cannot be bound or the model cannot be loaded.
     """
     if serving.api_key is None and not insecure and not _is_loopback(host):
         raise ConfigError(
@@ -89,12 +79,8 @@ def run_server(
     if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:
         signal.signal(signal.SIGHUP, end)
     with _bound(host, port) as listening:
-        logger.info(
-            "listening on http://%s:%d; the model (%s) is loaded meanwhile",
-            host,
-            listening.getsockname()[1],
-            config.model,
-        )
+        address = f"http://{host}:{listening.getsockname()[1]}"
+        logger.info("listening on %s; the model (%s) is loaded meanwhile", address, config.model)
         server.run(sockets=[listening])
     if failure:
         raise failure[0]
@@ -112,11 +98,7 @@ class _Connections:
     """uvicorn's protocol for as many connections as descriptors allow. Further ones are answered 503 and closed.
 
     Without this limit, asyncio tries thousands of times a second to accept them and logs each failure, and the worker
-    cannot be started again.
-
-    Args:
-        descriptors: descriptors that this process may hold.
-        seconds: seconds until a connection without a request is closed.
+    cannot be started again. A connection without a request is closed after `seconds`.
     """
 
     def __init__(self, descriptors: int, seconds: float) -> None:

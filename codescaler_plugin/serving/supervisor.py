@@ -26,18 +26,9 @@ _ENDING = 5.0  # seconds for a process that has closed its output to end
 
 
 class Worker:
-    """A scoring process that is started again after it ends.
+    """A scoring process that is started again after it ends. It is ready when it has scored a warm-up.
 
-    Args:
-        config: settings of the pipeline.
-        metrics: counts.
-        command: command that starts the process.
-        load_timeout: seconds from a start to a scored warm-up. A process that takes longer is killed.
-
-    Attributes:
-        is_ready: the process has scored its warm-up.
-        has_been_ready: some process has scored its warm-up.
-        state: reason why it is not ready; empty if it is.
+    A process that takes more than `load_timeout` seconds for that is killed.
     """
 
     def __init__(
@@ -62,11 +53,7 @@ class Worker:
         self._killed_for = ""
 
     async def run(self) -> None:
-        """Keep a process running until cancelled.
-
-        Raises:
-            ConfigError: the model cannot be loaded, and never could.
-        """
+        """Keep a process running until cancelled, or a `ConfigError`: the model cannot be loaded, and never could."""
         pause = _SHORTEST
         while True:
             try:

@@ -32,15 +32,13 @@ _TRIM_SECONDS = 30.0  # between two returns of free memory, each of which makes 
 
 
 def keep_one_heap() -> None:
-    """Let all threads share one heap, so that long texts do not leave free memory in the heap of each (glibc only)."""
-    if sys.platform == "linux" and hasattr(library := ctypes.CDLL(None), "mallopt"):
-        library.mallopt(_M_ARENA_MAX, 1)
+    """Let all threads share one heap, so that long texts do not leave free memory in the heap of each."""
+    _glibc("mallopt", _M_ARENA_MAX, 1)
 
 
-def give_memory_back() -> None:
-    """Return free memory to the system (glibc only)."""
-    if sys.platform == "linux" and hasattr(library := ctypes.CDLL(None), "malloc_trim"):
-        library.malloc_trim(0)
+def _glibc(function: str, *arguments: int) -> None:
+    if sys.platform == "linux" and hasattr(library := ctypes.CDLL(None), function):
+        getattr(library, function)(*arguments)
 
 
 def frame(message: Any) -> bytes:
@@ -86,16 +84,11 @@ def main(make_scaler: Callable[[CodeScalerConfig], CodeScaler] = lambda config: 
         nonlocal trimmed
         judgements = judge_samples(scaler, [Sample(*fields) for fields in request["samples"]])
         stats = getattr(scaler.scorer, "stats", None)
-        send(
-            {
-                "id": request["id"],
-                "judgements": [judgement.to_json() for judgement in judgements],
-                "stats": asdict(stats) if is_dataclass(stats) and not isinstance(stats, type) else {},
-            }
-        )
+        numbers = asdict(stats) if is_dataclass(stats) and not isinstance(stats, type) else {}
+        send({"id": request["id"], "judgements": [row.to_json() for row in judgements], "stats": numbers})
         if time.monotonic() - trimmed > _TRIM_SECONDS:
             trimmed = time.monotonic()
-            give_memory_back()
+            _glibc("malloc_trim", 0)  # free memory goes back to the system
 
     def guarded(request: dict[str, Any]) -> None:
         try:

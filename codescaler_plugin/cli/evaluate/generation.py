@@ -7,46 +7,47 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-import typer
+from typer import Argument, Exit, Option, echo
 
+from codescaler_plugin.builtin import policy_model
 from codescaler_plugin.cli.options import Extraction, ServerKey, Strict, grouped
 from codescaler_plugin.cli.sandbox_options import ProblemFormat, SandboxOptions, print_faults
 from codescaler_plugin.cli.terminal import (
     Skipped,
     Terminal,
+    hide_loading_bars,
     number_table,
     progress_bar,
     reported,
     say,
-    without_loading_bars,
 )
 from codescaler_plugin.data.outputs import check_output, locked_folder, write_text
 from codescaler_plugin.data.rows import stem
 from codescaler_plugin.errors import ConfigError, DataError
 from codescaler_plugin.extras import require
 from codescaler_plugin.generation.sampling import Sampling
+from codescaler_plugin.records import Problem
 
 if TYPE_CHECKING:
     from codescaler_plugin.evaluation.policy import Benchmark
-    from codescaler_plugin.records import Problem
 
 
 @dataclass(frozen=True)
 class _Policy:
-    """A group of options: the policy that is measured, see `options.grouped`."""
+    """A group of options: the policy that is measured."""
 
     server: Annotated[
-        str | None, typer.Option(metavar="URL", help="OpenAI-compatible server(s), such as `vllm serve`'s.")
+        str | None, Option(metavar="URL", help="OpenAI-compatible server(s), such as `vllm serve`'s.")
     ] = None
     policy_model: Annotated[
         str | None,
-        typer.Option(
+        Option(
             help="Policy for transformers: directory, hub id or 'builtin'. With --server the server's model, else the "
             "only one."
         ),
     ] = None
     api_key: ServerKey = None
-    requests: Annotated[int, typer.Option(min=1, help="Requests to the server at a time.")] = 32
+    requests: Annotated[int, Option(min=1, help="Requests to the server at a time.")] = 32
 
 
 @dataclass(frozen=True)
@@ -55,27 +56,23 @@ class _Draws:
 
     panel = "Sampling"
 
-    n: Annotated[int, typer.Option("-n", min=1, help="Completions per problem (Avg@n).")] = 8
-    k: Annotated[list[int] | None, typer.Option("-k", min=1, help="pass@k; repeatable; else 1 and n.")] = None
-    temperature: Annotated[float, typer.Option(min=0)] = Sampling.temperature
-    top_p: Annotated[float, typer.Option(min=0.01, max=1)] = Sampling.top_p
-    top_k: Annotated[int, typer.Option(min=0, help="0: all tokens.")] = Sampling.top_k
-    max_tokens: Annotated[int, typer.Option(min=1, help="Of a completion.")] = Sampling.max_tokens
-    instruct: Annotated[bool, typer.Option(help="Ask for one program in a block; else the problem alone.")] = (
+    n: Annotated[int, Option("-n", min=1, help="Completions per problem (Avg@n).")] = 8
+    k: Annotated[list[int] | None, Option("-k", min=1, help="pass@k; repeatable; else 1 and n.")] = None
+    temperature: Annotated[float, Option(min=0)] = Sampling.temperature
+    top_p: Annotated[float, Option(min=0.01, max=1)] = Sampling.top_p
+    top_k: Annotated[int, Option(min=0, help="0: all tokens.")] = Sampling.top_k
+    max_tokens: Annotated[int, Option(min=1, help="Of a completion.")] = Sampling.max_tokens
+    instruct: Annotated[bool, Option(help="Ask for one program in a block; else the problem alone.")] = (
         Sampling.instruct
     )
-    seed: Annotated[int, typer.Option(help="Seed, without --server.")] = 0
+    seed: Annotated[int, Option(help="Seed, without --server.")] = 0
 
     def sampling(self) -> Sampling:
         """The settings of sampling."""
         return Sampling(self.temperature, self.top_p, self.top_k, self.max_tokens, self.instruct)
 
     def ks(self) -> list[int]:
-        """The k of pass@k.
-
-        Raises:
-            ConfigError: one is above n.
-        """
+        """The k of pass@k, none above n."""
         ks = sorted(set(self.k or (1, self.n)))
         if ks[-1] > self.n:
             raise ConfigError(f"pass@{ks[-1]} needs as many completions: -n is {self.n}")
@@ -84,14 +81,12 @@ class _Draws:
 
 @grouped
 def generation(
-    problems: Annotated[
-        list[str], typer.Argument(metavar="FILE...", help="Problems with tests: files, folders, hub ids.")
-    ],
+    problems: Annotated[list[str], Argument(metavar="FILE...", help="Problems with tests: files, folders, hub ids.")],
     *,
     policy: _Policy,
-    output: Annotated[Path, typer.Option(help="Folder; an interrupted run resumes here.")] = Path("generation"),
+    output: Annotated[Path, Option(help="Folder; an interrupted run resumes here.")] = Path("generation"),
     draws: _Draws,
-    limit: Annotated[int | None, typer.Option(min=1, help="First problems of each file only.")] = None,
+    limit: Annotated[int | None, Option(min=1, help="First problems of each file only.")] = None,
     extraction: Extraction = "last",
     strict: Strict = False,
     problem_format: ProblemFormat = "auto",
@@ -132,16 +127,9 @@ def generation(
         )
         complete, model = _completer(policy, sampling, draws.seed)
         with progress_bar("sampling", sum(map(len, benchmarks.values())) * draws.n) as advance:
-            generations = generate(
-                benchmarks,
-                complete,
-                output,
-                n=draws.n,
-                sampling=sampling,
-                model=model,
-                threads=1 if policy.server is None else policy.requests,
-                progress=advance,
-            )
+            settings: dict[str, Any] = {"n": draws.n, "sampling": sampling, "model": model}
+            settings["threads"] = 1 if policy.server is None else policy.requests
+            generations = generate(benchmarks, complete, output, **settings, progress=advance)
         with tests.executors() as (executor, _), progress_bar("running tests") as advance:
             verified = verify_rollouts(
                 read_rollouts(generations, "jsonl"),
@@ -160,18 +148,14 @@ def generation(
     faults = sum((Counter(result.faults) for result in results.values()), Counter())
     print_faults(faults, verified.examples, f"delete {verdicts} and run again; the completions stay")
     say(f"wrote {report_file}")
-    typer.echo(json.dumps(report))
+    echo(json.dumps(report))
     if skipped.count:
-        raise typer.Exit(3)
+        raise Exit(3)
 
 
-def _benchmarks(paths: Sequence[str], read: "Callable[[str], list[Problem]]") -> "dict[str, list[Problem]]":
-    """The problems of each file, by its stem.
-
-    Raises:
-        DataError: two files with the same stem.
-    """
-    benchmarks: dict[str, list[Problem]] = {}
+def _benchmarks(paths: Sequence[str], read: Callable[[str], list[Problem]]) -> dict[str, list[Problem]]:
+    """The problems of each file, by its stem."""
+    benchmarks = {}
     for path in paths:
         name = stem(Path(path.partition(":")[0]).name)
         if name in benchmarks:
@@ -182,13 +166,12 @@ def _benchmarks(paths: Sequence[str], read: "Callable[[str], list[Problem]]") ->
 
 def _completer(policy: _Policy, sampling: Sampling, seed: int) -> "tuple[Any, str]":
     """The function that completes prompts, and the name of its model."""
-    from codescaler_plugin.builtin import policy_model
     from codescaler_plugin.generation.local import transformers_completer
     from codescaler_plugin.generation.server import server_completer
 
     if policy.server is not None:
         return server_completer(policy.server, sampling, model=policy.policy_model, api_key=policy.api_key)
-    without_loading_bars()
+    hide_loading_bars()
     name = policy.policy_model or ""
     return transformers_completer(policy_model(name), sampling, seed=seed), name
 

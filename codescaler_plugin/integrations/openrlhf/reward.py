@@ -25,11 +25,8 @@ def reward_func(
 ) -> Any:
     """The rewards of n completions for OpenRLHF 0.5 to 0.11.2. Thread-safe; never loses a completion.
 
-    Args:
-        queries: n texts of prompt and completion, templated, with special tokens.
-        prompts: n templated prompts.
-        labels: n labels, absent in 0.5. A dict, or its JSON, may hold the problem.
-        **kwargs: ignored.
+    Queries (prompt and completion) and prompts are templated, with special tokens. Labels are absent in 0.5; a dict,
+    or its JSON, may hold the problem.
 
     Returns:
         A dict of float tensors of shape (n,): `rewards` (shaped, or `CODESCALER_FALLBACK` if the reward model failed),

@@ -9,9 +9,7 @@ import re
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, TypeVar
-
-T = TypeVar("T")
+from typing import Any
 
 _STOCK_ABOUT = re.compile(
     r"This model is a fine-tuned version of .*?(?=^## Training procedure)", re.DOTALL | re.MULTILINE
@@ -22,8 +20,8 @@ class RewardTrainerHooks:
     """Mixin that gives private hooks of `RewardTrainer` public names.
 
     It relies on `_prepare_dataset`, which `__init__` calls when the tokenizer is ready (for the training set as
-    `train`, for evaluation sets by key or as `eval`) and `evaluate` for a new set; on `_metrics`, whose lists of
-    numbers `log` averages and clears; and on `_tag_names`, `_name` and `_paper`, which the model card prints.
+    `train`, for evaluation sets by key or as `eval`) and `evaluate` for a new set; on `_metrics`, whose lists `log`
+    averages and clears; and on `_tag_names`, `_name` and `_paper`, which the model card prints.
     """
 
     _tag_names = ("trl", "reward-trainer", "codescaler")
@@ -107,7 +105,7 @@ def scores_of_all_tokens(model: Any) -> Iterator[list[Any]]:
         handle.remove()
 
 
-def gathered(value: T) -> list[T]:
+def gathered(value: Any) -> list[Any]:
     """The values of all processes of a training, in the order of their ranks. Every process must call it.
 
     TRL up to 1.13 averages a metric by one collective call per name, so it hangs if a process logs fewer names than
@@ -120,7 +118,7 @@ def gathered(value: T) -> list[T]:
 
     if not is_initialized() or PartialState().num_processes == 1:
         return [value]
-    values: list[T] = gather_object([value])
+    values: list[Any] = gather_object([value])
     return values
 
 

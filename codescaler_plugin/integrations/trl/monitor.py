@@ -1,4 +1,4 @@
-"""A monitor of reward hacking in TRL: it warns when a policy pleases the reward model instead of solving problems.
+"""A monitor of reward hacking in TRL.
 
 The reward passes its judgements to the monitor, and TRL's `log_metric` carries the monitor's numbers to the trackers
 of the run. The trainer's own evaluation writes the audited completions, so the audit works with every engine that the
@@ -121,11 +121,7 @@ class RewardHackingMonitor(TrainerCallback):  # type: ignore[misc]
             problems, whose pass rate rises from 0.45 to 0.60, 3% get a warning at 3, and 37% at 2.
         patience: audits that are pooled to tell a constant pass rate from one that rises slowly.
         stop: whether the first `audit` warning ends the training.
-        packages: installed packages that programs and tests may import, such as `numpy`.
-        timeout: seconds of a program, see `Sandbox`.
-        memory_mb: MiB of a program.
-        workers: programs at a time. The default is one per core.
-        require_isolation: whether to fail if the machine cannot enforce something, see `Sandbox`.
+        packages, timeout, memory_mb, workers, require_isolation: see `Sandbox`.
 
     Raises:
         ConfigError: a setting is out of range; or, at the start of training, the trainer will never write the audit.

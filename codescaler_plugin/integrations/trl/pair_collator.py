@@ -19,13 +19,8 @@ UNALIGNED = "unaligned"
 class PairCollator:
     """Rewrites some pairs of a batch, adds unaligned ones, and leaves the padding to TRL's collator.
 
-    The draws depend on seed, epoch and row alone, so a resumed run repeats them.
-
-    Args:
-        collator: TRL's collator.
-        tokenizer: tokenizer of the reward model.
-        args: settings of the training.
-        kinds: names of the kinds of pairs. A batch holds the index of each pair's kind in it as `kinds`.
+    The draws depend on seed, epoch and row alone, so a resumed run repeats them. A batch holds as `kinds` the index of
+    each pair's kind in the names `kinds`.
     """
 
     def __init__(

@@ -7,6 +7,7 @@ None out. This module does not import trl.
 import logging
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from statistics import fmean, pstdev
 from time import perf_counter
 from typing import Any
@@ -30,32 +31,24 @@ Observer = Callable[[Sequence[Text], Sequence[Judgement], LogMetric | None], Non
 """Called after each call of a reward with the problems, their judgements, and `log_metric` if the host gave one."""
 
 
+@dataclass
 class PoorCalls:
     """Counts the calls in a row that left more than a share `limit` of their programs without a reward."""
 
-    def __init__(self, limit: float) -> None:
-        self._limit = limit
-        self._count = 0
+    limit: float
+    _count: int = 0
 
     def excess(self, missing: int, programs: int) -> str:
         """Count a call; returns the excess in words after three in a row, else an empty string."""
-        self._count = self._count + 1 if missing > self._limit * programs else 0
+        self._count = self._count + 1 if missing > self.limit * programs else 0
         if self._count < _POOR_CALLS:
             return ""
         self._count = 0
-        return f"more than max_unscored={self._limit:g} for {_POOR_CALLS} calls in a row"
+        return f"more than max_unscored={self.limit:g} for {_POOR_CALLS} calls in a row"
 
 
 def problems_in(prompts: Sequence[Text], columns: Mapping[str, Any], column: str | None) -> Sequence[Text]:
-    """The n problems of a call: the values of a dataset column, or the n prompts if `column` is None.
-
-    Raises:
-        DataError: the dataset has no such column; the message lists its columns.
-
-    Example:
-        >>> problems_in(["Add one. Use a block."], {"problem": ["Add one."]}, "problem")
-        ['Add one.']
-    """
+    """The n problems of a call: the values of a dataset column, or the n prompts if `column` is None."""
     if column is None:
         return prompts
     if column not in columns:
@@ -106,13 +99,11 @@ class CodeScalerReward:  # a class, not a closure: async trainers pickle the rew
         name: str | None = None,
         **config: Any,
     ) -> None:
+        given = {"model": model, **config}
         for setting in ("model", *MODEL_SETTINGS):
-            value = model if setting == "model" else config.get(setting)
-            if scorer is not None and value is not None:
+            if scorer is not None and given.get(setting) is not None:
                 raise ConfigError(f"{setting} would have no effect with a scorer: give one of the two")
-        settings = CodeScalerConfig.from_env(
-            has_scorer=scorer is not None, model=model, problem_column=problem_column, **config
-        )
+        settings = CodeScalerConfig.from_env(has_scorer=scorer is not None, problem_column=problem_column, **given)
         settings.check_host("trl")
         self.scaler = CodeScaler(scorer, config=settings)
         self.__name__ = name or "codescaler_reward"
@@ -230,10 +221,7 @@ codescaler_reward = _LazyReward()
 
 
 def _metrics(judgements: list[Judgement], seconds: float) -> dict[str, float]:
-    """One number per metric, with the same names in every process. Shares are over the completions of this process.
-
-    Mean and deviation are over the scores of all processes, and missing if there are none.
-    """
+    """One number per metric, of this process, but mean and deviation of all; the same names in every process."""
     counts = Counter(judgement.status for judgement in judgements)
     scores = [row.score for row in judgements if row.score is not None and row.reward is not None]
     metrics = {f"status/{status}": counts[status] / max(len(judgements), 1) for status in Status}

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from datasets import Dataset
 from transformers import PrinterCallback, TrainerCallback
@@ -10,10 +10,8 @@ from trl import GRPOConfig, GRPOTrainer
 
 from codescaler_plugin.builtin import TRAIN_PROBLEMS
 from codescaler_plugin.data.rollouts import rows_of
+from codescaler_plugin.integrations.trl.monitor import RewardHackingMonitor
 from codescaler_plugin.threads import fitting_threads
-
-if TYPE_CHECKING:
-    from codescaler_plugin.integrations.trl.monitor import RewardHackingMonitor
 
 LEARNING_RATE = 2e-4
 KL_COEFFICIENT = 0.05
@@ -43,24 +41,14 @@ def train_grpo(
     texts: Sequence[str] | None = None,
     learning_rate: float = LEARNING_RATE,
     beta: float = KL_COEFFICIENT,
-    monitor: "RewardHackingMonitor | None" = None,
+    monitor: RewardHackingMonitor | None = None,
     audit_every: int = 4,
 ) -> None:
-    """Train a policy in place by GRPO, on problems without tests.
+    """Train a policy (float32) in place by GRPO, on problems without tests.
 
-    Args:
-        policy: causal language model in float32.
-        tokenizer: tokenizer of the policy.
-        reward: reward function, see TRL's `reward_funcs`.
-        steps: optimizer steps, of `BATCH` completions each.
-        seed: seed of sampling and order.
-        folder: output folder of the trainer.
-        on_step: called with the logs of each step and its number as `step`.
-        texts: problems. The default is the embedded training problems.
-        learning_rate: learning rate after a short warm-up; constant.
-        beta: weight of the divergence from the initial policy.
-        monitor: monitor whose audit is written before the first step and every `audit_every` steps.
-        audit_every: steps between audits.
+    A step takes `BATCH` completions; `on_step` gets its logs, with its number as `step`. The default of `texts` is the
+    embedded training problems. `learning_rate` is constant after a short warm-up, and `beta` weighs the divergence
+    from the initial policy. The audit of `monitor` is written before the first step and every `audit_every` steps.
     """
     if texts is None:
         texts = [row["problem"] for _, _, row in rows_of(TRAIN_PROBLEMS)]

@@ -1,8 +1,4 @@
-"""Unit tests as a TRL reward function for problems that have tests, alone or beside `CodeScalerReward`.
-
-TRL 1.9 to 1.16 calls it with keywords, once per generation batch and process, and leaves a completion with the reward
-None out. This module does not import trl.
-"""
+"""Unit tests as a TRL reward function, alone or beside `CodeScalerReward`. See `reward` for how TRL calls it."""
 
 import logging
 import os
@@ -68,12 +64,9 @@ class CodeScalerTestsReward:  # a class, not a closure: async trainers pickle th
         name: name in the logs (`rewards/<name>/mean` is the pass rate).
         executor: what runs the programs instead of a sandbox of this machine, such as a `RemoteSandbox`. The reward
             can be pickled if the executor can, and `close` does not end it.
-        timeout: CPU seconds of a program over all its calls; per run for a program that reads stdin.
-        memory_mb: MiB of address space of a program.
+        timeout, memory_mb, packages, require_isolation: see `Sandbox`.
         workers: programs at a time in this process. The default divides the cores among the processes of the training
             on this machine.
-        packages: installed packages that programs and tests may import, such as `numpy`.
-        require_isolation: whether to fail if the machine cannot enforce something, see `Sandbox`.
         **config: fields of `CodeScalerConfig`: `language`, `extraction`, `reasoning_marks`, `thinking_prefilled`,
             `fence_prefilled`, `prompt_template`, `problem_wrapper`, `problem_column`, `max_unscored`. The defaults are
             the `CODESCALER_*` variables.
@@ -208,11 +201,7 @@ class CodeScalerTestsReward:  # a class, not a closure: async trainers pickle th
         return Elsewhere(self, reward)
 
     def problems(self, prompts: Sequence[Text], columns: dict[str, Any]) -> list[Problem | None]:
-        """The problem of each of n prompts. None if it has no tests or the prompt cannot be read.
-
-        Raises:
-            DataError: the problem column is missing, or a row's id and text name different problems.
-        """
+        """The problem of each of n prompts. None if it has no tests or the prompt cannot be read."""
         texts = problems_in(prompts, columns, self.config.problem_column)
         values = _by_row(columns, len(prompts))
         problems: list[Problem | None] = []
@@ -308,10 +297,7 @@ class Elsewhere:
         log_extra: LogExtra | None = None,
         **columns: Any,
     ) -> Rewards:
-        """The rewards of n completions, in order.
-
-        The reward is called even if no row is left to it, since all processes must log the same metrics.
-        """
+        """The rewards of n completions. The reward is called even for none: each process logs the same metrics."""
         problems = self.tests.problems(prompts, columns)
         rows = [row for row, problem in enumerate(problems) if problem is None]
 

@@ -1,8 +1,6 @@
 """A trainer of code reward models for TRL. The model is trained on the very strings that it scores later.
 
-`CodeScalerRewardTrainer` is TRL's `RewardTrainer` with this package's extraction and rendering, negatives from other
-problems, margins from pass rates, metrics per evaluation set and per kind of pair, and batches that compute the shared
-prefixes of their sides once. PEFT, accelerate, DeepSpeed, checkpoints and the hub work as in TRL.
+PEFT, accelerate, DeepSpeed, checkpoints and the hub work as in TRL.
 """
 
 import logging
@@ -41,14 +39,11 @@ class CodeScalerRewardConfig(RewardConfig):  # type: ignore[misc]
     """TRL's `RewardConfig` with more settings, and defaults of AceCoder, as the paper does not give its own.
 
     Attributes:
-        learning_rate: peak learning rate.
         max_length: tokens of the longest side. Longer pairs lose the middle of their problem, equally on both sides.
-        language: language of the code, or `any`.
         unaligned_ratio: share of pairs that bring a second one, whose rejected side is right code for another problem
             of the batch; drawn again in each epoch. The default is inferred from an artefact's name; 0 is none.
         rewrite_ratio: share of pairs that are seen with both sides rewritten alike by one of `rewrite_kinds`; drawn
             again in each epoch, Python only. The default is none. Its effect is not measured here.
-        rewrite_kinds: names of rewrites, see `codescaler augment`.
         margin_scale: target margin of the loss per unit of a pair's `margin`, the gap of the pass rates.
         label_smoothing: probability that a label is wrong, for noisy tests; in [0, 0.5).
         share_prefixes: compute what the sides of a batch share once. Exact, for the models of `families.SHARED`.
@@ -189,12 +184,8 @@ class CodeScalerRewardTrainer(compat.RewardTrainerHooks, RewardTrainer):  # type
             eval_dataset = train_dataset  # each takes its own rows of it, see `prepare_pairs`
         super().__init__(model, args, data_collator, train_dataset, eval_dataset, *rest, **settings)
         if data_collator is None:
-            self.data_collator = PairCollator(
-                self.data_collator,  # type: ignore[has-type]
-                self.processing_class,
-                args,
-                self._kinds,
-            )
+            stock = self.data_collator  # type: ignore[has-type]
+            self.data_collator = PairCollator(stock, self.processing_class, args, self._kinds)
             self.add_callback(EpochCallback(self.data_collator))
         bare = self._bare(self.model)  # its head may be in a wrapper of PEFT
         reason = families.unsupported_reason(bare.config, decoder=bare.base_model, training=True)
@@ -308,15 +299,10 @@ def _splits(dataset: Any) -> set[str]:
 
 @dataclass
 class SharedPrefixes:
-    """Stands for a model in TRL's loss. Its logits are equal; it computes the shared prefixes of a batch once.
+    """Stands for a model in TRL's loss. Its logits are equal; it computes the shared prefixes of a batch once."""
 
-    Attributes:
-        model: model that is trained, in any wrappers.
-        bare: classifier inside them.
-    """
-
-    model: Any
-    bare: Any
+    model: Any  # in any wrappers
+    bare: Any  # the classifier inside them
 
     def __call__(self, *, input_ids: Any, attention_mask: Any, use_cache: bool, **_: Any) -> Any:
         """Logits [rows, 1] of a batch that is padded on the right."""

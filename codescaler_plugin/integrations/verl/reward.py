@@ -23,25 +23,16 @@ def compute_score(
     extra_info: dict[str, Any] | None = None,
     **kwargs: Any,  # noqa: ARG001 - `reward_kwargs`, and the arguments of the host's reward router
 ) -> dict[str, float]:
-    """The reward of one completion for verl. Thread-safe.
+    """The reward of one completion, decoded without special tokens, for verl. Thread-safe.
 
-    Args:
-        data_source: name of the row's data source, for errors.
-        solution_str: completion, decoded without special tokens.
-        ground_truth: ignored.
-        extra_info: further columns of the row. `problem`, `question` or `question_content` is the problem, as text or
-            messages.
-        **kwargs: ignored.
+    verl passes no prompt: `problem`, `question` or `question_content` of `extra_info` is the problem, as text or
+    messages.
 
     Returns:
         `score` (shaped, or `CODESCALER_FALLBACK` if the reward model failed), and for verl's logs `probability`
         (in [0, 1]), `codescaler_valid` and `codescaler_fallback` (0 or 1).
-
-    Raises:
-        DataError: the row holds no problem. verl passes no prompt to a reward.
     """
-    [judgement] = hook().judge([_item(data_source, solution_str, extra_info)])
-    return _numbers(judgement)
+    return _numbers(hook().judge([_item(data_source, solution_str, extra_info)]))
 
 
 async def compute_score_async(
@@ -52,11 +43,11 @@ async def compute_score_async(
     **kwargs: Any,  # noqa: ARG001 - see `compute_score`
 ) -> dict[str, float]:
     """The reward of one completion, as a coroutine, for all reward managers of verl but `remote`."""
-    [judgement] = await hook().judge_async([_item(data_source, solution_str, extra_info)])
-    return _numbers(judgement)
+    return _numbers(await hook().judge_async([_item(data_source, solution_str, extra_info)]))
 
 
-def _numbers(judgement: Judgement) -> dict[str, float]:
+def _numbers(judgements: list[Judgement]) -> dict[str, float]:
+    [judgement] = judgements
     reward = judgement.reward_or(hook().fallback)
     return {"score": reward, "probability": judgement.probability, **judgement.logs()}
 

@@ -5,19 +5,11 @@ from typing import Annotated, Any
 from pydantic import AliasChoices, BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, Tag
 
 from codescaler_plugin.extraction import begun, prompt_opening
+from codescaler_plugin.serving.samples import valid_text
 from codescaler_plugin.text.messages import begun_text, completion_text, user_text
 
-MAX_ITEMS = 16_384
-"""Samples of one request. OpenRLHF before 0.9.1 sends a rollout batch at once."""
-MAX_CHARS = 4_000_000
-"""Characters of one text. A completion above a million is judged `too_long`."""
-
-
-def _valid_unicode(value: Any) -> Any:
-    """A text with lone surrogates replaced: JSON may hold them, and no model reads them."""
-    if not isinstance(value, str) or value.isascii():  # ASCII without a copy: a body may fill much of the memory
-        return value
-    return value.encode("utf-8", "replace").decode()
+MAX_ITEMS = 16_384  # samples of one request; OpenRLHF before 0.9.1 sends a rollout batch at once
+MAX_CHARS = 4_000_000  # of one text; a completion above a million is judged `too_long`
 
 
 def by_type(expected: str) -> Discriminator:
@@ -29,7 +21,8 @@ def by_type(expected: str) -> Discriminator:
     )
 
 
-Text = Annotated[str, BeforeValidator(_valid_unicode), Field(max_length=MAX_CHARS)]
+_VALID = BeforeValidator(lambda value: valid_text(value) if isinstance(value, str) else value)
+Text = Annotated[str, _VALID, Field(max_length=MAX_CHARS)]
 Texts = Annotated[list[Text], Field(max_length=MAX_ITEMS)]
 TaggedText = Annotated[Text, Tag("[str]")]
 
@@ -54,23 +47,14 @@ TextOrMessages = Annotated[TaggedText | Annotated[Messages, Tag("[list]")], by_t
 
 
 def problem_of(prompt: str | list[Message]) -> str:
-    """The problem in a prompt: a text as it is, or the last user turn with text; empty if there is none.
-
-    Raises:
-        DataError: an unknown role, and no user turn.
-    """
+    """The problem in a prompt: a text as it is, or the last user turn with text; empty if there is none."""
     return prompt if isinstance(prompt, str) else user_text([turn.model_dump() for turn in prompt])
 
 
 def completion_of(completion: str | list[Message], prompt: str | list[Message] = "") -> str:
     """The text of a completion: a text as it is, or the last assistant turn with text; empty if there is none.
 
-    Args:
-        completion: text or a conversation.
-        prompt: text, or a conversation that may end in an assistant's turn, which the completion continues.
-
-    Raises:
-        DataError: an unknown role, and no assistant turn.
+    A prompt that is a conversation may end in an assistant's turn, which the completion continues.
     """
     text = completion_text(completion if isinstance(completion, str) else [turn.model_dump() for turn in completion])
     if isinstance(prompt, str):
