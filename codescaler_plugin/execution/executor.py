@@ -15,7 +15,6 @@ from codescaler_plugin.records import Problem, Verdict
 Job = tuple[str, Problem]
 """A program's code, and the problem whose tests decide."""
 Ticker = Callable[[int], None]
-
 _REMEMBERED = 200_000  # verdicts in memory, about 100 MB
 
 
@@ -39,16 +38,12 @@ class Executor(Protocol):
             jobs: (code, problem) pairs.
             progress: called with the number of jobs that were just graded, by one thread at a time.
         """
-        ...
 
 
 class CachingExecutor:
     """An executor that runs each program once for a problem; later jobs get the same verdict.
 
     Two programs are the same if their texts are. Two problems are the same only if they are one object.
-
-    Args:
-        executor: executor that runs the programs.
 
     Attributes:
         executed: number of programs run.
@@ -104,9 +99,6 @@ def grade_all(
 
     Jobs with a fault of a busy machine are graded again at the end, one at a time. The second argument of `grade` is
     true then.
-
-    Raises:
-        SandboxError: a problem has no tests; or what `grade` raises.
     """
     lock = threading.Lock()
 

@@ -19,7 +19,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from codescaler_plugin.grading import candidate, script_tests, serialization
-from codescaler_plugin.isolation import forks, limits, processes
+from codescaler_plugin.isolation import limits, processes
 from codescaler_plugin.isolation.confinement import PACKAGES, confine
 
 # What programs import most: loaded once. A user without rights may also be unable to read the library's folder.
@@ -55,7 +55,11 @@ def main() -> None:
     script_tests.rehearse()
     candidate.prepare()
     server = ForkServer(settings, private=[control])
-    serialization.send(control, _tried(server))
+    ours, theirs = socket.socketpair()
+    with ours:  # the start of a program tells the protections that hold here
+        answer = server.start({"role": "candidate", "cpu": 10.0, "memory_mb": 1024, "seed": 0}, [theirs.detach()])
+        server.stop(0.0)
+    serialization.send(control, answer or {})
     is_program = False
     try:
         is_program = _serve(server, control)
@@ -65,15 +69,6 @@ def main() -> None:
             if settings["tmp"]:
                 shutil.rmtree(settings["tmp"], ignore_errors=True)
             os._exit(0)
-
-
-def _tried(server: "ForkServer") -> dict[str, Any]:
-    """The answer to the start of a program, see `ForkServer.start`; it tells the protections that hold here."""
-    ours, theirs = socket.socketpair()
-    with ours:
-        answer = server.start({"role": "candidate", "cpu": 10.0, "memory_mb": 1024, "seed": 0}, [theirs.detach()])
-        server.stop(0.0)
-    return answer or {}
 
 
 def reset_signals() -> None:
@@ -122,10 +117,8 @@ def _serve(server: "ForkServer", control: socket.socket) -> bool:
 class ForkServer:
     """Forks and ends the processes of one program at a time, and the process that holds the tests of its problem.
 
-    Args:
-        settings: see `main`; of these `isolation`, `paths`, `library`, `tmp`, `script`, `uid`, `processes`,
-            `file_bytes`. Without a `script`, a program does not become the interpreter's, but is run by `exec`.
-        private: sockets and files that no child keeps.
+    The `settings` are those of `main` but for packages and folders to import from. Without a `script`, a program does
+    not become the interpreter's, but is run by `exec`. No child keeps the `private` sockets and files.
     """
 
     def __init__(self, settings: dict[str, Any], private: Sequence[Any]) -> None:
@@ -144,13 +137,11 @@ class ForkServer:
     def start(self, request: dict[str, Any], descriptors: list[int]) -> dict[str, Any] | None:
         """Fork a child, and wait until it is confined.
 
-        Args:
-            request: `role` (`candidate`, `program`, `in_process`, `grader`), `cpu` seconds, `memory_mb`, `seed`.
-            descriptors: the child's channel, and a program's standard input and output; they are closed here.
+        A request holds a `role` (`candidate`, `program`, `in_process`, `grader`), `cpu` seconds, `memory_mb`, `seed`.
+        The descriptors, which are closed here, are the child's channel, and a program's standard input and output.
 
-        Returns:
-            The protections that are `given`, see `confinement.confine`; or an `error`, which is a fault of this
-            machine, for no code has run. None in a child that is to run the interpreter's script.
+        The answer says the protections that are `given`, see `confinement.confine`; or an `error` of this machine,
+        for no code has run. It is None in a child that is to run the interpreter's script.
         """
         is_grader = request["role"] == "grader"
         if is_grader:
@@ -183,15 +174,12 @@ class ForkServer:
         return answer
 
     def stop(self, grace: float, *, is_last: bool = True) -> tuple[list[int | None], list[float]]:
-        """Kill the children with all that they have started.
+        """Kill the children with all that they have started; the first has `grace` seconds to end by itself.
 
-        Args:
-            grace: seconds for the first child to end by itself.
-            is_last: the grader ends too; otherwise it waits for the next program of its problem.
+        If this `is_last`, the grader ends too; otherwise it waits for the next program of its problem.
 
-        Returns:
-            The children's exit codes, negative for a signal, None if one was still running; and the CPU seconds that
-            each has used. Those of the first count all processes that had no other parent left.
+        The children's exit codes are negative for a signal, None if one was still running. Of the CPU seconds that
+        each has used, those of the first count all processes that had no other parent left.
         """
         deadline = time.monotonic() + grace
         if is_last:
@@ -231,14 +219,14 @@ class ForkServer:
         if not self.has_namespaces:
             self.folders.append(os.path.join(self.settings["tmp"], os.urandom(16).hex()))  # nobody can be there before
             return os.fork(), 0
-        processes.unshare(processes.CLONE_NEWPID)
+        processes.call("unshare", processes.CLONE_NEWPID)
         first, child = 0, -1
         try:
             first = processes.start_idle_process() if role in _AS_ALONE else 0
             child = os.fork()
         finally:
             if child:
-                processes.return_to(self.here, processes.CLONE_NEWPID)
+                processes.call("setns", self.here, processes.CLONE_NEWPID)
             if child < 0 and first:
                 os.kill(first, signal.SIGKILL)
                 os.waitpid(first, 0)
@@ -261,20 +249,15 @@ class ForkServer:
         if role == "in_process":  # not by all: what it imports would double the cost of each fork
             from codescaler_plugin.grading import in_process
         try:
-            given = confine(
-                self.settings,
-                request,
-                folder="" if self.has_namespaces else self.folders[-1],
-                has_proc=role in _AS_ALONE,
-                keeps_stdin=role == "program",
-            )
+            folder = "" if self.has_namespaces else self.folders[-1]
+            given = confine(self.settings, request, folder, has_proc=role in _AS_ALONE, keeps_stdin=role == "program")
         except Exception as error:
             os.write(ready, json.dumps({"error": repr(error)}).encode())
             return 0
         os.write(ready, json.dumps({"given": given}).encode())
         os.close(ready)
         if role != "grader":  # it forks for each program
-            forks.register(and_run=role in _AS_ALONE)
+            processes.register_fork_hooks(and_run=role in _AS_ALONE)
         random.seed(request["seed"])
         file_bytes = self.settings["file_bytes"]
         if role != "program":  # it has its script to write before

@@ -19,7 +19,6 @@ TIMEOUT = 3.0
 MEMORY_MB = 1024
 RERUN = frozenset({Fault.TIMEOUT, Fault.KILLED})
 """Faults that a second run, alone, can take away."""
-
 _WALL, _WALL_ALONE = 4.0, 20.0  # wall seconds for a CPU second of the limit; the second suits a load of 16 on one core
 _GRADER_SECONDS = 5.0  # of CPU time, to read and compare results
 
@@ -36,23 +35,14 @@ exec(compile({source!r}, "checker.py", "exec"), {{"__name__": "__main__"}})
 
 @dataclass(frozen=True)
 class Allowed:
-    """The bounds of one process and of the wait for it.
+    """The bounds of one process and of the wait for it."""
 
-    Args:
-        cpu: CPU seconds.
-        call_cpu: CPU seconds of one call; 0 bounds only all calls together.
-        wall: seconds for the whole run.
-        call_wall: seconds for one call.
-        memory_mb: address space in MiB.
-        seed: seed of the hash of strings and of `random`.
-    """
-
-    cpu: float
-    call_cpu: float
-    wall: float
+    cpu: float  # CPU seconds
+    call_cpu: float  # of one call; 0 bounds only all calls together
+    wall: float  # seconds for the whole run
     call_wall: float
-    memory_mb: int
-    seed: int
+    memory_mb: int  # address space in MiB
+    seed: int  # of the hash of strings and of `random`
 
     def of_grader(self) -> "Allowed":
         """The bounds of a process that holds tests, beside a program with these bounds."""
@@ -100,11 +90,7 @@ def call_job(code: str, problem: Problem, allowed: Allowed) -> dict[str, Any]:
 
 
 def packed_calls(problem: Problem) -> tuple[list[Any], list[list[Any]]]:
-    """The arguments of each call, and the values that it may return, as they are sent.
-
-    Raises:
-        SandboxError: a test's values cannot be sent.
-    """
+    """The arguments of each call, and the values that it may return, as they are sent."""
     try:
         tests = [test for test in problem.tests if isinstance(test, CallTest)]
         requests = [serialization.pack((tuple(test.arguments), {}))[0] for test in tests]

@@ -25,7 +25,6 @@ from codescaler_plugin.http_client import Attempts, HttpClient, RetryPolicy
 from codescaler_plugin.records import CallTest, Fault, Problem, ScriptTest, StdioTest, Verdict
 
 WORKERS = 16  # requests at a time; a server of its own queues the rest
-
 _START_SECONDS = 30.0  # of the service, for two interpreters to start under load
 _RUN_SECONDS = 300.0  # of all tests of a program together
 _QUEUE_SECONDS = 300.0
@@ -67,17 +66,12 @@ class RemoteSandbox:
     """
 
     def __init__(
-        self,
-        urls: str,
-        *,
-        timeout: float = TIMEOUT,
-        memory_mb: int = MEMORY_MB,
-        workers: int = WORKERS,
-        seed: int = 0,
+        self, urls: str, *, timeout: float = TIMEOUT, memory_mb: int = MEMORY_MB, workers: int = WORKERS, seed: int = 0
     ) -> None:
         if not 0 < timeout <= _RUN_SECONDS:
             raise ConfigError(f"timeout is {timeout!r}: expected seconds above 0, at most {_RUN_SECONDS:.0f}")
         self._client = HttpClient(urls, read_seconds=_RUN_SECONDS + _START_SECONDS + _QUEUE_SECONDS, retry=_RETRIES)
+        self._where = ", ".join(self._client.urls)
         self._limits = Limits(timeout, memory_mb, seed)
         self._workers = workers
         self._archive = _zipped()
@@ -114,10 +108,6 @@ class RemoteSandbox:
                 f"{self._where} grades a right program as wrong ({verdict.detail}): {stderr[-_SHOWN:]!r}; its "
                 "Python must be 3.10 or newer, on Linux"
             )
-
-    @property
-    def _where(self) -> str:
-        return ", ".join(self._client.urls)
 
     def _verdict(self, code: str, problem: Problem, limits: Limits) -> tuple[Verdict, str]:
         """The verdict with the seconds that the service took, and what its Python wrote to stderr."""
@@ -167,11 +157,7 @@ class _Requests:
         return [{**outcome, "output": base64.b64decode(outcome["output"])} for outcome in outcomes]
 
     def _outcome(self, role: str, job: dict[str, Any], allowed: Allowed) -> dict[str, Any]:
-        """The outcome that `remote_worker` wrote.
-
-        Raises:
-            NoOutcomeError: it wrote none.
-        """
+        """The outcome that `remote_worker` wrote."""
         text, token = json.dumps(job), secrets.token_hex(remote_worker.TOKEN_BYTES // 2)
         seconds = min(allowed.wall * len(job.get("stdins", [0])), _RUN_SECONDS) + _START_SECONDS
         bounds, grader = allowed.request(), allowed.of_grader().request()

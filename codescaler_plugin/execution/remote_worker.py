@@ -21,16 +21,14 @@ from codescaler_plugin.isolation import limits, processes
 
 OUTCOME = "outcome.json"
 TOKEN_BYTES = 32
-
 _WARM = "encodings.idna encodings.latin_1 encodings.ascii"  # a user without rights may be unable to read them
 
 
 def main(settings: dict[str, Any]) -> None:
     """Read a job, run it, and write the outcome.
 
-    Args:
-        settings: `role` (the name of a function of `runs`), `bounds` of the program's processes and of the `grader`'s
-            (`cpu` seconds, `memory_mb`, `seed`), `wall` seconds of a program, `size` of the job in bytes.
+    The settings are the `role` (a function of `runs`), `bounds` of the program's processes and of the `grader`'s
+    (`cpu` seconds, `memory_mb`, `seed`), `wall` seconds of a program, `size` of the job in bytes.
     """
     seed = str(settings["bounds"]["seed"])
     if os.environ.get("PYTHONHASHSEED") != seed:  # it counts from an interpreter's start
@@ -79,8 +77,7 @@ class _Run:
         self.job_input = job_input
 
     def job(self) -> dict[str, Any]:
-        job: dict[str, Any] = json.loads(_read(self.job_input, self.settings["size"]))
-        return job
+        return json.loads(_read(self.job_input, self.settings["size"]))  # type: ignore[no-any-return]
 
     def calls(self) -> dict[str, Any]:
         outcome = runs.calls(self, self.bounds, self.job)

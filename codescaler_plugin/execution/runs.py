@@ -29,15 +29,10 @@ killed), its `cpu` seconds, and what the function says."""
 
 
 class Spawner(Protocol):
-    """Starts and ends confined processes, those of one program at a time: see `fork_server`."""
+    """Starts and ends confined processes, those of one program at a time: see `fork_server.ForkServer`."""
 
-    def start(self, role: str, bounds: dict[str, Any], *ends: Any) -> None:
-        """Start a process with copies of these sockets and files."""
-        ...
-
-    def stop(self, grace: float, *, is_last: bool = True) -> tuple[list[int | None], list[float]]:
-        """Exit codes and CPU seconds of all started processes but the grader, which ends if `is_last`."""
-        ...
+    def start(self, role: str, bounds: dict[str, Any], *ends: Any) -> None: ...  # noqa: D102
+    def stop(self, grace: float, *, is_last: bool = True) -> tuple[list[int | None], list[float]]: ...  # noqa: D102
 
 
 def start(spawner: Spawner, role: str, bounds: dict[str, Any], *streams: Any) -> socket.socket:

@@ -41,7 +41,6 @@ from codescaler_plugin.isolation.confinement import ISOLATIONS
 from codescaler_plugin.records import Verdict
 
 logger = logging.getLogger(__name__)
-
 _QUOTAS = (  # of CPU time and its period, in both versions of Linux' control groups
     ("/sys/fs/cgroup/cpu.max",),
     ("/sys/fs/cgroup/cpu/cpu.cfs_quota_us", "/sys/fs/cgroup/cpu/cpu.cfs_period_us"),

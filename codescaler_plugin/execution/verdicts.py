@@ -12,25 +12,22 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterable, Sequence
-from pathlib import Path
 from typing import Any, Protocol
 
 from codescaler_plugin.execution.jobs import Allowed, Limits, call_job, checker_job, packed_calls, script_job
 from codescaler_plugin.execution.runs import GRADER_GONE, REPORT_BYTES, TESTS_GONE, Outcome
+from codescaler_plugin.execution.visible_files import PACKAGE
 from codescaler_plugin.grading import call_tests, serialization
 from codescaler_plugin.grading.call_tests import Frame
-from codescaler_plugin.grading.comparison import same_text, trimmed
-from codescaler_plugin.grading.counting import Count, error_of
+from codescaler_plugin.grading.comparison import Count, error_of, same_text, trimmed
 from codescaler_plugin.records import CallTest, Comparison, Fault, Problem, ScriptTest, StdioTest, Verdict
 
 Report = dict[str, Any]
 """`passed`, `total`, `detail`, `fault`, `beyond`: what every grading process sends."""
-
 _GRADER_SECONDS = 30.0  # for a process that grades calls to answer
 _SHOWN = 300  # characters of a detail
 _SPENT = 0.5  # share of its limit that a program surely used: the kernel counts ticks, and a busy machine shifts them
 _IDLE = 0.01  # share of its wall time: a program below it waited for nothing that a busy machine holds back
-_PACKAGE = Path(__file__).parents[1]
 _GRADE = (
     "import sys; sys.path.append(sys.argv[1]); from codescaler_plugin.grading.call_tests import grade_apart; "
     "grade_apart(float(sys.argv[2]), int(sys.argv[3]))"
@@ -51,11 +48,7 @@ class NoOutcomeError(Exception):
 
 
 def grade(runner: Runner, code: str, problem: Problem, limits: Limits) -> Verdict:
-    """The verdict on one program.
-
-    Raises:
-        SandboxError: a test's values cannot be sent; or the runner's own.
-    """
+    """The verdict on one program; a SandboxError if a test's values cannot be sent, or of the runner."""
     start, allowed, in_process = time.monotonic(), limits.of(problem), False
     try:
         if isinstance(problem.tests[0], CallTest):
@@ -105,18 +98,14 @@ def _graded_calls(problem: Problem, accepted: Sequence[Any], came: Sequence[Fram
     if call_tests.is_cheap(came, problem.comparison):
         return _checked(call_tests.graded(problem.comparison, accepted, came))
     frames = [frame for frame in came if isinstance(frame, bytes)]
-    job = {
-        "rule": problem.comparison,
-        "tests": len(accepted),
-        "frames": len(frames),
-        "end": [frame for frame in came if isinstance(frame, dict)],
-    }
+    end = [frame for frame in came if isinstance(frame, dict)]
+    job = {"rule": problem.comparison, "tests": len(accepted), "frames": len(frames), "end": end}
     bounds = map(str, (allowed.of_grader().cpu, allowed.of_grader().memory_mb))
     ours, theirs = socket.socketpair()
     with ours:
         with theirs:
             process = subprocess.Popen(
-                [os.path.realpath(sys.executable), "-I", "-S", "-c", _GRADE, str(_PACKAGE.parent), *bounds],
+                [os.path.realpath(sys.executable), "-I", "-S", "-c", _GRADE, str(PACKAGE.parent), *bounds],
                 stdin=theirs.fileno(),
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,
@@ -152,11 +141,7 @@ def _scripts(outcome: Outcome, problem: Problem, allowed: Allowed, token: str = 
 
 
 def _checked(report: Any, token: str = "") -> Report:
-    """A report whose sender may be a program; whoever shares a process with one proves itself by a token.
-
-    Raises:
-        serialization.SerializationError: it is none.
-    """
+    """A report whose sender may be a program; whoever shares a process with one proves itself by a token."""
     kinds = {"passed": int, "total": int, "detail": str, "fault": str, "beyond": str}
     if not isinstance(report, dict) or any(type(report.get(name)) is not kind for name, kind in kinds.items()):
         raise serialization.SerializationError("no report")
@@ -174,19 +159,17 @@ def _programs(runner: Runner, code: str, problem: Problem, allowed: Allowed) -> 
     for run, test in zip(runner.programs(job, allowed), tests, strict=False):  # the runs end at a timeout
         error, fault = _ending(run, allowed)
         output = run["output"].decode("utf-8", "replace")
+        if not error and problem.comparison is Comparison.CHECKER:
+            broken, printed = _checker(runner, problem, test, output, allowed)
+            is_right = printed.split()[:1] in (["1"], ["1.0"])
+            if broken:  # this says nothing of the program
+                error, fault = f"TestError: {broken} in the checker", Fault.TEST_ERROR
+        elif not error:
+            is_right = same_text(output, test.stdout, problem.comparison)
         if error:
             count.take_error(error, fault)
-        elif problem.comparison is not Comparison.CHECKER:
-            right = same_text(output, test.stdout, problem.comparison)
-            count.take(right=right, result=output.strip(), wanted=trimmed(test.stdout))
         else:
-            error, printed = _checker(runner, problem, test, output, allowed)
-            if error:  # that it breaks says nothing of the program
-                fault = Fault.TEST_ERROR
-                count.take_error(f"TestError: {error} in the checker", fault)
-            else:
-                right = printed.split()[:1] in (["1"], ["1.0"])
-                count.take(right=right, result=output.strip(), wanted=trimmed(test.stdout))
+            count.take(right=is_right, result=output.strip(), wanted=trimmed(test.stdout))
         if fault or error in ("Timeout", "SyntaxError"):
             break
     return count.report()

@@ -16,7 +16,6 @@ from codescaler_plugin.errors import ConfigError
 PACKAGE = Path(__file__).parents[1]
 IMPORTED = ("__init__.py", "isolation", "grading", "execution")
 """The files and folders of this package that the processes import, here and on a service."""
-
 _NIX = "/nix/store"
 
 
@@ -52,11 +51,7 @@ def covered() -> list[str]:
 
 
 def package_paths(packages: Sequence[str]) -> dict[str, list[str]]:
-    """The paths of each package, and of what it requires as far as it is installed, with all that came with them.
-
-    Raises:
-        ConfigError: a package is not installed.
-    """
+    """The paths of each package, and of what it requires as far as it is installed, with all that came with them."""
     found = {}
     for name in packages:
         spec = importlib.util.find_spec(name) if name.isidentifier() else None

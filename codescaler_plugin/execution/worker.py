@@ -24,7 +24,6 @@ from codescaler_plugin.execution.visible_files import PACKAGE, covered, visible
 from codescaler_plugin.grading import serialization
 from codescaler_plugin.isolation import bubblewrap, landlock, limits
 from codescaler_plugin.isolation.confinement import MISSING
-from codescaler_plugin.isolation.mounts import WORK
 from codescaler_plugin.records import Fault, Problem, Verdict
 
 _START_SECONDS = 30.0  # for the fork server to answer
@@ -44,24 +43,18 @@ _ENVIRONMENT = {
 }
 # A thread's stack is as large as the limit of the stack at the start: none would fit into the memory's limit.
 _WITH_STACK = ["/bin/sh", "-c", 'ulimit -S -s 8192; exec "$0" "$@"']
-
 _numbers = itertools.count()
 
 
 class Worker:
-    """A `runs.Spawner` and a `verdicts.Runner` for one thread at a time.
+    """A `runs.Spawner` and a `verdicts.Runner` for one thread at a time; `packages` have their paths by their names.
 
-    Args:
-        isolation: one of `ISOLATIONS`.
-        seed: seed of the hash of strings.
-        packages: name -> paths of each package that programs may import.
-
-    Raises:
-        SandboxError: the fork server does not start in this isolation; it says why.
+    A SandboxError says why the fork server does not start in this isolation.
     """
 
     def __init__(self, isolation: str, seed: int, packages: dict[str, list[str]]) -> None:
         self._isolation = isolation
+        self._script = f"{bubblewrap.WORK}/main.py" if isolation == "bubblewrap" else "/proc/self/cwd/main.py"
         self._seed = seed
         self._packages = packages
         self._number = next(_numbers)
@@ -109,10 +102,6 @@ class Worker:
             return [*_WITH_STACK, *bubblewrap.command({*paths, *packages}, covered(), links), *python]
         except OSError as error:
             raise SandboxError(error.strerror or str(error)) from error
-
-    @property
-    def _script(self) -> str:
-        return f"{WORK}/main.py" if self._isolation == "bubblewrap" else "/proc/self/cwd/main.py"
 
     def _settings(self) -> dict[str, Any]:
         """What the fork server is told, see `fork_server.main`."""

@@ -11,13 +11,11 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from codescaler_plugin.grading import serialization
-from codescaler_plugin.grading.comparison import same_value
-from codescaler_plugin.grading.counting import Count, error_of
+from codescaler_plugin.grading.comparison import Count, error_of, same_value
 from codescaler_plugin.isolation import limits
 
 Frame = bytes | dict[str, Any]
 """A reply in the bytes that came. The last one may be a dict: what is `over`, and perhaps the `fault`."""
-
 _CHEAP_BYTES = 16 << 10  # of all frames together: nothing so short takes long, hashing aside
 _HASHED, _NESTED = frozenset("sdCOZV"), frozenset("tS")
 # A frozen set is hashed when it is made, a named tuple has a class made for it, and an array is read and compared as
@@ -27,12 +25,9 @@ _UNREADABLE = {"over": "UnreadableResult", "fault": "unreadable_result"}
 
 
 def frames(job: dict[str, Any], requests: Iterable[Any], channel: socket.socket) -> Iterator[Frame]:
-    """Yield the program's replies: the first when its code is loaded, then one for each request.
+    """Yield the program's replies: the first when its code is loaded, then one for the packed arguments of each call.
 
-    Args:
-        job: the message of `execution.jobs.call_job`.
-        requests: the packed arguments of each call.
-        channel: leads to a process in `candidate.serve_calls`.
+    The job is that of `execution.jobs.call_job`; the channel leads to a process in `candidate.serve_calls`.
     """
     deadline = time.monotonic() + job["timeout"]
     load = {"code": job["code"], "preamble": job["preamble"]}

@@ -2,6 +2,7 @@
 
 import atexit
 import contextlib
+import ctypes
 import io
 import os
 import socket
@@ -12,7 +13,7 @@ from collections.abc import Callable
 from typing import Any
 
 from codescaler_plugin.grading import operations, serialization
-from codescaler_plugin.isolation import limits, processes
+from codescaler_plugin.isolation import limits
 
 _ENVIRONMENT = {"PATH": "/usr/local/bin:/usr/bin:/bin", "LANG": "C.UTF-8", "USER": "nobody", "LOGNAME": "nobody"}
 _MESSAGE = 10_000  # characters of an exception's text
@@ -68,10 +69,10 @@ def run_program(job: dict[str, str], on_error: Callable[[dict[str, Any]], None])
 
 
 def become_program(channel: socket.socket, script: str, file_bytes: int) -> bool:
-    """Bring this process into the state of an interpreter before it runs its script, the code of the first message.
+    """Bring this process into the state of an interpreter before it runs its script, and return True: it is to run it.
 
-    It writes the code to `script`, the path that the interpreter was started with, and returns True: the interpreter
-    is to run it now. The exception that ends it goes into the channel. Files that it writes have `file_bytes` at most.
+    The code of the first message goes to `script`, the path that the interpreter was started with; the exception that
+    ends it goes into the channel. Files that it writes have `file_bytes` at most.
     """
     job = serialization.receive(channel)
     with open(script, "w", encoding="utf-8", newline="") as file:
@@ -117,7 +118,7 @@ def _end(channel: socket.socket, process: int, loaded: dict[str, Any]) -> None:
     if isinstance(error := getattr(sys, "last_value", None), BaseException):
         with contextlib.suppress(OSError):  # the other side has closed
             serialization.send(channel, error_reply(error))
-    processes.keep_for_ever(loaded)
+    ctypes.pythonapi.Py_IncRef(ctypes.py_object(loaded))
     for name in loaded.keys() - {"sys", "builtins"}:
         sys.modules.pop(name, None)
 
@@ -179,26 +180,19 @@ class Service:
 
     def answer(self, message: dict[str, Any]) -> dict[str, Any]:
         """Do one of `operations.DO` with a name or a kept object, and pack the result."""
-        classes = frozenset(message["classes"])
-        request = message["value"]
+        classes, request = frozenset(message["classes"]), message["value"]
         (arguments, keywords), objects = serialization.unpack(
             request, class_of=self._class, object_of=lambda number: self.kept[number]
         )
         result = self.do(message["target"], message["verb"], arguments, keywords)
-        is_copied_back = message["copy_back"]
+        known, before = (objects, request["nodes"]) if message["copy_back"] else ((), ())
 
         def name_of(thing: Any) -> str | None:
             name = type(thing).__name__
             return name if name in classes else None
 
         try:
-            reply, _ = serialization.pack(
-                result,
-                name_of=name_of,
-                handle_of=self.keep,
-                known=objects if is_copied_back else (),
-                before=request["nodes"] if is_copied_back else (),
-            )
+            reply, _ = serialization.pack(result, name_of=name_of, handle_of=self.keep, known=known, before=before)
         except serialization.UnserializableError:
             return _TOO_LARGE
         return {"value": reply}

@@ -8,6 +8,7 @@ needs a token that a program finds only by searching this process's memory.
 
 import ast
 import builtins
+import copy
 import functools
 import inspect
 import io
@@ -25,7 +26,6 @@ from collections.abc import Callable
 from typing import Any
 
 from codescaler_plugin.grading import (
-    assertions,
     candidate,
     needs,
     operations,
@@ -44,7 +44,7 @@ from codescaler_plugin.grading.stand_ins import Program, Remote
 # Whatever decides a verdict: put back as it was before the program ran.
 _KEPT: tuple[Any, ...] = (
     *(builtins, signal, json, operator, math, ast, unittest.case, unittest.mock, inspect, functools),
-    *(assertions, candidate, needs, operations, pytest_module, script_tests, scripts, serialization, stand_ins),
+    *(candidate, needs, operations, pytest_module, script_tests, scripts, serialization, stand_ins),
     *(suites, syntax, values, wrong_programs),
     *(Program, Remote, stand_ins.Channel, wrong_programs.WrongProgram, script_tests._Run, script_tests._Trial),
     *(suites._Result, pytest_module.Raises, pytest_module.Approx, unittest.TestCase, unittest.TestResult),
@@ -125,19 +125,15 @@ class _Shared(Program):
         self, function: Callable[..., Any], arguments: tuple[Any, ...], keywords: dict[str, Any], verb: str = "call"
     ) -> Any:
         """Call a function of the program with what stands behind the arguments, and make its result plain."""
-        real = tuple(map(self._real, arguments)), {name: self._real(value) for name, value in keywords.items()}
+        arguments, keywords = tuple(map(_real, arguments)), {name: _real(value) for name, value in keywords.items()}
         self.requests += 1
         try:
-            result = function(*real[0], **real[1])
+            result = function(*arguments, **keywords)
         except (stand_ins.Over, stand_ins.Beyond):
             raise
         except BaseException as error:  # SystemExit too: what a program raises is its verdict
             raise self._heard(error, verb) from None
         return self._plain(result)
-
-    @staticmethod
-    def _real(thing: Any) -> Any:
-        return _object_behind(thing) if type(thing) is _Local else thing
 
     def _heard(self, error: BaseException, verb: str = "call") -> BaseException:
         if self.hides_stop(type(error), verb):
@@ -191,6 +187,14 @@ class _Shared(Program):
             yield self._plain(item)
 
 
+def _done(name: str) -> Callable[..., Any]:
+    def method(self: "_Local", *arguments: Any) -> Any:
+        held = _object_behind(self)
+        return self._cs_program._answer(lambda *args: getattr(type(held), name)(held, *args), arguments, {})
+
+    return method
+
+
 class _Local(Remote):
     """A stand-in for an object of this process: of its class, but it does not meet the tests' values unless asked."""
 
@@ -200,20 +204,9 @@ class _Local(Remote):
     def __class__(self) -> Any:
         return type(_object_behind(self))
 
-    def __enter__(self) -> Any:
-        return self._cs_do("__enter__")
-
-    def __exit__(self, *about: Any) -> Any:
-        return self._cs_do("__exit__", *about)
-
-    async def __aenter__(self) -> Any:
-        return await self._cs_do("__aenter__")
-
-    async def __aexit__(self, *about: Any) -> Any:
-        return await self._cs_do("__aexit__", *about)
-
-    def __await__(self) -> Any:
-        return self._cs_do("__await__")
+    __enter__, __exit__ = _done("__enter__"), _done("__exit__")
+    __aenter__, __aexit__ = _done("__aenter__"), _done("__aexit__")
+    __await__ = _done("__await__")
 
     def __hash__(self) -> int:
         return hash(_object_behind(self)) if self._cs_program.needs.has_objects else id(self)
@@ -222,13 +215,11 @@ class _Local(Remote):
         return _object_behind(self).__reduce_ex__(protocol)
 
     def __deepcopy__(self, _: Any) -> Any:
-        import copy
-
         return self._cs_program._plain(copy.deepcopy(_object_behind(self)))
 
-    def _cs_do(self, name: str, *arguments: Any) -> Any:
-        held = _object_behind(self)
-        return self._cs_program._answer(lambda *args: getattr(type(held), name)(held, *args), arguments, {})
+
+def _real(thing: Any) -> Any:
+    return _object_behind(thing) if type(thing) is _Local else thing
 
 
 def _object_behind(stand_in: Any) -> Any:

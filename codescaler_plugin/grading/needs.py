@@ -23,10 +23,8 @@ PACKAGES = {
     "tf": "tensorflow",
 }
 """Packages by their usual names in tests."""
-
 STDLIB = sys.stdlib_module_names - {"antigravity", "this"}
 """Modules of the standard library, except those that do something when they are imported."""
-
 _CHECKS = ("isinstance", "issubclass", "assertIsInstance", "assertNotIsInstance")
 _RAISES = ("raises", "assertRaises", "assertRaisesRegex")
 _HEARS = frozenset({"assertWarns", "assertWarnsRegex", "assertLogs", "assertNoLogs", "warns", "deprecated_call"})
@@ -35,7 +33,6 @@ _ASYNC = (ast.AsyncFunctionDef, ast.Await, ast.AsyncWith, ast.AsyncFor)
 _ATTRIBUTES = "it looks at an exception's attributes"
 _CATCHES = "it catches an exception of the program"
 _CLASSES = "it looks at classes of the program"
-
 # What a test cannot do to a program in another process: where one of these names is used, both share a process.
 _SHARED = {
     name: reason

@@ -11,9 +11,10 @@ import re
 import tempfile
 import types
 import warnings
+from collections import namedtuple
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 
 class Skipped(Exception):  # noqa: N818 - pytest's word
@@ -184,9 +185,7 @@ def _tmp_path() -> Iterator[Path]:
     yield Path(tempfile.mkdtemp(dir="."))
 
 
-class _Output(NamedTuple):
-    out: str
-    err: str
+_Output = namedtuple("_Output", "out err")
 
 
 class _Capture:
@@ -211,18 +210,15 @@ def _capsys() -> Iterator[_Capture]:
 
 class _Patches:
     def __init__(self, stack: contextlib.ExitStack) -> None:
-        self.stack = stack
+        from unittest.mock import patch
+
+        self.stack, self.patch = stack, patch
 
     def setattr(self, target: Any, name: Any, *value: Any, **_: Any) -> None:
-        from unittest import mock
-
-        patch = mock.patch.object(target, name, *value) if value else mock.patch(target, name)
-        self.stack.enter_context(patch)
+        self.stack.enter_context(self.patch.object(target, name, *value) if value else self.patch(target, name))
 
     def setitem(self, target: Any, name: Any, value: Any) -> None:
-        from unittest import mock
-
-        self.stack.enter_context(mock.patch.dict(target, {name: value}))
+        self.stack.enter_context(self.patch.dict(target, {name: value}))
 
     def setenv(self, name: str, value: str, **_: Any) -> None:
         self.setitem(os.environ, name, value)

@@ -7,7 +7,6 @@ program graded by `in_process`.
 
 import builtins
 import contextlib
-import functools
 import gc
 import importlib
 import io
@@ -21,12 +20,13 @@ import types
 import unittest
 import warnings
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
-from codescaler_plugin.grading import assertions, candidate, needs, pytest_module, scripts, serialization, suites
+from codescaler_plugin.grading import candidate, needs, pytest_module, scripts, serialization, suites
 from codescaler_plugin.grading.stand_ins import Beyond, Channel, Over, Program, UnreadableResult, offer_module
 from codescaler_plugin.grading.wrong_programs import WRONG_PROGRAMS, WrongProgram
-from codescaler_plugin.isolation import forks
+from codescaler_plugin.isolation import processes
 
 _REPORTED = 77  # exit code of a process that has sent its whole report
 _WRONG_SECONDS = 2.0  # for the wrong programs by all scripts; tests that take longer are taken to be able to fail
@@ -46,12 +46,7 @@ def serve(report: socket.socket) -> None:
     """
     program = Channel()
     run = _Run(serialization.receive(report), program, is_shared=False)
-
-    def prepare() -> None:
-        run.prepare()
-        run.find_passing_wrong()  # once for all programs
-
-    run.bounded(run.job["timeout"], prepare)
+    run.bounded(run.job["timeout"], run.prepare, run.find_passing_wrong)  # once for all programs
     if program.over:
         run.fault = ("test_error", "TestError: Timeout in the problem's tests or preamble")
         program.over = ""
@@ -67,10 +62,10 @@ def serve(report: socket.socket) -> None:
             return
         copy = os.fork()
         if copy == 0:
-            forks.register()
+            processes.register_fork_hooks()
             program.channel = socket.socket(fileno=descriptors[0])
             job = serialization.receive(report)
-            run.bounded(job["timeout"], functools.partial(run.grade, job["code"]))
+            run.bounded(job["timeout"], partial(run.grade, job["code"]))
             serialization.send(report, run.report())
             os._exit(_REPORTED)
         os.close(descriptors[0])
@@ -98,20 +93,12 @@ def rehearse() -> None:
 
 
 def graded(job: dict[str, Any], program: Program, *, is_shared: bool = False) -> dict[str, Any]:
-    """Grade a program, and return the report that every grading process sends.
+    """Grade the program of an `execution.jobs.script_job`, and return the report that every grading process sends.
 
-    Args:
-        job: the message of `execution.jobs.script_job`.
-        program: the program's side.
-        is_shared: the program's code runs in this process, so nothing is `beyond`.
+    If it `is_shared`, the program's code runs in this process, so nothing is `beyond`.
     """
     run = _Run(job, program, is_shared=is_shared)
-
-    def prepare_and_grade() -> None:
-        run.prepare()
-        run.grade(job["code"])
-
-    run.bounded(job["timeout"], prepare_and_grade)
+    run.bounded(job["timeout"], run.prepare, partial(run.grade, job["code"]))
     return run.report()
 
 
@@ -134,12 +121,13 @@ class _Run:
         self.passing_wrong: frozenset[int] | None = None  # scripts that pass all wrong programs; None: not known yet
         self.module = types.ModuleType("tests")
 
-    def bounded(self, timeout: float, part: Callable[[], None]) -> None:
-        """Run a part of the job for at most `timeout` wall seconds; what breaks it off is noted."""
+    def bounded(self, timeout: float, *parts: Callable[[], object]) -> None:
+        """Run parts of the job for at most `timeout` wall seconds; what breaks them off is noted."""
         try:
             signal.signal(signal.SIGALRM, self._out_of_time)
             signal.setitimer(signal.ITIMER_REAL, timeout)
-            part()
+            for part in parts:
+                part()
         except (Over, Beyond, _Stop):
             pass  # noted where they were raised
         finally:
@@ -238,7 +226,7 @@ class _Run:
 
     def note(self, script: int, site: int, outcome: Any) -> None:
         """An assertion was reached."""
-        is_right = bool(outcome)
+        is_right = bool(outcome)  # which may raise
         self.reached.add((script, site))
         if is_right:
             self.passed += 1
@@ -258,7 +246,7 @@ class _Run:
         program.read_names = script.names
         try:
             self._bind(script, space)
-            space |= {assertions.NOTE: self.note, assertions.ERROR: self.error, assertions.EXCEPTION: Exception}
+            space |= {scripts.NOTE: self.note, scripts.ERROR: self.error, scripts.EXCEPTION: Exception}
             sys.modules["__main__"] = main
             is_whole = self._unit(script, "", lambda: exec(self.codes[script.number], space))
             if is_whole and script.check:
@@ -266,13 +254,7 @@ class _Run:
                 count = space[script.check].__code__.co_argcount
                 self._unit(script, script.check, lambda: space[script.check](*[under_test][:count]))
             if is_whole:
-                suites.run(
-                    script,
-                    space,
-                    functools.partial(self._test, script),
-                    self._pass,
-                    lambda name, error: self._broke(script, error, name),
-                )
+                suites.run(script, space, partial(self._test, script), self._pass, partial(self._broke, script))
         except _Stop:
             return
         if self.failed > failed:

@@ -16,6 +16,8 @@ from typing import Any
 
 from codescaler_plugin.grading import values
 
+ClassOf = Callable[[str], type | None]
+ObjectOf = Callable[[int], Any]
 MAX_FRAME = 32 << 20
 _MAX_NODES = 1_000_000
 _SMALL = 1 << 62  # integers below it stand in place
@@ -30,11 +32,7 @@ class UnserializableError(Exception):
 
 
 def send(channel: socket.socket, message: Any) -> None:
-    """Send one message.
-
-    Raises:
-        SerializationError: the message is longer than `MAX_FRAME` bytes.
-    """
+    """Send one message. Raises a SerializationError if it is longer than `MAX_FRAME` bytes."""
     send_bytes(channel, json.dumps(message, separators=(",", ":")).encode("ascii"))
 
 
@@ -65,11 +63,7 @@ def receive_bytes(channel: socket.socket, deadline: float | None = None, limit: 
 
 
 def decoded(data: bytes) -> Any:
-    """Decode a message.
-
-    Raises:
-        SerializationError: the bytes are no message.
-    """
+    """Decode a message. Raises a SerializationError if the bytes are none."""
     try:
         return json.loads(data)
     except (ValueError, RecursionError) as error:
@@ -98,12 +92,12 @@ def _exactly(channel: socket.socket, size: int, deadline: float | None) -> bytes
 def pack(
     value: Any,
     *,
-    name_of: Callable[[Any], str | None] = lambda _: None,
-    handle_of: Callable[[Any], int | None] = lambda _: None,
+    name_of: values.NameOf = lambda _: None,
+    handle_of: values.HandleOf = lambda _: None,
     known: Sequence[Any] = (),
     before: Sequence[Any] = (),
 ) -> tuple[dict[str, Any], list[Any]]:
-    """Flatten a value into nodes.
+    """Flatten a value into nodes; an UnserializableError if it holds something that does not cross.
 
     Args:
         value: the value to send.
@@ -114,9 +108,6 @@ def pack(
 
     Returns:
         The message, and the object of each node.
-
-    Raises:
-        UnserializableError: the value holds something that does not cross.
     """
     objects = list(known)
     numbers = {id(thing): number for number, thing in enumerate(objects)}
@@ -146,13 +137,9 @@ def pack(
 
 
 def unpack(
-    message: Any,
-    *,
-    class_of: Callable[[str], type | None] = lambda _: None,
-    object_of: Callable[[int], Any] | None = None,
-    known: Sequence[Any] = (),
+    message: Any, *, class_of: ClassOf = lambda _: None, object_of: ObjectOf | None = None, known: Sequence[Any] = ()
 ) -> tuple[Any, list[Any]]:
-    """Rebuild the value of a message.
+    """Rebuild the value of a message; a SerializationError if it is none, or holds what the receiver does not take.
 
     Args:
         message: a message of `pack`, or of someone who pretends that it is one.
@@ -162,9 +149,6 @@ def unpack(
 
     Returns:
         The value, and the object of each node.
-
-    Raises:
-        SerializationError: it is no such message, or holds what the receiver does not take.
     """
     try:
         graph = _Graph(message["nodes"], class_of, object_of, known)
@@ -176,13 +160,7 @@ def unpack(
 class _Graph:
     """The objects of a message's nodes."""
 
-    def __init__(
-        self,
-        nodes: list[Any],
-        class_of: Callable[[str], type | None],
-        object_of: Callable[[int], Any] | None,
-        known: Sequence[Any],
-    ) -> None:
+    def __init__(self, nodes: list[Any], class_of: ClassOf, object_of: ObjectOf | None, known: Sequence[Any]) -> None:
         self.nodes, self.class_of, self.object_of = nodes, class_of, object_of
         self.objects: list[Any] = list(known[: len(nodes)])
         waiting, mutable = [], []

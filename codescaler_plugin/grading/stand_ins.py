@@ -133,9 +133,8 @@ class Channel(Program):
             request, objects = serialization.pack((arguments, keywords), name_of=self.class_of, handle_of=self._number)
         except serialization.UnserializableError as error:
             raise self.go_beyond(f"it hands the program a {error}") from None
-        reply = self._exchange(
-            {"target": target, "verb": verb, "value": request, "classes": list(self.classes), "copy_back": True}
-        )
+        call = {"target": target, "verb": verb, "value": request, "classes": list(self.classes), "copy_back": True}
+        reply = self._exchange(call)
         if reply.get("error") == "ResultTooLarge":
             raise self.cannot_read("a result is too large, or holds what cannot be sent")
         if "error" in reply:

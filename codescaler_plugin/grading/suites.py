@@ -13,21 +13,15 @@ from codescaler_plugin.grading.scripts import Script
 
 Unit = Callable[[str, Callable[[], Any]], None]
 """Runs one test under a name, and counts its outcome."""
-
+Broken = Callable[[BaseException, str], None]
+"""Counts a test that was broken by an exception, with its name."""
 _MODULE_HOOKS = ("setup_module", "teardown_module", "setup_function", "teardown_function")
 
 
-def run(
-    script: Script,
-    space: dict[str, Any],
-    unit: Unit,
-    passed: Callable[[], None],
-    broken: Callable[[str, BaseException], None],
-) -> None:
+def run(script: Script, space: dict[str, Any], unit: Unit, passed: Callable[[], None], broken: Broken) -> None:
     """Run the test functions and classes of a script that it does not run itself.
 
-    `space` is the script's namespace after it ran. Each test of unittest calls `passed`, or `broken` with its name and
-    exception.
+    `space` is the script's namespace after it ran. Each test of unittest calls `passed` or `broken`.
     """
     functions = {name: held for name, held in space.items() if isinstance(held, types.FunctionType)}
     own = {name: held for name, held in functions.items() if hasattr(held, "_fixture")}
@@ -51,28 +45,26 @@ def run(
 class _Result(unittest.TestResult):
     """Reports each outcome of unittest when it comes."""
 
-    def __init__(self, passed: Callable[[], None], broken: Callable[[str, BaseException], None]) -> None:
+    def __init__(self, passed: Callable[[], None], broken: Broken) -> None:
         super().__init__()
         self.passed = passed
         self.broken = broken
 
-    def addSuccess(self, test: unittest.TestCase) -> None:  # noqa: ARG002, N802
+    def addSuccess(self, *_: Any) -> None:  # noqa: N802
         self.passed()
 
     def addError(self, test: Any, err: Any) -> None:  # noqa: N802
-        self.broken(_method_name(test), err[1])
+        self.broken(err[1], _method_name(test))
 
     addFailure = addError  # noqa: N815
+    addExpectedFailure = addSuccess  # type: ignore[assignment]  # noqa: N815
 
     def addSubTest(self, test: unittest.TestCase, subtest: unittest.TestCase, err: Any) -> None:  # noqa: ARG002, N802
         if err is not None:
-            self.broken(_method_name(test), err[1])
-
-    def addExpectedFailure(self, test: unittest.TestCase, err: Any) -> None:  # noqa: ARG002, N802
-        self.passed()
+            self.broken(err[1], _method_name(test))
 
     def addUnexpectedSuccess(self, test: unittest.TestCase) -> None:  # noqa: N802
-        self.broken(_method_name(test), AssertionError("it was to fail"))
+        self.broken(AssertionError("it was to fail"), _method_name(test))
 
 
 def _method_name(test: Any) -> str:
@@ -124,12 +116,7 @@ def _run_class(kind: Any, fixtures: dict[str, Any], unit: Unit) -> None:
 
 
 def _run_each(
-    name: str,
-    marks: list[Any],
-    function: Any,
-    fixtures: dict[str, Any],
-    unit: Unit,
-    call: Callable[[dict[str, Any]], None],
+    name: str, marks: list[Any], function: Any, fixtures: dict[str, Any], unit: Unit, call: Callable[..., None]
 ) -> None:
     """Run a test once for each choice of its parameters and of those of its fixtures, as its marks say."""
     if any(kind == "skip" or (kind == "skipif" and values and values[0] is True) for kind, values, _ in marks):

@@ -8,11 +8,7 @@ _LEAVES = frozenset({ast.Constant, ast.Load, ast.Store, ast.Del})
 
 
 def parsed(source: str) -> ast.Module:
-    """The syntax tree of a source, without a warning of its invalid escapes.
-
-    Raises:
-        SyntaxError: the source is not Python.
-    """
+    """The syntax tree of a source, without a warning of its invalid escapes; a SyntaxError if it is not Python."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         return ast.parse(source)

@@ -29,15 +29,14 @@ from uuid import UUID
 _MAX_FIELDS, _MAX_DIMENSIONS = 200, 16
 _DTYPE = 4  # characters of a NumPy type such as <f16
 _NUMPY_KINDS = "biufcU"
-
+NameOf = Callable[[Any], str | None]
+HandleOf = Callable[[Any], int | None]
 SCALARS = frozenset({type(None), bool, str, float})
 """Types whose values need no node; small integers need none either."""
 TYPES: dict[str, type] = {name: kind for name, kind in vars(builtins).items() if isinstance(kind, type)}
-
 _ITEMS: dict[type, str] = {list: "l", set: "s", deque: "q", tuple: "t", frozenset: "f"}
 _MAPS: dict[type, str] = {dict: "d", Counter: "C", OrderedDict: "O"}
 _VIEWS: dict[type, str] = {type({}.keys()): "keys", type({}.items()): "items", type({}.values()): "values"}
-
 EMPTY: dict[str, Callable[[], Any]] = {
     "B": bytearray,
     **{tag: kind for kind, tag in (_ITEMS | _MAPS).items() if kind not in (tuple, frozenset)},
@@ -60,18 +59,10 @@ _LEAVES: tuple[tuple[type, str, Callable[[Any], Any], Callable[[Any], Any]], ...
     (str, "u", str, str),
     (float, "g", float, float),
 )
-LEAVES: dict[str, Callable[[Any], Any]] = {
-    "n": TYPES.__getitem__,
-    **{tag: value_of for _, tag, _, value_of in _LEAVES},
-}
+LEAVES: dict[str, Callable[[Any], Any]] = {"n": TYPES.__getitem__, **{leaf[1]: leaf[3] for leaf in _LEAVES}}
 
 
-def node_of(
-    thing: Any,
-    child: Callable[[Any], Any],
-    name_of: Callable[[Any], str | None],
-    handle_of: Callable[[Any], int | None],
-) -> list[Any] | None:
+def node_of(thing: Any, child: Callable[[Any], Any], name_of: NameOf, handle_of: HandleOf) -> list[Any] | None:
     """The node of a value, or None. `child` refers to what it holds; the rest is as in `serialization.pack`."""
     kind = type(thing)
     if kind in _ITEMS:

@@ -4,13 +4,12 @@ import contextlib
 import os
 from typing import Any
 
-from codescaler_plugin.isolation import landlock, limits, mounts, processes, seccomp
+from codescaler_plugin.isolation import bubblewrap, landlock, limits, processes, seccomp
 
 ISOLATIONS = ("bubblewrap", "landlock", "limits")
 """From the strongest to the weakest; see `codescaler_plugin.isolation`."""
 PACKAGES = "packages"
 """The folder of links to the packages that may be imported, below the settings' `tmp`."""
-
 MISSING = {
     "network": "network not isolated: the code can connect to other machines",
     "hidden files": "files not hidden: the code can find out which there are, and read what is installed",
@@ -27,21 +26,13 @@ MISSING = {
 
 
 def confine(
-    settings: dict[str, Any], request: dict[str, Any], *, folder: str, has_proc: bool, keeps_stdin: bool
+    settings: dict[str, Any], request: dict[str, Any], folder: str, *, has_proc: bool, keeps_stdin: bool
 ) -> list[str]:
     """Take rights away from this process; the names of the protections that this gives, of `MISSING`.
 
-    The size of files is not bounded yet, see `limits.limit_files`.
-
-    Args:
-        settings: those of the fork server, see `worker.Worker`.
-        request: `role`, and what the process may use: `cpu` seconds, `memory_mb`.
-        folder: path of the process's own folder, to be made; not used within bubblewrap.
-        has_proc: the process sees /proc within bubblewrap.
-        keeps_stdin: the process may open its standard input again.
-
-    Raises:
-        OSError: the machine does not allow it; nothing of a model's may run then.
+    The `settings` are those of `fork_server.main`, the `request` is that of `fork_server.ForkServer.start`. The
+    process's own `folder` is made here, except within bubblewrap, where a process that `has_proc` sees /proc. The size
+    of files is not bounded yet, see `limits.limit_files`. After an OSError nothing of a model's may run.
     """
     has_namespaces = settings["isolation"] == "bubblewrap"
     is_root = os.geteuid() == 0
@@ -50,7 +41,7 @@ def confine(
     given: list[str] = []
     os.setsid()
     if has_namespaces:
-        mounts.private_folders(settings["paths"], with_proc=has_proc)
+        bubblewrap.private_folders(settings["paths"], with_proc=has_proc)
         given += ["hidden files", "contents of files", "processes of others", "signals", "disk", "leftovers"]
     else:
         os.mkdir(folder, 0o700)
@@ -63,7 +54,7 @@ def confine(
     if has_namespaces or (is_root and os.geteuid() != 0):
         given.append("user")
     if settings["isolation"] == "landlock":
-        writable = [folder, *mounts.DEVICES, *(["/dev/shm"] if is_root else [])]
+        writable = [folder, *bubblewrap.DEVICES, *(["/dev/shm"] if is_root else [])]
         readable = [*settings["paths"], os.path.join(settings["tmp"], PACKAGES), "/proc"]
         if landlock.restrict_files(readable, writable, [0] if keeps_stdin else []):
             given.append("signals")
@@ -72,10 +63,7 @@ def confine(
         given += ["network", "signals"]
     elif has_namespaces:
         given.append("network")
-    if is_grader:
-        processes.hide_memory()
-    else:
-        processes.show_memory()
+    processes.hide_memory(hidden=is_grader)
     if os.access(settings["library"], os.R_OK | os.X_OK):
         given.append("library")
     return given

@@ -19,26 +19,15 @@ _SCOPED_SOCKETS_AND_SIGNALS = 3
 
 
 def version() -> int:
-    """The version of Landlock that this kernel has.
-
-    Raises:
-        OSError: it has none, or does not let this process use it.
-    """
+    """The version of Landlock that this kernel has; an OSError if it has none, or none for this process."""
     return _call(_CREATE_RULESET, None, ctypes.c_size_t(0), ctypes.c_uint(_ASK_VERSION))
 
 
 def restrict_files(readable: Iterable[str], writable: Iterable[str], descriptors: Iterable[int]) -> bool:
     """Leave only some files to this process, and no signals to others; False where it can still send signals.
 
+    `readable` paths may be read and executed, `writable` ones changed as well; `descriptors` may be opened again.
     Landlock does not hold back changes of a file's mode, owner, times and attributes; `seccomp` refuses those.
-
-    Args:
-        readable: files and folders that may be read and executed.
-        writable: files and folders that may be changed as well.
-        descriptors: open files that may be opened again.
-
-    Raises:
-        OSError: the kernel does not do it.
     """
     known = version()
     every = (1 << 13) - 1 | (known >= 2) << 13 | (_TRUNCATE if known >= 3 else 0)
@@ -61,9 +50,8 @@ def restrict_files(readable: Iterable[str], writable: Iterable[str], descriptors
 
 def _allow(rules: int, descriptor: int, rights: int) -> None:
     rule = struct.pack("=Qi", rights, descriptor)
-    libc.syscall(
-        _ADD_RULE, ctypes.c_int(rules), ctypes.c_int(_PATH_BENEATH), rule, ctypes.c_uint(0)
-    )  # a pipe needs none
+    # Unchecked: a pipe needs no rule, and gets an error.
+    libc.syscall(_ADD_RULE, ctypes.c_int(rules), ctypes.c_int(_PATH_BENEATH), rule, ctypes.c_uint(0))
 
 
 def _call(number: int, *arguments: object) -> int:

@@ -11,20 +11,15 @@ from codescaler_plugin.isolation.processes import libc
 
 PROCESSES = 48  # a thread pool's default is up to 32 threads
 OPEN_FILES = 64
-
 _EXIT = ctypes.cast(libc._exit, ctypes.c_void_p)
 
 
 def limit(cpu: float, memory_mb: int, processes: int) -> None:
     """Bound this process and, by the number of processes, its user.
 
-    At its CPU limit the process ends with the exit code SIGXCPU, and a second later by SIGKILL. The handler is the
-    C library's, because Python's would wait for a C call to end.
-
-    Args:
-        cpu: CPU seconds, rounded up.
-        memory_mb: address space in MiB.
-        processes: processes and threads of the user; -1 for no bound.
+    `cpu` seconds are rounded up; `memory_mb` is its address space in MiB; `processes` counts threads too, -1 for no
+    bound. At its CPU limit the process ends with the exit code SIGXCPU, and a second later by SIGKILL. The handler is
+    the C library's, because Python's would wait for a C call to end.
     """
     libc.signal(signal.SIGXCPU, _EXIT)
     seconds = max(1, math.ceil(cpu))

@@ -1,4 +1,4 @@
-"""System calls that give a process fewer rights, or end what it has started (man 2 prctl, unshare, capset)."""
+"""System calls that give a process fewer rights, or end what it has started (man 2 prctl, capset); hooks of forks."""
 
 import contextlib
 import ctypes
@@ -6,15 +6,37 @@ import os
 import signal
 import struct
 from collections import deque
+from typing import Any
 
 CLONE_NEWNS, CLONE_NEWUTS, CLONE_NEWIPC = 0x00020000, 0x04000000, 0x08000000
 CLONE_NEWUSER, CLONE_NEWPID, CLONE_NEWNET = 0x10000000, 0x20000000, 0x40000000
+CLONE_SPACES = CLONE_NEWNS | CLONE_NEWUTS | CLONE_NEWIPC | CLONE_NEWUSER | CLONE_NEWPID | CLONE_NEWNET
 _CLONE_VM, _CLONE_FILES = 0x00000100, 0x00000400
 _SET_PDEATHSIG, _SET_DUMPABLE, _CAPBSET_DROP, _SET_SUBREAPER, _NO_NEW_PRIVS = 1, 4, 24, 36, 38
 _CAPABILITIES_VERSION_3 = 0x20080522
-
 libc = ctypes.CDLL(None, use_errno=True)
 _stacks: "deque[ctypes.Array[ctypes.c_char]]" = deque(maxlen=16)  # more than processes of one run
+_fork_hooks: list[dict[str, Any]] = []
+_register_at_fork = os.register_at_fork
+
+
+def put_off_fork_hooks() -> None:
+    """Collect what modules that are imported from now on have the interpreter run at each fork.
+
+    `threading`, `random` and `logging` do so. The fork server has no other threads and seeds `random` itself, so its
+    own forks need none of it and are faster without. Its children register it for forks of their own.
+    """
+    os.register_at_fork = lambda **hooks: _fork_hooks.append(hooks)
+
+
+def register_fork_hooks(*, and_run: bool = False) -> None:
+    """Register it for forks of this process; `and_run` runs it in this process too, as after an ordinary fork."""
+    os.register_at_fork = _register_at_fork
+    for hooks in _fork_hooks:
+        if and_run and "after_in_child" in hooks:
+            hooks["after_in_child"]()
+        _register_at_fork(**hooks)
+    _fork_hooks.clear()
 
 
 def call(name: str, *arguments: object) -> None:
@@ -31,16 +53,6 @@ def _error(name: str) -> OSError:
 def prctl(option: int, value: int = 0) -> None:
     """Change one setting of this process."""
     call("prctl", option, ctypes.c_ulong(value), 0, 0, 0)
-
-
-def unshare(flags: int) -> None:
-    """Leave namespaces."""
-    call("unshare", flags)
-
-
-def return_to(process: int, flags: int) -> None:
-    """Join the namespaces of a process, given by its pidfd."""
-    call("setns", process, flags)
 
 
 def start_idle_process() -> int:
@@ -63,14 +75,12 @@ def start_idle_process() -> int:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def hide_memory() -> None:
-    """Keep other processes of the user from reading this one's memory."""
-    prctl(_SET_DUMPABLE, 0)
+def hide_memory(*, hidden: bool = True) -> None:
+    """Keep other processes of the user from reading this one's memory.
 
-
-def show_memory() -> None:
-    """Let this process open its own descriptors by their paths, after it has changed its user."""
-    prctl(_SET_DUMPABLE, 1)
+    Not `hidden`, this process can open its own descriptors by their paths, after it has changed its user.
+    """
+    prctl(_SET_DUMPABLE, not hidden)
 
 
 def adopt_orphans() -> None:
@@ -96,11 +106,6 @@ def kill_orphans() -> None:
             os.waitpid(-1, 0)
         except ChildProcessError:
             return
-
-
-def keep_for_ever(thing: object) -> None:
-    """Keep the end of the interpreter from freeing an object."""
-    ctypes.pythonapi.Py_IncRef(ctypes.py_object(thing))
 
 
 def forbid_gains() -> None:

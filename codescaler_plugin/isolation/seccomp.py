@@ -21,16 +21,6 @@ _NUMBER, _ARCHITECTURE, _FIRST, _SECOND = 0, 4, 16, 24
 _AUDIT_NAMES = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}
 _X32 = 0x40000000
 _AF_UNIX, _SOCK_STREAM, _SOCK_SEQPACKET = 1, 1, 5
-
-_SPACES = (
-    processes.CLONE_NEWNS
-    | processes.CLONE_NEWUTS
-    | processes.CLONE_NEWIPC
-    | processes.CLONE_NEWUSER
-    | processes.CLONE_NEWPID
-    | processes.CLONE_NEWNET
-)
-
 # Each call's number on x86_64 and on aarch64.
 _SOCKET, _SOCKETPAIR, _KILL_CALL, _TKILL, _TGKILL = (41, 198), (53, 199), (62, 129), (200, 130), (234, 131)
 _CLONE, _CLONE3 = (56, 220), (435, 435)
@@ -59,7 +49,6 @@ _DENIED_ON_A_SHARED_MACHINE: _Numbers = {
 # There, a process stays in its group, for a signal to the group reaches all of it at once. The calls pretend that they
 # did their work, because programs that make them do not expect a refusal.
 _PRETENDED: _Numbers = {"setpgid": (109, 154), "setsid": (112, 157)}
-
 _Instruction = tuple[int, int, int, int]  # operation, steps to skip if true, if false, value
 _INSTRUCTION = struct.Struct("HBBI")
 _Filter = tuple["ctypes.Array[ctypes.c_char]", "ctypes.Array[ctypes.c_char]"]  # a header, and what it points to
@@ -68,9 +57,8 @@ _Filter = tuple["ctypes.Array[ctypes.c_char]", "ctypes.Array[ctypes.c_char]"]  #
 def filter_calls(*, shared: bool, own_kills_only: bool) -> bool:
     """Refuse sockets but local ones, new namespaces, and looking into other processes; False if there is no filter.
 
-    Args:
-        shared: files and processes are those of the machine; refuse also what leads to other users of them.
-        own_kills_only: refuse also signals to any process but this one.
+    Where files and processes are `shared` with the machine, refuse also what leads to other users of them; with
+    `own_kills_only`, also signals to any process but this one.
     """
     if not _REFUSALS:
         return False
@@ -115,7 +103,7 @@ def _refusals(shared: bool) -> list[_Instruction]:
     program += [
         (_EQUAL, 0, 4, _CLONE[_COLUMN]),
         (_LOAD, 0, 0, _FIRST),
-        (_ANY, 0, 1, _SPACES),
+        (_ANY, 0, 1, processes.CLONE_SPACES),
         (_RETURN, 0, 0, _REFUSE),
         (_LOAD, 0, 0, _NUMBER),
     ]

@@ -11,9 +11,9 @@ import sys
 if __name__ == "site":  # not for tools that import all modules of the package
     sys.path.remove(os.path.dirname(__file__))
     sys.path.append(sys.argv[2])
-    from codescaler_plugin.isolation.forks import put_off
+    from codescaler_plugin.isolation.processes import put_off_fork_hooks
 
-    put_off()  # before anything else is imported
+    put_off_fork_hooks()  # before anything else is imported
     from codescaler_plugin.execution.fork_server import main
 
     sys.path.pop()
