@@ -9,6 +9,14 @@ if TYPE_CHECKING:
     from tests.doubles import Answer, Double, Serve
 
 
+# Examples in docstrings are those of the package: scripts and helpers of tests are not imported for theirs.
+collect_ignore = [
+    str(path)
+    for path in Path(__file__).parent.rglob("*.py")
+    if not path.name.startswith(("test_", "__init__", "conftest"))
+]
+
+
 def pytest_configure() -> None:
     # Before any test module is imported: the hub client reads its variable once, and so do child processes.
     os.environ["HF_HUB_OFFLINE"] = "1"
