@@ -40,17 +40,16 @@ if TYPE_CHECKING:  # `as` exports a name to type checkers, which do not read a c
         codescaler_reward as codescaler_reward,
     )
     from codescaler_plugin.integrations.trl.tests_reward import CodeScalerTestsReward as CodeScalerTestsReward
-    from codescaler_plugin.integrations.trl.trainer import (
-        CodeScalerRewardConfig as CodeScalerRewardConfig,
-        CodeScalerRewardTrainer as CodeScalerRewardTrainer,
-    )
+    from codescaler_plugin.integrations.trl.trainer import CodeScalerRewardTrainer as CodeScalerRewardTrainer
+    from codescaler_plugin.integrations.trl.trainer_config import CodeScalerRewardConfig as CodeScalerRewardConfig
     from codescaler_plugin.pipeline import CodeScaler as CodeScaler
     from codescaler_plugin.preference.augmentation import (
         AugmentationReport as AugmentationReport,
         augment_pairs as augment_pairs,
     )
     from codescaler_plugin.preference.data_card import write_data_card as write_data_card
-    from codescaler_plugin.preference.mining import MiningReport as MiningReport, mine_pairs as mine_pairs
+    from codescaler_plugin.preference.mining import mine_pairs as mine_pairs
+    from codescaler_plugin.preference.mining_report import MiningReport as MiningReport
     from codescaler_plugin.preference.preparation import prepare_preference_dataset as prepare_preference_dataset
     from codescaler_plugin.preference.verification import (
         VerificationReport as VerificationReport,
@@ -103,11 +102,13 @@ _PUBLIC = {  # module -> its public names
     "integrations.trl.monitor": "RewardHackingMonitor",
     "integrations.trl.reward": "CodeScalerReward codescaler_reward",
     "integrations.trl.tests_reward": "CodeScalerTestsReward",
-    "integrations.trl.trainer": "CodeScalerRewardConfig CodeScalerRewardTrainer",
+    "integrations.trl.trainer": "CodeScalerRewardTrainer",
+    "integrations.trl.trainer_config": "CodeScalerRewardConfig",
     "pipeline": "CodeScaler",
     "preference.augmentation": "AugmentationReport augment_pairs",
     "preference.data_card": "write_data_card",
-    "preference.mining": "MiningReport mine_pairs",
+    "preference.mining": "mine_pairs",
+    "preference.mining_report": "MiningReport",
     "preference.preparation": "prepare_preference_dataset",
     "preference.verification": "VerificationReport verify_rollouts",
     "quickstart": "QuickstartReport run_quickstart",

@@ -5,106 +5,15 @@ contamination) are rules with settings, and the report counts what each rule rem
 """
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
 from typing import Any, Unpack
 
 from codescaler_plugin.data.matching import problem_key
 from codescaler_plugin.data.pairs import checked_margin
 from codescaler_plugin.data.rollouts import fault_of, problem_id_of
 from codescaler_plugin.errors import DataError
-from codescaler_plugin.preference.decontamination import Contamination
+from codescaler_plugin.preference.mining_report import MiningReport, add_count
 from codescaler_plugin.preference.mining_rules import MiningRule, MiningSettings, PairPool, Program, apply_rules
 from codescaler_plugin.records import Fault, PreferencePair, Status
-
-
-@dataclass
-class MiningReport:
-    """Counts of what mining read, dropped and made. Every row is in a pair or counted under one reason.
-
-    Attributes:
-        rows: rows read.
-        invalid: rows without a valid program, by status.
-        dropped: programs by reason; for given pairs, pairs by reason.
-            `no verdict: <fault>`: the tests did not decide. `flaky`: passed once, then failed.
-            `no passing rate`: failed although all tests passed. `same program`: duplicate on the same side of the
-            problem. `both sides`: the program passes and fails. `other problem`: duplicate on the same side of another
-            problem. `contaminated`: the problem is in an evaluation set. `one side only`: the problem has no program
-            on the other side. `not sampled`: over a cap. A rule of the caller adds its own reason.
-        problems: problems by what their programs allow: `mixed`, `all pass`, `all fail`; and `contaminated`, those of
-            the mixed ones that were removed.
-        contamination: removed problems with their match in an evaluation set.
-        near_clusters: sizes of the groups of nearly identical problem texts, largest first; single problems left out.
-        rollouts: rows by source, then by step.
-        pass_rates: failing programs by tenths of the tests that they pass; programs of unknown rate are left out.
-        in_process: rows graded in the program's own process, where a program can deceive its tests.
-        comparisons: rows with a verdict, by the comparison of results. `scripts`: tests that compare by themselves.
-        near_misses: pairs whose rejected side passes at least half of the tests.
-
-    Example:
-        >>> row = {"problem": "Add.", "status": "ok"}
-        >>> _, report = mine_pairs([row | {"code": "x = 1", "passed": True}, row | {"code": "x = 2", "passed": True}])
-        >>> report.dropped, report.problems["all pass"]
-        ({'one side only': 2}, 1)
-        >>> report.why_no_pairs().partition(":")[0]
-        'a pair needs a problem with a program that passes and one that fails'
-    """
-
-    rows: int = 0
-    invalid: dict[str, int] = field(default_factory=dict)
-    dropped: dict[str, int] = field(default_factory=dict)
-    problems: dict[str, int] = field(default_factory=dict)
-    contamination: list[Contamination] = field(default_factory=list)
-    near_clusters: list[int] = field(default_factory=list)
-    rollouts: dict[str, dict[str, int]] = field(default_factory=dict)
-    pass_rates: list[int] = field(default_factory=lambda: [0] * 10)
-    in_process: int = 0
-    comparisons: dict[str, int] = field(default_factory=dict)
-    pairs: int = 0
-    near_misses: int = 0
-    splits: dict[str, int] = field(default_factory=dict)
-    settings: dict[str, Any] = field(default_factory=dict)
-
-    def drop(self, reason: str, count: int = 1) -> None:
-        """Count dropped programs (or given pairs) under a reason."""
-        if count:
-            _add(self.dropped, reason, count)
-
-    def why_no_pairs(self) -> str:
-        """Why no pair was made, and the next step. If several causes apply, the one that removed the last pairs."""
-        contaminated = self.problems.get("contaminated", 0)
-        mixed = self.problems.get("mixed", 0)
-        if contaminated and contaminated == mixed:
-            names = ", ".join(sorted({match.evaluation for match in self.contamination}))
-            return (
-                f"all {contaminated} problems that allow a pair are contaminated: they are in {names}. Give rollouts "
-                "of other problems, or leave `evaluation=` out"
-            )
-        faults = {reason: count for reason, count in self.dropped.items() if reason.startswith("no verdict: ")}
-        if faults and sum(faults.values()) + sum(self.invalid.values()) == self.rows:
-            return (
-                f"the tests gave no verdict on any program ({_listed(faults)}): run codescaler verify again, which "
-                "says what to do about each of these"
-            )
-        if self.rows and sum(self.invalid.values()) == self.rows:
-            return (
-                f"none of {self.rows:,} rows holds a valid program ({_listed(self.invalid)}): see codescaler extract "
-                "--explain"
-            )
-        if not mixed:
-            return (
-                "a pair needs a problem with a program that passes and one that fails: "
-                f"{self.problems.get('all pass', 0):,} problems have none that fails, "
-                f"{self.problems.get('all fail', 0):,} none that passes"
-            )
-        return f"all programs were dropped ({_listed(self.dropped)})"
-
-
-def _add(counts: dict[str, int], name: str, count: int = 1) -> None:
-    counts[name] = counts.get(name, 0) + count
-
-
-def _listed(counts: Mapping[str, int]) -> str:
-    return ", ".join(f"{name} {count:,}" for name, count in counts.items())
 
 
 def mine_pairs(
@@ -178,7 +87,7 @@ def refine_pairs(
             except DataError as error:
                 raise DataError(f"pair {index}: {error}") from None
         given.setdefault(problem_key(pair.problem_id, pair.problem), []).append(pair)
-        _add(report.rollouts.setdefault(pair.source, {}), str(pair.step))
+        add_count(report.rollouts.setdefault(pair.source, {}), str(pair.step))
         report.rows += 1
     report.problems = {"mixed": len(given)}
     pools = [PairPool(same[0].problem, same[0].problem_id, pairs=same) for same in given.values()]
@@ -193,15 +102,15 @@ def _pools(verdicts: Iterable[Mapping[str, Any]], report: MiningReport) -> list[
         fault = _checked(index, row)
         code, passed, step, source = row["code"], row["passed"], row.get("step"), row.get("source") or ""
         report.rows += 1
-        _add(report.rollouts.setdefault(source, {}), str(step))
+        add_count(report.rollouts.setdefault(source, {}), str(step))
         if row["status"] != Status.OK:
-            _add(report.invalid, row["status"])
+            add_count(report.invalid, row["status"])
             continue
         if fault is not None:
             report.drop(f"no verdict: {fault}")
             continue
         report.in_process += row.get("in_process") is True
-        _add(report.comparisons, str(row.get("comparison") or "scripts"))
+        add_count(report.comparisons, str(row.get("comparison") or "scripts"))
         if row.get("flaky"):
             report.drop("flaky")
             continue

@@ -11,16 +11,14 @@ from dataclasses import dataclass, field, fields, replace
 from itertools import count
 from math import lcm
 from random import Random
-from typing import TYPE_CHECKING, Any, ClassVar, TypedDict
+from typing import Any, ClassVar, TypedDict
 
 from codescaler_plugin.errors import ConfigError
 from codescaler_plugin.extraction.fingerprint import distinct_programs
 from codescaler_plugin.preference.decontamination import clusters, contaminated
+from codescaler_plugin.preference.mining_report import MiningReport
 from codescaler_plugin.records import PreferencePair
 from codescaler_plugin.text.lines import folded
-
-if TYPE_CHECKING:
-    from codescaler_plugin.preference.mining import MiningReport
 
 NEAR_MISS = 0.5  # share of the tests that a rejected program passes at least ("passes most")
 
@@ -121,7 +119,7 @@ class MiningRule(ABC):
     reason: ClassVar[str]
 
     @abstractmethod
-    def __call__(self, pools: list[PairPool], report: "MiningReport") -> list[PairPool]:
+    def __call__(self, pools: list[PairPool], report: MiningReport) -> list[PairPool]:
         """The pools that are left. The rule may change pools in place."""
 
     def settings(self) -> dict[str, Any]:
@@ -131,7 +129,7 @@ class MiningRule(ABC):
 
 def apply_rules(
     pools: list[PairPool],
-    report: "MiningReport",
+    report: MiningReport,
     rules: Iterable[MiningRule],
     *,
     evaluation: Mapping[str, Sequence[str]] | None = None,
@@ -159,7 +157,7 @@ def apply_rules(
     return pairs
 
 
-def _mixed(pools: list[PairPool], report: "MiningReport") -> list[PairPool]:
+def _mixed(pools: list[PairPool], report: MiningReport) -> list[PairPool]:
     """The pools that allow a pair."""
     mixed = [pool for pool in pools if (pool.passing and pool.failing if pool.pairs is None else pool.pairs)]
     report.drop("one side only", _size(pools) - _size(mixed))
@@ -191,7 +189,7 @@ class _Decontamination(MiningRule):
         """The number of problems of each evaluation set, not their texts."""
         return {"evaluation": {name: len(texts) for name, texts in self.evaluation.items()}}
 
-    def __call__(self, pools: list[PairPool], report: "MiningReport") -> list[PairPool]:
+    def __call__(self, pools: list[PairPool], report: MiningReport) -> list[PairPool]:
         matches = contaminated([pool.problem for pool in pools], self.evaluation)
         report.contamination = list(matches.values())
         report.problems["contaminated"] = len(matches)
@@ -204,7 +202,7 @@ class _Deduplication(MiningRule):
 
     reason: ClassVar[str] = "same program"
 
-    def __call__(self, pools: list[PairPool], report: "MiningReport") -> list[PairPool]:
+    def __call__(self, pools: list[PairPool], report: MiningReport) -> list[PairPool]:
         programs = distinct_programs(code for pool in pools for code in pool.codes())
         used: tuple[set[int], set[int]] = set(), set()  # programs of the problems so far, by side
         for pool in sorted(pools, key=_first_step):
@@ -229,7 +227,7 @@ class _Deduplication(MiningRule):
 
 
 def _distinct_pairs(
-    pairs: list[PreferencePair], programs: Mapping[str, int], report: "MiningReport"
+    pairs: list[PreferencePair], programs: Mapping[str, int], report: MiningReport
 ) -> list[PreferencePair]:
     kept: dict[tuple[int, int], PreferencePair] = {}
     for pair in pairs:
@@ -265,7 +263,7 @@ class _Sampling(MiningRule):
         if self.hard is not None and not 0 <= self.hard <= 1:
             raise ConfigError(f"hard is {self.hard}: expected a share in [0, 1]")
 
-    def __call__(self, pools: list[PairPool], report: "MiningReport") -> list[PairPool]:  # noqa: ARG002
+    def __call__(self, pools: list[PairPool], report: MiningReport) -> list[PairPool]:  # noqa: ARG002
         for pool in pools:
             rng = Random(f"{self.seed} {pool.problem_id} {folded(pool.problem)}")
             if pool.pairs is None:
@@ -329,7 +327,7 @@ class _HoldOut(MiningRule):
         if not 0 <= self.held_out < 1:
             raise ConfigError(f"held_out is {self.held_out}: expected a share in [0, 1)")
 
-    def __call__(self, pools: list[PairPool], report: "MiningReport") -> list[PairPool]:
+    def __call__(self, pools: list[PairPool], report: MiningReport) -> list[PairPool]:
         texts = list(dict.fromkeys(folded(pool.problem) for pool in pools))
         cluster = dict(zip(texts, clusters(texts), strict=True))
         report.near_clusters = sorted((size for size in Counter(cluster.values()).values() if size > 1), reverse=True)

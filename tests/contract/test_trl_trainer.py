@@ -21,7 +21,8 @@ from trl import RewardConfig, RewardTrainer
 from trl.trainer.reward_trainer import DataCollatorForPreference
 
 from codescaler_plugin import ConfigError, DataError, load_scorer
-from codescaler_plugin.integrations.trl.trainer import CodeScalerRewardConfig, CodeScalerRewardTrainer
+from codescaler_plugin.integrations.trl.trainer import CodeScalerRewardTrainer
+from codescaler_plugin.integrations.trl.trainer_config import CodeScalerRewardConfig
 from codescaler_plugin.preference.preparation import prepare_preference_dataset
 from codescaler_plugin.scoring.rendering import Renderer
 from codescaler_plugin.scoring.transformers_scorer import TransformersScorer

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from codescaler_plugin.errors import ConfigError, DataError
 from codescaler_plugin.extraction.fingerprint import fingerprint
-from codescaler_plugin.preference.mining import MiningReport, mine_pairs, refine_pairs
+from codescaler_plugin.preference.mining import mine_pairs, refine_pairs
+from codescaler_plugin.preference.mining_report import MiningReport
 from codescaler_plugin.preference.mining_rules import MiningRule, PairPool, near_miss
 from codescaler_plugin.records import PreferencePair
 

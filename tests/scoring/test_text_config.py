@@ -27,7 +27,8 @@ from typer.testing import CliRunner
 from codescaler_plugin import CodeScaler, load_scorer, testing
 from codescaler_plugin.cli import app
 from codescaler_plugin.doctor import examine
-from codescaler_plugin.integrations.trl.trainer import CodeScalerRewardConfig, CodeScalerRewardTrainer
+from codescaler_plugin.integrations.trl.trainer import CodeScalerRewardTrainer
+from codescaler_plugin.integrations.trl.trainer_config import CodeScalerRewardConfig
 from codescaler_plugin.scoring.forward import reason_not_to_share
 from codescaler_plugin.scoring.loading import load_classifier
 from codescaler_plugin.scoring.transformers_scorer import TransformersScorer

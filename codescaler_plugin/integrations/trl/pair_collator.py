@@ -2,16 +2,14 @@
 
 from collections.abc import Callable, Iterator
 from random import Random
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from transformers import TrainerCallback
 
+from codescaler_plugin.integrations.trl.trainer_config import CodeScalerRewardConfig
 from codescaler_plugin.preference.mutations import mutate_both
 from codescaler_plugin.scoring.rendering import Renderer, Unscorable
-
-if TYPE_CHECKING:
-    from codescaler_plugin.integrations.trl.trainer import CodeScalerRewardConfig
 
 UNALIGNED = "unaligned"
 
@@ -27,7 +25,7 @@ class PairCollator:
         self,
         collator: Callable[[list[dict[str, Any]]], dict[str, Any]],
         tokenizer: Any,
-        args: "CodeScalerRewardConfig",
+        args: CodeScalerRewardConfig,
         kinds: list[str],
     ) -> None:
         self.collator = collator
