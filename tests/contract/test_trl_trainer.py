@@ -282,6 +282,7 @@ logged = trainer.state.log_history[0]
 weight = trainer.model.score.weight.sum().item()
 seen = {"sizes": sizes, "same": [weight, logged["accuracy"], logged["max_reward"]]}
 Path(sys.argv[2], f"rank{trainer.accelerator.process_index}.json").write_text(json.dumps(seen))
+trainer.accelerator.end_training()  # ends the process group: its threads can abort an interpreter that ends before them
 """
 
 
