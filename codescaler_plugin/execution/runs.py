@@ -41,7 +41,7 @@ def start(spawner: Spawner, role: str, bounds: dict[str, Any], *streams: Any) ->
     try:
         with theirs:
             spawner.start(role, bounds, theirs, *streams)
-    except BaseException:
+    except BaseException:  # after Ctrl-C, too: the caller never gets the channel, so nobody else closes it
         ours.close()
         raise
     return ours
