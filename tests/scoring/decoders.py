@@ -8,6 +8,7 @@ import torch
 from transformers import CONFIG_MAPPING, AutoConfig, AutoModelForSequenceClassification
 
 from codescaler_plugin.scoring import families
+from codescaler_plugin.scoring.forward import padded_logits
 
 SIZES = {
     "vocab_size": 300,
@@ -76,6 +77,14 @@ def items() -> list[list[int]]:
 
 def logits(passes) -> list[float]:
     return [logit for _, logit in sorted(pair for done in passes for pair in done.logits)]
+
+
+def single_logits(model: Any) -> list[float]:
+    """The logits of `items()`, each in a forward pass of its own."""
+    try:
+        return logits(padded_logits(model, items(), max_tokens=1))
+    except ValueError as error:
+        pytest.skip(f"transformers itself refuses this: {error}")
 
 
 def sequences(ends: torch.Tensor) -> list[slice]:

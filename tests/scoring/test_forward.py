@@ -8,7 +8,7 @@ import torch
 from codescaler_plugin.scoring import attention, families, forward
 from codescaler_plugin.scoring.forward import padded_logits, row_logits, tree_attention, tree_logits
 from codescaler_plugin.scoring.prefix_tree import plan_rows
-from tests.scoring.decoders import CASES, WINDOWS, items, logits, model_of
+from tests.scoring.decoders import CASES, WINDOWS, items, logits, model_of, single_logits
 from tests.scoring.programs import handle
 
 
@@ -16,10 +16,7 @@ from tests.scoring.programs import handle
 @pytest.mark.parametrize(("family", "window"), CASES)
 def test_scores_of_a_row_equal_those_of_single_sequences(family: str, window: str | None, max_tokens: int) -> None:
     model = model_of(family, window=window)
-    try:
-        single = logits(padded_logits(model, items(), max_tokens=1))
-    except ValueError as error:
-        pytest.skip(f"transformers itself refuses this: {error}")
+    single = single_logits(model)
     assert max(single) - min(single) > 0.5, "samples must differ for a leak between them to show"
     assert logits(tree_logits(model, items(), max_tokens=max_tokens)) == pytest.approx(single, abs=1e-5, rel=0)
 

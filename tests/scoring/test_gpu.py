@@ -13,7 +13,7 @@ from codescaler_plugin.scoring import attention, loaded_model
 from codescaler_plugin.scoring.forward import padded_logits, row_logits, tree_attention, tree_logits
 from codescaler_plugin.scoring.prefix_tree import plan_rows
 from codescaler_plugin.scoring.transformers_scorer import TransformersScorer
-from tests.scoring.decoders import CASES, items, logits, model_of
+from tests.scoring.decoders import CASES, items, logits, model_of, single_logits
 from tests.scoring.programs import GROUP as ITEMS
 
 pytestmark = [
@@ -46,7 +46,7 @@ def test_kernel_is_the_one_for_varying_lengths(width: int, dtype: torch.dtype, w
 @pytest.mark.parametrize(("family", "window"), CASES)
 def test_scores_in_float32_equal_those_of_single_sequences(family: str, window: str | None) -> None:
     model = model_of(family, device="cuda", window=window)
-    single = logits(padded_logits(model, items(), max_tokens=1))
+    single = single_logits(model)
     for max_tokens in (10_000, 150):
         assert logits(tree_logits(model, items(), max_tokens=max_tokens)) == pytest.approx(single, abs=1e-5, rel=1e-5)
 
