@@ -11,7 +11,7 @@ set -um -o pipefail # -m: else what runs in the background would not heed Ctrl-C
 root=$(cd "$(dirname "$0")/.." && pwd)
 python=${PYTHON:-python3}
 device=cuda tiny=() wheels="" output="" stages="tests scoring training choosing grpo_step" # in order of worth
-declare -A limits=([tests]=118 [scoring]=160 [training]=56 [choosing]=78 [grpo_step]=68) # seconds: 8 minutes in all
+declare -A limits=([tests]=110 [scoring]=172 [training]=56 [choosing]=76 [grpo_step]=66) # seconds: 8 minutes in all
 
 usage() {
   sed -n 's/^#   //p' "$0" >&2
