@@ -59,7 +59,7 @@ run() {
   if [ "$1" = tests ]; then
     mapfile -t files < <(grep -rlF mark.gpu tests --include "test_*.py") # what else tests import may not be there
     set -- tests -m pytest -m gpu -n 0 --no-cov -rs --durations=10 -p no:cacheprovider \
-      --session-timeout=$((limits[tests] - 8)) "${files[@]}" # then pytest still says what failed
+      --session-timeout=$((limits[tests] - 8)) -o faulthandler_timeout=20 "${files[@]}" # to say what failed or hangs
   else
     set -- "$1" "benchmarks/gpu/$1.py" --device "$device" "${tiny[@]}" --output "$results"
   fi
