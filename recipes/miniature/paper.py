@@ -58,7 +58,7 @@ from codescaler_plugin.preference.mining import mine_pairs
 from codescaler_plugin.pretrained import pretrained
 from codescaler_plugin.records import PreferencePair, Problem, Status
 from codescaler_plugin.report.page import write_page
-from codescaler_plugin.report.sections import Section, Table
+from codescaler_plugin.report.sections import Plot, Section, Table
 from codescaler_plugin.selection.cascade import decide_by_tests
 from codescaler_plugin.selection.ranking import best_of_n
 from codescaler_plugin.text.messages import completion_text
@@ -217,7 +217,7 @@ def reward_model_numbers(pairs: list[PreferencePair], model: str, seed: int) -> 
     return {
         "rollouts": accuracies(pairs, scorer),
         "real": accuracies(real_pairs("held_out"), scorer),
-        "robustness": evaluate_robustness(pairs, scorer, limit=200, seed=seed),
+        "robustness": evaluate_robustness(pairs, scorer, limit=200, seed=seed).to_json(),
     }
 
 
@@ -443,7 +443,7 @@ def sections(runs: Runs) -> list[Section]:
                         ("rollouts", "reward_model"),
                         ("real", "reward_model"),
                         ("robustness", "unaligned", "value"),
-                        ("robustness", "kinds", "dead_code", "attacked", "value"),
+                        ("robustness", "edits", "dead_code", "attacked", "value"),
                     )
                 ),
             )
@@ -466,7 +466,10 @@ def sections(runs: Runs) -> list[Section]:
             f"{STEPS} steps of {small_grpo.BATCH} answers from one start, else the quickstart's settings.",
             [],
             [trained],
-            [("pass@1 by arm", partial(draw_rates, runs)), ("reward while training", partial(draw_curves, runs))],
+            [
+                Plot("pass@1 by arm", partial(draw_rates, runs)),
+                Plot("reward while training", partial(draw_curves, runs)),
+            ],
         ),
         Section("Choosing one of several answers", "Before any training.", [], [chosen]),
         Section("Reward models", "On held-out problems. The last three have seen equally many pairs.", [], [models]),
