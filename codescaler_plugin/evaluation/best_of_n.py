@@ -13,7 +13,18 @@ from typing import Any, Literal, Self, Unpack, get_args
 from codescaler_plugin.data.matching import problem_key
 from codescaler_plugin.data.rollouts import fault_of, problem_id_of, rows_of
 from codescaler_plugin.errors import ConfigError, DataError
-from codescaler_plugin.evaluation.cells import Line, Models, count, doubt, gain, known, names_of, share, side_by_side
+from codescaler_plugin.evaluation.cells import (
+    Line,
+    Models,
+    count,
+    decimals,
+    doubt,
+    gain,
+    known,
+    names_of,
+    share,
+    side_by_side,
+)
 from codescaler_plugin.evaluation.result import Colours, Result
 from codescaler_plugin.evaluation.score_file import Row, ScoreOptions, Scores, score_rows
 from codescaler_plugin.extraction import extract_code
@@ -114,9 +125,19 @@ class BestOfNResult(Result):
             "mean over all draws. The oracle picks a passing candidate if there is one."
         )
         others: tuple[Choice, ...] = (*CONTROLS, "oracle")
+
+        def value(n: int, choice: Choice) -> str:
+            return known(lambda solved: decimals(solved.choices[choice].value), first.table.get(n))
+
         rows = [
-            [f"N = {n}", *(_cell(result, n, "model") for result in models.values())]
-            + [_cell(first, n, choice) for choice in others]
+            [
+                f"N = {n}",
+                *(
+                    known(lambda solved: share(solved.choices["model"]), result.table.get(n))
+                    for result in models.values()
+                ),
+                *(value(n, choice) for choice in others),
+            ]
             for n in sorted(names_of(result.table for result in models.values()))
         ]
         solved = Table(["", *models, *others], rows, "Problems solved")
@@ -346,10 +367,6 @@ def _pair_accuracy(scored: Sequence[tuple[Candidates, Scores]], seed: int) -> Me
         if (in_order := area(sides[True], sides[False])) is not None:
             shares.append(in_order)
     return mean_of(shares, range(len(shares)), seed=seed) if shares else None
-
-
-def _cell(result: BestOfNResult, n: int, choice: Choice) -> str:
-    return known(lambda solved: share(solved.choices[choice]), result.table.get(n))
 
 
 def _plot_curves(axes: Any, models: Models[BestOfNResult], colours: Colours) -> None:

@@ -272,4 +272,4 @@ def _plot_reliability(axes: Any, model: str, result: CalibrationResult) -> None:
         axes.scatter(probabilities, right, sizes, color=colour)
     axes.set(xlim=(0, 1), ylim=(0, 1.02), xlabel="probability said (in brackets: error)", ylabel="share right")
     axes.set_title(short(model))
-    legend_below(axes, 3)
+    legend_below(axes, 2)

@@ -189,10 +189,10 @@ def _control_lines() -> list[Line[PairResult]]:
         return lambda result: known(share, getattr(result, part), f"not measured: {missing}")
 
     return [
-        "Controls: what needs no reward model, each problem once",
+        "Controls, each problem once",
         *((label, of(name, "macro", "not measured: --base-model MODEL")) for name, label in CONTROLS.items()),
-        ("the reward model on the pairs of the log-probability", of("log_probability", "model")),
-        "Gain over each, pair by pair, each problem once",
+        ("the reward model on the same pairs", of("log_probability", "model")),
+        "Gain over the controls, pair by pair",
         *((f"over {label}", of(name, "macro_gain")) for name, label in CONTROLS.items()),
         "Of two right programs (0.5 wanted)",
         ("prefers the longer", preference("prefers_longer", "no problem has two")),
@@ -213,7 +213,7 @@ def _plot_accuracy(axes: Any, models: Models[PairResult], colours: Colours) -> N
     axes.set_yticks(range(len(bars)), [short(name) for name, _, _ in bars])
     guide(axes, 0.5, vertical=True)
     axes.axvline(first.controls[first.strongest].macro.value, color="black", linestyle="--", linewidth=1)
-    axes.set(xlim=(0, 1), xlabel="share of a problem's pairs in order (dashed: best control)")
+    axes.set(xlim=(0, 1), xlabel="pairs in order (dashed: best control)")
     axes.set_title("Accuracy, 95% interval")
 
 

@@ -154,8 +154,7 @@ class PolicyResult(Result):
     def compare(cls, title: str, models: Mapping[str, Self], colours: Colours) -> Section:
         """Avg@n and pass@k of one or more policies."""
         findings = [
-            f"{model}: {percent(result.average.value)} of {result.n} completions a problem pass "
-            f"({percent(result.average.low)} to {percent(result.average.high)})"
+            f"{model}: {_percents(result.average)} of the completions pass, {result.n} for each problem"
             + (f", a lower bound: {percent(result.without_verdict)} have no verdict." if result.faults else ".")
             for model, result in models.items()
         ]

@@ -35,7 +35,7 @@ class WorstPair:
         changed_lines: lines in which the programs differ, the larger of those taken out and put in.
         shared_lines: lines that are equal in both, in order.
         shallow_agrees: the rule fitted on length and style puts the wrong program first, too.
-        diff: unified diff from the right to the wrong program, cut to 60 lines of 160 characters. It holds one program
+        diff: unified diff from the wrong to the right program, cut to 60 lines of 160 characters. It holds one program
             after the other if they share less than half of their lines.
 
     Example:
@@ -100,10 +100,10 @@ class WorstPair:
 def worst_pair(pair: PreferencePair, chosen_score: float, rejected_score: float, shallow_agrees: bool) -> WorstPair:
     """The record of a pair, with its texts cut."""
     right, wrong = (lines_of(code)[:_COMPARED] for code in (pair.chosen, pair.rejected))
-    matcher = SequenceMatcher(None, right, wrong, autojunk=False)
+    matcher = SequenceMatcher(None, wrong, right, autojunk=False)
     changes = [code for code in matcher.get_opcodes() if code[0] != "equal"]
     removed = sum(end - start for _, start, end, _, _ in changes)
-    changed, shared = max(removed, sum(end - start for *_, start, end in changes)), len(right) - removed
+    changed, shared = max(removed, sum(end - start for *_, start, end in changes)), len(wrong) - removed
     return WorstPair(
         problem=one_line(pair.problem, PROBLEM_CHARS),
         problem_id=one_line(pair.problem_id),
@@ -116,24 +116,24 @@ def worst_pair(pair: PreferencePair, chosen_score: float, rejected_score: float,
         changed_lines=changed,
         shared_lines=shared,
         shallow_agrees=shallow_agrees,
-        diff=_diff(right, wrong, None if shared < changed else matcher),
+        diff=_diff(wrong, right, None if shared < changed else matcher),
     )
 
 
-def _diff(right: Sequence[str], wrong: Sequence[str], matcher: SequenceMatcher[str] | None) -> str:
+def _diff(wrong: Sequence[str], right: Sequence[str], matcher: SequenceMatcher[str] | None) -> str:
     """The diff by a matcher, or without one the two programs one after the other."""
-    lines = ["--- right", "+++ wrong"]
+    lines = ["--- wrong", "+++ right"]
     if matcher is None:
-        lines += [f"-{line}" for line in right] + [f"+{line}" for line in wrong]
+        lines += [f"-{line}" for line in wrong] + [f"+{line}" for line in right]
     else:
         for group in matcher.get_grouped_opcodes(_CONTEXT):
             lines.append(f"@@ line {group[0][1] + 1} @@")
-            for tag, start, end, start_wrong, end_wrong in group:
+            for tag, start, end, start_right, end_right in group:
                 if tag == "equal":
-                    lines += [f" {line}" for line in right[start:end]]
+                    lines += [f" {line}" for line in wrong[start:end]]
                 else:
-                    lines += [f"-{line}" for line in right[start:end]]
-                    lines += [f"+{line}" for line in wrong[start_wrong:end_wrong]]
+                    lines += [f"-{line}" for line in wrong[start:end]]
+                    lines += [f"+{line}" for line in right[start_right:end_right]]
     shown = [line if len(line) <= LINE_CHARS else line[: LINE_CHARS - 1] + "…" for line in islice(lines, DIFF_LINES)]
     if len(lines) > DIFF_LINES:
         shown.append(f"… {len(lines) - DIFF_LINES:,} more lines")

@@ -71,8 +71,8 @@ def _html(title: str, sections: Sequence[Section], methods: Table, plots: Sequen
         return value if isinstance(value, Markup) else Markup(html_text(str(value)))  # noqa: S704 - html_text escapes
 
     def unbroken(cell: str) -> Markup:
-        """A cell whose interval stays on one line."""
-        held = re.sub(r"\([-+.\d]+ to [-+.\d]+\)", r'<span class="held">\g<0></span>', html_text(cell))
+        """A cell whose interval, or option of a command, stays on one line."""
+        held = re.sub(r"\([-+.\d]+ to [-+.\d]+\)|--[\w-]+", r'<span class="held">\g<0></span>', html_text(cell))
         return Markup(held)  # noqa: S704 - html_text escapes
 
     # Everything that the template prints is escaped by the package's own rule, which also hides control characters.

@@ -123,7 +123,7 @@ def test_the_worst_pairs_are_shown_with_the_reason_and_their_diff(tmp_path: Path
     assert "longer: " in two.reason
     assert "The mutation “operator” broke it. They differ in one line. Their lengths are equal." in one.reason
     assert "passes 75% of the tests" in one.reason
-    assert one.diff.splitlines()[3:] == [" def f(a):", "-    return a + 1", "+    return a - 1"]
+    assert one.diff.splitlines()[3:] == [" def f(a):", "-    return a - 1", "+    return a + 1"]
     assert "solves another problem. They have little in common." in three.reason
     assert len(three.diff.splitlines()) == 61
     assert three.diff.endswith("… 144 more lines")
@@ -134,7 +134,7 @@ def test_the_worst_pairs_are_shown_with_the_reason_and_their_diff(tmp_path: Path
     assert "m: the 3 pairs that it gets most wrong, and why that may be" in parsed.text
     for shown in (parsed.text, text.read_text()):
         assert "1. two: wrong +3.00, right +1.00 (rollout)" in shown
-        assert "+    return a - 1" in shown
+        assert "-    return a - 1" in shown
     assert "<script" not in page.read_text()
     assert "````diff" in text.read_text()  # a fence longer than the one in the program
 
