@@ -330,7 +330,11 @@ def claims(runs: Runs) -> Table:
     wider = runs.mean("codescaler_4x", less="codescaler")
     chosen = runs.difference(runs.selected("chosen"), runs.solvable())
     ratio = median(runs.selected("tests_seconds")) / median(runs.selected("reward_model_seconds"))
-    length = runs.reward_model("base", "real", "reward_model") - runs.reward_model("base", "real", "longer_wins")
+    rules = {
+        name: runs.reward_model("base", "real", name) for name in ("longer_wins", "shorter_wins", "length_and_style")
+    }
+    rule = max(rules, key=lambda name: rules[name])
+    above = runs.reward_model("base", "real", "reward_model") - rules[rule]
     rollout = runs.reward_model("small", "rollouts", "reward_model")
     other = runs.reward_model("off_policy", "rollouts", "reward_model")
     aligned, without = (
@@ -364,7 +368,8 @@ def claims(runs: Runs) -> Table:
             (
                 "the reward model beats others on code",
                 "+3.3 on RM-Bench's code",
-                f"{100 * length:+.1f} points of pair accuracy above 'longer wins', real programs",
+                f"{100 * above:+.1f} points of pair accuracy above '{rule.replace('_', ' ')}', the best rule "
+                "without a model, real programs",
                 "not shown: see the model card's interval",
             ),
             ("and on general text and reasoning", "+2.7 on average", "not measured: it knows programs alone", "-"),

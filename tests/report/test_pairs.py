@@ -40,7 +40,7 @@ def test_every_control_has_its_line_with_what_it_would_have_taken(tmp_path: Path
         "| accuracy | not measured: --human-bugs FILE |",
     ):
         assert line in text.read_text()
-    shown = Page(page.read_text()).text
+    shown = " ".join(Page(page.read_text()).text.split())
     assert "not measured: --base-model MODEL" in shown
     assert "Bugs that people made" in shown
     both = kept(tmp_path / "two", "whole", {"pairs": measured()["pairs"]})
