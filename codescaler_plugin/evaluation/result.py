@@ -1,6 +1,6 @@
 """What an evaluation returns: a typed record that is written as JSON, read back, and shown beside other models."""
 
-from abc import abstractmethod
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import MISSING, fields, is_dataclass
 from types import UnionType
@@ -14,11 +14,14 @@ Record = TypeVar("Record")
 Colours = Mapping[str, str]  # by the label of the model
 
 
-class Result:
+class Result(ABC):
     """The result of one evaluation of one model. A subclass is a frozen dataclass in the module of its evaluation.
 
     Its fields are numbers, texts, other such dataclasses, and tuples and dicts of these, so `to_json` and `from_json`
-    need nothing of the subclass. `summary.RESULTS` lists the subclasses for the report.
+    need nothing of the subclass.
+
+    To add an evaluation, write a module with a subclass and the function that returns it, add the subclass to
+    `summary.RESULTS`, and write a command that calls the function.
     """
 
     evaluation: ClassVar[str]  # in the names of files

@@ -15,7 +15,7 @@ SHOWN = 10
 PROBLEM_CHARS = 300
 DIFF_LINES, LINE_CHARS = 60, 160
 _CONTEXT = 3  # equal lines around a change, as in `diff -u`
-_COMPARED = 2000  # lines of a program: comparing takes time quadratic in them
+_COMPARED = 300  # lines of a program: lines that repeat make a comparison cubic in them
 _SAME_LENGTH = 0.05
 
 
@@ -32,8 +32,8 @@ class WorstPair:
         chosen_characters: length of the right program.
         rejected_characters: length of the wrong program.
         margin: `PreferencePair.margin`, pass rate of the right program minus that of the wrong one.
-        changed_lines: lines in which the programs differ, the larger of those taken out and put in.
-        shared_lines: lines that are equal in both, in order.
+        changed_lines: lines in which the programs differ, the larger of those taken out and put in; of the first 300.
+        shared_lines: lines that are equal in both, in order; of the first 300.
         shallow_agrees: the rule fitted on length and style puts the wrong program first, too.
         diff: unified diff from the wrong to the right program, cut to 60 lines of 160 characters. It holds one program
             after the other if they share less than half of their lines.
@@ -75,7 +75,7 @@ class WorstPair:
 
     def _difference(self) -> str:
         if not self.changed_lines:
-            return f"Their first {_COMPARED:,} lines are equal."
+            return f"Their first {_COMPARED} lines are equal."
         if self.changed_lines == 1:
             return "They differ in one line."
         if self.shared_lines < self.changed_lines:

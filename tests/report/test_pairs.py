@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from pathlib import Path
+from time import perf_counter
 from typing import Any
 
 import pytest
@@ -9,6 +10,7 @@ import pytest
 from codescaler_plugin.evaluation.pair_result import Control, ControlName
 from codescaler_plugin.evaluation.pairwise import evaluate_pairs
 from codescaler_plugin.evaluation.summary import Summary, sections, write_report
+from codescaler_plugin.evaluation.worst_pairs import worst_pair
 from codescaler_plugin.intervals import Mean
 from codescaler_plugin.records import PreferencePair
 from codescaler_plugin.testing import FakeScorer
@@ -146,3 +148,12 @@ def test_no_pair_is_called_worst_where_none_is_wrong() -> None:
     [fold] = right.section("m").folds
     assert (fold.title, fold.folds) == ("m: no wrong program scores above its right one", ())
     assert len(evaluate_pairs(PAIRS, FakeScorer(lambda _, code: -float("b = " in code))).worst) == 10
+
+
+def test_programs_of_many_equal_lines_are_compared_in_bounded_time() -> None:
+    right, wrong = "a = 1\n" * 100_000, "a = 1\nb = 1\n" * 50_000
+    start = perf_counter()
+    worst = worst_pair(PreferencePair("P", right, wrong, "rollout"), 0.0, 1.0, False)
+    assert perf_counter() - start < 30  # cubic: hours
+    assert (worst.chosen_characters, worst.rejected_characters) == (600_000, 600_000)
+    assert len(worst.diff) < 61 * 161

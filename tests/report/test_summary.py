@@ -58,6 +58,9 @@ def test_a_summary_of_another_form_is_to_be_made_anew(tmp_path: Path, damage: An
     path.write_text(json.dumps(row))
     with pytest.raises(DataError, match=rf"pairs\.x\.summary\.json .*{said}.* run its command again"):
         read_summaries([tmp_path])
+    again = Summary("x", "m", evaluate_pairs(PAIRS, FakeScorer(hashed)))
+    write_summary(tmp_path, again)
+    assert read_summaries([tmp_path])[0].result == again.result
 
 
 def test_every_result_is_read_as_it_was_written(tmp_path: Path) -> None:

@@ -47,7 +47,8 @@ def print_section(section: Section) -> None:
             table.add_row(*(one_line(cell) for cell in row), style="bold" if len(row) == 1 else None)
         console.print(table)
     for fold in section.folds:
-        console.print(f"\n{fold.title}", style="bold")
+        console.print()
+        console.print(one_line(fold.title), style="bold")
         for inner in fold.folds[:_FOLDS]:
             console.print(one_line(inner.title))
             console.print(one_line(inner.text, 240), style="dim")
