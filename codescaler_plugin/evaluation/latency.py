@@ -8,7 +8,7 @@ from typing import Any, Self
 
 from codescaler_plugin.evaluation.cells import Models, decimals, known, names_of, percent
 from codescaler_plugin.evaluation.result import Colours, Result
-from codescaler_plugin.report.plots import short
+from codescaler_plugin.report.plots import log_axis, short
 from codescaler_plugin.report.sections import Plot, Section, Table
 
 ALONE = "reward model"  # the strategy that the others are compared with
@@ -118,6 +118,6 @@ def _plot_costs(axes: Any, models: Models[LatencyResult], colours: Colours) -> N
             label = name if len(models) == 1 else f"{short(model)}: {name}"
             milliseconds = max(strategy.cpu.mean, 0.01)  # as the figures are rounded; a log axis has no 0
             axes.plot(milliseconds, strategy.accuracy, markers[name], color=colours[model], markersize=8, label=label)
-    axes.set_xscale("log")
+    log_axis(axes)
     axes.set(xlabel="CPU ms a problem, mean", ylabel="problems solved", title="What a choice costs", ylim=(0, 1.02))
     axes.legend(loc="best", fontsize="small")

@@ -72,7 +72,8 @@ def _html(title: str, sections: Sequence[Section], methods: Table, plots: Sequen
 
     def unbroken(cell: str) -> Markup:
         """A cell whose interval, or option of a command, stays on one line."""
-        held = re.sub(r"\([-+.\d]+ to [-+.\d]+\)|--[\w-]+", r'<span class="held">\g<0></span>', html_text(cell))
+        held = re.sub(r"\([-+.\d]+ to [-+.\d]+\)", r'<span class="held">\g<0></span>', html_text(cell))
+        held = re.sub(r"--[\w-]+", r'<span class="option">\g<0></span>', held)
         return Markup(held)  # noqa: S704 - html_text escapes
 
     # Everything that the template prints is escaped by the package's own rule, which also hides control characters.

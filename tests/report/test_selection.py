@@ -61,6 +61,8 @@ def test_latency_shows_every_strategy_with_its_conditions_and_costs(tmp_path: Pa
     slow = [(41.7, 0.613), (41.7 * 0.25, 0.97), (41.7 * 2, 0.96)]
     assert points == [*slow, (0.01, 0.702), (0.01, 0.97), (0.01, 0.96)]  # a log axis has no 0
     assert axes.get_xscale() == "log"
+    assert {"0.01", "1", "10"} <= {label.get_text() for label in axes.get_xticklabels()}
+    assert not any("$" in label.get_text() for label in axes.get_xticklabels(which="both"))  # formulas are not drawn
 
 
 def test_a_margin_is_called_reliable_where_enough_examples_hold_it() -> None:

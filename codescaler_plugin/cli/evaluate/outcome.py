@@ -26,7 +26,7 @@ def finish(folder: Path, name: str, model: str, result: "Result", **facts: Any) 
     """Write the summary of a result with the command and more facts of it, and print its section."""
     from codescaler_plugin.evaluation.summary import Summary, sections, write_summary
 
-    command = shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])
+    command = shlex.join(["codescaler", *sys.argv[1:]])
     summary = Summary(name, model, result, {**facts, "command": command})
     path = write_summary(folder, summary)
     for section in sections([summary]):
