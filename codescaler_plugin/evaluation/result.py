@@ -54,7 +54,8 @@ class Result(ABC):
         except ValidationError as error:
             first = error.errors()[0]
             path = ".".join(map(str, first["loc"])) or cls.__name__
-            raise DataError(f"{path}: {first['msg']}, not {repr(first['input'])[:80]}") from error
+            found = "" if first["type"] == "missing" else f", not {repr(first['input'])[:80]}"
+            raise DataError(f"{path}: {first['msg']}{found}") from error
         return read
 
 
