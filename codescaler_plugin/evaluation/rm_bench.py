@@ -16,6 +16,7 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any, Unpack
 
+from codescaler_plugin.data.columns import NAMES, Columns, first_value
 from codescaler_plugin.data.rollouts import rows_of
 from codescaler_plugin.errors import ConfigError, DataError
 from codescaler_plugin.evaluation.score_file import Row, ScoreOptions, Scores, score_rows
@@ -40,15 +41,17 @@ class BenchRow:
     scores: Scores | None = None  # published, from the file; those of the right completions first
 
 
-def read_rm_bench(path: str | Path) -> list[BenchRow]:
+def read_rm_bench(path: str | Path, *, columns: Columns | None = None) -> list[BenchRow]:
     """Read a file of the benchmark, a file of its results, or the data set on the hub (`THU-KEG/RM-Bench`).
 
-    Rows without a domain are `code` if they have a language; otherwise the file name is the domain.
+    `columns` maps names of columns, see `data.columns`. Rows without a domain are `code` if they have a language;
+    otherwise the file name is the domain.
     """
     rows = []
-    for file, where, row in rows_of(path):
+    for file, where, row in rows_of(path, columns=columns):
         sides = [row.get(side) for side in ("chosen", "rejected")]
-        if not isinstance(row.get("prompt"), str) or not all(_are_three(side, _is_text) for side in sides):
+        prompt = first_value(row, NAMES["problem"])
+        if not isinstance(prompt, str) or not all(_are_three(side, _is_text) for side in sides):
             raise DataError(f"{where}: expected a prompt, and three texts each in chosen and rejected")
         scores = [row.get(f"score_{side}") for side in ("chosen", "rejected")]
         if scores != [None, None] and not all(_are_three(side, _is_number) for side in scores):
@@ -57,7 +60,7 @@ def read_rm_bench(path: str | Path) -> list[BenchRow]:
         rows.append(
             BenchRow(
                 str(row.get("id", where)),
-                row["prompt"],
+                prompt,
                 tuple(sides[0] or ()),
                 tuple(sides[1] or ()),
                 str(domain),
