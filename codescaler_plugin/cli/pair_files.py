@@ -14,8 +14,6 @@ from codescaler_plugin.cli.options import BaseModel
 from codescaler_plugin.cli.terminal import say
 from codescaler_plugin.data.outputs import check_output, write_text
 from codescaler_plugin.data.rows import stem
-from codescaler_plugin.preference.baselines import check_causal_model
-from codescaler_plugin.preference.data_card import check_card, write_data_card
 
 Pairs = Annotated[Path, Option(help="File of pairs: .jsonl, .jsonl.gz or .parquet.")]
 
@@ -32,6 +30,8 @@ class PairFiles:
     def check(self, output: Path, inputs: Sequence[str], held_out: Path | None = None) -> None:
         """Check before the work that all files can be written and are no inputs, and that the card's model loads."""
         from codescaler_plugin.data.pairs import output_files
+        from codescaler_plugin.preference.baselines import check_causal_model
+        from codescaler_plugin.preference.data_card import check_card
 
         for file in [*output_files(output, self.columns, held_out), report_file(output)]:
             check_output(file, inputs)
@@ -50,6 +50,7 @@ class PairFiles:
     ) -> None:
         """Write the pairs, the report beside them, and the card if it is asked for."""
         from codescaler_plugin.data.pairs import write_pairs
+        from codescaler_plugin.preference.data_card import write_data_card
 
         files = write_pairs(pairs, output, self.columns, held_out=held_out)
         command = shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])

@@ -9,7 +9,6 @@ from codescaler_plugin.cli.options import Strict, grouped
 from codescaler_plugin.cli.sandbox_options import ProblemFormat, SandboxOptions, Service, print_faults
 from codescaler_plugin.cli.terminal import Skipped, print_counts, progress_bar, reported
 from codescaler_plugin.data.outputs import check_output
-from codescaler_plugin.text.derivation import template_of
 
 if TYPE_CHECKING:
     from codescaler_plugin.preference.verification import VerificationReport
@@ -57,6 +56,7 @@ def verify(
     from codescaler_plugin.data.rollouts import read_rollouts
     from codescaler_plugin.data.rows import count_rows
     from codescaler_plugin.preference.verification import verify_rollouts
+    from codescaler_plugin.text.derivation import template_of
 
     skipped = Skipped()
     settings = tests.settings

@@ -11,7 +11,6 @@ from typing import Any, TypeVar
 from codescaler_plugin.data.rows import loads
 from codescaler_plugin.errors import ConfigError, DataError
 from codescaler_plugin.text.templates import Template
-from codescaler_plugin.text.turns import response
 
 Columns = Mapping[str, str]  # names that this package reads -> names of the columns in the file
 Bad = Callable[[str], None]  # called with a message that names a bad row, which is then skipped
@@ -66,6 +65,8 @@ class Host:
     def completions_of(self, row: Mapping[str, Any], template: Template | None = None) -> list[Any]:
         """The completions of a row, texts or messages: one, or those of a list. None is a completion without code."""
         if self.dialogue is not None and self.dialogue in row:
+            from codescaler_plugin.text.turns import response
+
             return [response(_unlisted(row[self.dialogue], self.dialogue), self.problem_of(row), template)]
         if (name := list_name(row)) is not None:
             return _listed(row[name], name)

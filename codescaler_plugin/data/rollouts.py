@@ -29,9 +29,7 @@ from codescaler_plugin.data.columns import (
 )
 from codescaler_plugin.data.rows import SUFFIXES, read_rows
 from codescaler_plugin.errors import ConfigError, DataError
-from codescaler_plugin.extraction import begun, prompt_opening
 from codescaler_plugin.records import Fault, Rollout
-from codescaler_plugin.text.messages import begun_text, completion_text, problem_text
 from codescaler_plugin.text.templates import Template
 
 _NESTED = ("extra_info", "metadata")  # where verl's and others' rows hold what has no column of its own
@@ -97,6 +95,8 @@ def read_rollouts(
 
 def read_problem_texts(path: str | Path, *, columns: Columns | None = None) -> list[str]:
     """The distinct problem texts of an evaluation set, from any column that holds problems."""
+    from codescaler_plugin.text.messages import problem_text
+
     texts: dict[str, None] = {}
     for _, place, row in rows_of(path, columns=columns):
         try:
@@ -183,6 +183,9 @@ def _dataset(path: str | Path) -> Iterator[dict[str, Any]]:
 
 
 def _rollouts(row: Mapping[str, Any], host: Host, file: str, source: str, template: Template | None) -> list[Rollout]:
+    from codescaler_plugin.extraction import begun, prompt_opening
+    from codescaler_plugin.text.messages import begun_text, completion_text, problem_text
+
     completions = host.completions_of(row, template)
     prompt = host.problem_of(row)
     start, is_reply = begun_text(prompt, "prompt", template)
