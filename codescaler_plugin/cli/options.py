@@ -38,13 +38,13 @@ _MODEL = "Reward model: hub id, directory, 'builtin' or URL; else CODESCALER_MOD
 _FORMS = "JSONL, a JSON array, CSV, TSV or parquet, also .gz or .zst; a folder; a hub id; - for stdin."
 
 
-def _streamed(context: Context, value: Any) -> Any:
+def streamed(context: Context, value: Any) -> Any:
     """The sources, each a file, folder, hub id or -. Stdin that is redirected from a file becomes that file."""
     return _each(context, value, lambda: _redirected() or "-")
 
 
-def _spooled(context: Context, value: Any) -> Any:
-    """As `_streamed`, with stdin in a temporary file, for commands that read their input more than once."""
+def spooled(context: Context, value: Any) -> Any:
+    """As `streamed`, with stdin in a temporary file, for commands that read their input more than once."""
 
     def path_of_stdin() -> str:
         if redirected := _redirected():
@@ -95,18 +95,27 @@ Device = Annotated[str | None, Option(help="Torch device; else that of this proc
 Extraction = Annotated[
     str, Option(envvar="CODESCALER_EXTRACTION", help="Block selection: single, last, first or bare.")
 ]
-Source = Annotated[str, Argument(metavar="[FILE]", callback=_streamed, help=_FORMS)]
-Data = Annotated[str, Argument(metavar="DATA", callback=_spooled, help=_FORMS)]
-Files = Annotated[list[str], Argument(metavar="FILE...", callback=_spooled, help=_FORMS)]
-Tests = Annotated[list[str] | None, Option(metavar="FILE", callback=_spooled, help="Problems with tests; repeatable.")]
+Source = Annotated[str, Argument(metavar="[FILE]", callback=streamed, help=_FORMS)]
+Data = Annotated[str, Argument(metavar="DATA", callback=spooled, help=_FORMS)]
+Files = Annotated[list[str], Argument(metavar="FILE...", callback=spooled, help=_FORMS)]
+Rollouts = Annotated[str, Argument(metavar="ROLLOUTS", callback=spooled, help=_FORMS)]
+Pairs = Annotated[str, Argument(metavar="PAIRS", callback=spooled, help=_FORMS)]
+_TESTS = "Problems with tests; repeatable."
+Tests = Annotated[list[str] | None, Option(metavar="FILE", callback=spooled, help=_TESTS)]
+NeededTests = Annotated[list[str], Option("--tests", metavar="FILE", callback=spooled, help=_TESTS)]
+EvaluationSets = Annotated[
+    list[str] | None,
+    Option(metavar="FILE", callback=spooled, help="Evaluation set whose problems are removed; repeatable."),
+]
 Columns = Annotated[
-    str | None, Option(metavar="NAME=COLUMN,...", help="Your columns' names, as problem=question,completion=answer.")
+    str | None, Option(metavar="NAME=COLUMN", help="Your columns' names, as problem=question,completion=answer.")
 ]
 Limit = Annotated[int | None, Option(min=1, help="Read this many from the first; else all.")]
 Seed = Annotated[int, Option(help="Seed of all random draws.")]
 Output = Annotated[Path | None, Option(help="Write here, not to stdout.")]
 Strict = Annotated[bool, Option("--strict", help="Stop at the first bad line.")]
 Server = Annotated[str, Option(metavar="URL", help="OpenAI-compatible server(s) of the policy, by commas.")]
+OptionalServer = Annotated[str | None, *get_args(Server)[1:]]
 ServerKey = Annotated[str | None, Option(envvar="OPENAI_API_KEY", help="API key of the server.")]
 
 

@@ -57,7 +57,7 @@ class RowReader:
         if first is None:
             return
         self.prepare()
-        with progress_bar(self.verb, self._total()) as advance:
+        with progress_bar(self.verb, total_rows([self.source], self.limit)) as advance:
             done = 0
             for chunk in chain([first], chunks):
                 yield [sample for samples in chunk for sample in samples]
@@ -116,12 +116,14 @@ class RowReader:
         rest = {column: value for column, value in row.items() if column != name}
         return [Sample({**rest, "completion": completion}, problem, completion) for completion in completions]
 
-    def _total(self) -> int | None:
-        """The number of rows, for the bar. None: there is no bar, or counting takes as long as reading."""
-        if not errors.is_terminal or self.source == "-":
-            return None
-        total = count_rows(Path(self.source))
-        return total if total is None or self.limit is None else min(total, self.limit)
+
+def total_rows(sources: Sequence[str], limit: int | None = None) -> int | None:
+    """The number of rows to read, for a bar. None: there is no bar, or they cannot be counted without reading them."""
+    if not errors.is_terminal or "-" in sources:
+        return None
+    counts = [count_rows(Path(source)) for source in sources]
+    total = None if None in counts else sum(filter(None, counts))
+    return total if total is None or limit is None else min(total, limit)
 
 
 def opened(source: str) -> Any:

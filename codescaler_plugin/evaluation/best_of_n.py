@@ -53,12 +53,12 @@ def read_candidates(path: str | Path, *, extraction: str = "last", columns: Colu
         try:
             host = host_of(row, columns=columns)
             problem = problem_text(host.problem_of(row))
-            if isinstance(code := row.get("code"), str):
-                codes = [code]
+            verdicts: list[Any] = row["passed"] if isinstance(row.get("passed"), list) else [row.get("passed")]
+            if "passed" not in row or isinstance(row.get("code"), str):
+                codes = [row.get("code")]
             else:
                 texts = [completion_text(completion) for completion in host.completions_of(row)]
                 codes = [extract_code(text, extraction=extraction).code for text in texts]
-            verdicts: list[Any] = row["passed"] if isinstance(row.get("passed"), list) else [row.get("passed")]
             if list(map(type, verdicts)) != [bool] * len(codes):
                 raise NoColumnError(
                     f"expected `passed`, true or false for each program, as `codescaler verify` writes it: it has "

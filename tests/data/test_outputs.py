@@ -57,13 +57,13 @@ OVERWRITING = [
     "rank {candidates} --model builtin --output {candidates}",
     "rank {candidates} --model builtin --tests {problems} --output {problems}",
     "calibrate {candidates} --model builtin --output {candidates}",
-    "verify {answers} --problems {problems} --output {answers}",
-    "verify {answers} --problems {problems} --output {problems}",
+    "verify {answers} --tests {problems} --output {answers}",
+    "verify {answers} --tests {problems} --output {problems}",
     "mine {verdicts} --output {verdicts}",
     "mine {verdicts} --output {folder}/new.jsonl --held-out 0.5 --held-out-output {verdicts}",
     "mine {verdicts} --output {folder}/new.jsonl --decontaminate {problems} --held-out 0.5 --held-out-output {problems}",
     "augment {pairs} --output {pairs}",
-    "augment {pairs} --problems {problems} --output {problems}",
+    "augment {pairs} --tests {problems} --output {problems}",
     "evaluate pairs {folder}/pairs.own.jsonl --model builtin --output {folder} --name own",
     "evaluate robustness {folder}/robustness.own.jsonl --model builtin --output {folder} --name own",
     "evaluate candidates {folder}/candidates.own.jsonl --model builtin --output {folder} --name own",
@@ -113,7 +113,7 @@ def test_an_input_is_known_by_any_of_its_names(files: dict[str, Path], tmp_path:
 
 
 def test_a_file_in_a_folder_that_is_read_is_an_input(files: dict[str, Path], tmp_path: Path) -> None:
-    done = run("verify", tmp_path, "--problems", files["problems"], "--output", tmp_path / "new.jsonl")
+    done = run("verify", tmp_path, "--tests", files["problems"], "--output", tmp_path / "new.jsonl")
     assert done.exit_code == 1
     assert "would be written over" in done.stderr
 
@@ -284,7 +284,7 @@ def test_what_is_no_regular_file_is_refused(tmp_path: Path) -> None:
 UNWRITABLE = [
     "score {answers} --model /nowhere --output /proc/no/out.jsonl",
     "calibrate {candidates} --model /nowhere --output /proc/no/out.json",
-    "verify {answers} --problems {problems} --output /proc/no/out.jsonl",
+    "verify {answers} --tests {problems} --output /proc/no/out.jsonl",
     "mine {verdicts} --output /proc/no/out.jsonl",
     "mine {verdicts} --output {folder}/out.jsonl --card /proc/no",
     "augment {pairs} --output {folder}/out.jsonl --card /proc/no",
@@ -420,6 +420,6 @@ def test_a_folder_has_one_run_at_a_time(tmp_path: Path) -> None:
 def test_no_run_goes_on_in_what_is_no_regular_file(files: dict[str, Path], tmp_path: Path, output: str) -> None:
     os.mkfifo(tmp_path / "pipe")
     given = ["--output", output.format(folder=tmp_path)]
-    done = run("verify", files["answers"], "--problems", files["problems"], *given)
+    done = run("verify", files["answers"], "--tests", files["problems"], *given)
     assert (done.exit_code, done.stderr.count("Traceback")) == (1, 0)
     assert "cannot write" in done.stderr

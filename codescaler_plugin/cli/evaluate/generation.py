@@ -7,20 +7,33 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-from typer import Argument, Exit, Option, echo
+from typer import Exit, Option, echo
 
 from codescaler_plugin.builtin import policy_model
-from codescaler_plugin.cli.options import Extraction, ServerKey, Strict, grouped
+from codescaler_plugin.cli.options import (
+    MEASURE_EXTRACTION,
+    Columns,
+    Extraction,
+    Files,
+    Limit,
+    OptionalServer,
+    PolicyModel,
+    Seed,
+    ServerKey,
+    Strict,
+    grouped,
+)
 from codescaler_plugin.cli.sandbox_options import ProblemFormat, SandboxOptions, print_faults
 from codescaler_plugin.cli.terminal import (
+    Closing,
     Skipped,
     Terminal,
-    hide_loading_bars,
+    loading,
     number_table,
     progress_bar,
     reported,
-    say,
 )
+from codescaler_plugin.data.columns import parsed_columns
 from codescaler_plugin.data.outputs import check_output, locked_folder, write_text
 from codescaler_plugin.data.rows import stem
 from codescaler_plugin.errors import ConfigError, DataError
@@ -36,16 +49,8 @@ if TYPE_CHECKING:
 class _Policy:
     """A group of options: the policy that is measured."""
 
-    server: Annotated[
-        str | None, Option(metavar="URL", help="OpenAI-compatible server(s), such as `vllm serve`'s.")
-    ] = None
-    policy_model: Annotated[
-        str | None,
-        Option(
-            help="Policy for transformers: directory, hub id or 'builtin'. With --server the server's model, else the "
-            "only one."
-        ),
-    ] = None
+    server: OptionalServer = None
+    policy_model: PolicyModel = None
     api_key: ServerKey = None
     requests: Annotated[int, Option(min=1, help="Requests to the server at a time.")] = 32
 
@@ -61,15 +66,15 @@ class _Draws:
     temperature: Annotated[float, Option(min=0)] = Sampling.temperature
     top_p: Annotated[float, Option(min=0.01, max=1)] = Sampling.top_p
     top_k: Annotated[int, Option(min=0, help="0: all tokens.")] = Sampling.top_k
-    max_tokens: Annotated[int, Option(min=1, help="Of a completion.")] = Sampling.max_tokens
+    max_new_tokens: Annotated[int, Option(min=1, help="Tokens per completion.")] = Sampling.max_tokens
     instruct: Annotated[bool, Option(help="Ask for one program in a block; else the problem alone.")] = (
         Sampling.instruct
     )
-    seed: Annotated[int, Option(help="Seed, without --server.")] = 0
+    seed: Seed = 0
 
     def sampling(self) -> Sampling:
         """The settings of sampling."""
-        return Sampling(self.temperature, self.top_p, self.top_k, self.max_tokens, self.instruct)
+        return Sampling(self.temperature, self.top_p, self.top_k, self.max_new_tokens, self.instruct)
 
     def ks(self) -> list[int]:
         """The k of pass@k, none above n."""
@@ -81,13 +86,14 @@ class _Draws:
 
 @grouped
 def generation(
-    problems: Annotated[list[str], Argument(metavar="FILE...", help="Problems with tests: files, folders, hub ids.")],
+    problems: Files,
     *,
     policy: _Policy,
     output: Annotated[Path, Option(help="Folder; an interrupted run resumes here.")] = Path("generation"),
     draws: _Draws,
-    limit: Annotated[int | None, Option(min=1, help="First problems of each file only.")] = None,
-    extraction: Extraction = "last",
+    columns: Columns = None,
+    limit: Limit = None,
+    extraction: Extraction = MEASURE_EXTRACTION,
     strict: Strict = False,
     problem_format: ProblemFormat = "auto",
     tests: SandboxOptions,
@@ -112,7 +118,7 @@ def generation(
     from codescaler_plugin.generation.completions import generate
     from codescaler_plugin.preference.verification import verify_rollouts
 
-    skipped = Skipped()
+    skipped, closing = Skipped(), Closing()
     with reported(), locked_folder(output):
         if policy.server is None and policy.policy_model is None:
             raise ConfigError("give either --server URL or --policy-model MODEL")
@@ -121,9 +127,9 @@ def generation(
         verdicts, report_file = output / f"verdicts.{extraction}.jsonl", output / "report.json"
         for file in (output / "generations.jsonl", verdicts, report_file):
             check_output(file, problems)
-        ks, sampling = draws.ks(), draws.sampling()
+        ks, sampling, mapping = draws.ks(), draws.sampling(), parsed_columns(columns)
         benchmarks = _benchmarks(
-            problems, lambda path: tests.problems([path], problem_format, None if strict else skipped)[:limit]
+            problems, lambda path: tests.problems([path], problem_format, None if strict else skipped, mapping)[:limit]
         )
         complete, model = _completer(policy, sampling, draws.seed)
         with progress_bar("sampling", sum(map(len, benchmarks.values())) * draws.n) as advance:
@@ -147,7 +153,8 @@ def generation(
     Terminal().print(_table(results, model, ks))
     faults = sum((Counter(result.faults) for result in results.values()), Counter())
     print_faults(faults, verified.examples, f"delete {verdicts} and run again; the completions stay")
-    say(f"wrote {report_file}")
+    total = sum(result.n * result.problems for result in results.values())
+    closing.say("evaluated", total, "completions", counts={"rows skipped": skipped.count}, written=[report_file])
     echo(json.dumps(report))
     if skipped.count:
         raise Exit(3)
@@ -171,9 +178,9 @@ def _completer(policy: _Policy, sampling: Sampling, seed: int) -> "tuple[Any, st
 
     if policy.server is not None:
         return server_completer(policy.server, sampling, model=policy.policy_model, api_key=policy.api_key)
-    hide_loading_bars()
     name = policy.policy_model or ""
-    return transformers_completer(policy_model(name), sampling, seed=seed), name
+    with loading(name):
+        return transformers_completer(policy_model(name), sampling, seed=seed), name
 
 
 def _table(results: "Mapping[str, Benchmark]", model: str, ks: list[int]) -> Any:

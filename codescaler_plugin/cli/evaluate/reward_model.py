@@ -11,19 +11,32 @@ from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING, Annotated, Any
 
-from typer import Argument, Option
+from typer import Option
 
 from codescaler_plugin.builtin import reward_model
-from codescaler_plugin.cli.options import BaseModel, Extraction, MaxTokens, Model, grouped
+from codescaler_plugin.cli.options import (
+    MEASURE_EXTRACTION,
+    BaseModel,
+    Columns,
+    Data,
+    Extraction,
+    MaxTokens,
+    Model,
+    Seed,
+    grouped,
+    spooled,
+)
 from codescaler_plugin.cli.terminal import (
+    Closing,
     Terminal,
     errors,
-    hide_loading_bars,
+    load_model,
     number_table,
     progress_bar,
     reported,
     say,
 )
+from codescaler_plugin.data.columns import parsed_columns
 from codescaler_plugin.data.outputs import check_folder, check_output, write_text
 from codescaler_plugin.data.rows import stem
 from codescaler_plugin.errors import ConfigError
@@ -36,8 +49,6 @@ from codescaler_plugin.safety import one_line
 if TYPE_CHECKING:
     from codescaler_plugin.evaluation.best_of_n import Candidates
 
-Data = Annotated[str, Argument(metavar="DATA", help="File, folder or hub id.")]
-Seed = Annotated[int, Option(help="Of draws and intervals.")]
 Split = Annotated[str | None, Option(help="Only pairs of this split, such as held_out.")]
 
 _SCORES = {  # files of scores that each evaluation writes or resumes
@@ -59,6 +70,7 @@ class _Options:
     ] = None
     name: Annotated[str | None, Option(help="Name of the data in the report; else that of its file.")] = None
     max_tokens: MaxTokens = None
+    columns: Columns = None
 
 
 class _Run:
@@ -73,7 +85,8 @@ class _Run:
         self._identity = _identity(self.model, self.config.max_length)
         self.folder = options.output or Path("evaluation") / _slug(Path(self.model).name or self.model)
         self.name = _slug(options.name or stem(Path(data).name))
-        self.started = perf_counter()
+        self.started, self.closing, self.scored = perf_counter(), Closing(), 0
+        self.columns = parsed_columns(options.columns)
         modules = {"rm-bench": (), "calibration": ("scipy", "sklearn")}.get(evaluation, ("scipy",))
         require(f"evaluate {evaluation}", "report", *modules)
         check_folder(self.folder)
@@ -97,11 +110,12 @@ class _Run:
         """Call a function that scores rows. The file of the evaluation `of`, by default this, keeps the scores."""
         from codescaler_plugin.pipeline import CodeScaler
 
-        hide_loading_bars()
-        scorer = CodeScaler(config=self.config).scorer
+        scaler = CodeScaler(config=self.config)
+        load_model(scaler)
+        self.scored = len(rows)
         kept = self.folder / f"{of or self.evaluation}.{self.name}.jsonl"
         with progress_bar("scoring", total) as advance:
-            return function(rows, scorer, output=kept, model=self._identity, progress=advance, **settings)
+            return function(rows, scaler.scorer, output=kept, model=self._identity, progress=advance, **settings)
 
     def finish(self, result: Mapping[str, Any]) -> None:
         """Write the summary, and print its sections of the report."""
@@ -117,7 +131,7 @@ class _Run:
         path = write_summary(self.folder, summary)
         for section in sections([summary]):
             _print(section)
-        say(f"wrote {path}")
+        self.closing.say("evaluated", self.scored, "rows", written=[path])
 
 
 @grouped
@@ -126,7 +140,8 @@ def pairs(
     *,
     options: _Options,
     human_bugs: Annotated[
-        str | None, Option(metavar="FILE", help="Rows of HumanEvalPack, for the control by human bugs.")
+        str | None,
+        Option(metavar="FILE", callback=spooled, help="Rows of HumanEvalPack, for the control by human bugs."),
     ] = None,
     base_model: BaseModel = None,
     base_pairs: Annotated[int, Option(min=1, help="Pairs drawn for the control by log-probability.")] = 256,
@@ -144,7 +159,7 @@ def pairs(
         from codescaler_plugin.evaluation.pairwise import evaluate_pairs, read_human_bugs
 
         run = _Run("pairs", data, options, human_bugs)
-        rows = _pairs_of(data, split)
+        rows = _pairs_of(run, split)
         bugs = list(read_human_bugs(human_bugs)) if human_bugs else []
         controls: dict[str, Any] = {"human_bugs": bugs, "base_model": base_model, "base_pairs": base_pairs}
         run.finish(run.score(evaluate_pairs, rows, seed=seed, **controls))
@@ -175,7 +190,7 @@ def rm_bench(
                 f"--completions {completions} with --published: nothing is scored, the scores are as published"
             )
         run = _Run("rm-bench", data, replace(options, model=published or options.model))
-        rows = read_rm_bench(data)
+        rows = read_rm_bench(data, columns=run.columns)
         if published:
             run.finish(evaluate_rm_bench(rows, None))
         else:
@@ -188,7 +203,7 @@ def candidates(
     *,
     options: _Options,
     max_n: Annotated[int | None, Option(min=1, help="Largest N; else 64 or what most problems have.")] = None,
-    extraction: Extraction = "last",
+    extraction: Extraction = MEASURE_EXTRACTION,
     seed: Seed = 0,
 ) -> None:
     """Best of N against random choice, length and the oracle.
@@ -202,12 +217,14 @@ def candidates(
         from codescaler_plugin.evaluation.best_of_n import evaluate_candidates
 
         run = _Run("candidates", data, options)
-        groups = _candidates_of(data, extraction)
+        groups = _candidates_of(run, extraction)
         run.finish(run.score(evaluate_candidates, groups, total=len(groups), max_n=max_n, seed=seed))
 
 
 @grouped
-def calibration(data: Data, *, options: _Options, extraction: Extraction = "last", split: Split = None) -> None:
+def calibration(
+    data: Data, *, options: _Options, extraction: Extraction = MEASURE_EXTRACTION, split: Split = None
+) -> None:
     """From a margin to the probability of being right: isotonic and Platt.
 
     DATA holds pairs, or candidates with verdicts; the margin of candidates is
@@ -227,17 +244,17 @@ def calibration(data: Data, *, options: _Options, extraction: Extraction = "last
         from codescaler_plugin.selection.calibration import METHODS, fit_calibration
 
         run = _Run("calibration", data, options)
-        _, _, first = next(rows_of(data), ("", "", {}))
+        _, _, first = next(rows_of(data, columns=run.columns), ("", "", {}))
         across: dict[str, Any] = {}
         if is_pair(first):
-            scored = run.score(score_pairs, _pairs_of(data, split), of="pairs")
+            scored = run.score(score_pairs, _pairs_of(run, split), of="pairs")
             margins = [abs(pair.gap) for pair in scored]
             right = [win(pair.gap, 0.0) for pair in scored]
             problems = [pair.problem for pair in scored]
             across["paired"] = sum(right) / len(right)
             across["pooled"] = area([pair.chosen for pair in scored], [pair.rejected for pair in scored])
         else:
-            groups = _candidates_of(data, extraction)
+            groups = _candidates_of(run, extraction)
             scores = run.score(score_candidates, groups, of="candidates")
             margins, right, problems = leading_margins(groups, scores)
         run.finish({**evaluate_calibration(margins, right, problems), **across})
@@ -253,7 +270,7 @@ def robustness(
     data: Data,
     *,
     options: _Options,
-    limit: Annotated[int, Option(min=1, help="Pairs drawn.")] = 500,
+    max_pairs: Annotated[int, Option(min=1, help="Largest number of pairs, drawn at random.")] = 500,
     split: Split = None,
     seed: Seed = 0,
 ) -> None:
@@ -268,15 +285,15 @@ def robustness(
         from codescaler_plugin.evaluation.robustness import evaluate_robustness
 
         run = _Run("robustness", data, options)
-        rows = _pairs_of(data, split)
-        run.finish(run.score(evaluate_robustness, rows, total=min(limit, len(rows)), limit=limit, seed=seed))
+        rows = _pairs_of(run, split)
+        run.finish(run.score(evaluate_robustness, rows, total=min(max_pairs, len(rows)), limit=max_pairs, seed=seed))
 
 
-def _pairs_of(data: str, split: str | None) -> list[PreferencePair]:
+def _pairs_of(run: _Run, split: str | None) -> list[PreferencePair]:
     """The pairs of a split, or all."""
     from codescaler_plugin.data.pairs import read_pairs
 
-    pairs = [pair for pair in read_pairs(data) if split in (None, pair.split)]
+    pairs = [pair for pair in read_pairs(run.data, columns=run.columns) if split in (None, pair.split)]
     sizes = Counter(pair.split for pair in pairs)
     if {"train", "held_out"} <= sizes.keys():
         counts = ", ".join(f"{count} of {name}" for name, count in sizes.items())
@@ -284,15 +301,15 @@ def _pairs_of(data: str, split: str | None) -> list[PreferencePair]:
             f"all splits are measured together ({counts}); --split held_out leaves out what a model trained on"
         )
     if not pairs:
-        raise ConfigError(f"{data} holds no pairs" + (f" of the split {split!r}" if split else ""))
+        raise ConfigError(f"{run.data} holds no pairs" + (f" of the split {split!r}" if split else ""))
     return pairs
 
 
-def _candidates_of(data: str, extraction: str) -> "list[Candidates]":
+def _candidates_of(run: _Run, extraction: str) -> "list[Candidates]":
     """Candidates with verdicts; prints the number of those without."""
     from codescaler_plugin.evaluation.best_of_n import read_candidates
 
-    groups = read_candidates(data, extraction=extraction)
+    groups = read_candidates(run.data, extraction=extraction, columns=run.columns)
     if count := sum(group.without_verdict for group in groups):
         errors.print(f"left out: {count:,}, on which the tests gave no verdict (column fault)", style="yellow")
     return groups
