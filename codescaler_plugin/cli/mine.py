@@ -12,7 +12,7 @@ from codescaler_plugin.cli.options import Columns, EvaluationSets, Files, Limit,
 from codescaler_plugin.cli.pair_files import PairFiles, PairsFile
 from codescaler_plugin.cli.rows import total_rows
 from codescaler_plugin.cli.terminal import Closing, Skipped, print_counts, progress_bar, reported, say
-from codescaler_plugin.data.columns import parsed_columns
+from codescaler_plugin.data.columns import NAMES, first_value, parsed_columns
 from codescaler_plugin.data.rows import stem
 from codescaler_plugin.errors import ConfigError, DataError
 
@@ -108,5 +108,7 @@ def _counted(
     with progress_bar("reading", total_rows(sources, limit)) as advance:
         for source in sources:
             for _, location, row in rows_of(source, on_bad=on_bad, columns=columns):
+                if (problem := first_value(row, NAMES["problem"])) is not None:
+                    row.setdefault("problem", problem)
                 yield location, row
                 advance(1)

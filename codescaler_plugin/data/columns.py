@@ -32,7 +32,7 @@ _OTHERS = (  # names of one spelling that `columns=` may map, too
 )
 _TYPES: dict[str, type] = {
     **dict.fromkeys(("passed", "flaky", "in_process"), bool),
-    **dict.fromkeys(("tests_passed", "tests_total"), int),
+    **dict.fromkeys(("tests_passed", "tests_total", "step"), int),
     **dict.fromkeys(NAMES["completions"], list),
 }
 _FIRST = 64  # bad rows after which a file is given up if no row has the columns
@@ -203,6 +203,19 @@ def typed(row: dict[str, Any]) -> dict[str, Any]:
     return row
 
 
+def listed(value: Any) -> Any:
+    """The list of a JSON text, because CSV holds only text; any other value as it is.
+
+    Example:
+        >>> listed('["x = 1", "x = 2"]'), listed("x = 1")
+        (['x = 1', 'x = 2'], 'x = 1')
+    """
+    try:
+        return _list(value) if isinstance(value, str) else value
+    except (ValueError, RecursionError):
+        return value
+
+
 def _list(text: str) -> list[Any]:
     value = loads(text)
     if not isinstance(value, list):
@@ -210,8 +223,9 @@ def _list(text: str) -> list[Any]:
     return value
 
 
+_TRUTH = {"true": True, "false": False}
 _VALUES: dict[type, Callable[[str], Any]] = {
-    bool: lambda text: {"true": True, "false": False}[text.strip().lower()],
+    bool: lambda text: _TRUTH[text.strip().lower()] if text.strip().lower() in _TRUTH else _list(text),
     int: int,
     list: _list,
 }

@@ -54,6 +54,7 @@ def read_candidates(path: str | Path, *, extraction: str = "last", columns: Colu
             host = host_of(row, columns=columns)
             problem = problem_text(host.problem_of(row))
             verdicts: list[Any] = row["passed"] if isinstance(row.get("passed"), list) else [row.get("passed")]
+            codes: list[Any]
             if "passed" not in row or isinstance(row.get("code"), str):
                 codes = [row.get("code")]
             else:

@@ -16,7 +16,7 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any, Unpack
 
-from codescaler_plugin.data.columns import NAMES, Columns, first_value
+from codescaler_plugin.data.columns import NAMES, Columns, first_value, listed, shown_columns
 from codescaler_plugin.data.rollouts import rows_of
 from codescaler_plugin.errors import ConfigError, DataError
 from codescaler_plugin.evaluation.score_file import Row, ScoreOptions, Scores, score_rows
@@ -49,11 +49,13 @@ def read_rm_bench(path: str | Path, *, columns: Columns | None = None) -> list[B
     """
     rows = []
     for file, where, row in rows_of(path, columns=columns):
-        sides = [row.get(side) for side in ("chosen", "rejected")]
+        sides = [listed(row.get(side)) for side in ("chosen", "rejected")]
         prompt = first_value(row, NAMES["problem"])
         if not isinstance(prompt, str) or not all(_are_three(side, _is_text) for side in sides):
-            raise DataError(f"{where}: expected a prompt, and three texts each in chosen and rejected")
-        scores = [row.get(f"score_{side}") for side in ("chosen", "rejected")]
+            raise DataError(
+                f"{where}: expected a prompt, and three texts each in chosen and rejected: it has {shown_columns(row)}"
+            )
+        scores = [listed(row.get(f"score_{side}")) for side in ("chosen", "rejected")]
         if scores != [None, None] and not all(_are_three(side, _is_number) for side in scores):
             raise DataError(f"{where}: expected three numbers each in score_chosen and score_rejected")
         domain = row.get("domain") or ("code" if row.get("language") else Path(file).stem.partition("_")[0])

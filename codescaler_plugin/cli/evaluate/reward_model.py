@@ -34,7 +34,6 @@ from codescaler_plugin.cli.terminal import (
     number_table,
     progress_bar,
     reported,
-    say,
 )
 from codescaler_plugin.data.columns import parsed_columns
 from codescaler_plugin.data.outputs import check_folder, check_output, write_text
@@ -117,8 +116,8 @@ class _Run:
         with progress_bar("scoring", total) as advance:
             return function(rows, scaler.scorer, output=kept, model=self._identity, progress=advance, **settings)
 
-    def finish(self, result: Mapping[str, Any]) -> None:
-        """Write the summary, and print its sections of the report."""
+    def finish(self, result: Mapping[str, Any], *more: Path) -> None:
+        """Write the summary, and print its sections of the report and the closing line, with files written before."""
         from codescaler_plugin.report.document import sections
 
         facts = {
@@ -131,7 +130,7 @@ class _Run:
         path = write_summary(self.folder, summary)
         for section in sections([summary]):
             _print(section)
-        self.closing.say("evaluated", self.scored, "rows", written=[path])
+        self.closing.say("evaluated", self.scored, "rows", written=[path, *more])
 
 
 @grouped
@@ -257,12 +256,12 @@ def calibration(
             groups = _candidates_of(run, extraction)
             scores = run.score(score_candidates, groups, of="candidates")
             margins, right, problems = leading_margins(groups, scores)
-        run.finish({**evaluate_calibration(margins, right, problems), **across})
-        for method in METHODS:
-            path = run.folder / f"calibration.{run.name}.{method}.json"
-            write_text(path, fit_calibration(margins, right, method=method, model=run.model).to_json() + "\n")
-            say(f"wrote {path}")
+        result = {**evaluate_calibration(margins, right, problems), **across}
+        files = [run.folder / f"calibration.{run.name}.{method}.json" for method in METHODS]
+        for method, file in zip(METHODS, files, strict=True):
+            write_text(file, fit_calibration(margins, right, method=method, model=run.model).to_json() + "\n")
         errors.print(f"note: {MARGIN_NOTE}", style="yellow")
+        run.finish(result, *files)
 
 
 @grouped
