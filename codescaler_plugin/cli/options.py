@@ -40,15 +40,15 @@ _FORMS = "JSONL, a JSON array, CSV, TSV or parquet, also .gz or .zst; a folder; 
 
 def streamed(context: Context, value: Any) -> Any:
     """The sources, each a file, folder, hub id or -. Stdin that is redirected from a file becomes that file."""
-    return _each(context, value, lambda: _redirected() or "-")
+    return _each(context, value, lambda: redirected() or "-")
 
 
 def spooled(context: Context, value: Any) -> Any:
     """As `streamed`, with stdin in a temporary file, for commands that read their input more than once."""
 
     def path_of_stdin() -> str:
-        if redirected := _redirected():
-            return redirected
+        if source := redirected():
+            return source
         folder = tempfile.TemporaryDirectory()
         context.call_on_close(folder.cleanup)
         path = Path(folder.name, "stdin")
@@ -70,7 +70,7 @@ def _each(context: Context, value: Any, path_of_stdin: Callable[[], str]) -> Any
     return path_of_stdin()
 
 
-def _redirected() -> str | None:
+def redirected() -> str | None:
     """The file that stdin is redirected from, if nothing of it has been read."""
     try:
         number = sys.stdin.fileno()

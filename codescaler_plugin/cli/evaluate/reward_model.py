@@ -86,7 +86,9 @@ class _Run:
         self.name = _slug(options.name or stem(Path(data).name))
         self.started, self.closing, self.scored = perf_counter(), Closing(), 0
         self.columns = parsed_columns(options.columns)
-        modules = {"rm-bench": (), "calibration": ("scipy", "sklearn")}.get(evaluation, ("scipy",))
+        modules = {"rm-bench": (), "candidates": ("scipy",), "robustness": ("scipy",)}.get(
+            evaluation, ("scipy", "sklearn")
+        )
         require(f"evaluate {evaluation}", "report", *modules)
         check_folder(self.folder)
         summary = summary_file(self.folder, evaluation, self.name)
@@ -269,7 +271,7 @@ def robustness(
     data: Data,
     *,
     options: _Options,
-    max_pairs: Annotated[int, Option(min=1, help="Largest number of pairs, drawn at random.")] = 500,
+    max_pairs: Annotated[int, Option(min=1, help="Largest number of pairs.")] = 500,
     split: Split = None,
     seed: Seed = 0,
 ) -> None:
