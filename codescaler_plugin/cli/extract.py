@@ -19,7 +19,7 @@ def extract(
     source: Source = "-",
     language: Annotated[str, Option(help="Language of the code, or 'any'.")] = "python",
     extraction: Extraction = REWARD_EXTRACTION,
-    explain: Annotated[bool, Option(help="Add a sentence on the reason of each status.")] = False,
+    explain: Annotated[bool, Option("--explain", help="Add a sentence on the reason of each status.")] = False,
     reasoning_marks: Annotated[
         str | None, Option(help="Further marks of reasoning, such as '<plan> </plan>'.")
     ] = None,

@@ -108,7 +108,7 @@ EvaluationSets = Annotated[
     Option(metavar="FILE", callback=spooled, help="Evaluation set whose problems are removed; repeatable."),
 ]
 Columns = Annotated[
-    str | None, Option(metavar="NAME=COLUMN", help="Your columns' names, as problem=question,completion=answer.")
+    str | None, Option(metavar="NAME=COLUMN", help="Your names of columns, by commas: problem=question.")
 ]
 Limit = Annotated[int | None, Option(min=1, help="Read this many from the first; else all.")]
 Seed = Annotated[int, Option(help="Seed of all random draws.")]

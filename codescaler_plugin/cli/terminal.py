@@ -12,6 +12,7 @@ from time import perf_counter
 from typing import TYPE_CHECKING, Any, TextIO, cast
 
 from rich import progress as rich
+from rich.cells import cell_len
 from rich.console import Console, ConsoleOptions, RenderableType
 from rich.segment import Segment
 from rich.table import Table
@@ -183,6 +184,27 @@ def number_table(*head: str, **settings: Any) -> Table:
     for column in table.columns[1:]:
         column.justify = "right"
     return table
+
+
+def print_table(console: Console, head: Sequence[str], rows: Sequence[Sequence[str]], **settings: Any) -> None:
+    """Print a `number_table`, in parts with the first column repeated if it is wider than the terminal.
+
+    A row of one cell is a heading. Settings are those of `Table`.
+    """
+    widths = [max(cell_len(row[index]) for row in [head, *rows] if len(row) > index) + 2 for index in range(len(head))]
+    parts: list[list[int]] = [[]]
+    for index in range(1, len(head)):
+        if parts[-1] and widths[0] + sum(widths[other] for other in [*parts[-1], index]) > console.width:
+            parts.append([])
+        parts[-1].append(index)
+    for number, part in enumerate(parts):
+        if number:
+            console.print()
+        table = number_table(head[0], *(head[index] for index in part), padding=(0, 2, 0, 0), **settings)
+        for row in rows:
+            cells = [one_line(row[index]) for index in [0, *part] if index < len(row)]
+            table.add_row(*cells, style="bold" if len(row) == 1 else None)
+        console.print(table)
 
 
 def print_counts(title: str, counts: Mapping[str, int]) -> None:

@@ -4,13 +4,14 @@ import os
 import subprocess
 import sys
 from collections import defaultdict
+from io import StringIO
 from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
 
 from codescaler_plugin.cli import app
-from codescaler_plugin.cli.terminal import Closing, with_options
+from codescaler_plugin.cli.terminal import Closing, Terminal, print_table, with_options
 from tests.cli.commands import commands, options
 
 
@@ -35,7 +36,7 @@ def test_every_example_of_a_help_is_one_line_of_80_columns(monkeypatch: pytest.M
             lines = CliRunner().invoke(app, [*words, name, "--help"]).output.splitlines()
             examples = [line for line in lines if f"codescaler {' '.join([*words, name])}" in line]
             assert examples, name
-            assert all(len(line) <= 80 for line in lines), name
+            assert all(len(line) <= 80 and "…" not in line for line in lines), name
             assert "Example: codescaler" in examples[0] or name == "where"
 
 
@@ -119,3 +120,14 @@ def test_the_closing_line_has_counts_time_rate_and_files() -> None:
     )
     assert line == "scored 120 of 123 completions in 4.0 s (30/s): 97 ok; wrote a"
     assert Closing().text("read", 0, "rows", of=0, seconds=0) == "read 0 rows in 0.0 s"
+
+
+def test_a_table_wider_than_the_terminal_is_printed_in_parts() -> None:
+    file = StringIO()
+    head = ["", *(f"choice {n}" for n in range(6))]
+    rows = [["N = 1", *["0.375 (0.300 to 0.450)"] * 6], ["Heading"], ["N = 2", *["1"] * 6]]
+    print_table(Terminal(file=file, width=80), head, rows)
+    lines = file.getvalue().splitlines()
+    assert max(map(len, lines)) <= 80
+    assert sum(line.startswith("N = 1") for line in lines) == 3
+    assert sum(line.count("0.375 (0.300 to 0.450)") for line in lines) == 6

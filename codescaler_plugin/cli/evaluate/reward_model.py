@@ -31,7 +31,7 @@ from codescaler_plugin.cli.terminal import (
     Terminal,
     errors,
     load_model,
-    number_table,
+    print_table,
     progress_bar,
     reported,
 )
@@ -43,7 +43,6 @@ from codescaler_plugin.extras import require
 from codescaler_plugin.records import PreferencePair
 from codescaler_plugin.report.sections import MARGIN_NOTE, Section
 from codescaler_plugin.report.summary import Summary, check_summary, summary_file, write_summary
-from codescaler_plugin.safety import one_line
 
 if TYPE_CHECKING:
     from codescaler_plugin.evaluation.best_of_n import Candidates
@@ -338,9 +337,6 @@ def _print(section: Section) -> None:
     for number, data in enumerate(section.tables):
         if number:
             console.print()
-        table = number_table(*data.head, title=data.caption or None, title_justify="left", padding=(0, 2, 0, 0))
-        for row in data.rows:
-            table.add_row(*(one_line(cell) for cell in row), style="bold" if len(row) == 1 else None)
-        console.print(table)
+        print_table(console, data.head, data.rows, title=data.caption or None, title_justify="left")
     for finding in section.findings:
         console.print(finding)
