@@ -31,7 +31,7 @@ def verify(
     ] = REWARD_EXTRACTION,
     columns: Columns = None,
     rollout_format: Annotated[
-        str, Option(help="Form of the rollouts: auto, trl, openrlhf, verl, recipe or jsonl.")
+        str, Option(help="Form of the rollouts: auto, trl, openrlhf, verl, alpaca, recipe or jsonl.")
     ] = "auto",
     prompt_template: Annotated[
         str | None, Option(help="The policy's tokenizer or Jinja file, for prompts of an unknown template.")

@@ -54,13 +54,16 @@ class Host:
     completion: tuple[str, ...]
     dialogue: str | None = None  # prompt and completion as one text; it comes before `completion`
     step_in_name: bool = True  # whether the file's name holds the step if no column does
+    behind: str | None = None  # column of a text that follows the prompt
 
     def problem_of(self, row: Mapping[str, Any]) -> Any:
         """The prompt: a text or messages."""
         if self.dialogue is not None and self.dialogue in row:
             prompt = first_value(row, self.problem)
             return "" if prompt is None else _unlisted(prompt, self.problem[0])
-        return needed_value(row, self.problem, "problem")
+        problem = needed_value(row, self.problem, "problem")
+        more = None if self.behind is None else row.get(self.behind)
+        return f"{problem}\n\n{more}" if more else problem
 
     def completions_of(self, row: Mapping[str, Any], template: Template | None = None) -> list[Any]:
         """The completions of a row, texts or messages: one, or those of a list. None is a completion without code."""
@@ -78,6 +81,8 @@ class Host:
 _HOSTS: dict[str, Host] = {  # the first that matches counts; the last matches any row
     # The public CodeScaler recipe: `step-<n>.json`. Its column `problem` belongs to another row.
     "recipe": Host(({"extracted_code", "verified_score", "response"},), ("prompt",), ("response",)),
+    # Instructions as in Alpaca's data: most have no input
+    "alpaca": Host(({"instruction", "input"},), ("instruction",), ("output",), step_in_name=False, behind="input"),
     # `trainer.rollout_data_dir`: `<step>.jsonl`
     "verl": Host(({"input", "output", "step"}, {"input", "output", "gts"}), ("input",), ("output",)),
     # Batch inference (up to 0.9.0), or requests to a remote reward: query, prompts

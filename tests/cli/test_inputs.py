@@ -15,6 +15,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from codescaler_plugin.cli import app
+from codescaler_plugin.data.columns import host_of
 from codescaler_plugin.testing import FakeScorer
 from tests.cli.commands import commands, options
 from tests.doubles import Double, Serve, chat
@@ -167,12 +168,14 @@ def of_host(host: str, rows: list[Row]) -> list[Row]:
             "reward_model": {"ground_truth": "", "style": "rule"},
             "extra_info": {"index": 3},
         },
+        "alpaca": lambda row: {"instruction": row["problem"], "input": "", "output": row["completion"]},
         "data sets": lambda row: {"question": row["problem"], "answer": row["completion"], "id": 1},
     }[host]
     return [made(row) for row in rows]
 
 
 HOSTS = (
+    "alpaca",
     "trl",
     "trl messages",
     "openrlhf",
@@ -233,6 +236,11 @@ def test_a_missing_column_is_one_line_that_lists_those_of_the_file(
 
 def test_every_command_that_reads_rows_has_the_option() -> None:
     assert {name for name, command in commands().items() if "--columns" in options(command)} == {*COMMANDS}
+
+
+def test_the_input_of_an_instruction_belongs_to_the_problem() -> None:
+    row = {"instruction": "Sort.", "input": "3 1 2", "output": "x"}
+    assert host_of(row).problem_of(row) == "Sort.\n\n3 1 2"
 
 
 def test_stdin_is_read_once(run: Callable[..., Result]) -> None:
