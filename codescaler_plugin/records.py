@@ -206,6 +206,9 @@ class Problem:
         checker: Python source of the checker program, where `comparison` is `checker`.
         names: names that tests use beside `entry_point`, such as classes that the program defines.
 
+    Raises:
+        DataError: a test that is none of the three types.
+
     Example:
         >>> problem = Problem("double", "Double n.", (CallTest((2,), 4),), entry_point="double")
         >>> len(problem.tests)
@@ -221,6 +224,16 @@ class Problem:
     time_limit: float | None = None
     checker: str = ""
     names: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if isinstance(self.tests, str):
+            raise DataError(f"tests of problem {self.id!r} is one string: expected a tuple, as (ScriptTest(...),)")
+        for test in self.tests:
+            if not isinstance(test, CallTest | StdioTest | ScriptTest):
+                raise DataError(
+                    f"a test of problem {self.id!r} is {type(test).__name__}: expected a CallTest, StdioTest or "
+                    "ScriptTest; give a string of assertions as ScriptTest(string)"
+                )
 
 
 @dataclass(frozen=True)

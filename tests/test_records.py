@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from codescaler_plugin import CodeScaler, CodeScalerConfig, DataError, Judgement, ScorerError, Status
 from codescaler_plugin.errors import Failure, FailureKind, HttpError
+from codescaler_plugin.records import Problem
 from codescaler_plugin.testing import FakeScorer
 
 NUMBERS = st.none() | st.floats(allow_nan=False, width=32)
@@ -106,3 +107,11 @@ def test_the_same_scorer_takes_other_settings() -> None:
     other = scaler.with_config(extraction="last")
     assert other.scorer is scaler.scorer
     assert (other.config.extraction, other.config.shaping) == ("last", "raw")
+
+
+@pytest.mark.parametrize(
+    ("tests", "said"), [(("assert solve(1) == 2",), "a test of problem 'p' is str"), ("assert True", "is one string")]
+)
+def test_tests_of_another_type_are_named(tests: Any, said: str) -> None:
+    with pytest.raises(DataError, match=said):
+        Problem("p", "Add.", tests)

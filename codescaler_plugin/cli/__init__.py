@@ -1,6 +1,8 @@
 """The `codescaler` command. Heavy imports happen inside the commands, so that `--help` is instant."""
 
-from typing import Annotated
+import os
+import sys
+from typing import Annotated, Any
 
 from typer import Exit, Option, Typer, echo
 
@@ -18,12 +20,29 @@ from codescaler_plugin.cli.report import report
 from codescaler_plugin.cli.sample import sample
 from codescaler_plugin.cli.score import score
 from codescaler_plugin.cli.serve import serve
+from codescaler_plugin.cli.terminal import reported
 from codescaler_plugin.cli.verify import verify
 from codescaler_plugin.cli.where import ListsHosts, where
 
-app = Typer(
+
+class _App(Typer):
+    """An app that reports a full disk behind stdout in one line, also for the output that typer itself prints."""
+
+    def __call__(self, *arguments: Any, **settings: Any) -> Any:
+        try:
+            with reported():
+                try:
+                    return super().__call__(*arguments, **settings)
+                finally:
+                    sys.stdout.flush()
+        except Exit as exit_:
+            # What is left in the buffer cannot be written either: without this, Python tries again and says so.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            sys.exit(exit_.exit_code)
+
+
+app = _App(
     no_args_is_help=True,
-    add_completion=False,
     context_settings={"help_option_names": ["-h", "--help"]},
     help="An execution-free reward for code.",
 )

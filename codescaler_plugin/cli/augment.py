@@ -3,34 +3,38 @@
 import json
 from collections.abc import Mapping
 from dataclasses import asdict
+from itertools import islice
 from pathlib import Path
 from typing import Annotated, Any
 
-from typer import Argument, Exit, Option
+from typer import Exit, Option
 
-from codescaler_plugin.cli.options import Strict, grouped
-from codescaler_plugin.cli.pair_files import PairFiles, Pairs, report_file
+from codescaler_plugin.cli.options import Columns, Limit, Pairs, Strict, Tests, grouped
+from codescaler_plugin.cli.pair_files import PairFiles, PairsFile, report_file
 from codescaler_plugin.cli.sandbox_options import ProblemFormat, SandboxOptions, Service
-from codescaler_plugin.cli.terminal import Skipped, errors, number_table, progress_bar, reported
+from codescaler_plugin.cli.terminal import Closing, Skipped, errors, number_table, progress_bar, reported
+from codescaler_plugin.data.columns import parsed_columns
 from codescaler_plugin.errors import ConfigError
 
 
 @grouped
 def augment(
-    source: Annotated[str, Argument(metavar="PAIRS", help="Pairs, in any format; file, folder or hub id.")],
-    output: Pairs = Path("augmented.jsonl"),
-    problems: Annotated[list[str] | None, Option(metavar="FILE", help="Problems with tests; repeatable.")] = None,
+    source: Pairs,
+    output: PairsFile = Path("augmented.jsonl"),
+    tests: Tests = None,
     kind: Annotated[
         list[str] | None, Option(metavar="KIND=SHARE", help="Kind to add, as a share of the given pairs.")
     ] = None,
     trust_unaligned: Annotated[
         bool, Option("--trust-unaligned", help="Unaligned pairs also where there are no tests.")
     ] = False,
+    columns: Columns = None,
+    limit: Limit = None,
     strict: Strict = False,
     *,
     files: PairFiles,
     problem_format: ProblemFormat = "auto",
-    tests: SandboxOptions,
+    sandbox: SandboxOptions,
     executor: Service = None,
 ) -> None:
     """Add pairs of other kinds, each confirmed by running both programs.
@@ -46,7 +50,7 @@ def augment(
     Default: --kind unaligned=0.3. A program that turns out otherwise than its
     kind claims is dropped and counted. Python only; other pairs pass through.
 
-    Example: codescaler augment pairs.jsonl --problems problems.jsonl
+    Example: codescaler augment pairs.jsonl --tests problems.jsonl
 
     Exit code: 0 done; 1 an error; 3 some kinds have fewer pairs than asked for,
     or rows of problems were skipped.
@@ -54,13 +58,13 @@ def augment(
     from codescaler_plugin.data.pairs import read_pairs
     from codescaler_plugin.preference.augmentation import DEFAULT_KINDS, augment_pairs, checked_kinds
 
-    skipped = Skipped()
-    inputs = [source, *(problems or ())]
+    skipped, closing = Skipped(), Closing()
+    inputs = [source, *(tests or ())]
     with reported():
         kinds = checked_kinds(dict(map(_share, kind)) if kind else DEFAULT_KINDS)
         files.check(output, inputs)
-        pairs = list(read_pairs(source))
-        tested = tests.problems(problems or (), problem_format, None if strict else skipped)
+        pairs = list(islice(read_pairs(source, columns=parsed_columns(columns)), limit))
+        tested = sandbox.problems(tests or (), problem_format, None if strict else skipped)
         done = 0
 
         def show(made: int, _: int) -> None:
@@ -69,18 +73,20 @@ def augment(
             done = made
 
         total = sum(round(share * len(pairs)) for share in kinds.values())
-        with progress_bar("making pairs", total) as advance, tests.executors(service=executor) as (runner, _):
+        with progress_bar("making pairs", total) as advance, sandbox.executors(service=executor) as (runner, _):
             settings: dict[str, Any] = {"kinds": kinds, "seed": files.seed, "trust_unaligned": trust_unaligned}
             augmented, report = augment_pairs(pairs, tested, **settings, executor=runner, progress=show)
         _print_kinds(report.kinds)
         errors.print(
             f"{len(pairs):,} pairs became {len(augmented):,}. Programs run: {report.executed:,}. Pairs without tests "
             f"here: {report.no_tests:,}; not in Python: {report.not_python:,}."
-            + (" Give their problems by --problems FILE, or --trust-unaligned." if report.no_tests else "")
+            + (" Give their problems by --tests FILE, or --trust-unaligned." if report.no_tests else "")
         )
         before = report_file(Path(source))
         earlier = json.loads(before.read_text(encoding="utf-8")) if before.is_file() else []
-        files.write(augmented, output, [*earlier, asdict(report)], inputs)
+        written = files.write(augmented, output, [*earlier, asdict(report)], inputs)
+        counts = {"given": len(pairs), "added": len(augmented) - len(pairs), "rows skipped": skipped.count}
+        closing.say("made", len(augmented), "pairs", counts=counts, written=written)
     if skipped.count or any(counts["made"] < counts["wanted"] for counts in report.kinds.values()):
         raise Exit(3)
 

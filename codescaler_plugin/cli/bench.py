@@ -10,7 +10,7 @@ from typer import Option, echo
 
 from codescaler_plugin.builtin import reward_model
 from codescaler_plugin.cli.options import Device, Model
-from codescaler_plugin.cli.terminal import Terminal, hide_loading_bars, progress_bar, reported
+from codescaler_plugin.cli.terminal import Terminal, loading, progress_bar, reported
 
 if TYPE_CHECKING:
     from codescaler_plugin.scoring.bench import Bench
@@ -33,7 +33,6 @@ def bench(
 
     Example: codescaler bench --model builtin --threads 1
     """
-    hide_loading_bars()
     with reported():
         import torch
 
@@ -44,7 +43,8 @@ def bench(
 
         config = CodeScalerConfig.from_env(model=model, device=device)
         name = reward_model(config.model)
-        measured, tokenizer = load_classifier(name, config.device, trust_remote_code=config.trust_remote_code)
+        with loading(config.model):
+            measured, tokenizer = load_classifier(name, config.device, trust_remote_code=config.trust_remote_code)
         if text_config(measured).pad_token_id is None:
             text_config(measured).pad_token_id = tokenizer.eos_token_id  # as TRL does; the ways of others need one
         items = synthetic_items(measured, groups=groups, group=group, prompt=prompt, completion=completion)

@@ -1,4 +1,4 @@
-"""`--costs` of `rank` and `calibrate`: the cheapest of the ways to select."""
+"""`--costs` of `rank` and `calibrate`: the cheapest strategy."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated
@@ -15,7 +15,7 @@ CostsOption = Annotated[
     str | None,
     Option(
         metavar="SCORE,TEST,WRONG",
-        help="Costs of scoring a candidate, testing a program, and a wrong choice; for the cheapest way to select.",
+        help="Costs of scoring a candidate, testing a program, and a wrong choice; for the cheapest strategy.",
     ),
 ]
 
@@ -33,7 +33,7 @@ def parsed_costs(text: str) -> "Costs":
 
 def print_plans(plans: "Sequence[Plan]") -> None:
     """Print a table of plans on stderr, the first of them as the best."""
-    table = number_table("way", "target", "accuracy", "programs run", "cost a problem")
+    table = number_table("strategy", "target", "accuracy", "programs run", "cost a problem")
     for number, plan in enumerate(plans):
         target = "" if plan.target is None else "always test" if plan.target > 1 else f"{plan.target:g}"
         table.add_row(

@@ -1,25 +1,25 @@
 """`codescaler extract`."""
 
-import io
+import sys
 from collections import Counter
+from pathlib import Path
 from typing import Annotated, Any, TextIO
 
 from rich.bar import Bar
-from typer import Exit, FileBinaryRead, Option
+from typer import Exit, Option
 
-from codescaler_plugin.cli.options import Extraction, Output, Source, Strict
-from codescaler_plugin.cli.rows import chunks, write_records
-from codescaler_plugin.cli.terminal import errors, number_table, open_output, reported
+from codescaler_plugin.cli.options import REWARD_EXTRACTION, Columns, Extraction, Limit, Output, Source, Strict
+from codescaler_plugin.cli.rows import RowReader, Sample, opened, write_records
+from codescaler_plugin.cli.terminal import Closing, errors, number_table, open_output, reported
 from codescaler_plugin.errors import DataError
 from codescaler_plugin.safety import printable
-from codescaler_plugin.text.messages import begun_text, completion_text
 
 
 def extract(
-    source: Source = "-",  # type: ignore[assignment]
+    source: Source = "-",
     language: Annotated[str, Option(help="Language of the code, or 'any'.")] = "python",
-    extraction: Extraction = "single",
-    explain: Annotated[bool, Option(help="Add a sentence on the reason of each status.")] = False,
+    extraction: Extraction = REWARD_EXTRACTION,
+    explain: Annotated[bool, Option("--explain", help="Add a sentence on the reason of each status.")] = False,
     reasoning_marks: Annotated[
         str | None, Option(help="Further marks of reasoning, such as '<plan> </plan>'.")
     ] = None,
@@ -29,14 +29,16 @@ def extract(
     fence_prefilled: Annotated[bool, Option("--fence-prefilled", help="The prompts open the fence.")] = False,
     text: Annotated[bool, Option("--text", help="FILE is one completion; print its code.")] = False,
     output: Output = None,
+    columns: Columns = None,
+    limit: Limit = None,
     strict: Strict = False,
 ) -> None:
     """Take the code out of completions, without a model.
 
-    JSONL in with `completion`; the same lines out with code, language and
-    status, which replace fields of these names. A `prompt` or `problem` beside
-    the completion tells if the prompt opens the reasoning or a fence. A
-    histogram of the statuses follows on stderr. A bad line is reported with its
+    Rows in with a completion, or a list of them; JSONL out: the same rows with
+    code, language and status, which replace fields of these names. A prompt or
+    problem beside the completion tells if it opens the reasoning or a fence. A
+    histogram of the statuses follows on stderr. A bad row is reported with its
     number on stderr and skipped.
 
     Example: codescaler extract answers.jsonl --explain
@@ -53,47 +55,50 @@ def extract(
         "thinking_prefilled": thinking_prefilled,
         "fence_prefilled": fence_prefilled,
     }
-    with reported(), open_output(output, [source]) as sink:
+    closing, counts = Closing(), Counter[str]()
+    with reported(), open_output(output, [opened(source)]) as sink:
         if text:
             _print_code(source, sink, settings)
             return
         extract_code("", **settings)  # a wrong setting is an error before the first line
-        counts: Counter[str] = Counter()
-        is_complete = True
-        for rows, count in chunks(source, ("completion",), "extracting", strict=strict):
-            texts = [_completion(row, reasoning_marks) for row in rows]
+        reader = RowReader(source, "extracting", "completion", columns, limit, strict)
+        for samples in reader:
+            texts = [_completion(sample, reasoning_marks) for sample in samples]
             extractions = extract_all(texts, **settings, explain=explain)
-            write_records(sink, rows, extractions, leave_out=() if explain else ("explanation",))
+            leave_out = () if explain else ("explanation",)
+            write_records(sink, [sample.row for sample in samples], extractions, leave_out=leave_out)
             counts.update(str(extraction.status) for extraction in extractions)
-            is_complete &= len(rows) == count
-        _print_histogram(counts)
-    if not is_complete:
+    _print_histogram(counts)
+    shown, total = {"ok": counts["ok"], "skipped": reader.skipped.count}, counts.total()
+    closing.say("read", total, "completions", of=total + reader.skipped.count, counts=shown, written=[output])
+    if reader.skipped.count:
         raise Exit(3)
 
 
-def _print_code(source: FileBinaryRead, sink: TextIO, settings: dict[str, Any]) -> None:
+def _print_code(source: str, sink: TextIO, settings: dict[str, Any]) -> None:
     """Print the code of a file that is one completion."""
     from codescaler_plugin.extraction import extract_code
 
-    completion = io.TextIOWrapper(source, "utf-8-sig", "surrogateescape").read()
+    data = sys.stdin.buffer.read() if source == "-" else Path(source).read_bytes()
+    completion = data.decode("utf-8-sig", "surrogateescape").replace("\r\n", "\n")
     try:
         completion.encode()
     except UnicodeEncodeError as error:
-        raise DataError(f"{source.name} is not UTF-8 at character {error.start}") from None
+        raise DataError(f"{'<stdin>' if source == '-' else source} is not UTF-8 at character {error.start}") from None
     extraction = extract_code(completion, **settings, explain=True)
     if not extraction.code:
         raise DataError(f"{extraction.status}: {extraction.explanation}")
     print(printable(extraction.code) if sink.isatty() else extraction.code, end="", file=sink)
 
 
-def _completion(row: dict[str, Any], reasoning_marks: str | None) -> str:
+def _completion(sample: Sample, reasoning_marks: str | None) -> str:
     """The completion of a row, after what its prompt has opened."""
     from codescaler_plugin.extraction import begun, prompt_opening
+    from codescaler_plugin.text.messages import begun_text, completion_text
 
-    text = completion_text(row["completion"])
-    prompt = row.get("prompt", row.get("problem"))
+    text = completion_text(sample.completion)
     try:
-        start, is_reply = ("", True) if prompt is None else begun_text(prompt)
+        start, is_reply = ("", True) if sample.problem is None else begun_text(sample.problem)
     except DataError:  # it is no prompt
         return text
     return begun(prompt_opening(start, reasoning_marks, is_reply=is_reply), text)
@@ -101,7 +106,6 @@ def _completion(row: dict[str, Any], reasoning_marks: str | None) -> str:
 
 def _print_histogram(counts: Counter[str]) -> None:
     if not counts:
-        errors.print("no completions")
         return
     table = number_table("status", "completions", "share", "")
     for status, count in counts.most_common():

@@ -7,12 +7,13 @@ from typing import Annotated
 
 from typer import Option, echo
 
+from codescaler_plugin.cli.options import Seed
 from codescaler_plugin.cli.terminal import Terminal, reported
 
 
 def quickstart(
     steps: Annotated[int | None, Option(min=1, help="GRPO steps; else 80.")] = None,
-    seed: Annotated[int, Option(help="Seed of sampling and of the training order.")] = 0,
+    seed: Seed = 0,
     output: Annotated[Path, Option(help="Folder for all files.")] = Path("codescaler-quickstart"),
     as_json: Annotated[bool, Option("--json", help="One line of JSON on stdout; all else on stderr.")] = False,
 ) -> None:

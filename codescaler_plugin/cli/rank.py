@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, fields
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TextIO
 
@@ -15,16 +16,15 @@ from typer import Context, Exit, Option
 
 from codescaler_plugin.cli.candidates import GROUPS, CandidateReader, RankingOptions, selection_row
 from codescaler_plugin.cli.costs import CostsOption, command_of, parsed_costs, print_plans
-from codescaler_plugin.cli.options import Output, Source, Strict, grouped
-from codescaler_plugin.cli.rows import write
+from codescaler_plugin.cli.options import Columns, Limit, Output, Source, Strict, Tests, grouped
+from codescaler_plugin.cli.rows import RowReader, opened, write
 from codescaler_plugin.cli.sandbox_options import PANEL, SandboxOptions, print_faults
-from codescaler_plugin.cli.terminal import Skipped, Terminal, hide_loading_bars, open_output, reported, say
+from codescaler_plugin.cli.terminal import Closing, Skipped, Terminal, load_model, open_output, reported, say
 from codescaler_plugin.data.rows import chunked
 from codescaler_plugin.errors import ConfigError, DataError
 from codescaler_plugin.records import Problem
 from codescaler_plugin.safety import printable
 from codescaler_plugin.selection.records import Outcome, Ranked, Selection
-from codescaler_plugin.text.messages import problem_text
 
 if TYPE_CHECKING:
     from codescaler_plugin.pipeline import CodeScaler
@@ -51,7 +51,7 @@ class _Cascade:
 
     panel = PANEL
 
-    tests: Annotated[list[str] | None, Option(metavar="FILE", help="Problems with tests; repeatable.")] = None
+    tests: Tests = None
     target: Annotated[float, Option(min=0.01, help="Run no tests from this probability on.")] = 0.95
     keep_order: Annotated[bool, Option("--keep-order", help="In the order given; no reward model.")] = False
     budget: Annotated[int | None, Option(min=0, help="Largest number of programs run per problem.")] = None
@@ -63,13 +63,15 @@ class _Cascade:
 @grouped
 def rank(
     context: Context,
-    source: Source = "-",  # type: ignore[assignment]
+    source: Source = "-",
     *,
     ranking: RankingOptions,
     output: Output = None,
     show: Annotated[
         int | None, Option(min=1, metavar="NUMBER", help="Show this problem as a table, not JSONL.")
     ] = None,
+    columns: Columns = None,
+    limit: Limit = None,
     strict: Strict = False,
     confidence: _Confidence,
     cascade: _Cascade,
@@ -77,16 +79,16 @@ def rank(
 ) -> None:
     """Rank the candidates of each problem by score, best first.
 
-    JSONL in: `problem` with a list `completions`, or a line for each
-    `completion`, with the lines of a problem together. JSONL out: a line for
-    each problem, with outcome, best (index of the winner), code, margin,
-    probability, executions, explanation and ranked (all candidates).
+    Rows in: a problem with a list of completions, or a row for each completion,
+    with the rows of a problem together. JSONL out: a line for each problem,
+    with outcome, best (index of the winner), code, margin, probability,
+    executions, explanation and ranked (all candidates).
 
     With --tests, programs run in the order of their scores until one passes;
     with --calibration, only if the first is right with a probability below
-    --target. With --costs too, all go the way (reward model, tests, or both)
-    that was cheapest on the data of codescaler calibrate. Tests are found by
-    `problem_id`, else by the text of the problem.
+    --target. With --costs too, all problems get the strategy (reward model,
+    tests, or both) that was cheapest on the data of codescaler calibrate. Tests
+    are found by `problem_id`, else by the text of the problem.
 
     Example: codescaler rank candidates.jsonl --tests problems.jsonl
 
@@ -96,41 +98,44 @@ def rank(
     from codescaler_plugin.selection.cascade import decide_by_tests
     from codescaler_plugin.selection.planning import keep_order
 
-    tests, skipped = cascade.tests or (), Skipped()
-    hide_loading_bars()
+    closing, outcomes, faults = Closing(), Counter[str](), Counter[str]()
+    tests, skipped, examples = cascade.tests or (), Skipped(), dict[str, str]()
     calibrations = [] if confidence.calibration is None else [confidence.calibration]
-    with reported(), open_output(output, [source, *tests, *calibrations]) as sink:
+    with reported(), open_output(output, [opened(source), *tests, *calibrations]) as sink:
         _check(context, confidence, cascade)
-        scaler, way, config = _way(ranking, confidence, cascade)
+        scaler, strategy, config = _strategy(ranking, confidence, cascade)
         index = _indexed(sandbox.problems(tests, "auto", None if strict else skipped)) if tests else None
-        reader = CandidateReader(source, strict, scaler.template, tested=index, only=show)
-        has_winners = True
-        faults: Counter[str] = Counter()
-        examples: dict[str, str] = {}
-        with sandbox.executors() if way != "rm" else nullcontext((None, None)) as (executor, _):
-            for chunk in chunked(reader, GROUPS):
-                rows = [row for row, _ in chunk]
+        rows = RowReader(source, "ranking", "problem", columns, limit, strict, scaler.template)
+        rows.prepare = partial(load_model, scaler)
+        reader = CandidateReader(rows, tested=index, only=show)
+        with sandbox.executors() if strategy != "rm" else nullcontext((None, None)) as (executor, _):
+            for groups in chunked(reader, GROUPS):
                 certainty = {"calibration": config.calibration, "abstain_below": confidence.abstain_below}
-                selections = ranking.rank(scaler, rows, **certainty)
-                if way == "tests":
+                selections = ranking.rank(scaler, groups, **certainty)
+                if strategy == "tests":
                     selections = list(map(keep_order, selections))
                 if executor is not None:
-                    problems = [problem for _, problem in chunk if problem is not None]
+                    problems = [group.tested for group in groups if group.tested is not None]
                     selections = decide_by_tests(selections, problems, executor=executor, config=config)
-                for row, selection in zip(rows, selections, strict=True):
-                    has_winners &= selection.outcome is Outcome.CHOSEN
+                for group, selection in zip(groups, selections, strict=True):
+                    outcomes[str(selection.outcome)] += 1
                     for verdict in (program.verdict for program in selection.programs):
                         if verdict is not None and verdict.fault is not None:
                             faults[verdict.fault] += 1
                             examples.setdefault(verdict.fault, verdict.detail)
                     if show is not None:
-                        _show(row["problem"], selection, scaler, sink)
+                        _show(group.problem, selection, scaler, sink)
                     else:
-                        write(sink, {**row, **selection_row(selection)})
+                        write(sink, {**group.row, **selection_row(selection)})
         if show is not None and show > reader.count:
             raise DataError(f"there is no problem {show}: the input has {reader.count}")
         print_faults(faults, examples, "run again")
-    if reader.has_skipped or skipped.count or not has_winners:
+    if show is None:
+        counts = {name.replace("_", " "): count for name, count in outcomes.most_common()}
+        counts |= {"skipped": rows.skipped.count, "skipped in --tests": skipped.count}
+        total = outcomes.total() + rows.skipped.count
+        closing.say("ranked", outcomes.total(), "problems", of=total, counts=counts, written=[output])
+    if skipped.count or rows.skipped.count or outcomes.total() > outcomes[str(Outcome.CHOSEN)]:
         raise Exit(3)
 
 
@@ -164,10 +169,10 @@ def _on_command_line(context: Context, names: Sequence[str]) -> str:
     )
 
 
-def _way(
+def _strategy(
     ranking: RankingOptions, confidence: _Confidence, cascade: _Cascade
 ) -> "tuple[CodeScaler, str, CascadeConfig]":
-    """The pipeline, the way to select (`rm`, `tests` or `cascade`), and the settings of the cascade."""
+    """The pipeline, the strategy (`rm`, `tests` or `cascade`), and the settings of the cascade."""
     from codescaler_plugin.pipeline import CodeScaler
     from codescaler_plugin.scoring import Unscored
     from codescaler_plugin.selection.calibration import read_calibration
@@ -181,20 +186,26 @@ def _way(
         raise ConfigError(
             f"{file} was fitted for {calibration.model!r}, not {order!r}: make one with codescaler calibrate"
         )
-    way = "tests" if cascade.keep_order else "cascade" if cascade.tests else "rm"
+    strategy = "tests" if cascade.keep_order else "cascade" if cascade.tests else "rm"
     target = cascade.target
     if confidence.costs is not None:
         costs = parsed_costs(confidence.costs)
         if file is None:
-            raise ConfigError("--costs wants --calibration FILE: codescaler calibrate measures each way on your data")
+            raise ConfigError(
+                "--costs wants --calibration FILE: codescaler calibrate measures each strategy on your data"
+            )
         plans = price_plans(read_plans(file), costs)
         best_of_strategy = {plan.strategy: plan for plan in reversed(plans)}
         print_plans([plan for plan in plans if best_of_strategy[plan.strategy] is plan])
         say(f"expected by {file}, applied: {command_of(plans[0])}")
-        way, target = plans[0].strategy, plans[0].target or target
-    if way == "tests":
+        strategy, target = plans[0].strategy, plans[0].target or target
+    if strategy == "tests":
         scaler = CodeScaler(Unscored(), config=scaler.config)
-    return scaler, way, CascadeConfig(calibration, target, budget=cascade.budget, generated=cascade.generated_tests)
+    return (
+        scaler,
+        strategy,
+        CascadeConfig(calibration, target, budget=cascade.budget, generated=cascade.generated_tests),
+    )
 
 
 def _indexed(problems: Iterable[Problem]) -> Any:
@@ -212,6 +223,8 @@ def _indexed(problems: Iterable[Problem]) -> Any:
 def _show(problem: Any, selection: Selection, scaler: "CodeScaler", sink: TextIO) -> None:
     """Print a problem, its candidates and the best program."""
     from rich.syntax import Syntax  # with pygments
+
+    from codescaler_plugin.text.messages import problem_text
 
     console = Terminal(file=sink)
     text = Text(problem_text(problem, "problem", scaler.template).strip())

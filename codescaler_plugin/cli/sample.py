@@ -1,6 +1,7 @@
 """`codescaler sample`."""
 
 import asyncio
+from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -9,10 +10,21 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from typer import Exit, Option
 
-from codescaler_plugin.cli.candidates import GROUPS, RankingOptions, Row, selection_row, start_of
-from codescaler_plugin.cli.options import Output, ServerKey, Source, Strict, grouped
-from codescaler_plugin.cli.rows import chunks, skip, write
-from codescaler_plugin.cli.terminal import hide_loading_bars, open_output, reported
+from codescaler_plugin.cli.candidates import GROUPS, RankingOptions, selection_row, start_of
+from codescaler_plugin.cli.options import (
+    Columns,
+    Limit,
+    MaxNewTokens,
+    Output,
+    PolicyModel,
+    Server,
+    ServerKey,
+    Source,
+    Strict,
+    grouped,
+)
+from codescaler_plugin.cli.rows import RowReader, Sample, opened, write
+from codescaler_plugin.cli.terminal import Closing, load_model, open_output, reported
 from codescaler_plugin.errors import GenerationError, HttpError
 from codescaler_plugin.selection.records import Outcome
 
@@ -25,24 +37,26 @@ _FIRST = 4  # candidates before sampling may stop early
 
 @grouped
 def sample(
-    source: Source = "-",  # type: ignore[assignment]
+    source: Source = "-",
     *,
-    server: Annotated[str, Option(metavar="URL", help="OpenAI-compatible server of the policy.")],
-    policy_model: Annotated[str | None, Option(help="The server's model; else the only one it serves.")] = None,
+    server: Server,
+    policy_model: PolicyModel = None,
     ranking: RankingOptions,
     n: Annotated[int, Option("-n", min=1, help="Largest number of candidates per problem.")] = 8,
-    cost: Annotated[
+    sample_cost: Annotated[
         float, Option(min=0, help="Stop early if one more gains less, as a share of a right answer.")
     ] = 0.0,
     temperature: Annotated[float, Option(min=0)] = 1.0,
-    max_tokens: Annotated[int | None, Option(min=1, help="Per candidate; else the server's limit.")] = None,
+    max_new_tokens: MaxNewTokens = None,
     api_key: ServerKey = None,
     output: Output = None,
+    columns: Columns = None,
+    limit: Limit = None,
     strict: Strict = False,
 ) -> None:
     """Sample candidates from a server until one more is not worth its cost.
 
-    JSONL in with `problem`. JSONL out: the same lines with `completions`,
+    Rows in with a problem. JSONL out: the same rows with `completions`,
     `stopped` (the reason) and the columns of codescaler rank, which also reads
     this output: to run tests, for example.
 
@@ -54,13 +68,13 @@ def sample(
     from codescaler_plugin.generation.server import server_candidates
     from codescaler_plugin.selection.adaptive import Stopping, sample_adaptively
 
-    hide_loading_bars()
-    with reported(), open_output(output, [source]) as sink:
+    closing, outcomes, completions = Closing(), Counter[str](), 0
+    with reported(), open_output(output, [opened(source)]) as sink:
         scaler = ranking.scaler()
         least = min(_FIRST, n)
-        batch = least if cost else ceil(n / ceil(n / _ASKED))  # without a cost, ask for all at once
-        stopping = Stopping(cost=cost, min_samples=least, max_samples=n, batch=batch)
-        settings: dict[str, Any] = {"model": policy_model, "temperature": temperature, "max_tokens": max_tokens}
+        batch = least if sample_cost else ceil(n / ceil(n / _ASKED))  # without a cost, ask for all at once
+        stopping = Stopping(cost=sample_cost, min_samples=least, max_samples=n, batch=batch)
+        settings: dict[str, Any] = {"model": policy_model, "temperature": temperature, "max_tokens": max_new_tokens}
         candidates: Any = partial(server_candidates, server, batch=batch, api_key=api_key, **settings)
 
         def sampled(problem: Any) -> "Awaitable[AdaptiveSelection]":
@@ -73,39 +87,43 @@ def sample(
                 self_consistency=ranking.self_consistency,
             )
 
-        is_complete = True
-        for rows, count in chunks(source, ("problem",), "sampling", strict=strict, template=scaler.template):
-            results = asyncio.run(_sample_all(rows, sampled, strict=strict))
-            is_complete &= len(rows) == count
-            for row, result in zip(rows, results, strict=True):
-                is_complete &= result is not None and result.selection.outcome is Outcome.CHOSEN
+        rows = RowReader(source, "sampling", "problem", columns, limit, strict, scaler.template)
+        rows.prepare = partial(load_model, scaler)
+        for samples in rows:
+            results = asyncio.run(_sample_all(samples, sampled, rows))
+            for sample_, result in zip(samples, results, strict=True):
                 if result is not None:
+                    outcomes[str(result.selection.outcome)] += 1
                     ranked = sorted(result.selection.ranked, key=lambda candidate: candidate.index)
                     texts = [candidate.completion for candidate in ranked]
+                    completions += len(texts)
                     added = {"completions": texts, "stopped": result.stopped, **selection_row(result.selection)}
-                    write(sink, {**row, **added})
-    if not is_complete:
+                    write(sink, {**sample_.row, **added})
+    counts = {"completions": completions, **{name.replace("_", " "): count for name, count in outcomes.most_common()}}
+    counts |= {"skipped": rows.skipped.count}
+    done = outcomes.total()
+    closing.say("sampled", done, "problems", of=done + rows.skipped.count, counts=counts, written=[output])
+    if rows.skipped.count or done > outcomes[str(Outcome.CHOSEN)]:
         raise Exit(3)
 
 
 async def _sample_all(
-    rows: Sequence[Row], sampled: "Callable[[Any], Awaitable[AdaptiveSelection]]", *, strict: bool
+    samples: Sequence[Sample], sampled: "Callable[[Any], Awaitable[AdaptiveSelection]]", rows: RowReader
 ) -> "list[AdaptiveSelection | None]":
     """The candidates of all rows, sampled at the same time. None for a row that is skipped."""
 
-    async def one_row(row: Row) -> "AdaptiveSelection | None":
-        problem = f"problem {start_of(row['problem'])!r}"
-        if columns := [name for name in ("completions", "completion") if name in row]:
-            message = f"`{columns[0]}` is there already, and sampling would replace it: leave it out"
-            skip(f"{problem}: {message}", strict=strict)
+    async def one_row(sample_: Sample) -> "AdaptiveSelection | None":
+        problem = f"problem {start_of(sample_.problem)!r}"
+        if columns := [name for name in ("completions", "completion") if name in sample_.row]:
+            rows.skip(f"{problem}: `{columns[0]}` is there already, and sampling would replace it: leave it out")
             return None
         try:
-            return await sampled(row["problem"])
+            return await sampled(sample_.problem)
         except GenerationError as error:
             if not (isinstance(error.__cause__, HttpError) and error.__cause__.is_refusal):
                 raise
-            skip(f"{problem}: {error}", error, strict=strict)
+            rows.skip(f"{problem}: {error}", error)
             return None
 
     asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(GROUPS))  # a request for each problem
-    return await asyncio.gather(*map(one_row, rows))
+    return await asyncio.gather(*map(one_row, samples))

@@ -70,14 +70,16 @@ class SandboxOptions:
         settings = {**self.settings, "workers": self.workers, "require_isolation": self.require_isolation}
         return executors(second_run=second_run, service=service, **settings)
 
-    def problems(self, paths: Sequence[str], format_: str, skipped: Skipped | None) -> list[Problem]:
+    def problems(
+        self, paths: Sequence[str], format_: str, skipped: Skipped | None, columns: Mapping[str, str] | None = None
+    ) -> list[Problem]:
         """The problems of all files. A bad row is named and skipped, or an error if `skipped` is None."""
         from codescaler_plugin.data.problems import read_problems
 
         problems: list[Problem] = []
         for path in paths:
             before = 0 if skipped is None else skipped.count
-            rows = list(read_problems(path, format_, comparison=self.comparison, on_bad=skipped))
+            rows = list(read_problems(path, format_, comparison=self.comparison, on_bad=skipped, columns=columns))
             if skipped is not None and not rows and skipped.count > before:
                 count = skipped.count - before
                 raise DataError(f"{path}: none of its {count:,} rows is a problem with tests, see above")

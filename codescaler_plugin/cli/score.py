@@ -1,24 +1,40 @@
 """`codescaler score`."""
 
+from collections import Counter
+from functools import partial
+
 from typer import Exit
 
-from codescaler_plugin.cli.options import MaxTokens, Model, Output, Source, Strict
-from codescaler_plugin.cli.rows import chunks, write_records
-from codescaler_plugin.cli.terminal import hide_loading_bars, open_output, reported
+from codescaler_plugin.cli.options import (
+    REWARD_EXTRACTION,
+    Columns,
+    Extraction,
+    Limit,
+    MaxTokens,
+    Model,
+    Output,
+    Source,
+    Strict,
+)
+from codescaler_plugin.cli.rows import RowReader, opened, write_records
+from codescaler_plugin.cli.terminal import Closing, load_model, open_output, reported
 
 
 def score(
-    source: Source = "-",  # type: ignore[assignment]
+    source: Source = "-",
     model: Model = None,
     output: Output = None,
+    extraction: Extraction = REWARD_EXTRACTION,
+    columns: Columns = None,
+    limit: Limit = None,
     max_tokens: MaxTokens = None,
     strict: Strict = False,
 ) -> None:
     """Judge completions with a reward model.
 
-    JSONL in with `problem` and `completion`; the same lines out with reward,
-    score, status and code, or with the failure. A bad line is reported with its
-    number on stderr and skipped.
+    Rows in with a problem and a completion, or a list of them; JSONL out: the
+    same rows with reward, score, status and code, or with the failure. A bad
+    row is reported with its number on stderr and skipped.
 
     Example: codescaler score answers.jsonl --output judged.jsonl
 
@@ -28,15 +44,21 @@ def score(
     from codescaler_plugin.config import CodeScalerConfig
     from codescaler_plugin.pipeline import CodeScaler, raise_for_failures
 
-    hide_loading_bars()
-    with reported(), open_output(output, [source]) as sink:
-        scaler = CodeScaler(config=CodeScalerConfig.from_env(model=model, max_tokens=max_tokens))
-        is_complete = True
-        columns, template = ("problem", "completion"), scaler.template
-        for rows, count in chunks(source, columns, "scoring", strict=strict, template=template):
-            judgements = scaler.judge([row["problem"] for row in rows], [row["completion"] for row in rows])
+    closing, counts = Closing(), Counter[str]()
+    with reported(), open_output(output, [opened(source)]) as sink:
+        config = CodeScalerConfig.from_env(model=model, max_tokens=max_tokens, extraction=extraction)
+        scaler = CodeScaler(config=config)
+        reader = RowReader(source, "scoring", "both", columns, limit, strict, scaler.template)
+        reader.prepare = partial(load_model, scaler)
+        for samples in reader:
+            judgements = scaler.judge([one.problem for one in samples], [one.completion for one in samples])
             raise_for_failures(judgements)
-            write_records(sink, rows, judgements)
-            is_complete &= len(rows) == count and all(judgement.reward is not None for judgement in judgements)
-    if not is_complete:
+            write_records(sink, [one.row for one in samples], judgements)
+            counts.update(str(one.status if one.failure is None else one.failure.kind) for one in judgements)
+            counts["\0scored"] += sum(one.reward is not None for one in judgements)
+    scored = counts.pop("\0scored", 0)
+    total = counts.total() + reader.skipped.count
+    shown = {**dict(counts.most_common()), "skipped": reader.skipped.count}
+    closing.say("scored", scored, "completions", of=total, counts=shown, written=[output])
+    if scored < total:
         raise Exit(3)

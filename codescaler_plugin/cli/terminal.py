@@ -6,11 +6,13 @@ import re
 import stat
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
-from typing import Any, TextIO, cast
+from time import perf_counter
+from typing import TYPE_CHECKING, Any, TextIO, cast
 
 from rich import progress as rich
+from rich.cells import cell_len
 from rich.console import Console, ConsoleOptions, RenderableType
 from rich.segment import Segment
 from rich.table import Table
@@ -20,6 +22,9 @@ from typer import Exit
 from codescaler_plugin.data.outputs import Input, write_output
 from codescaler_plugin.errors import CodeScalerError, ConfigError
 from codescaler_plugin.safety import one_line, printable
+
+if TYPE_CHECKING:
+    from codescaler_plugin.pipeline import CodeScaler
 
 
 class Terminal(Console):
@@ -47,7 +52,7 @@ def say(text: str, style: str = "") -> None:
 
 
 _SHOWN = 4000  # characters of a message, which may name a column of the data
-_ARGUMENT = re.compile(r"`(\w+)=`")  # an argument of a library function in its message
+_ARGUMENT = re.compile(r"`(\w+)=(\w+=\w+)?`")  # an argument of a library function in its message
 _RENAMED = {"evaluation": "--decontaminate"}
 _PATH_ERRORS = {  # of a path or a disk, not of this program
     *(errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT),
@@ -89,7 +94,12 @@ def reported() -> Iterator[None]:
 
 def with_options(message: str) -> str:
     """A library's message with its arguments as options: `output=` in backticks becomes --output."""
-    return _ARGUMENT.sub(lambda match: _RENAMED.get(match[1], "--" + match[1].replace("_", "-")), message)
+
+    def option(match: re.Match[str]) -> str:
+        name = _RENAMED.get(match[1], "--" + match[1].replace("_", "-"))
+        return f"{name} {match[2]}" if match[2] else name
+
+    return _ARGUMENT.sub(option, message)
 
 
 class _Rate(rich.ProgressColumn):
@@ -109,6 +119,58 @@ def progress_bar(verb: str, total: int | None = None) -> Iterator[Callable[[int]
         yield lambda steps: progress.advance(task, steps)
 
 
+@contextmanager
+def loading(model: str) -> Iterator[None]:
+    """Show that a model loads, at a terminal."""
+    hide_loading_bars()
+    with errors.status(f"loading {one_line(model)}") if errors.is_terminal else nullcontext():
+        yield
+
+
+def load_model(scaler: "CodeScaler") -> None:
+    """Load the reward model, or connect to it, and show so."""
+    ensure_loaded = getattr(scaler.scorer, "ensure_loaded", None)  # a scorer without a model has none
+    if ensure_loaded is not None:
+        with loading(scaler.config.model):
+            ensure_loaded()
+
+
+class Closing:
+    """The line on stderr that ends a command, with counts, time and rate.
+
+    Example:
+        >>> Closing().text("scored", 120, "completions", of=123, counts={"ok": 97, "no_block": 23}, seconds=4)
+        'scored 120 of 123 completions in 4.0 s (30/s): 97 ok, 23 no_block'
+    """
+
+    def __init__(self) -> None:
+        self._started = perf_counter()
+
+    def say(self, verb: str, done: int, noun: str, **settings: Any) -> None:
+        """Print the line."""
+        say(self.text(verb, done, noun, **settings))
+
+    def text(
+        self,
+        verb: str,
+        done: int,
+        noun: str,
+        *,
+        of: int | None = None,
+        counts: Mapping[str, int] | None = None,
+        written: Sequence[Path | str | None] = (),
+        seconds: float | None = None,
+    ) -> str:
+        """The line. Counts of 0 and files that are None are left out; without a file, rows went to stdout."""
+        seconds = perf_counter() - self._started if seconds is None else seconds
+        total = f" of {of:,}" if of not in (None, done) else ""
+        rate = f" ({done / seconds:,.{0 if done >= 10 * seconds else 1}f}/s)" if done and seconds else ""
+        line = f"{verb} {done:,}{total} {noun} in {seconds:,.1f} s{rate}"
+        shown = ", ".join(f"{count:,} {one_line(name)}" for name, count in (counts or {}).items() if count)
+        files = ", ".join(str(file) for file in written if file is not None)
+        return line + (f": {shown}" if shown else "") + (f"; wrote {files}" if files else "")
+
+
 def hide_loading_bars() -> None:
     """Turn off transformers' bars of loading weights: a command shows the progress of its own work."""
     from transformers.utils.logging import disable_progress_bar
@@ -122,6 +184,27 @@ def number_table(*head: str, **settings: Any) -> Table:
     for column in table.columns[1:]:
         column.justify = "right"
     return table
+
+
+def print_table(console: Console, head: Sequence[str], rows: Sequence[Sequence[str]], **settings: Any) -> None:
+    """Print a `number_table`, in parts with the first column repeated if it is wider than the terminal.
+
+    A row of one cell is a heading. Settings are those of `Table`.
+    """
+    widths = [max(cell_len(row[index]) for row in [head, *rows] if len(row) > index) + 2 for index in range(len(head))]
+    parts: list[list[int]] = [[]]
+    for index in range(1, len(head)):
+        if parts[-1] and widths[0] + sum(widths[other] for other in [*parts[-1], index]) > console.width:
+            parts.append([])
+        parts[-1].append(index)
+    for number, part in enumerate(parts):
+        if number:
+            console.print()
+        table = number_table(head[0], *(head[index] for index in part), padding=(0, 2, 0, 0), **settings)
+        for row in rows:
+            cells = [one_line(row[index]) for index in [0, *part] if index < len(row)]
+            table.add_row(*cells, style="bold" if len(row) == 1 else None)
+        console.print(table)
 
 
 def print_counts(title: str, counts: Mapping[str, int]) -> None:

@@ -1,15 +1,17 @@
 """`codescaler verify`."""
 
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-from typer import Argument, Exit, Option
+from typer import Exit, Option
 
-from codescaler_plugin.cli.options import Strict, grouped
+from codescaler_plugin.cli.options import REWARD_EXTRACTION, Columns, Limit, NeededTests, Rollouts, Strict, grouped
+from codescaler_plugin.cli.rows import total_rows
 from codescaler_plugin.cli.sandbox_options import ProblemFormat, SandboxOptions, Service, print_faults
-from codescaler_plugin.cli.terminal import Skipped, print_counts, progress_bar, reported
+from codescaler_plugin.cli.terminal import Closing, Skipped, print_counts, progress_bar, reported
+from codescaler_plugin.data.columns import parsed_columns
 from codescaler_plugin.data.outputs import check_output
-from codescaler_plugin.text.derivation import template_of
 
 if TYPE_CHECKING:
     from codescaler_plugin.preference.verification import VerificationReport
@@ -17,14 +19,19 @@ if TYPE_CHECKING:
 
 @grouped
 def verify(
-    source: Annotated[str, Argument(metavar="ROLLOUTS", help="File, folder or hub id.")],
-    problems: Annotated[list[str], Option(metavar="FILE", help="Problems with tests; repeatable.")],
+    source: Rollouts,
+    tests: NeededTests,
     output: Annotated[Path, Option(help="Verdicts, JSONL; an interrupted run resumes here.")] = Path("verdicts.jsonl"),
     extraction: Annotated[
-        str, Option(help="Block selection: single, last, first or bare; continue: problem + completion.")
-    ] = "single",
-    format_: Annotated[
-        str, Option("--format", help="Of the rollouts: auto, trl, openrlhf, verl, recipe or jsonl.")
+        str,
+        Option(
+            envvar="CODESCALER_EXTRACTION",
+            help="Block selection: single, last, first or bare; continue: problem + completion.",
+        ),
+    ] = REWARD_EXTRACTION,
+    columns: Columns = None,
+    rollout_format: Annotated[
+        str, Option(help="Form of the rollouts: auto, trl, openrlhf, verl, alpaca, recipe or jsonl.")
     ] = "auto",
     prompt_template: Annotated[
         str | None, Option(help="The policy's tokenizer or Jinja file, for prompts of an unknown template.")
@@ -33,10 +40,11 @@ def verify(
     skip_unknown: Annotated[
         bool, Option("--skip-unknown", help="Leave out rollouts of problems that are not given.")
     ] = False,
+    limit: Limit = None,
     strict: Strict = False,
     problem_format: ProblemFormat = "auto",
     *,
-    tests: SandboxOptions,
+    sandbox: SandboxOptions,
     executor: Service = None,
 ) -> None:
     """Run each rollout's code against the tests of its problem.
@@ -49,29 +57,31 @@ def verify(
     prints what this machine cannot enforce. With --executor they run on a
     service. Interrupted runs resume with the same command.
 
-    Example: codescaler verify rollouts.jsonl --problems problems.jsonl
+    Example: codescaler verify rollouts.jsonl --tests problems.jsonl
 
     Exit code: 0 done; 1 an error, or with --strict a bad line; 3 some rows were
     skipped.
     """
     from codescaler_plugin.data.rollouts import read_rollouts
-    from codescaler_plugin.data.rows import count_rows
     from codescaler_plugin.preference.verification import verify_rollouts
+    from codescaler_plugin.text.derivation import template_of
 
-    skipped = Skipped()
-    settings = tests.settings
+    skipped, closing = Skipped(), Closing()
+    settings = sandbox.settings
     if executor is not None:
         settings["executor"] = "service"  # not its address, which may change
     with reported():
-        check_output(output, [source, *problems])
+        check_output(output, [source, *tests])
+        mapping, on_bad = parsed_columns(columns), None if strict else skipped
         template = template_of(prompt_template) if prompt_template is not None else None
-        tested = tests.problems(problems, problem_format, None if strict else skipped)
+        tested = sandbox.problems(tests, problem_format, on_bad)
+        rollouts = read_rollouts(source, rollout_format, on_bad=on_bad, template=template, columns=mapping)
         with (
-            tests.executors(second_run=not once, service=executor) as (first, second),
-            progress_bar("verifying", count_rows(Path(source))) as advance,
+            sandbox.executors(second_run=not once, service=executor) as (first, second),
+            progress_bar("verifying", total_rows([source], limit)) as advance,
         ):
             report = verify_rollouts(
-                read_rollouts(source, format_, on_bad=None if strict else skipped, template=template),
+                islice(rollouts, limit),
                 tested,
                 output,
                 executor=first,
@@ -82,6 +92,10 @@ def verify(
                 progress=advance,
             )
         _print_report(report, skipped.count)
+        counts = {"passed": report.passed, "without a verdict": sum(report.faults.values())}
+        counts |= {"of unknown problems": report.unknown, "skipped": skipped.count}
+        total = report.rows + report.unknown + skipped.count
+        closing.say("verified", report.rows, "rollouts", of=total, counts=counts, written=[output])
     if skipped.count or report.unknown:
         raise Exit(3)
 

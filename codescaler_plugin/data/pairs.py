@@ -20,8 +20,9 @@ from dataclasses import asdict, fields
 from pathlib import Path
 from typing import IO, Any
 
+from codescaler_plugin.data.columns import NAMES, Bad, Columns, NoColumnError, first_value, made_of, shown_columns
 from codescaler_plugin.data.outputs import write_output
-from codescaler_plugin.data.rollouts import Bad, pass_over, problem_id_of, rows_of, whole_step
+from codescaler_plugin.data.rollouts import problem_id_of, rows_of, whole_step
 from codescaler_plugin.errors import ConfigError, DataError
 from codescaler_plugin.records import PreferencePair
 from codescaler_plugin.text.messages import completion_text, problem_text
@@ -32,7 +33,9 @@ TRAIN = "train"  # pairs of all other splits are not trained on
 _MARGIN = "expected a gap of pass rates in (0, 1], or null where it is not known"
 
 
-def read_pairs(path: str | Path, *, on_bad: Bad | None = None) -> Iterator[PreferencePair]:
+def read_pairs(
+    path: str | Path, *, on_bad: Bad | None = None, columns: Columns | None = None
+) -> Iterator[PreferencePair]:
     """Read the pairs of a file, folder or dataset in any of the formats above, which the columns of each row tell.
 
     Rows without a `kind` get the kind `rollout`, as the pairs of CodeScalerPair-51K.
@@ -40,9 +43,10 @@ def read_pairs(path: str | Path, *, on_bad: Bad | None = None) -> Iterator[Prefe
     Args:
         path: a file, a folder, a folder of `datasets.save_to_disk`, or a hub id.
         on_bad: called with a message for each bad row, which is then skipped. None: a bad row is an error.
+        columns: the file's own names, as `{"chosen": "better", "rejected": "worse"}`. None: those of the formats.
 
     Raises:
-        ConfigError: nothing at `path`.
+        ConfigError: nothing at `path`, or a column of `columns` that the file lacks.
         DataError: a row that is not a pair; the message names it.
 
     Example:
@@ -54,16 +58,12 @@ def read_pairs(path: str | Path, *, on_bad: Bad | None = None) -> Iterator[Prefe
         >>> pair.problem, pair.chosen, pair.rejected, pair.kind
         ('Add.', 'x = 1', 'x = 2', 'rollout')
     """
-    return pairs_in(((place, row) for _, place, row in rows_of(path, on_bad=on_bad)), on_bad)
+    return pairs_in(((place, row) for _, place, row in rows_of(path, on_bad=on_bad, columns=columns)), on_bad)
 
 
 def pairs_in(rows: Iterable[tuple[str, Mapping[str, Any]]], on_bad: Bad | None = None) -> Iterator[PreferencePair]:
     """The pairs in rows, which come with their positions; see `read_pairs`."""
-    for place, row in rows:
-        try:
-            yield pair_of(row)
-        except DataError as error:
-            pass_over(f"{place}: {error}", on_bad, error)
+    return made_of(rows, pair_of, on_bad)
 
 
 def is_pair(row: Mapping[str, Any]) -> bool:
@@ -86,16 +86,16 @@ def pair_of(row: Mapping[str, Any]) -> PreferencePair:
     if {"question_content", "code_pos", "code_neg"} <= row.keys():
         texts = row["question_content"], row["code_pos"], row["code_neg"]
     elif {"chosen", "rejected"} <= row.keys():
-        problem = next((row[name] for name in ("problem", "prompt") if row.get(name) is not None), row["chosen"])
+        problem = first_value(row, (*NAMES["problem"], "chosen"))  # the messages of `chosen` may begin with the prompt
         texts = (
             problem_text(problem, "the problem", is_stated=True),
             completion_text(row["chosen"], "chosen"),
             completion_text(row["rejected"], "rejected"),
         )
     else:
-        raise DataError(
+        raise NoColumnError(
             f"expected the columns problem, chosen, rejected; or prompt, chosen, rejected; or question_content, "
-            f"code_pos, code_neg: it has {', '.join(map(repr, row))}"
+            f"code_pos, code_neg: it has {shown_columns(row)}; name yours by `columns=`"
         )
     for name, text in zip(("the problem", "the chosen side", "the rejected side"), texts, strict=True):
         if not isinstance(text, str) or not text:

@@ -28,10 +28,11 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
+from codescaler_plugin.data.columns import Bad, Columns, NoColumnError, made_of, shown_columns
 from codescaler_plugin.data.formats import programs, scripts
 from codescaler_plugin.data.formats.columns import Row, parsed, plain_row
 from codescaler_plugin.data.formats.evalplus import evalplus
-from codescaler_plugin.data.rollouts import Bad, pass_over, rows_of
+from codescaler_plugin.data.rollouts import rows_of
 from codescaler_plugin.errors import ConfigError, DataError
 from codescaler_plugin.records import Comparison, Problem
 
@@ -72,6 +73,7 @@ def read_problems(
     *,
     comparison: str | None = None,
     on_bad: Bad | None = None,
+    columns: Columns | None = None,
 ) -> Iterator[Problem]:
     """Read the problems of a file, a folder or a dataset, one at a time; for the formats see the table above.
 
@@ -84,9 +86,10 @@ def read_problems(
         comparison: comparison of results for all problems, one of `Comparison`. None: that of the data set.
         on_bad: called with a message for each row that is not a problem or has no tests, which is then skipped. None:
             such a row is an error.
+        columns: the file's own names, as `{"problem": "task", "tests": "cases"}`. None: those of the formats.
 
     Raises:
-        ConfigError: an unknown format or comparison, or nothing at `path`.
+        ConfigError: an unknown format or comparison, nothing at `path`, or a column of `columns` that the file lacks.
         DataError: a row that is not a problem; the message names it.
 
     Example:
@@ -102,13 +105,23 @@ def read_problems(
         raise ConfigError(f"format is {format!r}: expected one of {', '.join(FORMATS)}")
     if comparison is not None and comparison not in list(Comparison):
         raise ConfigError(f"comparison is {comparison!r}: expected one of {', '.join(Comparison)}")
-    for index, (_, place, row) in enumerate(rows_of(path, on_bad=on_bad)):
-        try:
-            problem = _problem(plain_row(row), format, comparison)
-        except (KeyError, TypeError, ValueError, AttributeError, IndexError, SyntaxError, RecursionError) as error:
-            pass_over(f"{place}: {'no column ' if isinstance(error, KeyError) else ''}{error}", on_bad, error)
-            continue
-        yield problem if problem.id else replace(problem, id=f"{Path(path).name}/{index}")
+    rows = rows_of(path, on_bad=on_bad, columns=columns)
+    numbered = ((place, (index, row)) for index, (_, place, row) in enumerate(rows))
+    file = Path(path).name
+    yield from made_of(numbered, lambda item: _named_problem(item[0], item[1], format, comparison, file), on_bad)
+
+
+def _named_problem(index: int, row: Row, format_: str, comparison: str | None, file: str) -> Problem:
+    """The problem of a row, named after its file and number if it has no id. Whatever a row lacks is a DataError."""
+    try:
+        problem = _problem(plain_row(row), format_, comparison)
+    except DataError:
+        raise
+    except KeyError as error:
+        raise DataError(f"no column {error}") from error
+    except (TypeError, ValueError, AttributeError, IndexError, SyntaxError, RecursionError) as error:
+        raise DataError(str(error)) from error
+    return problem if problem.id else replace(problem, id=f"{file}/{index}")
 
 
 def _problem(row: Row, format_: str, comparison: str | None) -> Problem:
@@ -134,5 +147,5 @@ def _format_of(row: Row) -> str:
         return "pairs" if isinstance(tests, list) and tests and isinstance(tests[0], list) else "deepcoder"
     if "input_output" in columns:
         return "taco"
-    listed = ", ".join(repr(name) for name in row if name in columns)
-    raise DataError(f"no known form of problem has the columns {listed}; name the format")
+    listed = shown_columns({name: value for name, value in row.items() if name in columns})
+    raise NoColumnError(f"no known form of problem has the columns {listed}; name the format, or yours by `columns=`")

@@ -1,60 +1,39 @@
 """Reads the rollouts of any host's run, one record at a time.
 
-A run leaves a file or a folder of files. The columns of a file's first row tell its host, see `_HOSTS`. The files have
-any form that `data.rows` reads; a dataset of `datasets` on disk or on the hub works as well.
+A run leaves a file or a folder of files. The columns of a file's first row tell its host, see `data.columns`. Files
+have any form that `data.rows` reads; a dataset of `datasets` on disk or on the hub works as well.
 """
 
+import io
 import re
 import reprlib
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from codescaler_plugin.data.columns import (
+    FORMATS,
+    NAMES,
+    Bad,
+    Columns,
+    Host,
+    check_has_columns,
+    checked_columns,
+    first_value,
+    host_of,
+    made_of,
+    needed_value,
+    pass_over,
+    renamed,
+    typed,
+)
 from codescaler_plugin.data.rows import SUFFIXES, read_rows
 from codescaler_plugin.errors import ConfigError, DataError
-from codescaler_plugin.extraction import begun, prompt_opening
 from codescaler_plugin.records import Fault, Rollout
-from codescaler_plugin.text.messages import begun_text, completion_text, problem_text
 from codescaler_plugin.text.templates import Template
-from codescaler_plugin.text.turns import response
 
-_PROMPTS = ("problem", "prompt", "question_content", "question", "messages", "input", "instruction", "text")
-
-
-@dataclass(frozen=True)
-class _Host:
-    """The columns of the rollouts that a host writes. Of `prompt` and `completion`, the first with a value counts."""
-
-    detected_by: tuple[set[str], ...]  # a row with all columns of one set is of this host
-    prompt: tuple[str, ...]
-    completion: tuple[str, ...]
-    dialogue: str | None = None  # prompt and completion as one text; it comes before `completion`
-    step_in_name: bool = True  # whether the file's name holds the step if no column does
-
-
-_HOSTS: dict[str, _Host] = {  # the first that matches counts; the last matches any row
-    # The public CodeScaler recipe: `step-<n>.json`. Its column `problem` belongs to another row.
-    "recipe": _Host(({"extracted_code", "verified_score", "response"},), ("prompt",), ("response",)),
-    # `trainer.rollout_data_dir`: `<step>.jsonl`
-    "verl": _Host(({"input", "output", "step"}, {"input", "output", "gts"}), ("input",), ("output",)),
-    # Batch inference (up to 0.9.0), or requests to a remote reward: query, prompts
-    "openrlhf": _Host(({"query", "prompts"}, {"input", "output"}), ("prompts", "input"), ("output",), "query"),
-    # `log_completions=True`: `completions/completions_00001.parquet`
-    "trl": _Host(({"prompt", "completion", "step", "advantage"},), ("prompt",), ("completion",)),
-    # Anyone's
-    "jsonl": _Host(
-        (set(),), _PROMPTS, ("completion", "response", "output", "answer", "generation"), step_in_name=False
-    ),
-}
-FORMATS = ("auto", *_HOSTS)
-
-_IDS = ("problem_id", "task_id", "question_id")
 _NESTED = ("extra_info", "metadata")  # where verl's and others' rows hold what has no column of its own
 _MBPP = re.compile(r"(?:mbpp(?:plus|eval)?[/_-])?0*([0-9]+)(?:\.0+)?")
-_STEPS = ("step", "global_step")
-
-Bad = Callable[[str], None]  # called with a message that names a bad row, which is then skipped
 
 
 def read_rollouts(
@@ -63,6 +42,7 @@ def read_rollouts(
     *,
     on_bad: Bad | None = None,
     template: Template | None = None,
+    columns: Columns | None = None,
 ) -> Iterator[Rollout]:
     r"""Read the rollouts of a file, a folder or a dataset, in step order and one at a time.
 
@@ -73,15 +53,19 @@ def read_rollouts(
     A folder's files are read in the order of the numbers in their names. Validation records of the recipe
     (`step-val-*`) are left out, because they answer evaluation problems. Name such a file itself to read it.
 
+    A row with a list of completions gives a rollout for each.
+
     Args:
         path: a file, a folder, a folder of `datasets.save_to_disk`, or a hub id (`owner/name`, or `owner/name:split`
             if the dataset has several splits).
         format: one of `FORMATS`. The default `auto` detects the format of each file by the columns of its first row.
         on_bad: called with a message for each bad row, which is then skipped. None: a bad row is an error.
         template: chat template of the policy, see `text.derivation.template_of`. None: those of public model families.
+        columns: the file's own names, as `{"problem": "question", "completion": "answer"}`. None: those of
+            `data.columns.NAMES`.
 
     Raises:
-        ConfigError: an unknown format, or nothing at `path`.
+        ConfigError: an unknown format, nothing at `path`, or a column of `columns` that the file lacks.
         DataError: a row or file that cannot be read; the message names it.
 
     Example:
@@ -96,52 +80,81 @@ def read_rollouts(
     if format not in FORMATS:
         raise ConfigError(f"format is {format!r}: expected one of {', '.join(FORMATS)}")
     source = _source(path)
-    hosts: dict[str, _Host] = {}  # by file
-    for file, place, row in rows_of(path, on_bad=on_bad):
-        try:
-            if file not in hosts:
-                hosts[file] = _HOSTS[_format_of(row) if format == "auto" else format]
-            yield _rollout(row, hosts[file], file, source, template)
-        except DataError as error:
-            pass_over(f"{place}: {error}", on_bad, error)
+    hosts: dict[str, Host] = {}  # by file
+
+    def made(placed: tuple[str, dict[str, Any]]) -> list[Rollout]:
+        file, row = placed
+        if file not in hosts:
+            hosts[file] = host_of(row, format, columns)
+        return _rollouts(row, hosts[file], file, source, template)
+
+    rows = ((place, (file, row)) for file, place, row in rows_of(path, on_bad=on_bad, columns=columns))
+    for rollouts in made_of(rows, made, on_bad):
+        yield from rollouts
 
 
-def read_problem_texts(path: str | Path) -> list[str]:
+def read_problem_texts(path: str | Path, *, columns: Columns | None = None) -> list[str]:
     """The distinct problem texts of an evaluation set, from any column that holds problems."""
+    from codescaler_plugin.text.messages import problem_text
+
     texts: dict[str, None] = {}
-    for _, place, row in rows_of(path):
+    for _, place, row in rows_of(path, columns=columns):
         try:
-            texts[problem_text(_value(row, _PROMPTS))] = None
+            texts[problem_text(needed_value(row, NAMES["problem"], "problem"))] = None
         except DataError as error:
             raise DataError(f"{place}: {error}") from error
     return list(texts)
 
 
-def rows_of(path: str | Path, *, on_bad: Bad | None = None) -> Iterator[tuple[str, str, dict[str, Any]]]:
-    """The rows of a file, folder or dataset: the file's name, the row's position for messages, and the row."""
-    here = Path(path)
+def rows_of(
+    source: str | Path | io.BufferedIOBase, *, on_bad: Bad | None = None, columns: Columns | None = None
+) -> Iterator[tuple[str, str, dict[str, Any]]]:
+    """The rows of a file, folder, dataset or open file: the file's name, the row's position for messages, and the row.
+
+    Every command and reader gets its rows here. `columns` renames columns, see `data.columns.renamed`.
+
+    Raises:
+        ConfigError: nothing at `source`; or the first row of a file lacks a column of `columns`.
+        DataError: a bad row without `on_bad`, or a damaged file.
+    """
+    mapping = checked_columns(columns)
+    seen = set()
+    for file, place, row in _rows(source, on_bad):
+        if mapping and file not in seen:
+            seen.add(file)
+            check_has_columns(row, mapping, file)
+        yield file, place, typed(renamed(row, mapping) if mapping else row)
+
+
+def _rows(source: str | Path | io.BufferedIOBase, on_bad: Bad | None) -> Iterator[tuple[str, str, dict[str, Any]]]:
+    if not isinstance(source, str | Path):
+        yield from _rows_of_file(source, str(getattr(source, "name", "<stdin>")), on_bad)
+        return
+    here = Path(source)
     if here.is_dir() and not ((here / "state.json").exists() or (here / "dataset_dict.json").exists()):
         files = sorted(
             (file for file in here.iterdir() if file.name.endswith(SUFFIXES) and "-val-" not in file.name),
             key=lambda file: ([int(number) for number in re.findall(r"\d+", file.name)], file.name),
         )
         if not files:
-            raise ConfigError(f"{path} holds no file that ends in {', '.join(SUFFIXES)}")
+            raise ConfigError(f"{source} holds no file that ends in {', '.join(SUFFIXES)}")
         for file in files:
-            yield from _rows_of_file(file, on_bad)
+            yield from _rows_of_file(file, file.name, on_bad)
     elif here.is_file():
-        yield from _rows_of_file(here, on_bad)
+        yield from _rows_of_file(here, here.name, on_bad)
     else:
-        for number, row in enumerate(_dataset(path)):
-            yield str(path), f"{path}, row {number}", row
+        for number, row in enumerate(_dataset(source)):
+            yield str(source), f"{source}, row {number}", row
 
 
-def _rows_of_file(file: Path, on_bad: Bad | None) -> Iterator[tuple[str, str, dict[str, Any]]]:
+def _rows_of_file(
+    file: Path | io.BufferedIOBase, name: str, on_bad: Bad | None
+) -> Iterator[tuple[str, str, dict[str, Any]]]:
     for place, row in read_rows(file):
         if isinstance(row, DataError):
-            pass_over(f"{file.name}, {place}: {row}", on_bad, row)
+            pass_over(f"{name}, {place}: {row}", on_bad, row)
         else:
-            yield file.name, f"{file.name}, {place}", row
+            yield name, f"{name}, {place}", row
 
 
 def _dataset(path: str | Path) -> Iterator[dict[str, Any]]:
@@ -169,26 +182,19 @@ def _dataset(path: str | Path) -> Iterator[dict[str, Any]]:
     yield from loaded
 
 
-def _format_of(row: Mapping[str, Any]) -> str:
-    return next(name for name, host in _HOSTS.items() if any(columns <= row.keys() for columns in host.detected_by))
+def _rollouts(row: Mapping[str, Any], host: Host, file: str, source: str, template: Template | None) -> list[Rollout]:
+    from codescaler_plugin.extraction import begun, prompt_opening
+    from codescaler_plugin.text.messages import begun_text, completion_text, problem_text
 
-
-def _rollout(row: Mapping[str, Any], host: _Host, file: str, source: str, template: Template | None) -> Rollout:
-    if host.dialogue is not None and host.dialogue in row:
-        prompt = _first(row, host.prompt)
-        prompt = "" if prompt is None else _unlisted(prompt, "prompts")
-        completion = response(_unlisted(row[host.dialogue], host.dialogue), prompt, template)
-    else:
-        prompt, completion = _value(row, host.prompt), _completion(row, host.completion)
+    completions = host.completions_of(row, template)
+    prompt = host.problem_of(row)
     start, is_reply = begun_text(prompt, "prompt", template)
-    text = begun(prompt_opening(start, is_reply=is_reply), completion_text(completion, "completion"))
-    return Rollout(
-        problem=problem_text(prompt, "prompt", template),
-        completion=text.encode("utf-8", "replace").decode(),  # a decoder may leave half a surrogate pair
-        problem_id=problem_id_of(row),
-        step=_step(row, host, file),
-        source=str(row.get("source") or source),
-    )
+    opening = prompt_opening(start, is_reply=is_reply)
+    texts = [begun(opening, completion_text(completion, "completion")) for completion in completions]
+    problem, name = problem_text(prompt, "prompt", template), problem_id_of(row)
+    step, source = _step(row, host, file), str(row.get("source") or source)
+    # A decoder may leave half a surrogate pair.
+    return [Rollout(problem, text.encode("utf-8", "replace").decode(), name, step, source) for text in texts]
 
 
 def problem_id_of(row: Mapping[str, Any]) -> str:
@@ -197,7 +203,7 @@ def problem_id_of(row: Mapping[str, Any]) -> str:
     A column `id` is not read: in a row of rollouts it is the id of the rollout.
     """
     mappings = [row, *(row[name] for name in _NESTED if isinstance(row.get(name), Mapping))]
-    values = (mapping.get(name) for mapping in mappings for name in _IDS)
+    values = (mapping.get(name) for mapping in mappings for name in NAMES["problem_id"])
     return next((str(value) for value in values if not _is_gap(value)), "")
 
 
@@ -227,33 +233,8 @@ def same_id_key(text: str) -> str:
     return number[1] if number else key
 
 
-def _value(row: Mapping[str, Any], names: tuple[str, ...]) -> Any:
-    value = _first(row, names)
-    if value is None:
-        raise DataError(f"expected a column {' or '.join(map(repr, names))}: it has {', '.join(map(repr, row))}")
-    return value
-
-
-def _completion(row: Mapping[str, Any], names: tuple[str, ...]) -> Any:
-    """The first value of the columns. None: all that the row has of them are null, a completion without code."""
-    return None if row.keys() & set(names) and _first(row, names) is None else _value(row, names)
-
-
-def _first(row: Mapping[str, Any], names: tuple[str, ...]) -> Any:
-    return next((row[name] for name in names if row.get(name) is not None), None)
-
-
-def _unlisted(value: Any, name: str) -> str:
-    """A text that OpenRLHF sends as a list of one."""
-    if isinstance(value, list) and len(value) == 1:
-        value = value[0]
-    if not isinstance(value, str):
-        raise DataError(f"{name} is {type(value).__name__}: expected a string, or a list of one")
-    return value
-
-
-def _step(row: Mapping[str, Any], host: _Host, file: str) -> int | None:
-    step = _first(row, _STEPS)
+def _step(row: Mapping[str, Any], host: Host, file: str) -> int | None:
+    step = first_value(row, NAMES["step"])
     if step is None or step == "":  # CSV has no null
         in_name = re.search(r"(?:step[-_]|completions_|\A)(\d+)\.", file) if host.step_in_name else None
         return int(in_name[1]) if in_name else None
@@ -273,10 +254,3 @@ def _source(path: str | Path) -> str:
     """The name of the run: that of the file or folder, or of the folder above TRL's `completions`."""
     here = Path(path)
     return here.resolve().parent.name if here.name == "completions" else here.name
-
-
-def pass_over(message: str, on_bad: Bad | None, cause: Exception) -> None:
-    """Report a bad row to `on_bad`. None: raise a DataError."""
-    if on_bad is None:
-        raise DataError(message) from cause
-    on_bad(message)

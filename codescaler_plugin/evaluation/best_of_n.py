@@ -10,6 +10,7 @@ from pathlib import Path
 from statistics import fmean, median_low
 from typing import Any, Literal, Self, Unpack, get_args
 
+from codescaler_plugin.data.columns import Columns, NoColumnError, host_of, shown_columns
 from codescaler_plugin.data.matching import problem_key
 from codescaler_plugin.data.rollouts import fault_of, problem_id_of, rows_of
 from codescaler_plugin.errors import ConfigError, DataError
@@ -157,27 +158,32 @@ class Candidates:
     without_verdict: int = 0  # candidates left out because their tests gave no verdict
 
 
-def read_candidates(path: str | Path, *, extraction: str = "last") -> list[Candidates]:
+def read_candidates(path: str | Path, *, extraction: str = "last", columns: Columns | None = None) -> list[Candidates]:
     """Read candidates with verdicts, as `codescaler verify` writes them, and group them by problem (`problem_key`).
 
-    The columns are `problem`, `passed`, and `code` or `completion`; `problem_id` and `fault` are optional. A row with
-    a `fault` has no verdict: it is left out and counted. `extraction` is for rows without `code`.
+    The columns are `problem`, `passed`, and `code` or `completion`, or lists `completions` and `passed`, by any name
+    in `data.columns.NAMES` or by `columns`; `problem_id` and `fault` are optional. A row with a `fault` has no
+    verdict: it is left out and counted. `extraction` is for rows without `code`.
     """
     names: dict[str, tuple[str, str]] = {}
     groups: dict[str, list[tuple[str, bool]]] = {}
     without_verdict: Counter[str] = Counter()
-    for _, where, row in rows_of(path):
-        has_code = "code" in row or "completion" in row
-        if not isinstance(row.get("passed"), bool) or not row.get("problem") or not has_code:
-            raise DataError(
-                f"{where}: expected the columns problem, passed (true or false), and code or completion, as "
-                f"`codescaler verify` writes them: it has {', '.join(map(repr, row))}"
-            )
+    for _, where, row in rows_of(path, columns=columns):
         try:
-            problem = problem_text(row["problem"])
-            code = row.get("code")
-            if not isinstance(code, str):
-                code = extract_code(completion_text(row.get("completion")), extraction=extraction).code
+            host = host_of(row, columns=columns)
+            problem = problem_text(host.problem_of(row))
+            verdicts: list[Any] = row["passed"] if isinstance(row.get("passed"), list) else [row.get("passed")]
+            codes: list[Any]
+            if "passed" not in row or isinstance(row.get("code"), str):
+                codes = [row.get("code")]
+            else:
+                texts = [completion_text(completion) for completion in host.completions_of(row)]
+                codes = [extract_code(text, extraction=extraction).code for text in texts]
+            if list(map(type, verdicts)) != [bool] * len(codes):
+                raise NoColumnError(
+                    f"expected `passed`, true or false for each program, as `codescaler verify` writes it: it has "
+                    f"{shown_columns(row)}"
+                )
             fault = fault_of(row)
         except DataError as error:
             raise DataError(f"{where}: {error}") from error
@@ -185,9 +191,9 @@ def read_candidates(path: str | Path, *, extraction: str = "last") -> list[Candi
         names.setdefault(key, (problem_id_of(row), problem))
         group = groups.setdefault(key, [])
         if fault is not None:
-            without_verdict[key] += 1
+            without_verdict[key] += len(codes)
         else:
-            group.append((code, row["passed"]))
+            group += zip(codes, verdicts, strict=True)
     if not any(groups.values()):
         count = without_verdict.total()
         raise DataError(
@@ -195,8 +201,8 @@ def read_candidates(path: str | Path, *, extraction: str = "last") -> list[Candi
         )
     candidates = []
     for key, rows in groups.items():
-        codes, passed = tuple(code for code, _ in rows), tuple(right for _, right in rows)
-        candidates.append(Candidates(*names[key], codes, passed, without_verdict[key]))
+        programs, passed = tuple(code for code, _ in rows), tuple(right for _, right in rows)
+        candidates.append(Candidates(*names[key], programs, passed, without_verdict[key]))
     return candidates
 
 

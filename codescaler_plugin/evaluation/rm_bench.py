@@ -17,6 +17,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Self, Unpack
 
+from codescaler_plugin.data.columns import NAMES, Columns, first_value, listed, shown_columns
 from codescaler_plugin.data.rollouts import rows_of
 from codescaler_plugin.errors import ConfigError, DataError
 from codescaler_plugin.evaluation.cells import Cell, Line, Models, count, known, names_of, percent, side_by_side
@@ -113,24 +114,28 @@ class BenchRow:
     scores: Scores | None = None  # published, from the file; those of the right completions first
 
 
-def read_rm_bench(path: str | Path) -> list[BenchRow]:
+def read_rm_bench(path: str | Path, *, columns: Columns | None = None) -> list[BenchRow]:
     """Read a file of the benchmark, a file of its results, or the data set on the hub (`THU-KEG/RM-Bench`).
 
-    Rows without a domain are `code` if they have a language; otherwise the file name is the domain.
+    `columns` maps names of columns, see `data.columns`. Rows without a domain are `code` if they have a language;
+    otherwise the file name is the domain.
     """
     rows = []
-    for file, where, row in rows_of(path):
-        sides = [row.get(side) for side in ("chosen", "rejected")]
-        if not isinstance(row.get("prompt"), str) or not all(_are_three(side, _is_text) for side in sides):
-            raise DataError(f"{where}: expected a prompt, and three texts each in chosen and rejected")
-        scores = [row.get(f"score_{side}") for side in ("chosen", "rejected")]
+    for file, where, row in rows_of(path, columns=columns):
+        sides = [listed(row.get(side)) for side in ("chosen", "rejected")]
+        prompt = first_value(row, NAMES["problem"])
+        if not isinstance(prompt, str) or not all(_are_three(side, _is_text) for side in sides):
+            raise DataError(
+                f"{where}: expected a prompt, and three texts each in chosen and rejected: it has {shown_columns(row)}"
+            )
+        scores = [listed(row.get(f"score_{side}")) for side in ("chosen", "rejected")]
         if scores != [None, None] and not all(_are_three(side, _is_number) for side in scores):
             raise DataError(f"{where}: expected three numbers each in score_chosen and score_rejected")
         domain = row.get("domain") or ("code" if row.get("language") else Path(file).stem.partition("_")[0])
         rows.append(
             BenchRow(
                 str(row.get("id", where)),
-                row["prompt"],
+                prompt,
                 tuple(sides[0] or ()),
                 tuple(sides[1] or ()),
                 str(domain),

@@ -7,6 +7,7 @@ contamination) are rules with settings, and the report counts what each rule rem
 from collections.abc import Iterable, Mapping
 from typing import Any, Unpack
 
+from codescaler_plugin.data.columns import shown_columns
 from codescaler_plugin.data.matching import problem_key
 from codescaler_plugin.data.pairs import checked_margin
 from codescaler_plugin.data.rollouts import fault_of, problem_id_of
@@ -145,7 +146,7 @@ def _checked(index: int, row: Mapping[str, Any]) -> Fault | None:
     except KeyError as error:
         raise DataError(
             f"verdict {index} has no {error}: expected problem, code, status and passed, as `codescaler verify` "
-            "writes them"
+            f"writes them: it has {shown_columns(row)}"
         ) from None
     if type(passed) is not bool or not isinstance(code, str) or not isinstance(text, str):
         raise DataError(

@@ -3,9 +3,9 @@ r"""Compare verdicts with the labels that published samples came with, and expla
 Hardware: CPU; seconds per difference. Versions: those of the package.
 
     python recipes/data/public_samples.py SOURCES rollouts.jsonl
-    codescaler verify rollouts.jsonl --extraction bare --problems SOURCES/humaneval/HumanEval.jsonl.gz \
-        --problems SOURCES/mbpp/mbpp.jsonl --timeout 20 --output verdicts.jsonl
-    python recipes/data/agreement.py rollouts.jsonl verdicts.jsonl --problems SOURCES/humaneval/HumanEval.jsonl.gz \
+    codescaler verify rollouts.jsonl --extraction bare --tests SOURCES/humaneval/HumanEval.jsonl.gz \
+        --tests SOURCES/mbpp/mbpp.jsonl --timeout 20 --output verdicts.jsonl
+    python recipes/data/agreement.py rollouts.jsonl verdicts.jsonl --tests SOURCES/humaneval/HumanEval.jsonl.gz \
         SOURCES/mbpp/mbpp.jsonl
 
 A program that the label calls right is run again with more time, then with the imports that its publisher's run made,
@@ -98,11 +98,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("rollouts", type=Path)
     parser.add_argument("verdicts", type=Path)
-    parser.add_argument("--problems", nargs="+", required=True)
+    parser.add_argument("--tests", nargs="+", required=True)
     parser.add_argument("--without", nargs="*", default=[])
     parser.add_argument("--min-agreement", type=float, default=0.995)
     arguments = parser.parse_args()
-    problems = {problem.id: problem for path in arguments.problems for problem in read_problems(path)}
+    problems = {problem.id: problem for path in arguments.tests for problem in read_problems(path)}
     agree: dict[str, Counter[bool]] = {}
     explained: Counter[str] = Counter()
     for row, label in compared(arguments.rollouts, arguments.verdicts):

@@ -2,7 +2,7 @@
 
 Hardware: CPU; about 50 pairs a second on two cores with HumanEval's tests. Versions: those of the package.
 
-    python recipes/data/confirm.py augmented.jsonl --problems HumanEval.jsonl.gz
+    python recipes/data/confirm.py augmented.jsonl --tests HumanEval.jsonl.gz
 
 Override: `--timeout` (seconds per program; give more than for making the pairs, so that a slow right program does not
 count as wrong), `--workers`. Expect each refuted pair on a line of its own, and a last line of JSON: pairs, confirmed,
@@ -24,12 +24,12 @@ def main() -> None:
     """Run all programs and compare."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("pairs")
-    parser.add_argument("--problems", action="append", required=True, help="repeatable")
+    parser.add_argument("--tests", action="append", required=True, help="repeatable")
     parser.add_argument("--package", action="append", default=[], help="that programs may import; repeatable")
     parser.add_argument("--timeout", type=float, default=6.0)
     parser.add_argument("--workers", type=int)
     arguments = parser.parse_args()
-    given = (problem for path in arguments.problems for problem in read_problems(path))
+    given = (problem for path in arguments.tests for problem in read_problems(path))
     problems = ProblemIndex(given, unique_ids=False)
     every = [(pair, problems.find(pair.problem_id, pair.problem)) for pair in read_pairs(arguments.pairs)]
     pairs = [(pair, problem) for pair, problem in every if problem is not None]

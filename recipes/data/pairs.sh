@@ -16,7 +16,7 @@ mkdir -p "$output"
 decontaminate=()
 for file in ${EVALUATION:-}; do decontaminate+=(--decontaminate "$file"); done
 tests=()
-for file in "${problems[@]}"; do tests+=(--problems "$file"); done
+for file in "${problems[@]}"; do tests+=(--tests "$file"); done
 packages=()
 for name in ${PACKAGES:-}; do packages+=(--package "$name"); done
 kinds=()

@@ -6,7 +6,7 @@ Hardware: CPU. Versions: OpenRLHF 0.8 to 0.11.2, which read the rows with `input
 
 OpenRLHF has a flag for a text around the problem (`--data.input_template`), but ignores it with
 `--data.apply_chat_template`, so the text is put there here; it is that of `recipes/trl/grpo_codescaler.py`. Reads any
-files of problems that `codescaler verify --problems` reads; tests are not needed and not kept. The reward model reads
+files of problems that `codescaler verify --tests` reads; tests are not needed and not kept. The reward model reads
 the label. To override: --instruct false, for policies that know problems alone. Expect the number of rows.
 train_ppo.sh and train_ppo_0.10.1.sh call this.
 """

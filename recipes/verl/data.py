@@ -4,7 +4,7 @@ Hardware: CPU. Versions: verl 0.9.1 (columns as its `examples/data_preprocess`).
 
     python recipes/verl/data.py problems.jsonl runs/verl/train.parquet --source deepcoder
 
-Reads any file of problems that `codescaler verify --problems` reads; tests are not needed and not kept. To override:
+Reads any file of problems that `codescaler verify --tests` reads; tests are not needed and not kept. To override:
 --source (the name in verl's metrics) and --instruction, which stands behind each problem in the prompt but not in what
 the reward model reads. Expect the number of rows.
 """

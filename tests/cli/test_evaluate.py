@@ -84,7 +84,7 @@ def test_all_five_and_the_report(data: Path, tiny_rm_dir: Path) -> None:
     for arguments in (
         ("evaluate", "candidates", data / "verdicts.jsonl", *model),
         ("evaluate", "calibration", data / "verdicts.jsonl", *model),
-        ("evaluate", "robustness", data / "pairs.jsonl", "--limit", "10", *model),
+        ("evaluate", "robustness", data / "pairs.jsonl", "--max-pairs", "10", *model),
         ("evaluate", "rm-bench", data / "bench.jsonl", *model),
     ):
         done = run(*arguments)

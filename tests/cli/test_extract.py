@@ -1,4 +1,5 @@
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -35,7 +36,8 @@ def test_the_histogram_counts_every_status_on_stderr() -> None:
 
 def test_of_no_completions_there_is_no_table() -> None:
     result = extract(stdin="")
-    assert (result.exit_code, result.stdout, result.stderr) == (0, "", "no completions\n")
+    assert (result.exit_code, result.stdout) == (0, "")
+    assert re.fullmatch(r"read 0 completions in [0-9.]+ s\n", result.stderr)
 
 
 def test_explain_adds_a_sentence() -> None:
@@ -102,7 +104,7 @@ def test_a_bad_line_is_named_and_skipped_or_fatal() -> None:
     stdin = lines(GOOD) + '{"prompt": "x"}\n' + lines("no")
     result = extract(stdin=stdin)
     assert result.exit_code == 3
-    assert "line 2: expected an object with 'completion'" in result.stderr
+    assert "line 2: expected a column 'completion' or" in result.stderr
     assert len(result.stdout.splitlines()) == 2
     assert extract("--strict", stdin=stdin).exit_code == 1
 

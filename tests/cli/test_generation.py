@@ -45,7 +45,7 @@ def test_the_command_over_a_server(server, tmp_path):
 
 
 def test_the_command_over_the_embedded_policy(tmp_path):
-    arguments = ["-n", "4", "--limit", "6", "--temperature", "1", "--top-p", "1", "--max-tokens", "96"]
+    arguments = ["-n", "4", "--limit", "6", "--temperature", "1", "--top-p", "1", "--max-new-tokens", "96"]
     arguments += ["--no-instruct", "--output", str(tmp_path), "-k", "1", "-k", "4"]
     result = CliRunner().invoke(
         app,

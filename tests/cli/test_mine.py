@@ -184,7 +184,7 @@ def test_augment_adds_confirmed_pairs_and_keeps_the_earlier_report(tmp_path: Pat
     problems, pairs = problems_and_pairs(tmp_path)
     (tmp_path / "pairs.report.json").write_text('[{"earlier": 1}]')
     result = run(
-        "augment", pairs, "--problems", problems, "--output", tmp_path / "o.jsonl", "--kind", "stub=0.5", "--kind", "rename=0.5",
+        "augment", pairs, "--tests", problems, "--output", tmp_path / "o.jsonl", "--kind", "stub=0.5", "--kind", "rename=0.5",
         "--workers", 1,
     )  # fmt: skip
     assert result.exit_code == 0, result.output
@@ -199,7 +199,7 @@ def test_augment_adds_confirmed_pairs_and_keeps_the_earlier_report(tmp_path: Pat
 def test_augment_runs_programs_on_a_service_and_reads_a_named_form(tmp_path: Path) -> None:
     problems, pairs = problems_and_pairs(tmp_path)
     double = Double(run_code)
-    given = ["augment", pairs, "--problems", problems, "--output", tmp_path / "o.jsonl", "--kind", "stub=0.5"]
+    given = ["augment", pairs, "--tests", problems, "--output", tmp_path / "o.jsonl", "--kind", "stub=0.5"]
     result = run(*given, "--executor", double.url, "--workers", 2, "--timeout", 10, "--problem-format", "pairs")
     double.close()
     assert result.exit_code == 0, result.output

@@ -56,12 +56,13 @@ def test_bad_lines_and_problems_without_a_winner_are_reported() -> None:
     for said in (
         "line 1: not JSON",
         "line 2: expected",
-        "`completions` or `completion`",
+        "'completions' or 'responses' or 'generations'",
         "is no list",
         "completion 0",
     ):
         assert said in result.stderr, said
-    assert result.stderr.count("skipped") == 5
+    assert sum(line.startswith("skipped") for line in result.stderr.splitlines()) == 5
+    assert "ranked 1 of 6 problems" in result.stderr
     strict = rank("--strict", rows=bad[:1])
     assert (strict.exit_code, strict.stdout) == (1, "")
 
@@ -233,7 +234,7 @@ def test_table_of_a_problem_reads_nothing_beyond_it() -> None:
     ("command", "option"),
     [
         ("rank", "--server"),
-        ("rank", "--cost"),
+        ("rank", "--sample-cost"),
         ("calibrate", "--tests"),
         ("calibrate", "--show"),
         ("sample", "--tests"),

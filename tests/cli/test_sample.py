@@ -30,14 +30,14 @@ def test_candidates_that_are_there_are_not_replaced(given: dict[str, Any]) -> No
 @pytest.mark.parametrize("suffix", ["", "/v1", "/v1/"])
 def test_candidates_come_from_a_server(serve: Serve, suffix: str) -> None:
     double = serve(chat(lambda number: fenced(RIGHT if number == 2 else WRONG)))
-    settings = ["--temperature", "0.7", "--max-tokens", "99", "--api-key", "secret", "-n", "6"]
+    settings = ["--temperature", "0.7", "--max-new-tokens", "99", "--api-key", "secret", "-n", "6"]
     result = sample("--server", double.url + suffix, *settings, rows=[{"problem": PROBLEM, "id": 1}])
     assert result.exit_code == 0, result.output
     (row,) = read(result)
     assert (row["id"], len(row["completions"]), row["stopped"]) == (1, 6, "max_samples")
     assert row["completions"].count(fenced(RIGHT)) == 1
     bodies = [body for path, body in double.asked if path == "/v1/chat/completions"]
-    assert bodies == [  # one request: without --cost nothing is learnt in between
+    assert bodies == [  # one request: without --sample-cost nothing is learnt in between
         {
             "model": "writer",
             "messages": [{"role": "user", "content": PROBLEM}],
@@ -52,7 +52,9 @@ def test_candidates_come_from_a_server(serve: Serve, suffix: str) -> None:
 def test_server_is_asked_no_further_where_one_more_is_not_worth_it(serve: Serve) -> None:
     double = serve(chat(lambda number: fenced(RIGHT)))
     problems = [{"problem": f"{PROBLEM} {number}"} for number in range(3)]
-    result = sample("--server", double.url, "--policy-model", "writer", "-n", "64", "--cost", "0.01", rows=problems)
+    result = sample(
+        "--server", double.url, "--policy-model", "writer", "-n", "64", "--sample-cost", "0.01", rows=problems
+    )
     assert result.exit_code == 0, result.output
     assert [(row["stopped"], len(row["completions"])) for row in read(result)] == [("low_gain", 4)] * 3
     assert [path for path, _ in double.asked] == ["/v1/chat/completions"] * 3

@@ -177,8 +177,10 @@ def test_empty_input_is_no_error(tiny_rm_dir: Path) -> None:
     assert (result.exit_code, result.stdout) == (0, "")
 
 
-def test_missing_file_is_a_usage_error(tiny_rm_dir: Path, tmp_path: Path) -> None:
-    assert score(tiny_rm_dir, str(tmp_path / "missing.jsonl")).exit_code == 2
+def test_missing_file_is_one_line_on_stderr(tiny_rm_dir: Path, tmp_path: Path) -> None:
+    result = score(tiny_rm_dir, str(tmp_path / "missing.jsonl"))
+    assert result.exit_code == 1
+    assert result.stderr == f"error: {tmp_path}/missing.jsonl is no file, folder or hub id (owner/name)\n"
 
 
 def test_output_that_cannot_be_opened_is_an_error_without_a_traceback(tiny_rm_dir: Path, tmp_path: Path) -> None:

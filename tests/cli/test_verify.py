@@ -58,8 +58,8 @@ ROLLOUTS = (
 def test_rollouts_become_verdicts_and_a_summary(tmp_path: Path) -> None:
     output = tmp_path / "v.jsonl"
     result = run(
-        write(tmp_path / "r.jsonl", *ROLLOUTS), "--problems", write(tmp_path / "p.jsonl", PROBLEM),
-        "--problems", write(tmp_path / "q.jsonl", OTHER), "--output", output, "--workers", 1,
+        write(tmp_path / "r.jsonl", *ROLLOUTS), "--tests", write(tmp_path / "p.jsonl", PROBLEM),
+        "--tests", write(tmp_path / "q.jsonl", OTHER), "--output", output, "--workers", 1,
     )  # fmt: skip
     assert result.exit_code == 0, result.output
     assert result.stdout == ""
@@ -71,7 +71,7 @@ def test_rollouts_become_verdicts_and_a_summary(tmp_path: Path) -> None:
     said = " ".join(result.stderr.split())
     assert "4 rollouts verified, 0 of them before; 3 programs run" in said
     assert "status ok 3 status no_block 1 passed 2 failed: WrongAnswer 1" in said
-    again = run(tmp_path / "r.jsonl", "--problems", tmp_path / "p.jsonl", "--problems", tmp_path / "q.jsonl", "--output", output)  # fmt: skip
+    again = run(tmp_path / "r.jsonl", "--tests", tmp_path / "p.jsonl", "--tests", tmp_path / "q.jsonl", "--output", output)  # fmt: skip
     assert again.exit_code == 0, again.output
     assert "4 rollouts verified, 4 of them before; 0 programs run" in " ".join(again.stderr.split())
 
@@ -79,7 +79,7 @@ def test_rollouts_become_verdicts_and_a_summary(tmp_path: Path) -> None:
 def test_bad_lines_and_unknown_problems_are_named_skipped_and_told_by_the_exit_code(tmp_path: Path) -> None:
     source = write(tmp_path / "r.jsonl.gz", ROLLOUTS[0], "no json", {"prompt": "Add one."}, ROLLOUTS[2], ROLLOUTS[1])
     problems, output = write(tmp_path / "p.jsonl", PROBLEM), tmp_path / "v.jsonl"
-    given = [source, "--problems", problems, "--output", output, "--workers", 1]
+    given = [source, "--tests", problems, "--output", output, "--workers", 1]
     refused = run(*given)
     assert refused.exit_code == 1
     assert "no problem with tests is called or reads 'Double.'" in refused.stderr
@@ -95,7 +95,7 @@ def test_bad_lines_and_unknown_problems_are_named_skipped_and_told_by_the_exit_c
 def test_a_service_runs_the_programs(tmp_path: Path) -> None:
     double = Double(run_code)
     result = run(
-        write(tmp_path / "r.jsonl", *ROLLOUTS), "--problems", write(tmp_path / "p.jsonl", PROBLEM, OTHER),
+        write(tmp_path / "r.jsonl", *ROLLOUTS), "--tests", write(tmp_path / "p.jsonl", PROBLEM, OTHER),
         "--output", tmp_path / "v.jsonl", "--executor", double.url, "--workers", 2, "--timeout", 10,
     )  # fmt: skip
     double.close()
@@ -103,7 +103,7 @@ def test_a_service_runs_the_programs(tmp_path: Path) -> None:
     assert [row["passed"] for row in rows(tmp_path / "v.jsonl")] == [True, False, True, False]
     assert len(double.asked) == 3 + 3 + 3 + 2  # two times three probes, three programs, two of them twice
     local = run(
-        tmp_path / "r.jsonl", "--problems", tmp_path / "p.jsonl", "--output", tmp_path / "v.jsonl", "--timeout", 10
+        tmp_path / "r.jsonl", "--tests", tmp_path / "p.jsonl", "--output", tmp_path / "v.jsonl", "--timeout", 10
     )
     assert local.exit_code == 1
     assert "was made with other executor: 'service' then, None now" in local.stderr
@@ -112,16 +112,16 @@ def test_a_service_runs_the_programs(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["{r}", "--problems", "missing.jsonl"], "missing.jsonl is no file"),
-        (["missing.jsonl", "--problems", "{p}"], "missing.jsonl is no file"),
-        (["missing.parquet", "--problems", "{p}"], "missing.parquet is no file"),
-        (["{r}", "--problems", "{r}"], "no known form of problem has the columns"),
-        (["{r}", "--problems", "{p}", "--extraction", "all"], "extraction is 'all': expected one of single"),
-        (["{r}", "--problems", "{p}", "--format", "csv"], "format is 'csv': expected one of auto"),
-        (["{r}", "--problems", "{p}", "--package", "nowhere_"], "package 'nowhere_' is not installed here"),
-        (["{r}", "--problems", "{p}", "--executor", "localhost:1"], "'localhost:1' is no server's address"),
+        (["{r}", "--tests", "missing.jsonl"], "missing.jsonl is no file"),
+        (["missing.jsonl", "--tests", "{p}"], "missing.jsonl is no file"),
+        (["missing.parquet", "--tests", "{p}"], "missing.parquet is no file"),
+        (["{r}", "--tests", "{r}"], "no known form of problem has the columns"),
+        (["{r}", "--tests", "{p}", "--extraction", "all"], "extraction is 'all': expected one of single"),
+        (["{r}", "--tests", "{p}", "--rollout-format", "csv"], "format is 'csv': expected one of auto"),
+        (["{r}", "--tests", "{p}", "--package", "nowhere_"], "package 'nowhere_' is not installed here"),
+        (["{r}", "--tests", "{p}", "--executor", "localhost:1"], "'localhost:1' is no server's address"),
         (
-            ["{r}", "--problems", "{p}", "--executor", "http://h", "--require-isolation"],
+            ["{r}", "--tests", "{p}", "--executor", "http://h", "--require-isolation"],
             "--require-isolation is about",
         ),
     ],
@@ -148,7 +148,7 @@ def test_once_believes_what_passes(tmp_path: Path) -> None:
     source, problems = write(tmp_path / "r.jsonl", right), write(tmp_path / "p.jsonl", PROBLEM)
     for option in ((), ("--once",)):
         output = tmp_path / f"v{len(option)}.jsonl"
-        assert run(source, "--problems", problems, "--output", output, "--workers", 1, *option).exit_code == 0
+        assert run(source, "--tests", problems, "--output", output, "--workers", 1, *option).exit_code == 0
         made_with = json.loads(output.with_name(output.name + ".run.json").read_text())
         assert made_with["second run"] is not bool(option)
 
@@ -167,7 +167,7 @@ def many(folder: Path) -> list[str]:
         code,
         "verify",
         str(source),
-        "--problems",
+        "--tests",
         str(problems),
         "--workers",
         "1",
@@ -200,7 +200,7 @@ def test_stopped_by_a_signal_it_leaves_no_process(tmp_path: Path, number: int) -
     endless = f"import ctypes\nctypes.CDLL(None).prctl(15, b'{marker}')\nwhile True:\n    pass\n"
     source = write(tmp_path / "r.jsonl", {"prompt": "Add one.", "completion": f"```python\n{endless}```"})
     command = [sys.executable, "-c", "from codescaler_plugin.cli import app; app()", "verify", str(source)]
-    command += ["--problems", str(write(tmp_path / "p.jsonl", PROBLEM)), "--output", str(tmp_path / "v.jsonl")]
+    command += ["--tests", str(write(tmp_path / "p.jsonl", PROBLEM)), "--output", str(tmp_path / "v.jsonl")]
     process = subprocess.Popen([*command, "--timeout", "8"], stderr=subprocess.DEVNULL, start_new_session=True)
     assert wait_until(lambda: bool(running(marker)), 30)
     process.send_signal(number)
@@ -239,7 +239,7 @@ def test_names_that_programs_wrote_are_shown_and_not_obeyed(tmp_path: Path) -> N
     given = [{"prompt": "Add one.", "completion": f"```python\n{code}\n```"} for code in codes]
     output = tmp_path / "v.jsonl"
     result = run(
-        write(tmp_path / "r.jsonl", *given), "--problems", write(tmp_path / "p.jsonl", PROBLEM), "--output", output,
+        write(tmp_path / "r.jsonl", *given), "--tests", write(tmp_path / "p.jsonl", PROBLEM), "--output", output,
         "--workers", 1,
     )  # fmt: skip
     assert result.exit_code == 0, result.output
@@ -259,7 +259,7 @@ def test_faults_are_counted_apart_with_the_next_step(tmp_path: Path, monkeypatch
         write(tmp_path / "p.jsonl", PROBLEM, {"id": "bare", "problem": "No tests."}),
         tmp_path / "v.jsonl",
     )
-    given = [write(tmp_path / "r.jsonl", ROLLOUTS[0]), "--problems", problems, "--output", output, "--workers", 1]
+    given = [write(tmp_path / "r.jsonl", ROLLOUTS[0]), "--tests", problems, "--output", output, "--workers", 1]
     result = run(*given, "--comparison", "exact", "--once")
     assert result.exit_code == 3, result.output
     said = " ".join(result.stderr.split())

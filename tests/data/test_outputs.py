@@ -20,6 +20,7 @@ from codescaler_plugin.data.outputs import (
     whole_lines,
     write_output,
 )
+from tests.cli.commands import commands, options
 from tests.samples import fenced
 
 PROBLEM = {"problem": "Return n.", "problem_id": "p", "tests": [{"input": "1", "output": "1"}]}
@@ -57,14 +58,15 @@ OVERWRITING = [
     "rank {candidates} --model builtin --output {candidates}",
     "rank {candidates} --model builtin --tests {problems} --output {problems}",
     "calibrate {candidates} --model builtin --output {candidates}",
-    "verify {answers} --problems {problems} --output {answers}",
-    "verify {answers} --problems {problems} --output {problems}",
+    "verify {answers} --tests {problems} --output {answers}",
+    "verify {answers} --tests {problems} --output {problems}",
     "mine {verdicts} --output {verdicts}",
     "mine {verdicts} --output {folder}/new.jsonl --held-out 0.5 --held-out-output {verdicts}",
     "mine {verdicts} --output {folder}/new.jsonl --decontaminate {problems} --held-out 0.5 --held-out-output {problems}",
     "augment {pairs} --output {pairs}",
-    "augment {pairs} --problems {problems} --output {problems}",
+    "augment {pairs} --tests {problems} --output {problems}",
     "evaluate pairs {folder}/pairs.own.jsonl --model builtin --output {folder} --name own",
+    "evaluate rm-bench {folder}/rm-bench.own.jsonl --model builtin --output {folder} --name own",
     "evaluate robustness {folder}/robustness.own.jsonl --model builtin --output {folder} --name own",
     "evaluate candidates {folder}/candidates.own.jsonl --model builtin --output {folder} --name own",
     "evaluate calibration {folder}/pairs.own.jsonl --model builtin --output {folder} --name own",
@@ -82,6 +84,7 @@ def test_no_command_writes_over_what_it_reads(command: str, files: dict[str, Pat
     for name, source in (
         ("pairs.own", "pairs"),
         ("robustness.own", "pairs"),
+        ("rm-bench.own", "pairs"),
         ("candidates.own", "verdicts"),
         ("generations", "problems"),
         ("calibration.own", "pairs"),
@@ -97,23 +100,72 @@ def test_no_command_writes_over_what_it_reads(command: str, files: dict[str, Pat
     assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
 
 
-@pytest.mark.parametrize("way", ["same", "dotted", "link", "hard link"])
-def test_an_input_is_known_by_any_of_its_names(files: dict[str, Path], tmp_path: Path, way: str) -> None:
-    source = files["answers"]
-    other = {"same": source, "dotted": tmp_path / "." / ".." / tmp_path.name / source.name}.get(
-        way, tmp_path / "other"
-    )
-    if way == "link":
+WRITES_NO_INPUT = {"quickstart", "report"}  # they read no file of rows
+
+
+def writing() -> set[str]:
+    """The commands with --output."""
+    return {name for name, command in commands().items() if "--output" in options(command)}
+
+
+def test_every_command_with_an_output_is_tried() -> None:
+    for tried in (OVERWRITING, RENAMED):
+        assert {
+            name for name in writing() if any(line.startswith(f"{name} ") for line in tried)
+        } | WRITES_NO_INPUT == (writing())
+    assert {name for name in writing() if any(line.startswith(f"{name} ") for line in UNWRITABLE)} == writing()
+
+
+RENAMED = {  # the file that is read, and the name of the same file that would be written
+    "score {source} --model builtin --output {other}": ("answers", "other.jsonl"),
+    "extract {source} --output {other}": ("answers", "other.jsonl"),
+    "rank {source} --model builtin --output {other}": ("candidates", "other.jsonl"),
+    "calibrate {source} --model builtin --output {other}": ("candidates", "other.jsonl"),
+    "sample {source} --model builtin --server http://x --output {other}": ("problems", "other.jsonl"),
+    "verify {source} --tests {problems} --output {other}": ("answers", "other.jsonl"),
+    "mine {source} --output {other}": ("verdicts", "other.jsonl"),
+    "augment {source} --output {other}": ("pairs", "other.jsonl"),
+    "evaluate pairs {source} --model builtin --output {folder} --name own": ("pairs", "pairs.own.jsonl"),
+    "evaluate rm-bench {source} --model builtin --output {folder} --name own": ("pairs", "rm-bench.own.jsonl"),
+    "evaluate candidates {source} --model builtin --output {folder} --name own": ("verdicts", "candidates.own.jsonl"),
+    "evaluate calibration {source} --model builtin --output {folder} --name own": ("pairs", "pairs.own.jsonl"),
+    "evaluate robustness {source} --model builtin --output {folder} --name own": ("pairs", "robustness.own.jsonl"),
+    "evaluate generation {source} --policy-model builtin --output {folder}": ("problems", "generations.jsonl"),
+}
+
+
+@pytest.mark.parametrize("alias", ["same", "dotted", "link", "hard link", "stdin"])
+@pytest.mark.parametrize("command", RENAMED)
+def test_an_input_is_known_by_any_of_its_names(
+    command: str, files: dict[str, Path], tmp_path: Path, alias: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name, target = RENAMED[command]
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    source, other = folder / "source.jsonl", folder / target
+    source.write_bytes(files[name].read_bytes())
+    if alias in ("same", "stdin"):
+        source = source.rename(other)
+    elif alias == "dotted":
+        source = source.rename(other).parent / ".." / "folder" / "." / target
+    elif alias == "link":
         other.symlink_to(source)
-    elif way == "hard link":
+    else:
         other.hardlink_to(source)
     before = source.read_text()
-    done = run("extract", source, "--output", other)
-    assert (done.exit_code, source.read_text()) == (1, before)
+    words = command.format(source="-" if alias == "stdin" else source, other=other, folder=folder, **files).split()
+    if alias == "stdin":
+        with source.open("rb") as stdin, monkeypatch.context() as patched:
+            patched.setattr("codescaler_plugin.cli.options.redirected", lambda: str(Path(stdin.name).resolve()))
+            done = run(*words)
+    else:
+        done = run(*words)
+    assert (done.exit_code, source.read_text()) == (1, before), done.output
+    assert "is read and would be written over" in done.stderr
 
 
 def test_a_file_in_a_folder_that_is_read_is_an_input(files: dict[str, Path], tmp_path: Path) -> None:
-    done = run("verify", tmp_path, "--problems", files["problems"], "--output", tmp_path / "new.jsonl")
+    done = run("verify", tmp_path, "--tests", files["problems"], "--output", tmp_path / "new.jsonl")
     assert done.exit_code == 1
     assert "would be written over" in done.stderr
 
@@ -283,8 +335,11 @@ def test_what_is_no_regular_file_is_refused(tmp_path: Path) -> None:
 
 UNWRITABLE = [
     "score {answers} --model /nowhere --output /proc/no/out.jsonl",
+    "extract {answers} --output /proc/no/out.jsonl",
+    "rank {candidates} --model /nowhere --output /proc/no/out.jsonl",
+    "sample {problems} --model /nowhere --server http://x --output /proc/no/out.jsonl",
     "calibrate {candidates} --model /nowhere --output /proc/no/out.json",
-    "verify {answers} --problems {problems} --output /proc/no/out.jsonl",
+    "verify {answers} --tests {problems} --output /proc/no/out.jsonl",
     "mine {verdicts} --output /proc/no/out.jsonl",
     "mine {verdicts} --output {folder}/out.jsonl --card /proc/no",
     "augment {pairs} --output {folder}/out.jsonl --card /proc/no",
@@ -420,6 +475,6 @@ def test_a_folder_has_one_run_at_a_time(tmp_path: Path) -> None:
 def test_no_run_goes_on_in_what_is_no_regular_file(files: dict[str, Path], tmp_path: Path, output: str) -> None:
     os.mkfifo(tmp_path / "pipe")
     given = ["--output", output.format(folder=tmp_path)]
-    done = run("verify", files["answers"], "--problems", files["problems"], *given)
+    done = run("verify", files["answers"], "--tests", files["problems"], *given)
     assert (done.exit_code, done.stderr.count("Traceback")) == (1, 0)
     assert "cannot write" in done.stderr

@@ -390,7 +390,7 @@ def test_a_problem_with_long_integers_is_verified(tmp_path: Path) -> None:
     rollouts = write(tmp_path, "r.csv", as_csv(answers))
     output = tmp_path / "v.jsonl"
     result = CliRunner().invoke(
-        app, ["verify", str(rollouts), "--problems", str(problems), "--output", str(output), "--once"]
+        app, ["verify", str(rollouts), "--tests", str(problems), "--output", str(output), "--once"]
     )
     assert result.exit_code == 0, result.output
     assert [json.loads(line)["passed"] for line in output.read_text().splitlines()] == [True, False]
@@ -445,7 +445,7 @@ def test_a_null_completion_is_judged_ranked_verified_and_evaluated(tmp_path: Pat
     problems = write(tmp_path, "p.jsonl", b'{"problem": "p", "tests": [[1, 1]]}')
     output = tmp_path / "v.jsonl"
     verified = CliRunner().invoke(
-        app, ["verify", str(file), "--problems", str(problems), "--output", str(output), "--once"]
+        app, ["verify", str(file), "--tests", str(problems), "--output", str(output), "--once"]
     )
     assert verified.exit_code == 0, verified.output
     found = [json.loads(line) for line in output.read_text().splitlines()]
@@ -462,7 +462,7 @@ def test_verify_keeps_what_is_before_a_cut_and_goes_on_with_the_whole_file(tmp_p
     def verify(data: bytes) -> Result:
         file = write(tmp_path, "r.jsonl.gz", data)
         return CliRunner().invoke(
-            app, ["verify", str(file), "--problems", str(problems), "--output", str(output), "--once"]
+            app, ["verify", str(file), "--tests", str(problems), "--output", str(output), "--once"]
         )
 
     cut = verify(data[:-4])

@@ -92,7 +92,7 @@ def test_a_pair_that_does_not_hold_is_told(output, tmp_path):
     swapped = pair | {"chosen": pair["rejected"], "rejected": pair["chosen"]}
     file = write(tmp_path / "swapped.jsonl", [pair, swapped])
     done = subprocess.run(
-        [sys.executable, str(RECIPE / "confirm.py"), str(file), "--problems", str(given / "problems.jsonl")],
+        [sys.executable, str(RECIPE / "confirm.py"), str(file), "--tests", str(given / "problems.jsonl")],
         capture_output=True,
         text=True,
     )

@@ -24,7 +24,7 @@ def agreement(folder: Path, problems: list[Path]) -> tuple[int, dict]:
     given: list[Path | str] = [
         folder / "rollouts.jsonl",
         folder / "verdicts.jsonl",
-        "--problems",
+        "--tests",
         *problems,
         "--without",
         "reflexion",

@@ -44,11 +44,23 @@ def test_what_is_no_folder_of_summaries(tmp_path: Path) -> None:
     [
         (lambda result: result.pop("worst"), r"worst: Field required"),
         (lambda result: result.update(strongest="longer"), r"strongest: Unexpected keyword argument"),
-        (lambda result: result["macro"].update(value="high"), r"macro\.value: Input should be a valid number, not 'high'"),
-        (lambda result: result["macro"].update(low=float("nan")), r"macro\.low: Input should be a finite number, not nan"),
-        (lambda result: result["controls"].update(style=None), r"controls\.style\.\[key\]: Input should be 'longer', .* not 'style'"),
+        (
+            lambda result: result["macro"].update(value="high"),
+            r"macro\.value: Input should be a valid number, not 'high'",
+        ),
+        (
+            lambda result: result["macro"].update(low=float("nan")),
+            r"macro\.low: Input should be a finite number, not nan",
+        ),
+        (
+            lambda result: result["controls"].update(style=None),
+            r"controls\.style\.\[key\]: Input should be 'longer', .* not 'style'",
+        ),
         (lambda result: result["controls"].clear(), r""),
-        (lambda result: result["worst"][0].update(changed_lines=1.5), r"worst\.0\.changed_lines: Input should be a valid integer"),
+        (
+            lambda result: result["worst"][0].update(changed_lines=1.5),
+            r"worst\.0\.changed_lines: Input should be a valid integer",
+        ),
     ],
 )
 def test_a_summary_of_another_form_is_to_be_made_anew(tmp_path: Path, damage: Any, said: str) -> None:

@@ -7,13 +7,26 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
-from typer import Argument, Exit, Option, echo
+from typer import Exit, Option, echo
 
 from codescaler_plugin.builtin import policy_model
 from codescaler_plugin.cli.evaluate.outcome import finish, sha256_of
-from codescaler_plugin.cli.options import Extraction, ServerKey, Strict, grouped
+from codescaler_plugin.cli.options import (
+    MEASURE_EXTRACTION,
+    Columns,
+    Extraction,
+    Files,
+    Limit,
+    OptionalServer,
+    PolicyModel,
+    Seed,
+    ServerKey,
+    Strict,
+    grouped,
+)
 from codescaler_plugin.cli.sandbox_options import ProblemFormat, SandboxOptions, print_faults
-from codescaler_plugin.cli.terminal import Skipped, hide_loading_bars, progress_bar, reported
+from codescaler_plugin.cli.terminal import Closing, Skipped, loading, progress_bar, reported
+from codescaler_plugin.data.columns import parsed_columns
 from codescaler_plugin.data.outputs import check_output, locked_folder
 from codescaler_plugin.data.rows import stem
 from codescaler_plugin.errors import ConfigError, DataError
@@ -26,16 +39,8 @@ from codescaler_plugin.records import Problem
 class _Policy:
     """A group of options: the policy that is measured."""
 
-    server: Annotated[
-        str | None, Option(metavar="URL", help="OpenAI-compatible server(s), such as `vllm serve`'s.")
-    ] = None
-    policy_model: Annotated[
-        str | None,
-        Option(
-            help="Policy for transformers: directory, hub id or 'builtin'. With --server the server's model, else the "
-            "only one."
-        ),
-    ] = None
+    server: OptionalServer = None
+    policy_model: PolicyModel = None
     api_key: ServerKey = None
     requests: Annotated[int, Option(min=1, help="Requests to the server at a time.")] = 32
 
@@ -51,15 +56,15 @@ class _Draws:
     temperature: Annotated[float, Option(min=0)] = Sampling.temperature
     top_p: Annotated[float, Option(min=0.01, max=1)] = Sampling.top_p
     top_k: Annotated[int, Option(min=0, help="0: all tokens.")] = Sampling.top_k
-    max_tokens: Annotated[int, Option(min=1, help="Of a completion.")] = Sampling.max_tokens
+    max_new_tokens: Annotated[int, Option(min=1, help="Tokens per completion.")] = Sampling.max_tokens
     instruct: Annotated[bool, Option(help="Ask for one program in a block; else the problem alone.")] = (
         Sampling.instruct
     )
-    seed: Annotated[int, Option(help="Seed, without --server.")] = 0
+    seed: Seed = 0
 
     def sampling(self) -> Sampling:
         """The settings of sampling."""
-        return Sampling(self.temperature, self.top_p, self.top_k, self.max_tokens, self.instruct)
+        return Sampling(self.temperature, self.top_p, self.top_k, self.max_new_tokens, self.instruct)
 
     def ks(self) -> list[int]:
         """The k of pass@k, none above n."""
@@ -71,13 +76,14 @@ class _Draws:
 
 @grouped
 def generation(
-    problems: Annotated[list[str], Argument(metavar="FILE...", help="Problems with tests: files, folders, hub ids.")],
+    problems: Files,
     *,
     policy: _Policy,
     output: Annotated[Path, Option(help="Folder; an interrupted run resumes here.")] = Path("generation"),
     draws: _Draws,
-    limit: Annotated[int | None, Option(min=1, help="First problems of each file only.")] = None,
-    extraction: Extraction = "last",
+    columns: Columns = None,
+    limit: Limit = None,
+    extraction: Extraction = MEASURE_EXTRACTION,
     strict: Strict = False,
     problem_format: ProblemFormat = "auto",
     tests: SandboxOptions,
@@ -104,7 +110,7 @@ def generation(
     from codescaler_plugin.generation.completions import generate
     from codescaler_plugin.preference.verification import verify_rollouts
 
-    skipped = Skipped()
+    skipped, closing = Skipped(), Closing()
     with reported(), locked_folder(output):
         if policy.server is None and policy.policy_model is None:
             raise ConfigError("give either --server URL or --policy-model MODEL")
@@ -114,9 +120,9 @@ def generation(
         summaries = {name: summary_file(output, PolicyResult, name) for name in hashes}
         for file in (output / "generations.jsonl", verdicts, *summaries.values()):
             check_output(file, problems)
-        ks, sampling = draws.ks(), draws.sampling()
+        ks, sampling, mapping = draws.ks(), draws.sampling(), parsed_columns(columns)
         benchmarks = _benchmarks(
-            problems, lambda path: tests.problems([path], problem_format, None if strict else skipped)[:limit]
+            problems, lambda path: tests.problems([path], problem_format, None if strict else skipped, mapping)[:limit]
         )
         complete, model = _completer(policy, sampling, draws.seed)
         for name, file in summaries.items():
@@ -137,10 +143,14 @@ def generation(
             )
         of_run = {"extraction": extraction, **asdict(sampling), "seed": None if policy.server else draws.seed}
         results = summarise((row for _, _, row in rows_of(verdicts)), n=draws.n, ks=ks, settings=of_run)
-        for name, result in results.items():
+        written = [
             finish(output, name, model, result, data=name, data_sha256=hashes[name])
+            for name, result in results.items()
+        ]
     faults = sum((Counter(result.faults) for result in results.values()), Counter())
     print_faults(faults, verified.examples, f"delete {verdicts} and run again; the completions stay")
+    total = sum(result.n * result.problems for result in results.values())
+    closing.say("evaluated", total, "completions", counts={"rows skipped": skipped.count}, written=written)
     report = {"model": model, "extraction": extraction, "sampling": asdict(sampling)}
     echo(json.dumps({**report, "benchmarks": {name: result.to_json() for name, result in results.items()}}))
     if skipped.count:
@@ -174,6 +184,6 @@ def _completer(policy: _Policy, sampling: Sampling, seed: int) -> "tuple[Any, st
 
     if policy.server is not None:
         return server_completer(policy.server, sampling, model=policy.policy_model, api_key=policy.api_key)
-    hide_loading_bars()
     name = policy.policy_model or ""
-    return transformers_completer(policy_model(name), sampling, seed=seed), name
+    with loading(name):
+        return transformers_completer(policy_model(name), sampling, seed=seed), name

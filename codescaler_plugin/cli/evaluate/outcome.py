@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from codescaler_plugin.cli.terminal import Terminal, number_table, say
+from codescaler_plugin.cli.terminal import Terminal, print_table
 from codescaler_plugin.report.sections import Section
 from codescaler_plugin.safety import one_line
 
@@ -22,8 +22,8 @@ def sha256_of(data: str) -> str:
     return hashlib.sha256(file.read_bytes()).hexdigest() if file.is_file() else ""
 
 
-def finish(folder: Path, name: str, model: str, result: "Result", **facts: Any) -> None:
-    """Write the summary of a result with the command and more facts of it, and print its section."""
+def finish(folder: Path, name: str, model: str, result: "Result", **facts: Any) -> Path:
+    """Write the summary of a result with the command and more facts of it, print its section, and return the file."""
     from codescaler_plugin.evaluation.summary import Summary, sections, write_summary
 
     command = shlex.join(["codescaler", *sys.argv[1:]])
@@ -31,7 +31,7 @@ def finish(folder: Path, name: str, model: str, result: "Result", **facts: Any) 
     path = write_summary(folder, summary)
     for section in sections([summary]):
         print_section(section)
-    say(f"wrote {path}")
+    return path
 
 
 def print_section(section: Section) -> None:
@@ -41,11 +41,7 @@ def print_section(section: Section) -> None:
     for number, data in enumerate(section.tables):
         if number:
             console.print()
-        table = number_table(*data.head, title=data.caption or None, title_justify="left", padding=(0, 2, 0, 0))
-        table.columns[0].overflow = "fold"
-        for row in data.rows:
-            table.add_row(*(one_line(cell) for cell in row), style="bold" if len(row) == 1 else None)
-        console.print(table)
+        print_table(console, data.head, data.rows, title=data.caption or None, title_justify="left")
     for fold in section.folds:
         console.print()
         console.print(one_line(fold.title), style="bold")

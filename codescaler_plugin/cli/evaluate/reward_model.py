@@ -8,12 +8,24 @@ from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING, Annotated, Any
 
-from typer import Argument, Option
+from typer import Option
 
 from codescaler_plugin.builtin import reward_model
 from codescaler_plugin.cli.evaluate.outcome import finish, sha256_of
-from codescaler_plugin.cli.options import BaseModel, Extraction, MaxTokens, Model, grouped
-from codescaler_plugin.cli.terminal import errors, hide_loading_bars, progress_bar, reported, say
+from codescaler_plugin.cli.options import (
+    MEASURE_EXTRACTION,
+    BaseModel,
+    Columns,
+    Data,
+    Extraction,
+    MaxTokens,
+    Model,
+    Seed,
+    grouped,
+    spooled,
+)
+from codescaler_plugin.cli.terminal import Closing, errors, load_model, progress_bar, reported
+from codescaler_plugin.data.columns import parsed_columns
 from codescaler_plugin.data.outputs import check_folder, check_output, write_text
 from codescaler_plugin.data.rows import stem
 from codescaler_plugin.errors import ConfigError
@@ -24,8 +36,6 @@ if TYPE_CHECKING:
     from codescaler_plugin.evaluation.best_of_n import Candidates
     from codescaler_plugin.evaluation.result import Result
 
-Data = Annotated[str, Argument(metavar="DATA", help="File, folder or hub id.")]
-Seed = Annotated[int, Option(help="Of draws and intervals.")]
 Split = Annotated[str | None, Option(help="Only pairs of this split, such as held_out.")]
 
 
@@ -39,6 +49,7 @@ class _Options:
     ] = None
     name: Annotated[str | None, Option(help="Name of the data in the report; else that of its file.")] = None
     max_tokens: MaxTokens = None
+    columns: Columns = None
 
 
 class _Run:
@@ -67,7 +78,8 @@ class _Run:
         self._identity = _identity(self.model, self.config.max_length)
         self.folder = options.output or Path("evaluation") / _slug(Path(self.model).name or self.model)
         self.name = _slug(options.name or stem(Path(data).name))
-        self.started = perf_counter()
+        self.started, self.closing, self.scored = perf_counter(), Closing(), 0
+        self.columns = parsed_columns(options.columns)
         require(f"evaluate {self.evaluation}", "report", *modules)
         check_folder(self.folder)
         summary = summary_file(self.folder, result, self.name)
@@ -88,17 +100,19 @@ class _Run:
         """Call a function that scores rows. The file of the evaluation `of`, by default this, keeps the scores."""
         from codescaler_plugin.pipeline import CodeScaler
 
-        hide_loading_bars()
-        scorer = CodeScaler(config=self.config).scorer
+        scaler = CodeScaler(config=self.config)
+        load_model(scaler)
+        self.scored = len(rows)
         kept = self.folder / f"{of or self.evaluation}.{self.name}.jsonl"
         with progress_bar("scoring", total) as advance:
-            return function(rows, scorer, output=kept, model=self._identity, progress=advance, **settings)
+            return function(rows, scaler.scorer, output=kept, model=self._identity, progress=advance, **settings)
 
-    def finish(self, result: "Result") -> None:
-        """Write the summary, and print its section of the report."""
+    def finish(self, result: "Result", *more: Path) -> None:
+        """Write the summary, and print its section of the report and the closing line, with files written before."""
         seconds = round(perf_counter() - self.started, 1)
         facts = {"data": Path(self.data).name, "data_sha256": self.data_sha256, "seconds": seconds}
-        finish(self.folder, self.name, self.model, result, **facts)
+        path = finish(self.folder, self.name, self.model, result, **facts)
+        self.closing.say("evaluated", self.scored, "rows", written=[path, *more])
 
 
 @grouped
@@ -107,7 +121,8 @@ def pairs(
     *,
     options: _Options,
     human_bugs: Annotated[
-        str | None, Option(metavar="FILE", help="Rows of HumanEvalPack, for the control by human bugs.")
+        str | None,
+        Option(metavar="FILE", callback=spooled, help="Rows of HumanEvalPack, for the control by human bugs."),
     ] = None,
     base_model: BaseModel = None,
     base_pairs: Annotated[int, Option(min=1, help="Pairs drawn for the control by log-probability.")] = 256,
@@ -127,7 +142,7 @@ def pairs(
 
         files = ("pairs.{}.jsonl", "pairs.{}.rewritten.jsonl", "pairs.{}.human_bugs.jsonl")
         run = _Run(PairResult, data, options, scores=files, modules=("scipy", "sklearn"), more=human_bugs)
-        rows = _pairs_of(data, split)
+        rows = _pairs_of(run, split)
         bugs = list(read_human_bugs(human_bugs)) if human_bugs else []
         controls: dict[str, Any] = {"human_bugs": bugs, "base_model": base_model, "base_pairs": base_pairs}
         run.finish(run.score(evaluate_pairs, rows, seed=seed, **controls))
@@ -159,7 +174,7 @@ def rm_bench(
             )
         options = replace(options, model=published or options.model)
         run = _Run(RMBenchResult, data, options, scores=("rm-bench.{}.jsonl",), modules=())
-        rows = read_rm_bench(data)
+        rows = read_rm_bench(data, columns=run.columns)
         if published:
             run.finish(evaluate_rm_bench(rows, None))
         else:
@@ -172,7 +187,7 @@ def candidates(
     *,
     options: _Options,
     max_n: Annotated[int | None, Option(min=1, help="Largest N; else 64 or what most problems have.")] = None,
-    extraction: Extraction = "last",
+    extraction: Extraction = MEASURE_EXTRACTION,
     seed: Seed = 0,
 ) -> None:
     """Best of N against random choice, length and the oracle.
@@ -186,12 +201,14 @@ def candidates(
         from codescaler_plugin.evaluation.best_of_n import BestOfNResult, evaluate_candidates
 
         run = _Run(BestOfNResult, data, options, scores=("candidates.{}.jsonl",))
-        groups = _candidates_of(data, extraction)
+        groups = _candidates_of(run, extraction)
         run.finish(run.score(evaluate_candidates, groups, total=len(groups), max_n=max_n, seed=seed))
 
 
 @grouped
-def calibration(data: Data, *, options: _Options, extraction: Extraction = "last", split: Split = None) -> None:
+def calibration(
+    data: Data, *, options: _Options, extraction: Extraction = MEASURE_EXTRACTION, split: Split = None
+) -> None:
     """From a margin to the probability of being right: isotonic and Platt.
 
     DATA holds pairs, or candidates with verdicts; the margin of candidates is
@@ -210,28 +227,28 @@ def calibration(data: Data, *, options: _Options, extraction: Extraction = "last
         from codescaler_plugin.intervals import area, win
         from codescaler_plugin.selection.calibration import METHODS, fit_calibration
 
-        files = ("pairs.{}.jsonl", "candidates.{}.jsonl")
-        run = _Run(CalibrationResult, data, options, scores=files, modules=("scipy", "sklearn"))
-        _, _, first = next(rows_of(data), ("", "", {}))
+        kept = ("pairs.{}.jsonl", "candidates.{}.jsonl")
+        run = _Run(CalibrationResult, data, options, scores=kept, modules=("scipy", "sklearn"))
+        _, _, first = next(rows_of(data, columns=run.columns), ("", "", {}))
         paired: float | None = None
         pooled: float | None = None
         if is_pair(first):
-            scored = run.score(score_pairs, _pairs_of(data, split), of="pairs")
+            scored = run.score(score_pairs, _pairs_of(run, split), of="pairs")
             margins = [abs(pair.gap) for pair in scored]
             right = [win(pair.gap, 0.0) for pair in scored]
             problems = [pair.problem for pair in scored]
             paired = sum(right) / len(right)
             pooled = area([pair.chosen for pair in scored], [pair.rejected for pair in scored])
         else:
-            groups = _candidates_of(data, extraction)
+            groups = _candidates_of(run, extraction)
             scores = run.score(score_candidates, groups, of="candidates")
             margins, right, problems = leading_margins(groups, scores)
-        run.finish(replace(evaluate_calibration(margins, right, problems), paired=paired, pooled=pooled))
-        for method in METHODS:
-            path = run.folder / f"calibration.{run.name}.{method}.json"
-            write_text(path, fit_calibration(margins, right, method=method, model=run.model).to_json() + "\n")
-            say(f"wrote {path}")
+        result = replace(evaluate_calibration(margins, right, problems), paired=paired, pooled=pooled)
+        files = [run.folder / f"calibration.{run.name}.{method}.json" for method in METHODS]
+        for method, file in zip(METHODS, files, strict=True):
+            write_text(file, fit_calibration(margins, right, method=method, model=run.model).to_json() + "\n")
         errors.print(f"note: {MARGIN_NOTE}", style="yellow")
+        run.finish(result, *files)
 
 
 @grouped
@@ -239,7 +256,7 @@ def robustness(
     data: Data,
     *,
     options: _Options,
-    limit: Annotated[int, Option(min=1, help="Pairs drawn.")] = 500,
+    max_pairs: Annotated[int, Option(min=1, help="Largest number of pairs.")] = 500,
     split: Split = None,
     seed: Seed = 0,
 ) -> None:
@@ -254,15 +271,15 @@ def robustness(
         from codescaler_plugin.evaluation.robustness import RobustnessResult, evaluate_robustness
 
         run = _Run(RobustnessResult, data, options, scores=("robustness.{}.jsonl",))
-        rows = _pairs_of(data, split)
-        run.finish(run.score(evaluate_robustness, rows, total=min(limit, len(rows)), limit=limit, seed=seed))
+        rows = _pairs_of(run, split)
+        run.finish(run.score(evaluate_robustness, rows, total=min(max_pairs, len(rows)), limit=max_pairs, seed=seed))
 
 
-def _pairs_of(data: str, split: str | None) -> list[PreferencePair]:
+def _pairs_of(run: _Run, split: str | None) -> list[PreferencePair]:
     """The pairs of a split, or all."""
     from codescaler_plugin.data.pairs import read_pairs
 
-    pairs = [pair for pair in read_pairs(data) if split in (None, pair.split)]
+    pairs = [pair for pair in read_pairs(run.data, columns=run.columns) if split in (None, pair.split)]
     sizes = Counter(pair.split for pair in pairs)
     if {"train", "held_out"} <= sizes.keys():
         counts = ", ".join(f"{count} of {name}" for name, count in sizes.items())
@@ -270,15 +287,15 @@ def _pairs_of(data: str, split: str | None) -> list[PreferencePair]:
             f"all splits are measured together ({counts}); --split held_out leaves out what a model trained on"
         )
     if not pairs:
-        raise ConfigError(f"{data} holds no pairs" + (f" of the split {split!r}" if split else ""))
+        raise ConfigError(f"{run.data} holds no pairs" + (f" of the split {split!r}" if split else ""))
     return pairs
 
 
-def _candidates_of(data: str, extraction: str) -> "list[Candidates]":
+def _candidates_of(run: _Run, extraction: str) -> "list[Candidates]":
     """Candidates with verdicts; prints the number of those without."""
     from codescaler_plugin.evaluation.best_of_n import read_candidates
 
-    groups = read_candidates(data, extraction=extraction)
+    groups = read_candidates(run.data, extraction=extraction, columns=run.columns)
     if count := sum(group.without_verdict for group in groups):
         errors.print(f"left out: {count:,}, on which the tests gave no verdict (column fault)", style="yellow")
     return groups
