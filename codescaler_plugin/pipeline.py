@@ -26,6 +26,7 @@ logger = logging.getLogger(__name__)
 _CHUNK = 512  # completions extracted while the chunk before is being scored
 _DOWN_AFTER = 4  # programs in a row that fail one by one
 _NO_SCORE = Failure(FailureKind.NO_SCORE, "the code is too long for the model, or its logit is not finite")
+_UNCHECKED = "The program came without a completion, and whether it is valid was not checked."
 _numbers = count()  # make each program of `check` new to a cache
 
 
@@ -138,7 +139,7 @@ class CodeScaler:
             ConfigError: the model cannot be used.
         """
         check_lengths(problems=problems, programs=programs)
-        rows = [(row, Extraction(program, "", Status.OK)) for row, program in enumerate(programs)]
+        rows = [(row, Extraction(program, "", Status.OK, _UNCHECKED)) for row, program in enumerate(programs)]
         return [replace(judgement, code="") for judgement in self._judged(list(problems), [rows], {})]
 
     def _judged(
@@ -161,7 +162,8 @@ class CodeScaler:
         rewards = self.config.shape().rewards(scores, statuses, texts)
         failed = [failures.get(row) if status is Status.OK else None for row, status in enumerate(statuses)]
         codes = [extractions[row].code for row in range(len(texts))]
-        return [Judgement(*values) for values in zip(rewards, scores, statuses, codes, failed, strict=True)]
+        reasons = [extractions[row].explanation for row in range(len(texts))]
+        return [Judgement(*values) for values in zip(rewards, scores, statuses, codes, failed, reasons, strict=True)]
 
     @property
     def template(self) -> Template | None:

@@ -23,7 +23,6 @@ def extract_code(
     reasoning_marks: str | None = None,
     thinking_prefilled: bool = False,
     fence_prefilled: bool = False,
-    explain: bool = False,
 ) -> Extraction:
     r"""Extract the code of a completion, if it is a valid program. Nothing is executed.
 
@@ -44,7 +43,6 @@ def extract_code(
         thinking_prefilled: the prompt has opened the reasoning, so a completion without a closing mark was cut inside
             it. If you have the prompt, put its `prompt_opening` before the completion with `begun` instead.
         fence_prefilled: the prompt has opened the fence. A completion that opens its own fence is read alone.
-        explain: explain the status in a sentence.
 
     Raises:
         DataError: the text is not a `str`.
@@ -61,7 +59,6 @@ def extract_code(
         reasoning_marks=reasoning_marks,
         thinking_prefilled=thinking_prefilled,
         fence_prefilled=fence_prefilled,
-        explain=explain,
     )[0]
 
 
@@ -73,7 +70,6 @@ def extract_all(
     reasoning_marks: str | None = None,
     thinking_prefilled: bool = False,
     fence_prefilled: bool = False,
-    explain: bool = False,
 ) -> list[Extraction]:
     r"""Extract the code of n completions, in order, with the settings of `extract_code`. Equal ones are read once.
 
@@ -91,7 +87,7 @@ def extract_all(
     checked_marks(reasoning_marks)
     if isinstance(texts, str):
         raise DataError("texts is one str: expected a list of them; extract_code takes one")
-    reading = Reading(language, extraction, reasoning_marks, thinking_prefilled, fence_prefilled, explain)
+    reading = Reading(language, extraction, reasoning_marks, thinking_prefilled, fence_prefilled)
     known: dict[str, Extraction] = {}
     for index, text in enumerate(texts):
         if not isinstance(text, str):

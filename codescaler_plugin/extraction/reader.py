@@ -26,7 +26,6 @@ class Reading:
     reasoning_marks: str | None
     thinking_prefilled: bool
     fence_prefilled: bool
-    explain: bool
 
 
 def read(text: str, reading: Reading) -> Extraction:
@@ -34,10 +33,8 @@ def read(text: str, reading: Reading) -> Extraction:
     if len(text) > MAX_COMPLETION_CHARS:
         sentence = f"The completion has {len(text):,} characters; at most {MAX_COMPLETION_CHARS:,} are read."
         language = "" if reading.language == ANY else reading.language
-        extraction = Extraction("", language, Status.TOO_LONG, sentence)
-    else:
-        extraction = _Reader(reading, text).read()
-    return extraction if reading.explain else replace(extraction, explanation="")
+        return Extraction("", language, Status.TOO_LONG, sentence)
+    return _Reader(reading, text).read()
 
 
 class _Reader:

@@ -376,8 +376,7 @@ def test_policies(text: str, extraction: str, status: str, code: str | None) -> 
     ids=range(12),
 )
 def test_the_explanation_is_a_sentence_about_this_completion(text: str, sentence: str) -> None:
-    assert extract_code(text, explain=True).explanation == sentence
-    assert extract_code(text).explanation == ""
+    assert extract_code(text).explanation == sentence
 
 
 @pytest.mark.parametrize(
