@@ -3,8 +3,8 @@
 import time
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass
 from itertools import groupby
+from typing import NamedTuple
 
 from codescaler_plugin.records import Judgement, Status
 from codescaler_plugin.report.judged_rows import Judged
@@ -16,8 +16,7 @@ from codescaler_plugin.serving.samples import Sample
 _HEAD, _TAIL = 8_000, 24_000  # characters kept of a longer text: the program is near its end
 
 
-@dataclass(frozen=True)
-class _Kept:
+class _Kept(NamedTuple):
     at: float  # seconds since the epoch
     route: str
     sample: Sample
