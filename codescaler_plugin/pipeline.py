@@ -10,7 +10,7 @@ from typing import Any
 
 from codescaler_plugin.config import CodeScalerConfig
 from codescaler_plugin.errors import CodeScalerError, ConfigError, DataError, Failure, FailureKind, ScorerError
-from codescaler_plugin.extraction import begun, extract_all, prompt_opening
+from codescaler_plugin.extraction import extract_all, prompt_opening
 from codescaler_plugin.prefetch import grouped_chunks, prefetch
 from codescaler_plugin.records import Extraction, Judgement, Status
 from codescaler_plugin.scoring import Scorer
@@ -109,7 +109,7 @@ class CodeScaler:
             ConfigError: the model or `prompt_template` cannot be used.
         """
         check_lengths(problems=problems, completions=completions, **({} if prompts is None else {"prompts": prompts}))
-        completed = self._completions(problems if prompts is None else prompts, completions)
+        openings, completed = self._completions(problems if prompts is None else prompts, completions)
         texts, unread = self._problems(problems, is_stated=prompts is not None)
         if unread:
             first = next(iter(unread.values())).reason
@@ -118,6 +118,7 @@ class CodeScaler:
         def extract(chunk: list[int]) -> list[tuple[int, Extraction]]:
             extractions = extract_all(
                 [completed[row] for row in chunk],
+                openings=[openings[row] for row in chunk],
                 language=self.config.language,
                 extraction=self.config.extraction,
                 reasoning_marks=self.config.reasoning_marks,
@@ -190,13 +191,11 @@ class CodeScaler:
         wrapper = self.config.problem_wrapper
         return text if wrapper is None else unwrapped(text, wrapper, offender)
 
-    def _completions(self, prompts: Sequence[Text], completions: Sequence[Text | None]) -> list[str]:
-        """The text of each completion behind the reasoning or fence that its prompt has opened."""
+    def _completions(self, prompts: Sequence[Text], completions: Sequence[Text | None]) -> tuple[list[str], list[str]]:
+        """The reasoning or fence that each prompt has opened, and the text of each completion."""
         opening_of = _once(self._opening)
-        return [
-            begun(opening_of(prompt, f"problem {row}"), completion_text(completion, f"completion {row}"))
-            for row, (prompt, completion) in enumerate(zip(prompts, completions, strict=True))
-        ]
+        texts = [completion_text(completion, f"completion {row}") for row, completion in enumerate(completions)]
+        return [opening_of(prompt, f"problem {row}") for row, prompt in enumerate(prompts)], texts
 
     def _opening(self, prompt: Text, offender: str) -> str:
         try:

@@ -70,11 +70,23 @@ def extract_all(
     reasoning_marks: str | None = None,
     thinking_prefilled: bool = False,
     fence_prefilled: bool = False,
+    openings: Sequence[str] | None = None,
 ) -> list[Extraction]:
     r"""Extract the code of n completions, in order, with the settings of `extract_code`. Equal ones are read once.
 
+    Args:
+        texts: n completions.
+        language: see `extract_code`.
+        extraction: see `extract_code`.
+        reasoning_marks: see `extract_code`.
+        thinking_prefilled: see `extract_code`.
+        fence_prefilled: see `extract_code`.
+        openings: n texts that the prompts have opened, see `prompt_opening`, each read before its completion as
+            `begun` puts it there. Explanations count the lines of the completion alone.
+
     Raises:
-        DataError: a completion is not a `str`, whose index the message names, or `texts` is one `str`.
+        DataError: a completion is not a `str`, whose index the message names, or `texts` is one `str`; or `openings`
+            has another length.
         ConfigError: see `extract_code`.
 
     Example:
@@ -88,10 +100,14 @@ def extract_all(
     if isinstance(texts, str):
         raise DataError("texts is one str: expected a list of them; extract_code takes one")
     reading = Reading(language, extraction, reasoning_marks, thinking_prefilled, fence_prefilled)
-    known: dict[str, Extraction] = {}
-    for index, text in enumerate(texts):
+    if openings is None:
+        openings = [""] * len(texts)
+    elif len(openings) != len(texts):
+        raise DataError(f"{len(openings)} openings for {len(texts)} texts: expected one each")
+    known: dict[tuple[str, str], Extraction] = {}
+    for index, (opening, text) in enumerate(zip(openings, texts, strict=True)):
         if not isinstance(text, str):
             raise DataError(f"completion {index} is {type(text).__name__}: expected str")
-        if text not in known:
-            known[text] = read(text, reading)
-    return [known[text] for text in texts]
+        if (opening, text) not in known:
+            known[opening, text] = read(text, reading, opening)
+    return [known[key] for key in zip(openings, texts, strict=True)]
