@@ -12,7 +12,7 @@ MAX_SHOWN = 20_000
 
 _BOX = "border:1px solid #8886;border-radius:6px;padding:.5em .8em;margin:.3em 0;max-width:60em"
 _PRE = "margin:.5em 0 0;max-height:24em;overflow:auto;white-space:pre-wrap;overflow-wrap:anywhere;text-align:left"
-_CELL = "text-align:left;padding:.15em .6em;vertical-align:top;overflow-wrap:anywhere"
+_CELL = "text-align:left;padding:.15em .6em;vertical-align:top"
 
 
 def element(title: str, facts: Mapping[str, object], sentence: str = "", code: str = "", inner: str = "") -> str:
@@ -32,7 +32,7 @@ def element(title: str, facts: Mapping[str, object], sentence: str = "", code: s
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
-    """A table of text and numbers.
+    """A table of text and numbers, which scrolls where it is too wide.
 
     Example:
         >>> table(["score"], [[None]]).count("<td")
@@ -42,7 +42,7 @@ def table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
     for row in rows:
         cells = "".join(f'<td style="{_CELL}">{html_text(cut(number(value)))}</td>' for value in row)
         lines.append(f"<tr>{cells}</tr>")
-    return f"<table>{''.join(lines)}</table>"
+    return f'<div style="overflow-x:auto"><table>{"".join(lines)}</table></div>'
 
 
 def number(value: object) -> str:

@@ -57,7 +57,7 @@ def test_a_selection_shows_its_outcome_its_winner_and_a_ranked_table() -> None:
     assert selection.explanation in page.text
     rows = html.split("<tr>")[2:]
     assert [row.split("</td>")[1].rpartition(">")[2] for row in rows] == ["2", "3", "1", "0"]
-    assert "candidate 2" in rows[1]
+    assert ">2</td>" in rows[1].partition(">ok</td>")[2]  # a duplicate of candidate 2
     assert "The completion has no fenced block." in rows[3]
     assert html.index("x = 22") < html.index("<table>")
 
@@ -65,7 +65,7 @@ def test_a_selection_shows_its_outcome_its_winner_and_a_ranked_table() -> None:
 @pytest.mark.parametrize(
     ("verdict", "words"),
     [
-        (None, "not run"),
+        (None, "–"),
         (Verdict(passed=True), "passed"),
         (Verdict(passed=False), "failed"),
         (Verdict(passed=False, fault=Fault.TIMEOUT), "no verdict (timeout)"),
@@ -73,8 +73,10 @@ def test_a_selection_shows_its_outcome_its_winner_and_a_ranked_table() -> None:
 )
 def test_a_selection_shows_verdicts(verdict: Verdict | None, words: str) -> None:
     [first] = best_of_n(SCALER, "p", [fenced("x = 1")]).ranked
-    html = Selection((replace(first, verdict=verdict),), Outcome.CHOSEN)._repr_html_()
-    assert f">{words}</td>" in html
+    tested = replace(first, verdict=Verdict(passed=False, fault=Fault.KILLED))
+    html = Selection((replace(first, verdict=verdict), tested), Outcome.CHOSEN)._repr_html_()
+    assert f">{words}</td>" in html.partition("no verdict (killed)")[0]
+    assert "tests" not in Selection((first,), Outcome.CHOSEN)._repr_html_()
 
 
 def test_a_selection_is_bounded_and_hostile_text_in_it_is_text() -> None:

@@ -173,7 +173,7 @@ def render(
         counts=[*statuses.most_common(), *sorted(tests.items(), reverse=True)],
         total=statuses.total(),
         groups=groups,
-        strange=strange,
+        strange=Group("", "", strange) if strange else None,
         notes=notes,
         links=links or {},
         filters_of=filters_of,

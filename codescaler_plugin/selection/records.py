@@ -85,20 +85,22 @@ class Selection:
     explanation: str = ""
 
     def _repr_html_(self) -> str:
-        facts = {"margin": self.margin, "probability": self.probability, "programs run": self.executions}
+        facts = {"margin": self.margin, "probability": self.probability, "programs run": self.executions or None}
+        facts = {name: value for name, value in facts.items() if value is not None}
         rows = [
-            (
-                rank,
-                item.index,
-                item.rank_score,
-                str(item.judgement.status or "no status"),
-                _outcome_of_tests(item.verdict),
-                "" if item.duplicate_of is None else f"candidate {item.duplicate_of}",
-                item.judgement.explanation,
-            )
+            {
+                "rank": rank,
+                "candidate": item.index,
+                "score": item.rank_score,
+                "status": str(item.judgement.status or "no status"),
+                "tests": _outcome_of_tests(item.verdict),
+                "duplicate of": item.duplicate_of,
+                "explanation": item.judgement.explanation,
+            }
             for rank, item in enumerate(self.ranked[:_SHOWN], 1)
         ]
-        table = notebook.table(("rank", "candidate", "score", "status", "tests", "duplicate of", "explanation"), rows)
+        told = [name for name in rows[0] if any(row[name] is not None for row in rows)] if rows else []
+        table = notebook.table(told, [[row[name] for name in told] for row in rows])
         if len(self.ranked) > _SHOWN:
             table += f"<div>and {len(self.ranked) - _SHOWN:,} more candidates</div>"
         code = "" if self.best is None else self.best.judgement.code
@@ -115,7 +117,7 @@ class Selection:
         return tuple(item for item in self.ranked if item.judgement.is_valid and item.duplicate_of is None)
 
 
-def _outcome_of_tests(verdict: Verdict | None) -> str:
+def _outcome_of_tests(verdict: Verdict | None) -> str | None:
     if verdict is None:
-        return "not run"
+        return None
     return "passed" if verdict.passed else "failed" if verdict.is_failure else f"no verdict ({verdict.fault})"
