@@ -28,6 +28,7 @@ class Judged:
     """A completion with its judgement and the verdict of its tests, as far as they are known.
 
     Attributes:
+        problem: the prompt as it came; of messages, the last user turn.
         status: a `Status`, or empty if the completion was not read.
         failure: `FailureKind` of a judgement without a reward; empty if there is one.
         passed: verdict of the tests. None: they did not run, or gave no verdict.
@@ -98,7 +99,7 @@ def _single(row: Mapping[str, Any], position: str) -> Judged:
     step = row.get("step")
     return _judged(
         _problem(row),
-        _text(row.get("completion"), completion_text),
+        text_of(row.get("completion"), completion_text),
         {
             **row,
             **{key: row.get(column + key) for key in ("status", "score", "explanation") if name},
@@ -119,7 +120,7 @@ def _ranked(row: Mapping[str, Any], position: str) -> list[Judged]:
         index = item.get("index") if isinstance(item, dict) else None
         if not isinstance(index, int) or not 0 <= index < len(completions):
             raise DataError(f"`ranked` holds {str(item)[:80]!r}: expected an object with the index of a completion")
-        text = _text(completions[index], completion_text)
+        text = text_of(completions[index], completion_text)
         judged.append(_judged(problem, text, item, f"{position}, candidate {index}", position))
     return judged
 
@@ -178,12 +179,13 @@ def _verdict_of_trl(row: Mapping[str, Any]) -> Any:
 
 def _problem(row: Mapping[str, Any]) -> str:
     for name in _PROBLEM:
-        if row.get(name) is not None:
-            return _text(row[name], problem_text)
+        value = row.get(name)
+        if value is not None:
+            return value if isinstance(value, str) else text_of(value, problem_text)
     raise DataError(f"no problem: expected one of the columns {', '.join(_PROBLEM)}")
 
 
-def _text(value: Any, read: Callable[[Any], str]) -> str:
+def text_of(value: Any, read: Callable[[Any], str]) -> str:
     """The text as the pipeline reads it, or as it is where the pipeline refuses it: a page only shows it."""
     try:
         return read(value)

@@ -14,9 +14,10 @@ from codescaler_plugin import __version__
 from codescaler_plugin.data.outputs import check_output, check_own, write_text
 from codescaler_plugin.errors import DataError
 from codescaler_plugin.extras import require
-from codescaler_plugin.report.judged_rows import Judged, read_judged
+from codescaler_plugin.report.judged_rows import Judged, read_judged, text_of
 from codescaler_plugin.report.marking import Part, parts_of, read_again
 from codescaler_plugin.safety import html_text
+from codescaler_plugin.text.messages import problem_text
 
 MAX_PROBLEMS = 40
 """Problems of a page."""
@@ -271,8 +272,9 @@ def _left_out(problems: int, rows: int, sections: Sequence[Group]) -> list[str]:
     ]
 
 
-def _cut(text: str) -> str:
-    text = text.strip("\n")
+def _cut(prompt: str) -> str:
+    """The problem in a prompt, without its template, in bounded length."""
+    text = text_of(prompt, problem_text).strip("\n")
     return text if len(text) <= _PROBLEM_CHARS else f"{text[:_PROBLEM_CHARS]}\n[{len(text) - _PROBLEM_CHARS:,} more]"
 
 

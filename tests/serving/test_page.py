@@ -41,7 +41,7 @@ def test_samples_of_every_route_are_shown_with_their_program_and_explanation() -
     assert re.findall(r"/(?:slime|get_reward|v1/score), 20", page)[0].startswith("/slime")  # the latest first
     for part in (
         "model <b>stub</b>", "state <b>ready</b>", "samples judged <b>5</b>", "up for <b>", "rank <b>1 of 2</b>",
-        "The completion has no fenced block.", 'href="health"', 'href="metrics"', 'href="docs"',
+        "The completion has no fenced block.", '<div class="problem" tabindex="0">Write solve(n).</div>', 'href="health"', 'href="metrics"', 'href="docs"',
     ):  # fmt: skip
         assert part in page
     assert not re.search(r"(?:src|href)=\"(?!#|health|metrics|docs)", page)
