@@ -19,7 +19,6 @@ def extract(
     source: Source = "-",
     language: Annotated[str, Option(help="Language of the code, or 'any'.")] = "python",
     extraction: Extraction = REWARD_EXTRACTION,
-    explain: Annotated[bool, Option("--explain", help="Add a sentence on the reason of each status.")] = False,
     reasoning_marks: Annotated[
         str | None, Option(help="Further marks of reasoning, such as '<plan> </plan>'.")
     ] = None,
@@ -36,17 +35,18 @@ def extract(
     """Take the code out of completions, without a model.
 
     Rows in with a completion, or a list of them; JSONL out: the same rows with
-    code, language and status, which replace fields of these names. A prompt or
-    problem beside the completion tells if it opens the reasoning or a fence. A
-    histogram of the statuses follows on stderr. A bad row is reported with its
-    number on stderr and skipped.
+    code, language, status and explanation, which replace fields of these names.
+    A prompt or problem beside the completion tells if it opens the reasoning or
+    a fence. A histogram of the statuses follows on stderr. A bad row is
+    reported with its number on stderr and skipped.
 
-    Example: codescaler extract answers.jsonl --explain
+    Example: codescaler extract answers.jsonl --output extracted.jsonl
 
     Exit code: 0 all lines read; 1 an error, with --strict a bad line, with
     --text no valid code; 3 some lines were skipped.
     """
     from codescaler_plugin.extraction import extract_all, extract_code
+    from codescaler_plugin.text.messages import completion_text
 
     settings: dict[str, Any] = {
         "language": language,
@@ -63,10 +63,10 @@ def extract(
         extract_code("", **settings)  # a wrong setting is an error before the first line
         reader = RowReader(source, "extracting", "completion", columns, limit, strict)
         for samples in reader:
-            texts = [_completion(sample, reasoning_marks) for sample in samples]
-            extractions = extract_all(texts, **settings, explain=explain)
-            leave_out = () if explain else ("explanation",)
-            write_records(sink, [sample.row for sample in samples], extractions, leave_out=leave_out)
+            texts = [completion_text(sample.completion) for sample in samples]
+            openings = [_opening(sample, reasoning_marks) for sample in samples]
+            extractions = extract_all(texts, **settings, openings=openings)
+            write_records(sink, [sample.row for sample in samples], extractions)
             counts.update(str(extraction.status) for extraction in extractions)
     _print_histogram(counts)
     shown, total = {"ok": counts["ok"], "skipped": reader.skipped.count}, counts.total()
@@ -85,23 +85,22 @@ def _print_code(source: str, sink: TextIO, settings: dict[str, Any]) -> None:
         completion.encode()
     except UnicodeEncodeError as error:
         raise DataError(f"{'<stdin>' if source == '-' else source} is not UTF-8 at character {error.start}") from None
-    extraction = extract_code(completion, **settings, explain=True)
+    extraction = extract_code(completion, **settings)
     if not extraction.code:
         raise DataError(f"{extraction.status}: {extraction.explanation}")
     print(printable(extraction.code) if sink.isatty() else extraction.code, end="", file=sink)
 
 
-def _completion(sample: Sample, reasoning_marks: str | None) -> str:
-    """The completion of a row, after what its prompt has opened."""
-    from codescaler_plugin.extraction import begun, prompt_opening
-    from codescaler_plugin.text.messages import begun_text, completion_text
+def _opening(sample: Sample, reasoning_marks: str | None) -> str:
+    """What the prompt of a row has opened, if it has one."""
+    from codescaler_plugin.extraction import prompt_opening
+    from codescaler_plugin.text.messages import begun_text
 
-    text = completion_text(sample.completion)
     try:
         start, is_reply = ("", True) if sample.problem is None else begun_text(sample.problem)
     except DataError:  # it is no prompt
-        return text
-    return begun(prompt_opening(start, reasoning_marks, is_reply=is_reply), text)
+        return ""
+    return prompt_opening(start, reasoning_marks, is_reply=is_reply)
 
 
 def _print_histogram(counts: Counter[str]) -> None:

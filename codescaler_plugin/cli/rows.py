@@ -136,10 +136,10 @@ def write(sink: TextIO, row: Mapping[str, Any]) -> None:
     print(dumps(row), file=sink, flush=True)
 
 
-def write_records(sink: TextIO, rows: Sequence[Row], records: Sequence[Any], leave_out: tuple[str, ...] = ()) -> None:
+def write_records(sink: TextIO, rows: Sequence[Row], records: Sequence[Any]) -> None:
     """Write each row with the fields of its record added. A `failure` of None is left out."""
     for row, record in zip(rows, records, strict=True):
-        added = {name: value for name, value in asdict(record).items() if name not in leave_out}
+        added = asdict(record)
         if added.get("failure", "") is None:
             del added["failure"]
         write(sink, {**row, **added})

@@ -33,8 +33,9 @@ def score(
     """Judge completions with a reward model.
 
     Rows in with a problem and a completion, or a list of them; JSONL out: the
-    same rows with reward, score, status and code, or with the failure. A bad
-    row is reported with its number on stderr and skipped.
+    same rows with reward, score, status, code and explanation (a sentence on
+    the reason of the status), or with the failure. A bad row is reported with
+    its number on stderr and skipped.
 
     Example: codescaler score answers.jsonl --output judged.jsonl
 

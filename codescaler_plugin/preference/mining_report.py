@@ -78,8 +78,8 @@ class MiningReport:
             )
         if self.rows and sum(self.invalid.values()) == self.rows:
             return (
-                f"none of {self.rows:,} rows holds a valid program ({_listed(self.invalid)}): see codescaler extract "
-                "--explain"
+                f"none of {self.rows:,} rows holds a valid program ({_listed(self.invalid)}): codescaler extract "
+                "says why"
             )
         if not mixed:
             return (

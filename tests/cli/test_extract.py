@@ -24,8 +24,12 @@ def test_code_and_status_are_added_and_other_fields_stay() -> None:
     assert result.exit_code == 0, result.output
     good, useless = [json.loads(line) for line in result.stdout.splitlines()]
     code = "def solve(n):\n    return n\n"
-    assert good == {"id": 7, "completion": GOOD, "code": code, "language": "python", "status": "ok"}
-    assert useless == {"completion": "I cannot.", "code": "", "language": "python", "status": "no_block"}
+    assert good == {"id": 7, "completion": GOOD, "code": code, "language": "python", "status": "ok"} | {
+        "explanation": "The block at line 3 of the completion is a python program."
+    }
+    assert useless == {"completion": "I cannot.", "code": "", "language": "python", "status": "no_block"} | {
+        "explanation": "The completion has no fenced block."
+    }
 
 
 def test_the_histogram_counts_every_status_on_stderr() -> None:
@@ -40,9 +44,10 @@ def test_of_no_completions_there_is_no_table() -> None:
     assert re.fullmatch(r"read 0 completions in [0-9.]+ s\n", result.stderr)
 
 
-def test_explain_adds_a_sentence() -> None:
-    result = extract("--explain", stdin=lines("no"))
-    assert json.loads(result.stdout)["explanation"] == "The completion has no fenced block."
+def test_the_sentence_counts_the_lines_of_the_completion_after_what_its_prompt_opened() -> None:
+    row = {"prompt": "<|im_start|>assistant\n<think>\n", "completion": f"So.\n</think>\n{GOOD}"}
+    result = extract(stdin=json.dumps(row))
+    assert json.loads(result.stdout)["explanation"] == "The block at line 5 of the completion is a python program."
 
 
 def test_policy_and_language_are_used() -> None:
