@@ -1,4 +1,4 @@
-"""The table of settings in README.md, made from `config.py`: `python -m tests.settings` writes it anew."""
+"""The table of settings in docs/settings.md, made from `config.py`: `python -m tests.settings` writes it anew."""
 
 import inspect
 import re
@@ -7,7 +7,7 @@ from pathlib import Path
 
 from codescaler_plugin.config import PREFIX, CodeScalerConfig
 
-README = Path(__file__).parents[1] / "README.md"
+PAGE = Path(__file__).parents[1] / "docs" / "settings.md"
 BEGIN, END = "<!-- settings: python -m tests.settings -->\n", "<!-- end of settings -->\n"
 
 
@@ -26,11 +26,11 @@ def table() -> str:
 
 
 def written() -> str:
-    """README with the table of today."""
-    text = README.read_text(encoding="utf-8")
+    """The page with the table of today."""
+    text = PAGE.read_text(encoding="utf-8")
     before, rest = text.split(BEGIN)
     return f"{before}{BEGIN}\n{table()}\n{END}{rest.split(END)[1]}"
 
 
 if __name__ == "__main__":
-    README.write_text(written(), encoding="utf-8")
+    PAGE.write_text(written(), encoding="utf-8")
