@@ -17,11 +17,11 @@ def table() -> str:
     meanings = {
         name: " ".join(text.split()) for name, text in re.findall(r"^    (\w+): (.*(?:\n        .*)*)", section, re.M)
     }
-    lines = ["| keyword | variable | default | |", "|---|---|---|---|"]
+    lines = ["| keyword and variable | default | |", "|---|---|---|"]
     for field in fields(CodeScalerConfig):
         default = "none" if field.default is None else f"`{field.default}`"
         meaning = meanings[field.name].replace("|", "\\|")
-        lines.append(f"| `{field.name}` | `{PREFIX}{field.name.upper()}` | {default} | {meaning} |")
+        lines.append(f"| `{field.name}`<br>`{PREFIX}{field.name.upper()}` | {default} | {meaning} |")
     return "\n".join(lines) + "\n"
 
 
