@@ -43,12 +43,13 @@ from codescaler_plugin import CodeScaler, CodeScalerConfig
 from codescaler_plugin.builtin import HELD_OUT_PROBLEMS, POLICY
 from codescaler_plugin.data.problems import read_problems
 from codescaler_plugin.evaluation.best_of_n import read_candidates
+from codescaler_plugin.evaluation.latency import ALONE, LatencyResult, Multiple, Strategy, Times
+from codescaler_plugin.evaluation.summary import Summary, write_summary
 from codescaler_plugin.execution.executor import Executor, Job
 from codescaler_plugin.execution.jobs import TIMEOUT
 from codescaler_plugin.execution.sandbox import Sandbox
 from codescaler_plugin.pretrained import pretrained
 from codescaler_plugin.records import CallTest, Problem, ScriptTest, Verdict
-from codescaler_plugin.report.summary import Summary, write_summary
 from codescaler_plugin.selection.cascade import CascadeConfig, decide_by_tests
 from codescaler_plugin.selection.planning import Labelled, fit_margins, is_right, keep_order
 from codescaler_plugin.selection.ranking import best_of_n
@@ -73,16 +74,29 @@ class Measured:
     runs: int = 0
     timeouts: int = 0
 
-    def summary(self) -> dict[str, Any]:
-        """Means and percentiles."""
-        summary: dict[str, Any] = {"accuracy": round(fmean(self.right), 4)}
-        for name, seconds in (("wall", self.wall), ("cpu", self.cpu)):
-            summary[f"{name}_ms_p50"] = round(median(seconds) * 1e3, 2)
-            summary[f"{name}_ms_p95"] = round(quantiles(seconds, n=20, method="inclusive")[-1] * 1e3, 2)
-            summary[f"{name}_ms_mean"] = round(fmean(seconds) * 1e3, 2)
-        summary["programs_run"] = round(self.runs / len(self.right), 3)
-        summary["share_of_runs_that_time_out"] = round(self.timeouts / self.runs, 4) if self.runs else None
-        return summary
+    def strategy(self, alone: "Measured | None") -> Strategy:
+        """Means and percentiles, and the times over those of the reward model alone; None if it is that."""
+        return Strategy(
+            accuracy=round(fmean(self.right), 4),
+            wall=times(self.wall),
+            cpu=times(self.cpu),
+            programs_run=round(self.runs / len(self.right), 3),
+            timeouts=round(self.timeouts / self.runs, 4) if self.runs else None,
+            wall_multiple=None if alone is None else multiple(self.wall, alone.wall),
+            cpu_multiple=None if alone is None else multiple(self.cpu, alone.cpu),
+        )
+
+
+def times(seconds: Sequence[float]) -> Times:
+    """Milliseconds of a problem."""
+    p95 = quantiles(seconds, n=20, method="inclusive")[-1]
+    return Times(*(round(value * 1e3, 2) for value in (median(seconds), p95, fmean(seconds))))
+
+
+def multiple(seconds: Sequence[float], alone: Sequence[float]) -> Multiple:
+    """Times over those of the reward model alone, problem by problem."""
+    paired = [other / fast for other, fast in zip(seconds, alone, strict=True) if fast > 0]
+    return Multiple(round(median(paired), 2), round(sum(seconds) / sum(alone), 2))
 
 
 class Counted:
@@ -176,8 +190,7 @@ def measure(tasks: Sequence[Task], scaler: CodeScaler, sandbox: Sandbox, target:
     ]
     fitted = [fit_margins(half) for half in (ranked[1::2], ranked[::2])]
     strategies = {
-        name: Measured([], [], [])
-        for name in ("reward model", "tests, one process", "tests, a process each", "cascade")
+        name: Measured([], [], []) for name in (ALONE, "tests, one process", "tests, a process each", "cascade")
     }
     if not all(len(problem.tests) > 1 for problem, _, _ in tasks):
         del strategies["tests, a process each"]
@@ -198,7 +211,7 @@ def measure(tasks: Sequence[Task], scaler: CodeScaler, sandbox: Sandbox, target:
             return decide_by_tests([selection], [problem], executor=executor, config=config)[0]
 
         choices: dict[str, Callable[[Executor], Selection]] = {
-            "reward model": lambda _, problem=problem, texts=completions: best_of_n(scaler, problem.text, texts),  # type: ignore[misc]
+            ALONE: lambda _, problem=problem, texts=completions: best_of_n(scaler, problem.text, texts),  # type: ignore[misc]
             "tests, one process": tested,
             "tests, a process each": lambda executor, tested=tested: tested(OneProcessEach(executor)),  # type: ignore[misc]
             "cascade": both,
@@ -276,18 +289,6 @@ def placed(scaler: CodeScaler) -> dict[str, Any]:
     }
 
 
-def multiples(strategies: dict[str, Measured], clock: str) -> dict[str, dict[str, float]]:
-    """Times of the other strategies over those of the reward model; `clock` is wall or cpu."""
-    model = getattr(strategies["reward model"], clock)
-    ratios = {}
-    for name, measured in strategies.items():
-        if name != "reward model":
-            own = getattr(measured, clock)
-            paired = [other / fast for other, fast in zip(own, model, strict=True) if fast > 0]
-            ratios[name] = {"median": round(median(paired), 2), "of_means": round(sum(own) / sum(model), 2)}
-    return ratios
-
-
 def main() -> None:
     """Print the table, the conditions, the computed part, then the JSON."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -321,21 +322,22 @@ def main() -> None:
     with Sandbox(workers=1, timeout=options.timeout) as sandbox:
         strategies = measure(tasks, scaler, sandbox, options.target)
         facts = conditions(tasks, options, scaler, sandbox)
-    summaries = {name: measured.summary() for name, measured in strategies.items()}
+    alone = strategies[ALONE]
+    rows = {name: one.strategy(None if name == ALONE else alone) for name, one in strategies.items()}
+    result = LatencyResult(rows, facts)
     heads = (("a problem", 22), ("wall ms p50", 13), ("p95", 9), ("CPU ms p50", 12), ("p95", 9), ("solved", 8))
     print("".join(f"{head:>{width}}" for head, width in (*heads, ("runs", 7), ("timeouts", 10))))
-    for name, row in summaries.items():
-        late = row["share_of_runs_that_time_out"]
+    for name, row in rows.items():
         print(
-            f"{name:>22}{row['wall_ms_p50']:>13.1f}{row['wall_ms_p95']:>9.1f}{row['cpu_ms_p50']:>12.1f}"
-            f"{row['cpu_ms_p95']:>9.1f}{row['accuracy']:>8.3f}{row['programs_run']:>7.2f}"
-            f"{'' if late is None else f'{late:.1%}':>10}"
+            f"{name:>22}{row.wall.p50:>13.1f}{row.wall.p95:>9.1f}{row.cpu.p50:>12.1f}"
+            f"{row.cpu.p95:>9.1f}{row.accuracy:>8.3f}{row.programs_run:>7.2f}"
+            f"{'' if row.timeouts is None else f'{row.timeouts:.1%}':>10}"
         )
-    ratios = {clock: multiples(strategies, clock) for clock in ("wall", "cpu")}
     print("\nTime over that of the reward model; below 1 the reward model is the slower one:")
-    for clock, rows in ratios.items():
-        for name, ratio in rows.items():
-            print(f"{name:>22} {clock:>4}: median {ratio['median']:.2f}, of means {ratio['of_means']:.2f}")
+    for name, row in rows.items():
+        for clock, ratio in (("wall", row.wall_multiple), ("cpu", row.cpu_multiple)):
+            if ratio is not None:
+                print(f"{name:>22} {clock:>4}: median {ratio.median:.2f}, of means {ratio.of_means:.2f}")
     print(
         "\nThe paper states 10x lower latency than unit tests; its protocol is not public. That figure is the paper's."
     )
@@ -348,17 +350,16 @@ def main() -> None:
         f"tokens, {options.n} a problem, 2 FLOP a parameter and token, {SHARE_OF_PEAK:.0%} of a GPU's dense bf16 peak"
     )
     print(f"{'':>12}" + "".join(f"{model:>8}" for model in PARAMETERS))
-    for row in gpus:
-        if "gpu" in row:
-            print(f"{row['gpu']:>12}" + "".join(f"{row[model]:>8.2f}" for model in PARAMETERS))
+    for of_gpu in gpus:
+        if "gpu" in of_gpu:
+            print(f"{of_gpu['gpu']:>12}" + "".join(f"{of_gpu[model]:>8.2f}" for model in PARAMETERS))
         else:
-            print(f"beside the tests above (measured CPU) on {row['tests on cores']} cores: {row['ms']} ms")
-    result = {"strategies": summaries, "multiple_of_reward_model": ratios, "conditions": facts}
+            print(f"beside the tests above (measured CPU) on {of_gpu['tests on cores']} cores: {of_gpu['ms']} ms")
     if options.output is not None:
         command = f"python benchmarks/bench_latency.py {shlex.join(sys.argv[1:])}"
-        summary = Summary("latency", data, scaler.config.model, result, {"command": command.strip()})
+        summary = Summary(data, scaler.config.model, result, {"command": command.strip()})
         print(f"wrote {write_summary(options.output, summary)}")
-    print(json.dumps({"benchmark": "latency", **result, "computed_ms_a_candidate": gpus}))
+    print(json.dumps({"benchmark": "latency", **result.to_json(), "computed_ms_a_candidate": gpus}))
 
 
 if __name__ == "__main__":

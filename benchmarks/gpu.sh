@@ -11,7 +11,7 @@ set -um -o pipefail # -m: else what runs in the background would not heed Ctrl-C
 root=$(cd "$(dirname "$0")/.." && pwd)
 python=${PYTHON:-python3}
 device=cuda tiny=() wheels="" output="" stages="tests scoring training choosing grpo_step" # in order of worth
-declare -A limits=([tests]=118 [scoring]=160 [training]=56 [choosing]=78 [grpo_step]=68) # seconds: 8 minutes in all
+declare -A limits=([tests]=110 [scoring]=172 [training]=56 [choosing]=76 [grpo_step]=66) # seconds: 8 minutes in all
 
 usage() {
   sed -n 's/^#   //p' "$0" >&2
@@ -59,7 +59,7 @@ run() {
   if [ "$1" = tests ]; then
     mapfile -t files < <(grep -rlF mark.gpu tests --include "test_*.py") # what else tests import may not be there
     set -- tests -m pytest -m gpu -n 0 --no-cov -rs --durations=10 -p no:cacheprovider \
-      --session-timeout=$((limits[tests] - 8)) "${files[@]}" # then pytest still says what failed
+      --session-timeout=$((limits[tests] - 8)) -o faulthandler_timeout=20 "${files[@]}" # to say what failed or hangs
   else
     set -- "$1" "benchmarks/gpu/$1.py" --device "$device" "${tiny[@]}" --output "$results"
   fi

@@ -24,10 +24,20 @@ if TYPE_CHECKING:  # `as` exports a name to type checkers, which do not read a c
         SandboxError as SandboxError,
         ScorerError as ScorerError,
     )
-    from codescaler_plugin.evaluation.best_of_n import evaluate_candidates as evaluate_candidates
+    from codescaler_plugin.evaluation.best_of_n import (
+        BestOfNResult as BestOfNResult,
+        evaluate_candidates as evaluate_candidates,
+    )
+    from codescaler_plugin.evaluation.pair_result import PairResult as PairResult
     from codescaler_plugin.evaluation.pairwise import evaluate_pairs as evaluate_pairs
-    from codescaler_plugin.evaluation.rm_bench import evaluate_rm_bench as evaluate_rm_bench
-    from codescaler_plugin.evaluation.robustness import evaluate_robustness as evaluate_robustness
+    from codescaler_plugin.evaluation.rm_bench import (
+        RMBenchResult as RMBenchResult,
+        evaluate_rm_bench as evaluate_rm_bench,
+    )
+    from codescaler_plugin.evaluation.robustness import (
+        RobustnessResult as RobustnessResult,
+        evaluate_robustness as evaluate_robustness,
+    )
     from codescaler_plugin.execution.executor import CachingExecutor as CachingExecutor, Executor as Executor
     from codescaler_plugin.execution.remote_sandbox import RemoteSandbox as RemoteSandbox
     from codescaler_plugin.execution.sandbox import Sandbox as Sandbox, run_tests as run_tests
@@ -89,10 +99,11 @@ _PUBLIC = {  # module -> its public names
     "data.rollouts": "read_rollouts",
     "errors": "CodeScalerError ConfigError DataError Failure FailureKind GenerationError HttpError "
     "MissingExtraError SandboxError ScorerError",
-    "evaluation.best_of_n": "evaluate_candidates",
+    "evaluation.best_of_n": "BestOfNResult evaluate_candidates",
+    "evaluation.pair_result": "PairResult",
     "evaluation.pairwise": "evaluate_pairs",
-    "evaluation.rm_bench": "evaluate_rm_bench",
-    "evaluation.robustness": "evaluate_robustness",
+    "evaluation.rm_bench": "RMBenchResult evaluate_rm_bench",
+    "evaluation.robustness": "RobustnessResult evaluate_robustness",
     "execution.executor": "CachingExecutor Executor",
     "execution.remote_sandbox": "RemoteSandbox",
     "execution.sandbox": "Sandbox run_tests",

@@ -17,6 +17,7 @@ from codescaler_plugin.scoring.bench import conditions
 SHAPES = {  # of Qwen3: hidden, intermediate, layers, heads, key heads
     "0.6B": (1024, 3072, 28, 16, 8),
     "1.7B": (2048, 6144, 28, 16, 8),
+    "4B": (2560, 9728, 36, 32, 8),
     "8B": (4096, 12_288, 36, 32, 8),
     "tiny": (64, 128, 2, 4, 2),
 }

@@ -39,8 +39,9 @@ from codescaler_plugin.scoring.forward import (
 )
 from codescaler_plugin.scoring.prefix_tree import plan_rows
 
-CELLS = [(16, 480, 216), (64, 1024, 128), (8, 512, 512), (16, 1024, 512)]  # group, prompt, completion (mean)
-TINY_CELLS = [(4, 60, 30)]
+_CELLS = [(16, 480, 216), (64, 1024, 128), (8, 512, 512), (16, 1024, 512)]  # group, prompt, completion (mean)
+CELLS = {"1.7B": _CELLS, "4B": _CELLS[:1], "8B": _CELLS}
+TINY_CELLS = {"tiny": [(4, 60, 30)]}
 REPETITIONS, SECONDS = 7, 3.0  # of a cell, after two calls of each way
 COMPARED = 8  # samples scored alone, in float32
 
@@ -164,9 +165,8 @@ def main() -> None:
     options = arguments(__doc__)
     cuda = options.device != "cpu"
     peak = product_rate(options.device, tiny=options.tiny)
-    for size in ("tiny",) if options.tiny else ("1.7B", "8B"):
+    for size, cells in (TINY_CELLS if options.tiny else CELLS).items():
         model = random_model(size, options.device)
-        cells = TINY_CELLS if options.tiny else CELLS
         compiled: list[Any] = []
         compile_seconds = None
         for group, prompt, completion in cells:
@@ -202,6 +202,7 @@ def main() -> None:
                 ratio=paired(times, "ours"),
                 peak_share_of_ours=round(useful_operations(model, items, ways.computed) / seconds["ours"] / peak, 3),
                 peak_tflops=round(peak / 1e12, 1),
+                weights_gb=round(sum(weight.nbytes for weight in model.parameters()) / 1e9, 2),
                 memory_gb=memory,
                 out_of_memory=no_memory,
                 milliseconds_replayed=replayed(ways) if cuda else None,

@@ -19,7 +19,7 @@ def report(
 
     Example: codescaler report evaluation/*
     """
-    from codescaler_plugin.report.document import write_report
+    from codescaler_plugin.evaluation.summary import write_report
 
     with reported():
         for path in write_report(folders, output, title=title):

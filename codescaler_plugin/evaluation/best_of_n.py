@@ -1,30 +1,149 @@
 """Best-of-N with a reward model against random choice, length, and the oracle, on candidates with known verdicts."""
 
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-from functools import cache
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache, partial
 from itertools import groupby, islice
 from math import comb, inf
 from pathlib import Path
 from statistics import fmean, median_low
-from typing import Any, Unpack
+from typing import Any, Literal, Self, Unpack, get_args
 
 from codescaler_plugin.data.matching import problem_key
 from codescaler_plugin.data.rollouts import fault_of, problem_id_of, rows_of
 from codescaler_plugin.errors import ConfigError, DataError
+from codescaler_plugin.evaluation.cells import (
+    Line,
+    Models,
+    count,
+    decimals,
+    doubt,
+    gain,
+    known,
+    names_of,
+    share,
+    side_by_side,
+)
+from codescaler_plugin.evaluation.result import Colours, Result
 from codescaler_plugin.evaluation.score_file import Row, ScoreOptions, Scores, score_rows
 from codescaler_plugin.extraction import extract_code
-from codescaler_plugin.intervals import area, mean_of, pass_at_k
+from codescaler_plugin.intervals import Mean, area, mean_of, pass_at_k
+from codescaler_plugin.report.plots import SHADE, short
+from codescaler_plugin.report.sections import Plot, Section, Table
 from codescaler_plugin.scoring import Scorer
 from codescaler_plugin.text.messages import completion_text, problem_text
 
 MAX_N = 64
 SHOWN = (1, 2, 4, 8, 16, 32, 64)
-CONTROLS = ("random", "shortest", "longest")  # they need no reward model
-CHOICES = ("model", *CONTROLS, "oracle")
+ControlChoice = Literal["random", "shortest", "longest"]  # they need no reward model
+Choice = Literal["model", ControlChoice, "oracle"]
+CONTROLS: tuple[ControlChoice, ...] = get_args(ControlChoice)
+CHOICES: tuple[Choice, ...] = get_args(Choice)
 
-Curves = dict[str, list[list[float]]]  # for each choice, a list per problem: the share of passes for N = 1, 2, ...
+Curves = dict[Choice, list[list[float]]]  # for each choice, a list per problem: the share of passes for N = 1, 2, ...
+
+
+@dataclass(frozen=True)
+class Solved:
+    """Shares of problems solved by each choice among N candidates, and the model's gain over each control."""
+
+    choices: dict[Choice, Mean]
+    gains: dict[ControlChoice, Mean]
+
+
+@dataclass(frozen=True)
+class BestOfNResult(Result):
+    """Share of problems solved by the best of N candidates, for each choice.
+
+    Attributes:
+        problems: problems with at least `max_n` candidates.
+        left_out: problems with fewer.
+        candidates: candidates of the problems.
+        invalid: candidates without valid code.
+        unscored: candidates with valid code and without a score.
+        without_verdict: candidates left out because their tests gave no verdict.
+        max_n: largest N.
+        curves: share of problems solved for N = 1 to `max_n`, by choice. `random` is the share of passing candidates;
+            `oracle` picks a passing one if there is any.
+        table: the same with 95% intervals, for some N.
+        pair_accuracy: share of pairs of a right and a wrong candidate in order, each problem once. None without pairs.
+
+    Example:
+        >>> from codescaler_plugin.testing import FakeScorer
+        >>> groups = [Candidates("1", "Set x to 2.", ("x = 1", "x = 2"), (False, True))]
+        >>> result = evaluate_candidates(groups, FakeScorer({"x = 1": 0.5, "x = 2": 2.0}))
+        >>> result.strongest, BestOfNResult.from_json(result.to_json()) == result
+        ('random', True)
+    """
+
+    evaluation = "candidates"
+    heading = "Best of N"
+
+    problems: int
+    left_out: int
+    candidates: int
+    invalid: int
+    unscored: int
+    without_verdict: int
+    max_n: int
+    curves: dict[Choice, tuple[float, ...]]
+    table: dict[int, Solved]
+    pair_accuracy: Mean | None
+
+    @property
+    def strongest(self) -> ControlChoice:
+        """The control that solves most at the largest N."""
+        return max(CONTROLS, key=lambda control: self.curves[control][-1])
+
+    def finding(self, model: str) -> str:
+        """A sentence that compares the model with the strongest control."""
+        solved, strongest = self.table[self.max_n], self.strongest
+        above, room = solved.gains[strongest], solved.choices["oracle"].value - solved.choices[strongest].value
+        control = "a random choice" if strongest == "random" else f"the {strongest} program, which is the best control"
+        of_room = f", {above.value / room:.0%} of what a perfect choice would gain" if room > 0 < above.value else ""
+        return (
+            f"{model}: best of {self.max_n} solves {solved.choices['model'].value:.3f}, {gain(above)} above {control}"
+            f"{of_room}{doubt(above)}"
+        )
+
+    @classmethod
+    def compare(cls, title: str, models: Mapping[str, Self], colours: Colours) -> Section:
+        """Best-of-N beside its controls and the oracle."""
+        first = next(iter(models.values()))
+        lines: list[Line[Self]] = [
+            ("problems", lambda result: count(result.problems)),
+            ("left out, too few candidates", lambda result: count(result.left_out)),
+            ("candidates", lambda result: count(result.candidates)),
+            ("without valid code", lambda result: count(result.invalid)),
+            ("without a score", lambda result: count(result.unscored)),
+            ("left out, no verdict of the tests", lambda result: count(result.without_verdict)),
+            ("pairs of a problem in order", lambda result: known(share, result.pair_accuracy)),
+        ]
+        text = (
+            "The share of problems whose chosen candidate passes, among N drawn without replacement: the unbiased "
+            "mean over all draws. The oracle picks a passing candidate if there is one."
+        )
+        others: tuple[Choice, ...] = (*CONTROLS, "oracle")
+
+        def value(n: int, choice: Choice) -> str:
+            return known(lambda solved: decimals(solved.choices[choice].value), first.table.get(n))
+
+        rows = [
+            [
+                f"N = {n}",
+                *(
+                    known(lambda solved: share(solved.choices["model"]), result.table.get(n))
+                    for result in models.values()
+                ),
+                *(value(n, choice) for choice in others),
+            ]
+            for n in sorted(names_of(result.table for result in models.values()))
+        ]
+        solved = Table(["", *models, *others], rows, "Problems solved")
+        plots = [Plot("Problems solved by N", partial(_plot_curves, models=models, colours=colours))]
+        findings = [result.finding(model) for model, result in models.items()]
+        return Section(title, text, findings, [solved, side_by_side(models, lines)], plots)
 
 
 @dataclass(frozen=True)
@@ -94,8 +213,7 @@ def best_of(scores: Sequence[float], passed: Sequence[bool], count: int) -> floa
     total = 0.0
     for _, group in groupby(order, key=lambda index: scores[index]):
         tied = list(group)
-        share = sum(passed[index] for index in tied) / len(tied)
-        total += share * sum(islice(weights, len(tied)))
+        total += sum(passed[index] for index in tied) / len(tied) * sum(islice(weights, len(tied)))
     return total
 
 
@@ -154,13 +272,10 @@ def evaluate_candidates(
     max_n: int | None = None,
     seed: int = 0,
     **options: Unpack[ScoreOptions],
-) -> dict[str, Any]:
-    """Share of problems solved by the best of N = 1 to `max_n` candidates, for each choice, as JSON's types.
+) -> BestOfNResult:
+    """Share of problems solved by the best of N = 1 to `max_n` candidates, for each choice; see `BestOfNResult`.
 
-    `random` is the share of passing candidates, and `oracle` picks a passing one if there is any. `strongest` names
-    the one of `CONTROLS` that solves most at the largest N. A candidate without valid code or without a score is
-    chosen only if there is no other. `pair_accuracy` is the macro accuracy over pairs of a right and a wrong candidate
-    of one problem.
+    A candidate without valid code or without a score is chosen only if there is no other.
 
     Args:
         groups: candidates of `read_candidates`.
@@ -179,8 +294,8 @@ def evaluate_candidates(
         >>> from codescaler_plugin.testing import FakeScorer
         >>> groups = [Candidates("1", "Set x to 2.", ("x = 1", "x = 2"), (False, True))]
         >>> result = evaluate_candidates(groups, FakeScorer({"x = 1": 0.5, "x = 2": 2.0}))
-        >>> result["curves"]["model"], result["curves"]["random"]
-        ([0.5, 1.0], [0.5, 0.5])
+        >>> result.curves["model"], result.curves["random"]
+        ((0.5, 1.0), (0.5, 0.5))
     """
     sizes = [len(group.codes) for group in groups if group.codes]
     if not sizes:
@@ -197,20 +312,18 @@ def evaluate_candidates(
     missing = [
         code for group, scores in scored for code, score in zip(group.codes, scores, strict=True) if score is None
     ]
-    means = {choice: [fmean(column) for column in zip(*rows, strict=True)] for choice, rows in curves.items()}
-    return {
-        "problems": len(scored),
-        "left_out": len(groups) - len(scored),
-        "candidates": sum(len(group.codes) for group, _ in scored),
-        "invalid": missing.count(""),
-        "unscored": len(missing) - missing.count(""),
-        "without_verdict": sum(group.without_verdict for group in groups),
-        "max_n": max_n,
-        "curves": means,
-        "table": {str(n): _line(curves, n, seed) for n in sorted({n for n in SHOWN if n <= max_n} | {max_n})},
-        "strongest": max(CONTROLS, key=lambda control: means[control][-1]),
-        "pair_accuracy": _pair_accuracy(scored, seed),
-    }
+    return BestOfNResult(
+        problems=len(scored),
+        left_out=len(groups) - len(scored),
+        candidates=sum(len(group.codes) for group, _ in scored),
+        invalid=missing.count(""),
+        unscored=len(missing) - missing.count(""),
+        without_verdict=sum(group.without_verdict for group in groups),
+        max_n=max_n,
+        curves={choice: tuple(fmean(column) for column in zip(*rows, strict=True)) for choice, rows in curves.items()},
+        table={n: _solved(curves, n, seed) for n in sorted({n for n in SHOWN if n <= max_n} | {max_n})},
+        pair_accuracy=_pair_accuracy(scored, seed),
+    )
 
 
 def _curves(scored: Sequence[tuple[Candidates, Scores]], max_n: int) -> Curves:
@@ -218,7 +331,7 @@ def _curves(scored: Sequence[tuple[Candidates, Scores]], max_n: int) -> Curves:
     counts = range(1, max_n + 1)
     for group, scores in scored:
         lengths = [len(code) for code in group.codes]
-        keys = {
+        keys: dict[Choice, list[float]] = {
             "model": [-inf if score is None else score for score in scores],
             "random": [0.0] * len(lengths),
             "shortest": [-length if length else -inf for length in lengths],
@@ -230,24 +343,50 @@ def _curves(scored: Sequence[tuple[Candidates, Scores]], max_n: int) -> Curves:
     return curves
 
 
-def _line(curves: Curves, n: int, seed: int) -> dict[str, Any]:
+def _solved(curves: Curves, n: int, seed: int) -> Solved:
     """Means with intervals of all choices at one N, and of the model's gain over each control."""
     solved = {choice: [curve[n - 1] for curve in rows] for choice, rows in curves.items()}
     problems = range(len(solved["model"]))
-    means = {choice: mean_of(values, problems, seed=seed) for choice, values in solved.items()}
-    for control in CONTROLS:
-        gains = [own - other for own, other in zip(solved["model"], solved[control], strict=True)]
-        means[f"model above {control}"] = mean_of(gains, problems, seed=seed, bounds=(-1, 1))
-    return {name: asdict(mean) for name, mean in means.items()}
+    gains = {
+        control: [own - other for own, other in zip(solved["model"], solved[control], strict=True)]
+        for control in CONTROLS
+    }
+    return Solved(
+        {choice: mean_of(values, problems, seed=seed) for choice, values in solved.items()},
+        {control: mean_of(values, problems, seed=seed, bounds=(-1, 1)) for control, values in gains.items()},
+    )
 
 
-def _pair_accuracy(scored: Sequence[tuple[Candidates, Scores]], seed: int) -> dict[str, Any] | None:
+def _pair_accuracy(scored: Sequence[tuple[Candidates, Scores]], seed: int) -> Mean | None:
     shares = []
     for group, scores in scored:
         sides: dict[bool, list[float]] = {True: [], False: []}
         for score, passed in zip(scores, group.passed, strict=True):
             if score is not None:
                 sides[passed].append(score)
-        if (share := area(sides[True], sides[False])) is not None:
-            shares.append(share)
-    return asdict(mean_of(shares, range(len(shares)), seed=seed)) if shares else None
+        if (in_order := area(sides[True], sides[False])) is not None:
+            shares.append(in_order)
+    return mean_of(shares, range(len(shares)), seed=seed) if shares else None
+
+
+def _plot_curves(axes: Any, models: Models[BestOfNResult], colours: Colours) -> None:
+    first = next(iter(models.values()))
+    others: tuple[Choice, ...] = (*CONTROLS, "oracle")
+    for choice, dash in zip(others, (":", "-.", "--", "-"), strict=True):
+        curve = first.curves[choice]
+        axes.plot(range(1, len(curve) + 1), curve, dash, color=SHADE, label=choice, linewidth=1.8)
+    for model, result in models.items():
+        curve = result.curves["model"]
+        axes.plot(range(1, len(curve) + 1), curve, color=colours[model], label=short(model), linewidth=2.4)
+        means = [solved.choices["model"] for solved in result.table.values()]
+        below = [max(0.0, mean.value - mean.low) for mean in means]
+        above = [max(0.0, mean.high - mean.value) for mean in means]
+        values = [mean.value for mean in means]
+        axes.errorbar(
+            list(result.table), values, [below, above], fmt="none", color=colours[model], alpha=0.5, capsize=3
+        )
+    counts = sorted(names_of(result.table for result in models.values()))
+    axes.set_xscale("log", base=2)
+    axes.set_xticks(counts, [str(n) for n in counts])
+    axes.set(xlabel="N, candidates to choose from", ylabel="problems solved", title="Best of N", ylim=(0, 1))
+    axes.legend(ncols=2)

@@ -7,26 +7,31 @@ between two right programs, and bugs that people made.
 
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
-from itertools import pairwise
+from dataclasses import dataclass
 from pathlib import Path
 from random import Random
-from typing import Any, Unpack
+from typing import Unpack
 
 from codescaler_plugin.data.matching import problem_key
 from codescaler_plugin.data.rollouts import rows_of
 from codescaler_plugin.errors import DataError
+from codescaler_plugin.evaluation.pair_result import (
+    RATE_GAPS,
+    SCORE_GAPS,
+    UNKNOWN,
+    Control,
+    ControlName,
+    HumanBugs,
+    PairResult,
+    bin_names,
+)
 from codescaler_plugin.evaluation.score_file import Row, ScoreOptions, score_rows
-from codescaler_plugin.intervals import mean_of, win
+from codescaler_plugin.evaluation.worst_pairs import SHOWN, WorstPair, worst_pair
+from codescaler_plugin.intervals import Mean, mean_of, win
 from codescaler_plugin.preference.baselines import check_causal_model, log_probability_wins, shallow_wins
 from codescaler_plugin.preference.mutations import normalized
 from codescaler_plugin.records import PreferencePair
 from codescaler_plugin.scoring import Scorer
-
-SCORE_GAPS = (0.1, 0.25, 0.5, 1.0, 2.0, 4.0)
-RATE_GAPS = (0.25, 0.5, 0.75)
-
-Json = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -82,13 +87,8 @@ def evaluate_pairs(
     base_pairs: int = 256,
     seed: int = 0,
     **options: Unpack[ScoreOptions],
-) -> Json:
-    """Pair accuracy overall, in parts, and beside its controls, as JSON's types.
-
-    A tie counts one half. Intervals are 95%, from a bootstrap over problems. `macro` counts each problem once.
-    `above` holds, pair by pair, the accuracy minus that of each control; `strongest` names the control with the
-    smallest macro gain. Two controls compare right programs, where 0.5 is best: `prefers rewritten` compares a program
-    with itself after `ast.unparse`, and `prefers longer` the shortest and the longest right program of a problem.
+) -> PairResult:
+    """Pair accuracy overall, in parts, and beside its controls; see `PairResult`.
 
     Args:
         pairs: n pairs of any kinds.
@@ -110,47 +110,45 @@ def evaluate_pairs(
         >>> problems = [("1", "Set x to 2.", "x = 2", "x = 1"), ("2", "Set y to 3.", "y = 3", "y = 33")]
         >>> pairs = [PreferencePair(text, right, wrong, "rollout", id_) for id_, text, right, wrong in problems]
         >>> result = evaluate_pairs(pairs, FakeScorer(lambda problem, code: "2" in code or "33" in code))
-        >>> result["macro"]["value"], result["controls"]["longer"]["macro"]["value"]
+        >>> result.macro.value, result.controls["longer"].macro.value
         (0.5, 0.25)
     """
     if base_model is not None:
         check_causal_model(base_model)
     scored = score_pairs(pairs, scorer, **options)
-    problems = [pair.problem for pair in scored]
-    wins = [pair.win for pair in scored]
-    longer = _longer(scored)
-    rules = {
+    problems, wins = [pair.problem for pair in scored], [pair.win for pair in scored]
+    longer, shallow = _longer(scored), shallow_wins([pair.pair for pair in scored])
+    rules: dict[ControlName, list[float]] = {
         "longer": longer,
         "shorter": [1 - share for share in longer],
-        "shallow": shallow_wins([pair.pair for pair in scored]),
+        "shallow": shallow,
     }
-    controls: Json = {name: _means(values, problems, seed) for name, values in rules.items()}
-    above = {name: _gains(wins, values, problems, seed) for name, values in rules.items()}
+    controls = {name: _control(wins, values, problems, seed) for name, values in rules.items()}
 
     def beside(control: str) -> ScoreOptions:
         output = options.get("output")
         return {**options, "output": None if output is None else output.with_name(f"{output.stem}.{control}.jsonl")}
 
-    controls |= _prefers_longer(scored, seed)
-    controls |= _prefers_rewritten(scored, scorer, seed, beside("rewritten"))
-    if human_bugs:
-        controls["human_bugs"] = _human_bugs(score_pairs(human_bugs, scorer, **beside("human_bugs")), seed)
-    if base_model is not None and (measured := _log_probability(scored, base_model, base_pairs, seed)):
-        controls["log_probability"], above["log_probability"] = measured
-    own = _means(wins, problems, seed)
-    return {
-        "pairs": len(pairs),
-        "unscored": len(pairs) - len(scored),
-        "ties": sum(pair.gap == 0 for pair in scored),
-        "accuracy": own["all"],
-        "macro": own["macro"],
-        "kinds": _parts(scored, [pair.pair.kind for pair in scored], seed),
-        "pass_rate_gap": _binned(scored, [pair.pair.margin for pair in scored], RATE_GAPS, seed),
-        "score_gap": _binned(scored, [abs(pair.gap) for pair in scored], SCORE_GAPS, seed),
-        "controls": controls,
-        "above": above,
-        "strongest": min(above, key=lambda name: above[name]["macro"]["value"]),
-    }
+    rewritten = _prefers_rewritten(scored, scorer, seed, beside("rewritten"))
+    bugs = _human_bugs(score_pairs(human_bugs, scorer, **beside("human_bugs")), seed) if human_bugs else None
+    if base_model is not None and (control := _log_probability(scored, base_model, base_pairs, seed)) is not None:
+        controls["log_probability"] = control
+    return PairResult(
+        pairs=len(pairs),
+        unscored=len(pairs) - len(scored),
+        ties=sum(pair.gap == 0 for pair in scored),
+        accuracy=mean_of(wins, problems, seed=seed),
+        macro=mean_of(wins, problems, macro=True, seed=seed),
+        kinds=_parts(scored, [pair.pair.kind for pair in scored], seed),
+        pass_rate_gap=_binned(scored, [pair.pair.margin for pair in scored], RATE_GAPS, seed),
+        score_gap=_binned(scored, [abs(pair.gap) for pair in scored], SCORE_GAPS, seed),
+        controls=controls,
+        base_model=base_model or "",
+        prefers_longer=_prefers_longer(scored, seed),
+        prefers_rewritten=rewritten,
+        human_bugs=bugs,
+        worst=_worst(scored, shallow),
+    )
 
 
 def read_human_bugs(path: str | Path) -> Iterator[PreferencePair]:
@@ -168,41 +166,41 @@ def read_human_bugs(path: str | Path) -> Iterator[PreferencePair]:
         )
 
 
-def bin_names(edges: Sequence[float]) -> list[str]:
-    """The names of the half-open bins between edges, the lowest first."""
-    inner = [f"{low:g} to {high:g}" for low, high in pairwise(edges)]
-    return [f"below {edges[0]:g}", *inner, f"{edges[-1]:g} and more"]
+def _worst(scored: Sequence[ScoredPair], shallow: Sequence[float]) -> tuple[WorstPair, ...]:
+    """The pairs in the wrong order with the largest gaps, the largest first."""
+    wrong = [(pair, wins) for pair, wins in zip(scored, shallow, strict=True) if pair.gap < 0]
+    wrong.sort(key=lambda item: item[0].gap)
+    return tuple(worst_pair(pair.pair, pair.chosen, pair.rejected, wins == 0) for pair, wins in wrong[:SHOWN])
 
 
-def _means(values: Sequence[float], problems: Sequence[str], seed: int, low: float = 0.0) -> Json:
-    """Over all rows, and over problems; the values are in [low, 1]."""
-    return {
-        name: asdict(mean_of(values, problems, macro=name == "macro", seed=seed, bounds=(low, 1)))
-        for name in ("all", "macro")
-    }
+def _control(own: Sequence[float], theirs: Sequence[float], problems: Sequence[str], seed: int) -> Control:
+    gains = [mine - other for mine, other in zip(own, theirs, strict=True)]
+    return Control(
+        accuracy=mean_of(theirs, problems, seed=seed),
+        macro=mean_of(theirs, problems, macro=True, seed=seed),
+        model=mean_of(own, problems, macro=True, seed=seed),
+        gain=mean_of(gains, problems, seed=seed, bounds=(-1, 1)),
+        macro_gain=mean_of(gains, problems, macro=True, seed=seed, bounds=(-1, 1)),
+    )
 
 
-def _gains(own: Sequence[float], other: Sequence[float], problems: Sequence[str], seed: int) -> Json:
-    return _means([mine - theirs for mine, theirs in zip(own, other, strict=True)], problems, seed, -1)
-
-
-def _parts(scored: Sequence[ScoredPair], names: Sequence[str], seed: int) -> dict[str, Json]:
+def _parts(scored: Sequence[ScoredPair], names: Sequence[str], seed: int) -> dict[str, Mean]:
     """The accuracy of the pairs of each name."""
     members: dict[str, list[ScoredPair]] = defaultdict(list)
     for pair, name in zip(scored, names, strict=True):
         members[name].append(pair)
     return {
-        name: asdict(mean_of([pair.win for pair in part], [pair.problem for pair in part], seed=seed))
+        name: mean_of([pair.win for pair in part], [pair.problem for pair in part], seed=seed)
         for name, part in members.items()
     }
 
 
 def _binned(
-    scored: Sequence[ScoredPair], values: Sequence[float | None], edges: Sequence[float], seed: int
-) -> dict[str, Json]:
+    scored: Sequence[ScoredPair], values: Sequence[float | None], edges: tuple[float, ...], seed: int
+) -> dict[str, Mean]:
     """The accuracy of the pairs in each bin of a value, in the order of the bins."""
-    names = [*bin_names(edges), "unknown"]
-    bins = ["unknown" if value is None else names[sum(value >= edge for edge in edges)] for value in values]
+    names = [*bin_names(edges), UNKNOWN]
+    bins = [UNKNOWN if value is None else names[sum(value >= edge for edge in edges)] for value in values]
     parts = _parts(scored, bins, seed)
     return {name: parts[name] for name in names if name in parts}
 
@@ -212,7 +210,7 @@ def _longer(scored: Sequence[ScoredPair]) -> list[float]:
     return [win(len(pair.pair.chosen), len(pair.pair.rejected)) for pair in scored]
 
 
-def _prefers_longer(scored: Sequence[ScoredPair], seed: int) -> Json:
+def _prefers_longer(scored: Sequence[ScoredPair], seed: int) -> Mean | None:
     """The preference between the shortest and the longest right program of each problem."""
     right: dict[str, dict[str, float]] = defaultdict(dict)
     for pair in scored:
@@ -222,10 +220,10 @@ def _prefers_longer(scored: Sequence[ScoredPair], seed: int) -> Json:
         shortest, longest = min(scores, key=len), max(scores, key=len)
         if len(shortest) < len(longest):
             wins[problem] = win(scores[longest], scores[shortest])
-    return {"prefers longer": asdict(mean_of(list(wins.values()), list(wins), seed=seed))} if wins else {}
+    return mean_of(list(wins.values()), list(wins), seed=seed) if wins else None
 
 
-def _prefers_rewritten(scored: Sequence[ScoredPair], scorer: Scorer, seed: int, options: ScoreOptions) -> Json:
+def _prefers_rewritten(scored: Sequence[ScoredPair], scorer: Scorer, seed: int, options: ScoreOptions) -> Mean | None:
     """The preference between the first right program of each problem and itself in another layout."""
     rewritten = []
     for pair in {pair.problem: pair for pair in reversed(scored)}.values():
@@ -239,30 +237,22 @@ def _prefers_rewritten(scored: Sequence[ScoredPair], scorer: Scorer, seed: int, 
         for (pair, _), (score,) in zip(rewritten, scores, strict=True)
         if score is not None
     }
-    return {"prefers rewritten": asdict(mean_of(list(wins.values()), list(wins), seed=seed))} if wins else {}
+    return mean_of(list(wins.values()), list(wins), seed=seed) if wins else None
 
 
-def _human_bugs(scored: Sequence[ScoredPair], seed: int) -> Json:
+def _human_bugs(scored: Sequence[ScoredPair], seed: int) -> HumanBugs:
     problems = [pair.problem for pair in scored]
-    return {
-        **asdict(mean_of([pair.win for pair in scored], problems, seed=seed)),
-        "longer": asdict(mean_of(_longer(scored), problems, seed=seed)),
-    }
+    return HumanBugs(
+        mean_of([pair.win for pair in scored], problems, seed=seed), mean_of(_longer(scored), problems, seed=seed)
+    )
 
 
-def _log_probability(scored: Sequence[ScoredPair], base_model: str, count: int, seed: int) -> tuple[Json, Json] | None:
-    """The control by log-probability and the gain over it, on a draw of the pairs; None if no pair of it is scored."""
+def _log_probability(scored: Sequence[ScoredPair], base_model: str, count: int, seed: int) -> Control | None:
+    """The control by log-probability, on a draw of the pairs; None if no pair of it is scored."""
     drawn = Random(seed).sample(scored, min(count, len(scored)))
     of_base = log_probability_wins([pair.pair for pair in drawn], base_model)
     compared = [(pair, theirs) for pair, theirs in zip(drawn, of_base, strict=True) if theirs is not None]
     if not compared:
         return None
-    problems = [pair.problem for pair, _ in compared]
-    own, theirs = [pair.win for pair, _ in compared], [theirs for _, theirs in compared]
-    control = {
-        "base": base_model,
-        "pairs": len(compared),
-        **_means(theirs, problems, seed),
-        "model": asdict(mean_of(own, problems, macro=True, seed=seed)),
-    }
-    return control, _gains(own, theirs, problems, seed)
+    wins, theirs = [pair.win for pair, _ in compared], [theirs for _, theirs in compared]
+    return _control(wins, theirs, [pair.problem for pair, _ in compared], seed)

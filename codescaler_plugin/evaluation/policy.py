@@ -5,10 +5,13 @@ import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from statistics import fmean
-from typing import Any
+from typing import Any, Self
 
 from codescaler_plugin.errors import DataError
+from codescaler_plugin.evaluation.cells import Cell, Line, Models, count, known, names_of, percent, side_by_side
+from codescaler_plugin.evaluation.result import Colours, Result
 from codescaler_plugin.execution.jobs import named_faults
 from codescaler_plugin.execution.sandbox import run_tests
 from codescaler_plugin.extraction import extract_code
@@ -16,6 +19,8 @@ from codescaler_plugin.generation.local import sample_completions
 from codescaler_plugin.intervals import Mean, mean_of, pass_at_k
 from codescaler_plugin.pipeline import CodeScaler, raise_for_failures
 from codescaler_plugin.records import Judgement, Problem, Status
+from codescaler_plugin.report.plots import short
+from codescaler_plugin.report.sections import Plot, Section
 
 logger = logging.getLogger(__name__)
 
@@ -109,39 +114,132 @@ def verify_completions(completions: Sequence[Sequence[str]], problems: Sequence[
 
 
 @dataclass(frozen=True)
-class Benchmark:
+class PolicyResult(Result):
     """A policy's results on a benchmark, with intervals from a bootstrap over problems.
 
-    `faults` are completions without a verdict. They may be right but count as not passed, so `average` and `pass_at`
-    are lower bounds if there are any.
+    Attributes:
+        problems: number of problems.
+        n: completions of each.
+        average: Avg@n, the mean share of completions that pass.
+        pass_at: pass@k by k.
+        invalid: share of completions without a valid program.
+        faults: completions without a verdict, by `Fault`. They may be right but count as not passed, so `average` and
+            `pass_at` are lower bounds if there are any.
+        settings: how the completions were sampled and read.
+
+    Example:
+        >>> rows = [{"source": "b", "problem_id": "1", "passed": right, "status": "ok"} for right in (True, False)]
+        >>> result = summarise(rows, n=2, ks=[1, 2])["b"]
+        >>> result.pass_at[2].value, PolicyResult.from_json(result.to_json()) == result
+        (1.0, True)
     """
 
+    evaluation = "generation"
+    heading = "Policies"
+
     problems: int
-    n: int  # completions of each
-    average: Mean  # Avg@n, the mean share of completions that pass
-    pass_at: dict[int, Mean]  # by k
-    invalid: float  # share of completions without a valid program
+    n: int
+    average: Mean
+    pass_at: dict[int, Mean]
+    invalid: float
     faults: dict[str, int] = field(default_factory=dict)
+    settings: dict[str, bool | int | float | str | None] = field(default_factory=dict)
+
+    @property
+    def without_verdict(self) -> float:
+        """Share of completions without a verdict."""
+        return sum(self.faults.values()) / (self.problems * self.n)
+
+    @classmethod
+    def compare(cls, title: str, models: Mapping[str, Self], colours: Colours) -> Section:
+        """Avg@n and pass@k of one or more policies."""
+        findings = [
+            f"{model}: {_percents(result.average)} of the completions pass, {result.n} for each problem"
+            + (f", a lower bound: {percent(result.without_verdict)} have no verdict." if result.faults else ".")
+            for model, result in models.items()
+        ]
+        text = (
+            "Avg@n is the share of all n completions that pass the tests, and pass@k the chance that one of k does. "
+            "In brackets the 95% interval of a bootstrap over problems. A completion without a verdict counts as not "
+            "passed."
+        )
+        plots = [Plot("pass@k", partial(_plot_pass_at, models=models, colours=colours))]
+        return Section(title, text, findings, [side_by_side(models, _lines(models))], plots)
 
 
-def summarise(verdicts: Iterable[Mapping[str, Any]], *, n: int, ks: Sequence[int]) -> dict[str, Benchmark]:
-    """Benchmarks by name, from the rows that `verify_rollouts` writes; the first n completions of a problem count."""
+def _lines(models: Models[PolicyResult]) -> list[Line[PolicyResult]]:
+    def pass_at(k: int) -> Cell[PolicyResult]:
+        return lambda result: known(_percents, result.pass_at.get(k))
+
+    def fault(name: str) -> Cell[PolicyResult]:
+        return lambda result: count(result.faults.get(name, 0))
+
+    def setting(name: str) -> Cell[PolicyResult]:
+        return lambda result: known(str, result.settings.get(name))
+
+    results = models.values()
+    return [
+        ("problems", lambda result: count(result.problems)),
+        ("completions of each", lambda result: count(result.n)),
+        "Completions that pass",
+        ("Avg@n", lambda result: _percents(result.average)),
+        *((f"pass@{k}", pass_at(k)) for k in sorted(names_of(result.pass_at for result in results))),
+        "Completions that cannot pass",
+        ("no valid program", lambda result: percent(result.invalid)),
+        ("no verdict", lambda result: percent(result.without_verdict)),
+        *((name.replace("_", " "), fault(name)) for name in names_of(result.faults for result in results)),
+        "Settings",
+        *((name.replace("_", " "), setting(name)) for name in names_of(result.settings for result in results)),
+    ]
+
+
+def _percents(mean: Mean) -> str:
+    return f"{percent(mean.value)} ({100 * mean.low:.1f} to {100 * mean.high:.1f})"
+
+
+def _plot_pass_at(axes: Any, models: Models[PolicyResult], colours: Colours) -> None:
+    for model, result in models.items():
+        ks = sorted(result.pass_at)
+        means = [result.pass_at[k] for k in ks]
+        axes.plot(ks, [mean.value for mean in means], "o-", color=colours[model], label=short(model))
+        axes.fill_between(
+            ks, [mean.low for mean in means], [mean.high for mean in means], color=colours[model], alpha=0.15
+        )
+    ks = sorted(names_of(result.pass_at for result in models.values()))
+    axes.set_xscale("log", base=2)
+    axes.set_xticks(ks, [str(k) for k in ks])
+    axes.set(xlabel="k, completions drawn", ylabel="problems solved", title="pass@k", ylim=(0, 1))
+    axes.legend(loc="lower right")
+
+
+def summarise(
+    verdicts: Iterable[Mapping[str, Any]],
+    *,
+    n: int,
+    ks: Sequence[int],
+    settings: Mapping[str, bool | int | float | str | None] | None = None,
+) -> dict[str, PolicyResult]:
+    """Results by benchmark, from the rows that `verify_rollouts` writes.
+
+    The first n completions of a problem count.
+    """
     rows: dict[str, dict[str, list[Mapping[str, Any]]]] = {}
     for row in verdicts:
         rows.setdefault(row["source"], {}).setdefault(row["problem_id"], []).append(row)
-    benchmarks = {}
+    results = {}
     for name, problems in rows.items():
         for problem_id, of_problem in problems.items():
             if len(of_problem) < n:
                 raise DataError(f"problem {problem_id!r} has {len(of_problem)} completions: expected {n}")
         first = [row for of_problem in problems.values() for row in of_problem[:n]]
         passed = [[bool(row["passed"]) for row in of_problem[:n]] for of_problem in problems.values()]
-        benchmarks[name] = Benchmark(
+        results[name] = PolicyResult(
             problems=len(problems),
             n=n,
             average=mean_of([fmean(of_problem) for of_problem in passed], list(problems)),
             pass_at={k: mean_of([pass_at_k(of_problem, k) for of_problem in passed], list(problems)) for k in ks},
             invalid=fmean(row["status"] != Status.OK for row in first),
-            faults=dict(Counter(row["fault"] for row in first if row.get("fault"))),
+            faults=dict(Counter(str(row["fault"]) for row in first if row.get("fault"))),
+            settings=dict(settings or {}),
         )
-    return benchmarks
+    return results

@@ -10,21 +10,94 @@ overall numbers are means over domains, as in the tables of the paper and of Cod
 
 import sys
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import partial
 from pathlib import Path
-from typing import Any, Unpack
+from typing import Any, Self, Unpack
 
 from codescaler_plugin.data.rollouts import rows_of
 from codescaler_plugin.errors import ConfigError, DataError
+from codescaler_plugin.evaluation.cells import Cell, Line, Models, count, known, names_of, percent, side_by_side
+from codescaler_plugin.evaluation.result import Colours, Result
 from codescaler_plugin.evaluation.score_file import Row, ScoreOptions, Scores, score_rows
 from codescaler_plugin.extraction import extract_code
 from codescaler_plugin.records import Status
+from codescaler_plugin.report.plots import short
+from codescaler_plugin.report.sections import Plot, Section, Table
 from codescaler_plugin.scoring import Scorer
 
 STYLES = ("concise", "detailed", "markdown")
 COMPLETIONS = ("raw", "extracted")
+
+
+@dataclass(frozen=True)
+class Levels:
+    """Shares of right answers that win, in [0, 1]; `average` is the mean of the other three."""
+
+    easy: float
+    normal: float
+    hard: float
+    average: float
+
+
+@dataclass(frozen=True)
+class RMBenchResult(Result):
+    """The benchmark's numbers; shares are in [0, 1].
+
+    Attributes:
+        rows: number of rows.
+        completions: `raw` or `extracted`, the part of a completion that was scored.
+        unscored: completions without a score.
+        matrix: [3, 3], by style of the right and of the wrong completion, in the order of `STYLES`.
+        overall: means over the domains.
+        domains: by name; `safety` is the mean of its two subsets.
+        languages: by name, of the rows that name one.
+
+    Example:
+        >>> result = bench_numbers([[1.0, 2, 3, 1, 1.5, 9]], ["code"], ["cpp"])
+        >>> result.overall.easy, RMBenchResult.from_json(result.to_json()) == result
+        (1.0, True)
+    """
+
+    evaluation = "rm-bench"
+    heading = "RM-Bench"
+
+    rows: int
+    completions: str
+    unscored: int
+    matrix: tuple[tuple[float, ...], ...]
+    overall: Levels
+    domains: dict[str, Levels]
+    languages: dict[str, Levels]
+
+    @classmethod
+    def compare(cls, title: str, models: Mapping[str, Self], colours: Colours) -> Section:  # noqa: ARG003
+        """Accuracy by style, difficulty, domain and language."""
+        findings = [
+            f"{model}: {levels.average:.1%} overall; {levels.hard:.1%} where the wrong answer is the fancier one "
+            f"(Hard), {levels.easy:.1%} where the right one is (Easy)"
+            + (": style counts for more than correctness." if levels.hard < 0.5 <= levels.easy else ".")
+            for model, result in models.items()
+            for levels in [result.overall]
+        ]
+        text = (
+            "RM-Bench (arXiv 2410.16184): a right answer wins with a strictly higher score. Hard is above the "
+            "diagonal of the matrix, Normal on it, Easy below it; overall numbers are means over domains."
+        )
+        matrices = [
+            Table(
+                [f"{model}: right \\ wrong", *STYLES],
+                [[style, *map(percent, shares)] for style, shares in zip(STYLES, result.matrix, strict=True)],
+            )
+            for model, result in models.items()
+        ]
+        plots = [
+            Plot(f"Accuracy by styles: {model}", partial(_plot_matrix, model=model, matrix=result.matrix))
+            for model, result in models.items()
+        ]
+        return Section(title, text, findings, [side_by_side(models, _lines(models)), *matrices], plots)
 
 
 @dataclass(frozen=True)
@@ -84,8 +157,8 @@ def _are_three(side: Any, is_kind: Callable[[Any], bool]) -> bool:
 
 def evaluate_rm_bench(
     rows: Sequence[BenchRow], scorer: Scorer | None, *, completions: str = "raw", **options: Unpack[ScoreOptions]
-) -> dict[str, Any]:
-    """The benchmark's numbers, as JSON's types; shares are in [0, 1].
+) -> RMBenchResult:
+    """The benchmark's numbers.
 
     A completion without a score wins against none and loses against none; `unscored` counts them.
 
@@ -105,7 +178,7 @@ def evaluate_rm_bench(
         >>> from codescaler_plugin.testing import FakeScorer
         >>> right, wrong = ("a + b", "a + b.", "`a + b`"), ("a - b", "a - b.", "`a - b`")
         >>> rows = [BenchRow("1", "Add.", right, wrong, "code", "python")]
-        >>> evaluate_rm_bench(rows, FakeScorer(lambda prompt, text: float("+" in text)))["average"]
+        >>> evaluate_rm_bench(rows, FakeScorer(lambda prompt, text: float("+" in text))).overall.average
         1.0
     """
     if completions not in COMPLETIONS:
@@ -124,16 +197,13 @@ def evaluate_rm_bench(
             for row in rows
         ]
         scores = score_rows(to_score, scorer, **options)
-    return {
-        "rows": len(rows),
-        "completions": completions,
-        "unscored": sum(score is None for row in scores for score in row),
-        **bench_numbers(scores, [row.domain for row in rows], [row.language for row in rows]),
-    }
+    return bench_numbers(scores, [row.domain for row in rows], [row.language for row in rows], completions=completions)
 
 
-def bench_numbers(scores: Sequence[Scores], domains: Sequence[str], languages: Sequence[str]) -> dict[str, Any]:
-    """Matrix, difficulties, domains and languages of scored rows, each with the right completions first."""
+def bench_numbers(
+    scores: Sequence[Scores], domains: Sequence[str], languages: Sequence[str], *, completions: str = "raw"
+) -> RMBenchResult:
+    """The numbers of scored rows, each with the scores of its three right completions first."""
     if not scores:
         raise DataError("no rows: there is nothing to evaluate")
     by_domain = {name: _levels(_matrix(part)) for name, part in _grouped(scores, domains).items()}
@@ -141,12 +211,15 @@ def bench_numbers(scores: Sequence[Scores], domains: Sequence[str], languages: S
     if safety:
         by_domain["safety"] = _mean(safety)
     by_language = {name: _levels(_matrix(part)) for name, part in sorted(_grouped(scores, languages).items()) if name}
-    return {
-        "matrix": [[float(share) for share in line] for line in _matrix(scores)],
-        **_floats(_mean(list(by_domain.values()))),
-        "domains": {name: _floats(levels) for name, levels in by_domain.items()},
-        "languages": {name: _floats(levels) for name, levels in by_language.items()},
-    }
+    return RMBenchResult(
+        rows=len(scores),
+        completions=completions,
+        unscored=sum(score is None for row in scores for score in row),
+        matrix=tuple(tuple(float(share) for share in line) for line in _matrix(scores)),
+        overall=_floats(_mean(list(by_domain.values()))),
+        domains={name: _floats(levels) for name, levels in by_domain.items()},
+        languages={name: _floats(levels) for name, levels in by_language.items()},
+    )
 
 
 def _scored_part(text: str, completions: str) -> str:
@@ -193,5 +266,44 @@ def _mean(rows: Sequence[_Levels]) -> _Levels:
     return {name: sum((row[name] for row in rows), Fraction()) / len(rows) for name in rows[0]}
 
 
-def _floats(levels: _Levels) -> dict[str, float]:
-    return {name: float(share) for name, share in levels.items()}
+def _floats(levels: _Levels) -> Levels:
+    return Levels(**{name: float(share) for name, share in levels.items()})
+
+
+def _lines(models: Models[RMBenchResult]) -> list[Line[RMBenchResult]]:
+    def overall(level: str) -> Cell[RMBenchResult]:
+        return lambda result: percent(getattr(result.overall, level))
+
+    def both(part: str, name: str) -> Cell[RMBenchResult]:
+        return lambda result: known(_average_and_hard, getattr(result, part).get(name))
+
+    lines: list[Line[RMBenchResult]] = [
+        ("rows", lambda result: count(result.rows)),
+        ("completions scored", lambda result: result.completions),
+        ("without a score", lambda result: count(result.unscored)),
+        "Overall",
+        *((level, overall(level)) for level in ("average", "easy", "normal", "hard")),
+    ]
+    domains = names_of(result.domains for result in models.values())
+    if len(domains) > 1:
+        lines.append("Domains (average; hard)")
+        lines += [(name, both("domains", name)) for name in domains]
+    if languages := names_of(result.languages for result in models.values()):
+        lines.append("Languages (average; hard)")
+        lines += [(name, both("languages", name)) for name in languages]
+    return lines
+
+
+def _average_and_hard(levels: Levels) -> str:
+    return f"{percent(levels.average)}; {percent(levels.hard)}"
+
+
+def _plot_matrix(axes: Any, model: str, matrix: Sequence[Sequence[float]]) -> None:
+    axes.imshow(matrix, vmin=0, vmax=1, cmap="RdYlGn")
+    for right, shares in enumerate(matrix):
+        for wrong, accuracy in enumerate(shares):
+            axes.text(wrong, right, f"{accuracy:.0%}", ha="center", va="center", fontsize=13)
+    axes.set_xticks(range(3), STYLES)
+    axes.set_yticks(range(3), STYLES, rotation=90, va="center")
+    axes.grid(visible=False)
+    axes.set(title=short(model), xlabel="style of the wrong answer", ylabel="style of the right answer")

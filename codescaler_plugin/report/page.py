@@ -11,11 +11,12 @@ from codescaler_plugin import __version__
 from codescaler_plugin.data.outputs import check_folder, check_output, check_own, write_output, write_text
 from codescaler_plugin.extras import require
 from codescaler_plugin.report.plots import svg
-from codescaler_plugin.report.sections import Section, Table
-from codescaler_plugin.safety import html_text, markdown, markdown_table
+from codescaler_plugin.report.sections import Fold, Section, Table
+from codescaler_plugin.safety import html_text, markdown, markdown_block, markdown_table
+from codescaler_plugin.text.lines import lines_of
 
 
-class _Plot(NamedTuple):
+class _Drawn(NamedTuple):
     title: str
     svg: bytes
     name: str
@@ -35,16 +36,16 @@ def write_page(output: Path, title: str, sections: Sequence[Section], methods: T
     folder = output.with_name(f"{output.stem}_plots")
     plots = [
         [
-            _Plot(caption, svg(draw), f"{folder.name}/{number}_{index}.svg")
-            for index, (caption, draw) in enumerate(section.plots)
+            _Drawn(plot.title, svg(plot.draw), f"{folder.name}/{number}_{index}.svg")
+            for index, plot in enumerate(section.plots)
         ]
         for number, section in enumerate(sections)
     ]
     write_text(page, _html(title, sections, methods, plots))
-    for plot in (plot for of_section in plots for plot in of_section):
+    for drawn in (drawn for of_section in plots for drawn in of_section):
         check_folder(folder)
-        with write_output(output.parent / plot.name, binary=True) as file:
-            file.write(plot.svg)
+        with write_output(output.parent / drawn.name, binary=True) as file:
+            file.write(drawn.svg)
     write_text(text, _markdown(title, sections, methods, plots))
     return page, text
 
@@ -62,7 +63,7 @@ def _files(output: Path) -> tuple[Path, Path]:
     return output.with_suffix(".html"), output.with_suffix(".md")
 
 
-def _html(title: str, sections: Sequence[Section], methods: Table, plots: Sequence[Sequence[_Plot]]) -> str:
+def _html(title: str, sections: Sequence[Section], methods: Table, plots: Sequence[Sequence[_Drawn]]) -> str:
     from jinja2 import Environment
     from markupsafe import Markup
 
@@ -70,8 +71,9 @@ def _html(title: str, sections: Sequence[Section], methods: Table, plots: Sequen
         return value if isinstance(value, Markup) else Markup(html_text(str(value)))  # noqa: S704 - html_text escapes
 
     def unbroken(cell: str) -> Markup:
-        """A cell whose interval stays on one line."""
+        """A cell whose interval, or option of a command, stays on one line."""
         held = re.sub(r"\([-+.\d]+ to [-+.\d]+\)", r'<span class="held">\g<0></span>', html_text(cell))
+        held = re.sub(r"--[\w-]+", r'<span class="option">\g<0></span>', held)
         return Markup(held)  # noqa: S704 - html_text escapes
 
     # Everything that the template prints is escaped by the package's own rule, which also hides control characters.
@@ -79,12 +81,13 @@ def _html(title: str, sections: Sequence[Section], methods: Table, plots: Sequen
         autoescape=True, finalize=escape, trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True
     )
     environment.filters["unbroken"] = unbroken
+    environment.filters["lines"] = lines_of
     template = environment.from_string(files(__package__).joinpath("page.html.jinja").read_text(encoding="utf-8"))
     parts = list(zip(sections, plots, strict=True))
     return template.render(title=title, parts=parts, methods=methods, version=__version__)
 
 
-def _markdown(title: str, sections: Sequence[Section], methods: Table, plots: Sequence[Sequence[_Plot]]) -> str:
+def _markdown(title: str, sections: Sequence[Section], methods: Table, plots: Sequence[Sequence[_Drawn]]) -> str:
     parts = [f"# {markdown(title)}\n"]
     for section in sections:
         parts += [f"- **{markdown(section.title)}**, {markdown(finding)}" for finding in section.findings]
@@ -93,6 +96,7 @@ def _markdown(title: str, sections: Sequence[Section], methods: Table, plots: Se
         parts += [f"## {markdown(section.title)}\n", section.text + "\n"]
         parts += [f"![{markdown(plot.title)}]({plot.name})\n" for plot in of_section]
         parts += map(_markdown_table, section.tables)
+        parts += [part for fold in section.folds for part in _markdown_fold(fold, 3)]
     parts += ["## How it was measured\n", _markdown_table(methods)]
     parts.append(f"codescaler-plugin {__version__}\n")
     return "\n".join(parts)
@@ -101,3 +105,13 @@ def _markdown(title: str, sections: Sequence[Section], methods: Table, plots: Se
 def _markdown_table(table: Table) -> str:
     caption = f"**{markdown(table.caption)}**\n\n" if table.caption else ""
     return caption + markdown_table(table.head, table.rows, prose=table.prose)
+
+
+def _markdown_fold(fold: Fold, level: int) -> list[str]:
+    """A fold as a heading with everything below it: Markdown has nothing to open and close."""
+    parts = [f"{'#' * level} {markdown(fold.title)}\n"]
+    if fold.text:
+        parts.append(markdown(fold.text) + "\n")
+    if fold.code:
+        parts.append(markdown_block(fold.code, fold.language))
+    return parts + [part for inner in fold.folds for part in _markdown_fold(inner, level + 1)]

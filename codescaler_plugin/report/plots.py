@@ -21,6 +21,16 @@ def guide(axes: Any, at: float, *, vertical: bool = False) -> None:
     (axes.axvline if vertical else axes.axhline)(at, color="black", linestyle=":", linewidth=1)
 
 
+def log_axis(axes: Any) -> None:
+    """Make the x axis logarithmic, with plain numbers: matplotlib's own labels are formulas, see `PLAIN_PLOTS`."""
+    from matplotlib.ticker import LogLocator, NullFormatter
+
+    axes.set_xscale("log")
+    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes.xaxis.set_major_formatter("{x:g}")
+    axes.xaxis.set_minor_formatter(NullFormatter())
+
+
 def legend_below(axes: Any, columns: int) -> None:
     """Put the legend below the axes, where it hides nothing."""
     axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.16), ncols=columns, frameon=False)

@@ -23,6 +23,7 @@ from codescaler_plugin.builtin import POLICY, REWARD_MODEL
 from codescaler_plugin.evaluation.policy import measure_policy
 from codescaler_plugin.intervals import area, win
 from codescaler_plugin.pipeline import CodeScaler
+from codescaler_plugin.preference.baselines import shallow_wins
 from codescaler_plugin.preference.mining import mine_pairs
 from codescaler_plugin.pretrained import pretrained
 from codescaler_plugin.records import PreferencePair
@@ -39,7 +40,7 @@ def pair_accuracy(pairs: list[PreferencePair], score: Callable[[list[tuple[str, 
 
 
 def accuracies(pairs: list[PreferencePair], scorer: Scorer) -> dict[str, float]:
-    """Held-out accuracy of the reward model beside the two length baselines, and the number of pairs."""
+    """Held-out accuracy of the reward model beside the rules that need none, and the number of pairs."""
     if not pairs:  # a dry run's policy gets nothing right
         return {"pairs": 0, "problems": 0}
 
@@ -52,6 +53,7 @@ def accuracies(pairs: list[PreferencePair], scorer: Scorer) -> dict[str, float]:
         "reward_model": round(pair_accuracy(pairs, model), 4),
         "longer_wins": round(pair_accuracy(pairs, lambda items: [float(len(code)) for _, code in items]), 4),
         "shorter_wins": round(pair_accuracy(pairs, lambda items: [-float(len(code)) for _, code in items]), 4),
+        "length_and_style": round(fmean(shallow_wins(pairs)), 4),
     }
 
 

@@ -68,6 +68,8 @@ def test_all_five_and_the_report(data: Path, tiny_rm_dir: Path) -> None:
     kept = summary(out, "pairs.pairs")
     assert kept["result"]["accuracy"]["value"] == pytest.approx(sum(wins) / len(wins))
     assert f"{sum(wins) / len(wins):.3f}" in done.stdout
+    assert "above the best of 3 controls" in " ".join(done.stdout.split())
+    assert ("most wrong, and why that may be" in done.stdout) != all(wins)
     assert kept["model"] == str(tiny_rm_dir)
     assert len(kept["data_sha256"]) == 64
 

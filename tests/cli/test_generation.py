@@ -1,6 +1,7 @@
 """`codescaler evaluate generation` over a server and with the embedded policy."""
 
 import json
+import re
 
 import pytest
 from typer.testing import CliRunner
@@ -33,6 +34,10 @@ def test_the_command_over_a_server(server, tmp_path):
     assert measured["pass_at"]["2"]["value"] == pytest.approx(2 / 3)
     assert report["model"] == "policy-7b"
     assert max(map(len, result.stdout.splitlines()[:-1])) <= 80
+    assert re.search(r"policy-7b: 66\.7% \([\d.]+ to 100\.0\) of the completions pass, 2 for", result.stdout)
+    shown = CliRunner().invoke(app, ["report", str(tmp_path / "out"), "--output", str(tmp_path / "page.html")])
+    assert shown.exit_code == 0, shown.output
+    assert "| pass&#64;2 | 66.7% (" in (tmp_path / "page.md").read_text()
     count = sum(path != "/v1/models" for path, _ in server.asked)
     again = CliRunner().invoke(app, arguments)
     assert json.loads(again.stdout.splitlines()[-1]) == report
@@ -51,6 +56,20 @@ def test_the_command_over_the_embedded_policy(tmp_path):
     measured = json.loads(result.stdout.splitlines()[-1])["benchmarks"]["held_out"]
     assert 0 < measured["average"]["value"] < measured["pass_at"]["4"]["value"] <= 1
     assert len((tmp_path / "verdicts.last.jsonl").read_text().splitlines()) == 24
+
+
+def test_a_summary_of_other_problems_is_found_before_the_sampling(server, tmp_path):
+    file = tmp_path / "adds.jsonl"
+    file.write_text(json.dumps({"problem": "Add one.", "tests": [[1, 2]]}) + "\n")
+    arguments = ["evaluate", "generation", str(file), "--server", f"{server.url}/v1", "-n", "1"]
+    arguments += ["--output", str(tmp_path / "out")]
+    assert CliRunner().invoke(app, arguments).exit_code == 0
+    file.write_text(json.dumps({"problem": "Add two.", "tests": [[1, 3]]}) + "\n")
+    count = sum(path != "/v1/models" for path, _ in server.asked)
+    again = CliRunner().invoke(app, arguments)
+    assert again.exit_code == 1
+    assert "generation.adds.summary.json is of the model policy-7b on adds, not of" in " ".join(again.stderr.split())
+    assert sum(path != "/v1/models" for path, _ in server.asked) == count
 
 
 @pytest.mark.parametrize(

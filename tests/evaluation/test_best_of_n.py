@@ -11,6 +11,7 @@ import pytest
 from codescaler_plugin.errors import ConfigError, DataError
 from codescaler_plugin.evaluation.best_of_n import (
     Candidates,
+    Choice,
     best_of,
     evaluate_candidates,
     leading_margins,
@@ -77,11 +78,11 @@ def test_every_choice_against_enumeration() -> None:
     ]
     result = evaluate_candidates(given, FakeScorer(hashed), max_n=7)
     for count in range(1, 8):
-        expected: dict[str, list[float]] = {"model": [], "random": [], "shortest": [], "longest": []}
+        expected: dict[Choice, list[float]] = {"model": [], "random": [], "shortest": [], "longest": []}
         for one in given:
             passed = list(one.passed)
             valid = [bool(code) for code in one.codes]
-            keys: dict[str, list[float]] = {
+            keys: dict[Choice, list[float]] = {
                 "model": [hashed(one.problem, code) if code else -9.0 for code in one.codes],
                 "random": [0.0] * 7,
                 "shortest": [-len(code) if code else -999 for code in one.codes],
@@ -91,12 +92,14 @@ def test_every_choice_against_enumeration() -> None:
             for choice, scores in keys.items():
                 expected[choice].append(enumerated(scores, passed, count))
         for choice, values in expected.items():
-            assert result["curves"][choice][count - 1] == pytest.approx(fmean(values)), (choice, count)
-    assert result["curves"]["random"][3] == pytest.approx(fmean(fmean(one.passed) for one in given))
-    assert result["invalid"] == sum(not code for one in given for code in one.codes)
-    table = result["table"]["4"]
-    assert table["model above random"]["value"] == pytest.approx(table["model"]["value"] - table["random"]["value"])
-    assert sorted(map(int, result["table"])) == [1, 2, 4, 7]
+            assert result.curves[choice][count - 1] == pytest.approx(fmean(values)), (choice, count)
+    assert result.curves["random"][3] == pytest.approx(fmean(fmean(one.passed) for one in given))
+    assert result.invalid == sum(not code for one in given for code in one.codes)
+    solved = result.table[4]
+    assert solved.gains["random"].value == pytest.approx(
+        solved.choices["model"].value - solved.choices["random"].value
+    )
+    assert sorted(result.table) == [1, 2, 4, 7]
 
 
 def test_a_perfect_scorer_is_the_oracle() -> None:
@@ -107,14 +110,14 @@ def test_a_perfect_scorer_is_the_oracle() -> None:
         for one in given
     ]
     result = evaluate_candidates(given, FakeScorer(lambda problem, code: float(right[problem, code])))
-    assert result["curves"]["model"] == pytest.approx(result["curves"]["oracle"])
-    assert result["pair_accuracy"]["value"] == 1
+    assert result.curves["model"] == pytest.approx(result.curves["oracle"])
+    assert result.pair_accuracy.value == 1
 
 
 def test_small_groups_are_left_out_and_counted(tmp_path: Path) -> None:
     given = [*groups(4, 8), *groups(1, 3, seed=1)]
     result = evaluate_candidates(given, FakeScorer(hashed), output=tmp_path / "c.jsonl")
-    assert (result["max_n"], result["problems"], result["left_out"]) == (8, 4, 1)
+    assert (result.max_n, result.problems, result.left_out) == (8, 4, 1)
     assert result == evaluate_candidates(given, FakeScorer(hashed, fails_after=0), output=tmp_path / "c.jsonl")
     with pytest.raises(ConfigError, match="8"):
         evaluate_candidates(given, FakeScorer(hashed), max_n=9)
@@ -156,7 +159,7 @@ def test_candidates_without_a_verdict_are_left_out_and_counted(tmp_path: Path) -
     (group,) = read_candidates(file)
     assert (group.codes, group.passed, group.without_verdict) == (("x = 0", "x = 1"), (True, False), 2)
     result = evaluate_candidates([group], FakeScorer(lambda _, code: float(code == "x = 0")))
-    assert (result["candidates"], result["without_verdict"]) == (2, 2)
+    assert (result.candidates, result.without_verdict) == (2, 2)
     file.write_text("".join(json.dumps(row) + "\n" for row in made[2:]))
     with pytest.raises(DataError, match="no candidates with a verdict: 2 rows have a fault"):
         read_candidates(file)

@@ -25,14 +25,14 @@ def test_bins_and_error_by_hand() -> None:
 def test_what_is_said_to_be_reliable_is_counted_on_problems_not_fitted_on() -> None:
     margins, right = drawn_margins(400)
     problems = [number // 4 for number in range(400)]
-    found = evaluate_calibration(margins, right, problems)["reliable"]["0.8"]
+    found = evaluate_calibration(margins, right, problems).targets[0.8]
     taken = [row for row, p in enumerate(cross_fitted(margins, right, problems)) if p >= 0.8]
     groups = {problems[row]: [right[one] for one in taken if problems[one] == problems[row]] for row in taken}
     share = math.fsum(math.fsum(one) / len(one) for one in groups.values()) / len(groups)
     assert 20 < len(groups) < len(taken) < 400
-    assert (found["examples"], found["problems"]) == (len(taken), len(groups))
-    assert found["share"] == pytest.approx(share, abs=1e-4)
-    for end in (found["low"], found["high"]):  # where the share is 1.96 of the end's own deviations away
+    assert (found.examples, found.problems) == (len(taken), len(groups))
+    assert found.share == pytest.approx(share, abs=1e-4)
+    for end in (found.low, found.high):  # where the share is 1.96 of the end's own deviations away
         assert abs(share - end) == pytest.approx(1.96 * math.sqrt(end * (1 - end) / len(groups)), abs=1e-3)
 
 

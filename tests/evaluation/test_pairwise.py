@@ -38,49 +38,47 @@ def test_every_share_is_what_counting_gives() -> None:
     result = evaluate_pairs(pairs, FakeScorer(hashed))
     gaps = [hashed(one.problem, one.chosen) - hashed(one.problem, one.rejected) for one in pairs]
     right = [gap > 0 for gap in gaps]
-    assert result["accuracy"]["value"] == pytest.approx(sum(right) / 200)
+    assert result.accuracy.value == pytest.approx(sum(right) / 200)
     per_problem = [fmean(right[first : first + 3]) for first in range(0, 200, 3)]
-    assert result["macro"]["value"] == pytest.approx(fmean(per_problem))
-    assert (result["accuracy"]["rows"], result["accuracy"]["problems"]) == (200, 67)
+    assert result.macro.value == pytest.approx(fmean(per_problem))
+    assert (result.accuracy.rows, result.accuracy.problems) == (200, 67)
     for kind in ("rollout", "operator"):
         mine = [one for one, pair in zip(right, pairs, strict=True) if pair.kind == kind]
-        assert result["kinds"][kind]["value"] == pytest.approx(fmean(mine))
-        assert result["kinds"][kind]["rows"] == len(mine)
+        assert result.kinds[kind].value == pytest.approx(fmean(mine))
+        assert result.kinds[kind].rows == len(mine)
     near = [one for one, gap in zip(right, gaps, strict=True) if 0.25 <= abs(gap) < 0.5]
-    assert result["score_gap"]["0.25 to 0.5"]["value"] == pytest.approx(fmean(near))
+    assert result.score_gap["0.25 to 0.5"].value == pytest.approx(fmean(near))
     sure = [one for one, pair in zip(right, pairs, strict=True) if pair.margin is not None and pair.margin >= 0.75]
-    assert result["pass_rate_gap"]["0.75 and more"]["value"] == pytest.approx(fmean(sure))
-    assert result["pass_rate_gap"]["unknown"]["rows"] == sum(pair.margin is None for pair in pairs)
+    assert result.pass_rate_gap["0.75 and more"].value == pytest.approx(fmean(sure))
+    assert result.pass_rate_gap["unknown"].rows == sum(pair.margin is None for pair in pairs)
     longer = [win(len(one.chosen), len(one.rejected)) for one in pairs]
-    assert result["controls"]["longer"]["all"]["value"] == pytest.approx(fmean(longer))
-    assert result["controls"]["shorter"]["all"]["value"] == pytest.approx(1 - fmean(longer))
-    assert result["above"]["longer"]["all"]["value"] == pytest.approx(fmean(right) - fmean(longer))
+    assert result.controls["longer"].accuracy.value == pytest.approx(fmean(longer))
+    assert result.controls["shorter"].accuracy.value == pytest.approx(1 - fmean(longer))
+    assert result.controls["longer"].gain.value == pytest.approx(fmean(right) - fmean(longer))
 
 
 def test_a_model_of_length_has_nothing_above_length() -> None:
     result = evaluate_pairs(drawn(200), FakeScorer(lambda _, code: len(code)))
-    assert result["accuracy"]["value"] == pytest.approx(result["controls"]["longer"]["all"]["value"])
-    gain = result["above"]["longer"]["macro"]
-    assert (gain["value"], gain["low"], gain["high"]) == (0, 0, 0)
-    assert result["controls"]["prefers longer"]["value"] == 1
-    assert result["ties"] == sum(len(one.chosen) == len(one.rejected) for one in drawn(200))
+    assert result.accuracy.value == pytest.approx(result.controls["longer"].accuracy.value)
+    gain = result.controls["longer"].macro_gain
+    assert (gain.value, gain.low, gain.high) == (0, 0, 0)
+    assert result.prefers_longer.value == 1
+    assert result.ties == sum(len(one.chosen) == len(one.rejected) for one in drawn(200))
 
 
 def test_a_preference_for_layout_shows_among_right_programs() -> None:
     pairs = [PreferencePair(f"P{n}", f"x=  {n}\n", f"x = -{n}\n", "rollout", str(n)) for n in range(20)]
-    rewritten = evaluate_pairs(pairs, FakeScorer(lambda _, code: float("=  " not in code)))["controls"][
-        "prefers rewritten"
-    ]
-    assert (rewritten["value"], rewritten["rows"]) == (1, 20)
+    rewritten = evaluate_pairs(pairs, FakeScorer(lambda _, code: float("=  " not in code))).prefers_rewritten
+    assert (rewritten.value, rewritten.rows) == (1, 20)
     with_blind = evaluate_pairs(pairs, FakeScorer(lambda _, code: 0.0))
-    assert with_blind["controls"]["prefers rewritten"]["value"] == 0.5
-    assert with_blind["ties"] == 20
+    assert with_blind.prefers_rewritten.value == 0.5
+    assert with_blind.ties == 20
 
 
 def test_sides_without_a_score_are_counted_and_left_out() -> None:
     pairs = drawn(30)
     result = evaluate_pairs(pairs, FakeScorer(lambda problem, code: None if code.startswith("x = 7\n") else 1.0))
-    assert (result["unscored"], result["accuracy"]["rows"]) == (1, 29)
+    assert (result.unscored, result.accuracy.rows) == (1, 29)
     with pytest.raises(DataError, match="30 pairs"):
         evaluate_pairs(pairs, FakeScorer(lambda *_: None))
     with pytest.raises(DataError, match="no pairs"):
@@ -138,8 +136,8 @@ def test_human_bugs_have_their_own_numbers(tmp_path: Path) -> None:
     file.write_text("".join(json.dumps({**row, "task_id": f"T/{n}", "bug_type": "value"}) + "\n" for n in range(4)))
     bugs = list(read_human_bugs(file))
     assert (bugs[0].chosen, bugs[0].kind) == ("def f():\n    return 10\n", "value")
-    found = evaluate_pairs(drawn(9), FakeScorer(lambda _, code: -len(code)), human_bugs=bugs)["controls"]["human_bugs"]
-    assert (found["value"], found["longer"]["value"], found["rows"]) == (0, 1, 4)
+    found = evaluate_pairs(drawn(9), FakeScorer(lambda _, code: -len(code)), human_bugs=bugs).human_bugs
+    assert (found.accuracy.value, found.longer.value, found.accuracy.rows) == (0, 1, 4)
     file.write_text('{"prompt": "x"}\n')
     with pytest.raises(DataError, match="canonical_solution"):
         list(read_human_bugs(file))
@@ -147,8 +145,8 @@ def test_human_bugs_have_their_own_numbers(tmp_path: Path) -> None:
 
 def test_the_log_probability_control_is_on_the_same_pairs(tiny_policy_dir: Path) -> None:
     found = evaluate_pairs(drawn(12), FakeScorer(hashed), base_model=str(tiny_policy_dir), base_pairs=5)
-    control = found["controls"]["log_probability"]
-    assert control["pairs"] == control["model"]["rows"] == 5
+    control = found.controls["log_probability"]
+    assert control.accuracy.rows == control.model.rows == 5
 
 
 def styled(count: int) -> list[PreferencePair]:
@@ -164,20 +162,20 @@ def test_the_strongest_control_is_named_and_the_gain_is_over_it() -> None:
     pairs = styled(80)
     for score, beaten in ((lambda _, code: float("#" in code), 0.0), (hashed, -0.5)):
         result = evaluate_pairs(pairs, FakeScorer(score))
-        assert result["controls"]["shallow"]["macro"]["value"] == 1
-        assert result["controls"]["longer"]["macro"]["value"] == 0.5
-        assert result["strongest"] == "shallow"
-        assert result["above"]["shallow"]["macro"]["value"] == pytest.approx(beaten, abs=0.15)
+        assert result.controls["shallow"].macro.value == 1
+        assert result.controls["longer"].macro.value == 0.5
+        assert result.strongest == "shallow"
+        assert result.controls["shallow"].macro_gain.value == pytest.approx(beaten, abs=0.15)
     longer = [PreferencePair(f"p{n}", "x = 1\n" * (n % 3 + 2), "x = 1\n", "rollout", str(n)) for n in range(40)]
-    assert evaluate_pairs(longer, FakeScorer(lambda _, code: -len(code)))["strongest"] in ("longer", "shallow")
+    assert evaluate_pairs(longer, FakeScorer(lambda _, code: -len(code))).strongest in ("longer", "shallow")
 
 
 def test_a_base_model_is_compared_on_its_own_pairs(tiny_policy_dir: Path) -> None:
     found = evaluate_pairs(drawn(12), FakeScorer(hashed), base_model=str(tiny_policy_dir), base_pairs=5)
-    control, gain = found["controls"]["log_probability"], found["above"]["log_probability"]["macro"]
-    assert gain["rows"] == control["macro"]["rows"] == 5
-    assert gain["value"] == pytest.approx(control["model"]["value"] - control["macro"]["value"])
-    assert found["strongest"] in found["above"]
+    control = found.controls["log_probability"]
+    assert control.macro_gain.rows == control.macro.rows == 5
+    assert control.macro_gain.value == pytest.approx(control.model.value - control.macro.value)
+    assert found.strongest in found.controls
 
 
 def test_a_base_model_that_is_not_there_is_found_before_the_scoring(tmp_path: Path) -> None:

@@ -8,14 +8,14 @@ import numpy as np
 import pytest
 
 from codescaler_plugin.errors import ConfigError, DataError
-from codescaler_plugin.evaluation.rm_bench import STYLES, bench_numbers, evaluate_rm_bench, read_rm_bench
+from codescaler_plugin.evaluation.rm_bench import STYLES, Levels, bench_numbers, evaluate_rm_bench, read_rm_bench
 from codescaler_plugin.testing import FakeScorer
 from tests.samples import hashed
 
 SAMPLE = Path(__file__).parents[3] / "shared" / "data" / "rm-bench" / "code_sample.json"
 
 
-def by_definition(rows: list[dict]) -> dict[str, float]:
+def by_definition(rows: list[dict]) -> Levels:
     """Of rows with score_chosen and score_rejected: exact shares, each level counted by its own words."""
     counts = {"easy": 0, "normal": 0, "hard": 0}
     for row in rows:
@@ -24,7 +24,7 @@ def by_definition(rows: list[dict]) -> dict[str, float]:
                 level = "normal" if right == wrong else "easy" if right > wrong else "hard"
                 counts[level] += ahead > behind
     exact = {level: Fraction(count, 3 * len(rows)) for level, count in counts.items()}
-    return {level: float(share) for level, share in exact.items()} | {"average": float(sum(exact.values()) / 3)}
+    return Levels(**{level: float(share) for level, share in exact.items()}, average=float(sum(exact.values()) / 3))
 
 
 def in_arrays(rows: list[dict]) -> dict[str, float]:
@@ -73,16 +73,18 @@ def test_a_sample_to_the_last_digit(sample: Path, tmp_path: Path) -> None:
         for row in raw
     ]
     expected = by_definition(scored)
-    assert {level: result[level] for level in expected} == expected  # equal, not nearly
-    assert result["domains"] == {"code": expected}
-    assert {level: result[level] for level in in_arrays(scored)} == pytest.approx(in_arrays(scored), abs=1e-15)
+    assert result.overall == expected  # equal, not nearly
+    assert result.domains == {"code": expected}
+    assert {level: getattr(result.overall, level) for level in in_arrays(scored)} == pytest.approx(
+        in_arrays(scored), abs=1e-15
+    )
     languages = {row["language"] for row in raw}
     assert len(languages) == 6
-    assert result["languages"] == {
+    assert result.languages == {
         name: by_definition([row for row in scored if row["language"] == name]) for name in languages
     }
-    assert result["rows"] == 30
-    assert result["unscored"] == 0
+    assert result.rows == 30
+    assert result.unscored == 0
     published = tmp_path / "published.json"
     published.write_text(json.dumps(scored))
     again = evaluate_rm_bench(read_rm_bench(published), None)
@@ -96,10 +98,10 @@ def rows(*scores: tuple[list[float], list[float]], domain: str = "code") -> list
 
 def test_the_matrix_by_hand_ties_lose() -> None:
     found = bench_numbers([[1.0, 2.0, 3.0, 1.0, 1.5, 9.0], [5.0, 5.0, 5.0, 1.0, 1.0, 1.0]], ["code"] * 2, [""] * 2)
-    assert found["matrix"] == [[0.5, 0.5, 0.5], [1.0, 1.0, 0.5], [1.0, 1.0, 0.5]]
-    assert (found["easy"], found["normal"], found["hard"]) == (1.0, 2 / 3, 0.5)
-    assert found["average"] == float((1 + Fraction(2, 3) + Fraction(1, 2)) / 3)
-    assert found["languages"] == {}
+    assert found.matrix == ((0.5, 0.5, 0.5), (1.0, 1.0, 0.5), (1.0, 1.0, 0.5))
+    assert (found.overall.easy, found.overall.normal, found.overall.hard) == (1.0, 2 / 3, 0.5)
+    assert found.overall.average == float((1 + Fraction(2, 3) + Fraction(1, 2)) / 3)
+    assert found.languages == {}
 
 
 def test_safety_is_the_mean_of_its_subsets_and_the_overall_of_domains(tmp_path: Path) -> None:
@@ -114,8 +116,8 @@ def test_safety_is_the_mean_of_its_subsets_and_the_overall_of_domains(tmp_path: 
         )
     )
     found = evaluate_rm_bench(read_rm_bench(file), None)
-    assert {name: one["average"] for name, one in found["domains"].items()} == {"chat": 1, "math": 0.5, "safety": 0.5}
-    assert found["average"] == float(Fraction(2, 3))
+    assert {name: one.average for name, one in found.domains.items()} == {"chat": 1, "math": 0.5, "safety": 0.5}
+    assert found.overall.average == float(Fraction(2, 3))
 
 
 def test_extracted_completions_are_scored_as_code() -> None:
@@ -153,8 +155,8 @@ def test_a_completion_without_a_score_wins_nothing_and_is_counted() -> None:
     found = evaluate_rm_bench(
         data, FakeScorer(lambda _, text: {"a": None, "d": None}.get(text, 1.0 if text in "bc" else 0.0))
     )
-    assert found["unscored"] == 2
-    assert found["matrix"] == [[0, 0, 0], [0, 1, 1], [0, 1, 1]]
+    assert found.unscored == 2
+    assert found.matrix == ((0, 0, 0), (0, 1, 1), (0, 1, 1))
 
 
 def test_rows_of_another_form_are_named(tmp_path: Path) -> None:

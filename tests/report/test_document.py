@@ -8,8 +8,7 @@ from xml.etree import ElementTree
 import pytest
 
 from codescaler_plugin.errors import DataError
-from codescaler_plugin.report.document import sections, write_report
-from codescaler_plugin.report.summary import read_summaries
+from codescaler_plugin.evaluation.summary import read_summaries, sections, write_report
 from tests.report.written import Page, kept, measured
 
 pytest.importorskip("matplotlib")
@@ -26,12 +25,13 @@ def test_both_pages_hold_every_model_and_number_and_nothing_from_outside(tmp_pat
     assert parsed.open == []
     for results in (one, two):
         for number in (
-            f"{results['pairs']['macro']['value']:.3f}",
-            f"{results['pairs']['controls']['longer']['macro']['value']:.3f}",
-            f"{results['candidates']['table']['4']['model']['value']:.3f}",
-            f"{results['calibration']['methods']['platt']['error']:.3f}",
-            f"{results['robustness']['kinds']['praise']['attacked']['value']:.3f}",
+            f"{results['pairs'].macro.value:.3f}",
+            f"{results['pairs'].controls['longer'].macro.value:.3f}",
+            f"{results['candidates'].table[4].choices['model'].value:.3f}",
+            f"{results['calibration'].maps['platt'].error:.3f}",
+            f"{results['robustness'].edits['praise'].attacked.value:.3f}",
             "66.7%",
+            f"{results['generation'].average.value:.1%}",
         ):
             assert number in parsed.text
             assert number in text.read_text()
@@ -44,8 +44,8 @@ def test_both_pages_hold_every_model_and_number_and_nothing_from_outside(tmp_pat
     assert "<script" not in written
     assert ("meta", {"name": "viewport", "content": "width=device-width, initial-scale=1"}) in parsed.tags
     pictures = [values["src"] for tag, values in parsed.tags if tag == "img"]
-    assert len(pictures) == 8  # two of pairs, one for each model where they do not fit in one
-    for place, picture in zip(("0_0", "0_1", "1_0", "1_1", "2_0", "3_0", "3_1", "4_0"), pictures, strict=True):
+    assert len(pictures) == 9  # two of pairs, one for each model where they do not fit in one
+    for place, picture in zip(("0_0", "0_1", "1_0", "1_1", "2_0", "3_0", "3_1", "4_0", "5_0"), pictures, strict=True):
         svg = base64.b64decode(picture.removeprefix("data:image/svg+xml;base64,"))
         assert ElementTree.fromstring(svg).tag.endswith("svg")
         assert (tmp_path / "report_plots" / f"{place}.svg").read_bytes() == svg

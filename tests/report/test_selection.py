@@ -1,14 +1,13 @@
 """Best-of-N, calibration and latency, line by line."""
 
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from codescaler_plugin.evaluation.best_of_n import Candidates, evaluate_candidates
 from codescaler_plugin.evaluation.calibration import evaluate_calibration
-from codescaler_plugin.report.document import sections, write_report
-from codescaler_plugin.report.summary import Summary, read_summaries
+from codescaler_plugin.evaluation.latency import LatencyResult, Multiple, Strategy, Times
+from codescaler_plugin.evaluation.summary import Summary, read_summaries, sections, write_report
 from codescaler_plugin.testing import FakeScorer
 from tests.report.written import Page, kept, measured
 from tests.samples import hashed
@@ -17,28 +16,24 @@ pytest.importorskip("matplotlib")
 pytest.importorskip("sklearn")
 
 
-def latency(cpu: float, accuracy: float) -> dict[str, Any]:
+def latency(cpu: float, accuracy: float) -> LatencyResult:
     """As benchmarks/bench_latency.py writes it."""
 
-    def way(times: float, right: float, runs: float, late: float | None) -> dict[str, Any]:
-        clocks = {
-            f"{clock}_ms_{place}": cpu * times * more
-            for clock, more in (("wall", 1.5), ("cpu", 1.0))
-            for place in ("p50", "p95", "mean")
-        }
-        return {"accuracy": right, **clocks, "programs_run": runs, "share_of_runs_that_time_out": late}
+    def strategy(
+        times: float, right: float, runs: float, late: float | None, multiple: float | None = None
+    ) -> Strategy:
+        wall, of_cpu = (Times(cpu * times * more, cpu * times * more, cpu * times * more) for more in (1.5, 1.0))
+        of_model = None if multiple is None else Multiple(multiple, multiple)
+        return Strategy(right, wall, of_cpu, runs, late, of_model, of_model)
 
-    return {
-        "strategies": {
-            "reward model": way(1, accuracy, 0, None),
-            "tests, one process": way(0.25, 0.97, 3.75, 0.0125),
-            "cascade": way(2, 0.96, 1.25, 0),
+    return LatencyResult(
+        {
+            "reward model": strategy(1, accuracy, 0, None),
+            "tests, one process": strategy(0.25, 0.97, 3.75, 0.0125, 0.24),
+            "cascade": strategy(2, 0.96, 1.25, 0, 2.04),
         },
-        "multiple_of_reward_model": {
-            "cpu": {"tests, one process": {"median": 0.24}, "cascade": {"median": 2.04}},
-        },
-        "conditions": {"timeout_seconds": 3.0, "gpu": None, "isolation": "<bubblewrap>"},
-    }
+        {"timeout_seconds": 3.0, "gpu": None, "isolation": "<bubblewrap>"},
+    )
 
 
 def test_latency_shows_every_strategy_with_its_conditions_and_costs(tmp_path: Path) -> None:
@@ -61,20 +56,20 @@ def test_latency_shows_every_strategy_with_its_conditions_and_costs(tmp_path: Pa
     assert sum(tag == "img" for tag, _ in parsed.tags) == 1
     (section,) = sections(read_summaries([tmp_path / model for model in results]))
     axes = pytest.importorskip("matplotlib.figure").Figure().subplots()
-    section.plots[0][1](axes)
+    section.plots[0].draw(axes)
     points = [(float(x), float(y)) for line in axes.lines for x, y in line.get_xydata()]
     slow = [(41.7, 0.613), (41.7 * 0.25, 0.97), (41.7 * 2, 0.96)]
     assert points == [*slow, (0.01, 0.702), (0.01, 0.97), (0.01, 0.96)]  # a log axis has no 0
     assert axes.get_xscale() == "log"
+    assert {"0.01", "1", "10"} <= {label.get_text() for label in axes.get_xticklabels()}
+    assert not any("$" in label.get_text() for label in axes.get_xticklabels(which="both"))  # formulas are not drawn
 
 
 def test_a_margin_is_called_reliable_where_enough_examples_hold_it() -> None:
     def said(count: int, wrong: int) -> str:
         margins = [1.0 + n / count for n in range(count)]
         right = [float(n >= wrong) for n in range(count)]
-        (section,) = sections(
-            [Summary("calibration", "data", "m", evaluate_calibration(margins, right, range(count)))]
-        )
+        (section,) = sections([Summary("data", "m", evaluate_calibration(margins, right, range(count)))])
         return section.findings[0]
 
     assert "a margin of 1.00 or more is 90% reliable: 1.000 (0.912 to 1.000) right on 40 problems" in said(40, 0)
@@ -88,13 +83,13 @@ def test_a_margin_is_called_reliable_where_enough_examples_hold_it() -> None:
 def test_best_of_n_is_compared_with_the_best_that_needs_no_model() -> None:
     groups = [Candidates(str(n), f"P{n}", ("a = 1", "b = 22", "c = 333"), (False, False, True)) for n in range(6)]
     result = evaluate_candidates(groups, FakeScorer(hashed))
-    assert result["strongest"] == "longest"
-    [section] = sections([Summary("candidates", "x", "m", result)])
+    assert result.strongest == "longest"
+    [section] = sections([Summary("x", "m", result)])
     assert "above the longest program, which is the best control" in section.findings[0]
 
 
 def test_a_calibration_is_read_line_by_line() -> None:
-    [section] = sections([Summary("calibration", "x", "m", measured()["calibration"])])
+    [section] = sections([Summary("x", "m", measured()["calibration"])])
     _, maps, margins = section.tables
     assert maps.head == ("map to a probability", "calibration error", "Brier score")
     assert [row[0] for row in maps.rows] == ["the margin's sigmoid", "isotonic", "Platt"]

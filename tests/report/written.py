@@ -7,10 +7,12 @@ from typing import Any
 from codescaler_plugin.evaluation.best_of_n import Candidates, evaluate_candidates
 from codescaler_plugin.evaluation.calibration import evaluate_calibration
 from codescaler_plugin.evaluation.pairwise import evaluate_pairs
+from codescaler_plugin.evaluation.policy import summarise
+from codescaler_plugin.evaluation.result import Result
 from codescaler_plugin.evaluation.rm_bench import bench_numbers
 from codescaler_plugin.evaluation.robustness import evaluate_robustness
+from codescaler_plugin.evaluation.summary import Summary, write_summary
 from codescaler_plugin.records import PreferencePair
-from codescaler_plugin.report.summary import Summary, write_summary
 from codescaler_plugin.testing import FakeScorer
 from tests.samples import hashed
 
@@ -24,30 +26,30 @@ GROUPS = [
     Candidates(str(n), f"P{n}", ("a = 1", "b = 22", "c = 333", ""), (n % 2 == 0, True, False, False)) for n in range(6)
 ]
 
+VERDICTS = [
+    {"source": "bench", "problem_id": str(n // 3), "passed": n % 4 == 0, "status": "ok", "fault": "timeout" * (n == 1)}
+    for n in range(18)
+]
 
-def measured(shift: str = "") -> dict[str, dict[str, Any]]:
+
+def measured(shift: str = "") -> dict[str, Any]:
+    """The result of each evaluation by its name; Any, because a test knows which is which."""
     scorer = FakeScorer(lambda problem, code: hashed(problem + shift, code))
     margins = [hashed(shift, str(n)) for n in range(40)]
     right = [float(hashed("right", str(n)) < 0.8) for n in range(40)]
     return {
         "pairs": evaluate_pairs(PAIRS, scorer, human_bugs=PAIRS[:3]),
-        "rm-bench": {
-            "rows": 2,
-            "completions": "raw",
-            "unscored": 0,
-            **bench_numbers([[1.0, 2, 3, 1, 1.5, 9], [5.0, 5, 5, 1, 1, 1]], ["code", "chat"], ["cpp", ""]),
-        },
+        "rm-bench": bench_numbers([[1.0, 2, 3, 1, 1.5, 9], [5.0, 5, 5, 1, 1, 1]], ["code", "chat"], ["cpp", ""]),
         "candidates": evaluate_candidates(GROUPS, scorer),
         "calibration": evaluate_calibration(margins, right, range(40)),
         "robustness": evaluate_robustness(PAIRS, scorer),
+        "generation": summarise(VERDICTS, n=3, ks=[1, 3], settings={"temperature": 0.6, "seed": None})["bench"],
     }
 
 
-def kept(folder: Path, model: str, results: dict[str, dict[str, Any]], name: str = "data") -> Path:
+def kept(folder: Path, model: str, results: dict[str, Result], name: str = "data") -> Path:
     for evaluation, result in results.items():
-        write_summary(
-            folder, Summary(evaluation, name, model, result, {"command": f"codescaler evaluate {evaluation}"})
-        )
+        write_summary(folder, Summary(name, model, result, {"command": f"codescaler evaluate {evaluation}"}))
     return folder
 
 

@@ -2,34 +2,24 @@
 
 import json
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 from typer import Argument, Exit, Option, echo
 
 from codescaler_plugin.builtin import policy_model
+from codescaler_plugin.cli.evaluate.outcome import finish, sha256_of
 from codescaler_plugin.cli.options import Extraction, ServerKey, Strict, grouped
 from codescaler_plugin.cli.sandbox_options import ProblemFormat, SandboxOptions, print_faults
-from codescaler_plugin.cli.terminal import (
-    Skipped,
-    Terminal,
-    hide_loading_bars,
-    number_table,
-    progress_bar,
-    reported,
-    say,
-)
-from codescaler_plugin.data.outputs import check_output, locked_folder, write_text
+from codescaler_plugin.cli.terminal import Skipped, hide_loading_bars, progress_bar, reported
+from codescaler_plugin.data.outputs import check_output, locked_folder
 from codescaler_plugin.data.rows import stem
 from codescaler_plugin.errors import ConfigError, DataError
 from codescaler_plugin.extras import require
 from codescaler_plugin.generation.sampling import Sampling
 from codescaler_plugin.records import Problem
-
-if TYPE_CHECKING:
-    from codescaler_plugin.evaluation.policy import Benchmark
 
 
 @dataclass(frozen=True)
@@ -96,9 +86,10 @@ def generation(
 
     Reads LiveCodeBench, LiveBench, CodeContests, CodeForces and MBPP as CURE
     publishes them, MBPP, HumanEval(+), APPS, TACO, DeepCoder. Writes
-    generations.jsonl, verdicts.jsonl and report.json; the last line of stdout is
-    JSON. The block selection is that of the reference's evaluation; compare a
-    training curve with --extraction single, as in its training.
+    generations.jsonl, verdicts.jsonl and a summary of each file of problems for
+    codescaler report; the last line of stdout is JSON. The block selection is
+    that of the reference's evaluation; compare a training curve with
+    --extraction single, as in its training.
 
     Completions without a verdict count as not passed and are named, by kind.
 
@@ -107,7 +98,8 @@ def generation(
     Exit code: 0 done; 1 an error; 3 some rows of the problems were skipped.
     """
     from codescaler_plugin.data.rollouts import read_rollouts, rows_of
-    from codescaler_plugin.evaluation.policy import summarise
+    from codescaler_plugin.evaluation.policy import PolicyResult, summarise
+    from codescaler_plugin.evaluation.summary import check_summary, summary_file
     from codescaler_plugin.extraction import extract_code
     from codescaler_plugin.generation.completions import generate
     from codescaler_plugin.preference.verification import verify_rollouts
@@ -118,14 +110,17 @@ def generation(
             raise ConfigError("give either --server URL or --policy-model MODEL")
         require("evaluate generation", "report", "scipy")
         extract_code("", extraction=extraction)  # a wrong setting is an error before the sampling
-        verdicts, report_file = output / f"verdicts.{extraction}.jsonl", output / "report.json"
-        for file in (output / "generations.jsonl", verdicts, report_file):
+        verdicts, hashes = output / f"verdicts.{extraction}.jsonl", _hashes(problems)
+        summaries = {name: summary_file(output, PolicyResult, name) for name in hashes}
+        for file in (output / "generations.jsonl", verdicts, *summaries.values()):
             check_output(file, problems)
         ks, sampling = draws.ks(), draws.sampling()
         benchmarks = _benchmarks(
             problems, lambda path: tests.problems([path], problem_format, None if strict else skipped)[:limit]
         )
         complete, model = _completer(policy, sampling, draws.seed)
+        for name, file in summaries.items():
+            check_summary(file, model, hashes[name])
         with progress_bar("sampling", sum(map(len, benchmarks.values())) * draws.n) as advance:
             settings: dict[str, Any] = {"n": draws.n, "sampling": sampling, "model": model}
             settings["threads"] = 1 if policy.server is None else policy.requests
@@ -140,28 +135,36 @@ def generation(
                 settings=tests.settings,
                 progress=advance,
             )
-        results = summarise((row for _, _, row in rows_of(verdicts)), n=draws.n, ks=ks)
-        report = {"model": model, "extraction": extraction, "sampling": asdict(sampling)}
-        report["benchmarks"] = {name: asdict(result) for name, result in results.items()}
-        write_text(report_file, json.dumps(report, indent=2) + "\n")
-    Terminal().print(_table(results, model, ks))
+        of_run = {"extraction": extraction, **asdict(sampling), "seed": None if policy.server else draws.seed}
+        results = summarise((row for _, _, row in rows_of(verdicts)), n=draws.n, ks=ks, settings=of_run)
+        for name, result in results.items():
+            finish(output, name, model, result, data=name, data_sha256=hashes[name])
     faults = sum((Counter(result.faults) for result in results.values()), Counter())
     print_faults(faults, verified.examples, f"delete {verdicts} and run again; the completions stay")
-    say(f"wrote {report_file}")
-    echo(json.dumps(report))
+    report = {"model": model, "extraction": extraction, "sampling": asdict(sampling)}
+    echo(json.dumps({**report, "benchmarks": {name: result.to_json() for name, result in results.items()}}))
     if skipped.count:
         raise Exit(3)
 
 
+def _hashes(paths: Sequence[str]) -> dict[str, str]:
+    """The SHA-256 of each file of problems, empty for a folder or a data set on the hub, by the file's stem."""
+    hashes: dict[str, str] = {}
+    for path in paths:
+        name = _name(path)
+        if name in hashes:
+            raise DataError(f"two files are called {name}: evaluate them one by one")
+        hashes[name] = sha256_of(path)
+    return hashes
+
+
 def _benchmarks(paths: Sequence[str], read: Callable[[str], list[Problem]]) -> dict[str, list[Problem]]:
     """The problems of each file, by its stem."""
-    benchmarks = {}
-    for path in paths:
-        name = stem(Path(path.partition(":")[0]).name)
-        if name in benchmarks:
-            raise DataError(f"two files are called {name}: evaluate them one by one")
-        benchmarks[name] = read(path)
-    return benchmarks
+    return {_name(path): read(path) for path in paths}
+
+
+def _name(path: str) -> str:
+    return stem(Path(path.partition(":")[0]).name)
 
 
 def _completer(policy: _Policy, sampling: Sampling, seed: int) -> "tuple[Any, str]":
@@ -174,23 +177,3 @@ def _completer(policy: _Policy, sampling: Sampling, seed: int) -> "tuple[Any, st
     hide_loading_bars()
     name = policy.policy_model or ""
     return transformers_completer(policy_model(name), sampling, seed=seed), name
-
-
-def _table(results: "Mapping[str, Benchmark]", model: str, ks: list[int]) -> Any:
-    n = next(iter(results.values())).n
-    head = ("problems", f"Avg@{n}", "95%", *(f"pass@{k}" for k in ks), "no code", "no verdict")
-    title = f"{model}, {n} completions a problem, in percent"
-    table = number_table("benchmark", *head, title=title, title_justify="left")
-    table.columns[0].overflow = "fold"
-    for name, result in results.items():
-        average = result.average
-        table.add_row(
-            name,
-            str(result.problems),
-            f"{100 * average.value:.1f}",
-            f"{100 * average.low:.1f}-{100 * average.high:.1f}",
-            *(f"{100 * result.pass_at[k].value:.1f}" for k in ks),
-            f"{100 * result.invalid:.1f}",
-            f"{100 * sum(result.faults.values()) / (result.problems * result.n):.1f}",
-        )
-    return table

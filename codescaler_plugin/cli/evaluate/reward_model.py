@@ -1,11 +1,8 @@
 """The subcommands of `codescaler evaluate` that measure a reward model."""
 
-import hashlib
 import re
-import shlex
-import sys
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from time import perf_counter
@@ -14,39 +11,22 @@ from typing import TYPE_CHECKING, Annotated, Any
 from typer import Argument, Option
 
 from codescaler_plugin.builtin import reward_model
+from codescaler_plugin.cli.evaluate.outcome import finish, sha256_of
 from codescaler_plugin.cli.options import BaseModel, Extraction, MaxTokens, Model, grouped
-from codescaler_plugin.cli.terminal import (
-    Terminal,
-    errors,
-    hide_loading_bars,
-    number_table,
-    progress_bar,
-    reported,
-    say,
-)
+from codescaler_plugin.cli.terminal import errors, hide_loading_bars, progress_bar, reported, say
 from codescaler_plugin.data.outputs import check_folder, check_output, write_text
 from codescaler_plugin.data.rows import stem
 from codescaler_plugin.errors import ConfigError
 from codescaler_plugin.extras import require
 from codescaler_plugin.records import PreferencePair
-from codescaler_plugin.report.sections import MARGIN_NOTE, Section
-from codescaler_plugin.report.summary import Summary, check_summary, summary_file, write_summary
-from codescaler_plugin.safety import one_line
 
 if TYPE_CHECKING:
     from codescaler_plugin.evaluation.best_of_n import Candidates
+    from codescaler_plugin.evaluation.result import Result
 
 Data = Annotated[str, Argument(metavar="DATA", help="File, folder or hub id.")]
 Seed = Annotated[int, Option(help="Of draws and intervals.")]
 Split = Annotated[str | None, Option(help="Only pairs of this split, such as held_out.")]
-
-_SCORES = {  # files of scores that each evaluation writes or resumes
-    "pairs": ("pairs.{}.jsonl", "pairs.{}.rewritten.jsonl", "pairs.{}.human_bugs.jsonl"),
-    "rm-bench": ("rm-bench.{}.jsonl",),
-    "candidates": ("candidates.{}.jsonl",),
-    "calibration": ("pairs.{}.jsonl", "candidates.{}.jsonl"),
-    "robustness": ("robustness.{}.jsonl",),
-}
 
 
 @dataclass(frozen=True)
@@ -62,27 +42,38 @@ class _Options:
 
 
 class _Run:
-    """One evaluation of a reward model; `more` is a second input."""
+    """One evaluation of a reward model.
 
-    def __init__(self, evaluation: str, data: str, options: _Options, more: str | None = None) -> None:
+    `scores` are its files of scores, with {} for the name of the data; `modules` are those that it needs of the extra
+    `report`, and `more` is a second input.
+    """
+
+    def __init__(
+        self,
+        result: "type[Result]",
+        data: str,
+        options: _Options,
+        *,
+        scores: Sequence[str],
+        modules: Sequence[str] = ("scipy",),
+        more: str | None = None,
+    ) -> None:
         from codescaler_plugin.config import CodeScalerConfig
+        from codescaler_plugin.evaluation.summary import check_summary, summary_file
 
-        self.evaluation, self.data = evaluation, data
+        self.evaluation, self.data = result.evaluation, data
         self.config = CodeScalerConfig.from_env(model=options.model, max_tokens=options.max_tokens)
         self.model = self.config.model
         self._identity = _identity(self.model, self.config.max_length)
         self.folder = options.output or Path("evaluation") / _slug(Path(self.model).name or self.model)
         self.name = _slug(options.name or stem(Path(data).name))
         self.started = perf_counter()
-        modules = {"rm-bench": (), "calibration": ("scipy", "sklearn")}.get(evaluation, ("scipy",))
-        require(f"evaluate {evaluation}", "report", *modules)
+        require(f"evaluate {self.evaluation}", "report", *modules)
         check_folder(self.folder)
-        summary = summary_file(self.folder, evaluation, self.name)
-        written = [summary, *(self.folder / pattern.format(self.name) for pattern in _SCORES[evaluation])]
-        for path in written:
+        summary = summary_file(self.folder, result, self.name)
+        for path in (summary, *(self.folder / pattern.format(self.name) for pattern in scores)):
             check_output(path, [data, *([more] if more is not None else ())])
-        file = Path(data)
-        self.data_sha256 = hashlib.sha256(file.read_bytes()).hexdigest() if file.is_file() else ""
+        self.data_sha256 = sha256_of(data)
         check_summary(summary, self.model, self.data_sha256)
 
     def score(
@@ -103,21 +94,11 @@ class _Run:
         with progress_bar("scoring", total) as advance:
             return function(rows, scorer, output=kept, model=self._identity, progress=advance, **settings)
 
-    def finish(self, result: Mapping[str, Any]) -> None:
-        """Write the summary, and print its sections of the report."""
-        from codescaler_plugin.report.document import sections
-
-        facts = {
-            "data": Path(self.data).name,
-            "data_sha256": self.data_sha256,
-            "command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
-            "seconds": round(perf_counter() - self.started, 1),
-        }
-        summary = Summary(self.evaluation, self.name, self.model, result, facts)
-        path = write_summary(self.folder, summary)
-        for section in sections([summary]):
-            _print(section)
-        say(f"wrote {path}")
+    def finish(self, result: "Result") -> None:
+        """Write the summary, and print its section of the report."""
+        seconds = round(perf_counter() - self.started, 1)
+        facts = {"data": Path(self.data).name, "data_sha256": self.data_sha256, "seconds": seconds}
+        finish(self.folder, self.name, self.model, result, **facts)
 
 
 @grouped
@@ -141,9 +122,11 @@ def pairs(
     Example: codescaler evaluate pairs held_out.jsonl --model MODEL
     """
     with reported():
+        from codescaler_plugin.evaluation.pair_result import PairResult
         from codescaler_plugin.evaluation.pairwise import evaluate_pairs, read_human_bugs
 
-        run = _Run("pairs", data, options, human_bugs)
+        files = ("pairs.{}.jsonl", "pairs.{}.rewritten.jsonl", "pairs.{}.human_bugs.jsonl")
+        run = _Run(PairResult, data, options, scores=files, modules=("scipy", "sklearn"), more=human_bugs)
         rows = _pairs_of(data, split)
         bugs = list(read_human_bugs(human_bugs)) if human_bugs else []
         controls: dict[str, Any] = {"human_bugs": bugs, "base_model": base_model, "base_pairs": base_pairs}
@@ -168,13 +151,14 @@ def rm_bench(
     Example: codescaler evaluate rm-bench code_filtered.json --model MODEL
     """
     with reported():
-        from codescaler_plugin.evaluation.rm_bench import evaluate_rm_bench, read_rm_bench
+        from codescaler_plugin.evaluation.rm_bench import RMBenchResult, evaluate_rm_bench, read_rm_bench
 
         if published and completions != "raw":
             raise ConfigError(
                 f"--completions {completions} with --published: nothing is scored, the scores are as published"
             )
-        run = _Run("rm-bench", data, replace(options, model=published or options.model))
+        options = replace(options, model=published or options.model)
+        run = _Run(RMBenchResult, data, options, scores=("rm-bench.{}.jsonl",), modules=())
         rows = read_rm_bench(data)
         if published:
             run.finish(evaluate_rm_bench(rows, None))
@@ -199,9 +183,9 @@ def candidates(
     Example: codescaler evaluate candidates verdicts.jsonl --model MODEL
     """
     with reported():
-        from codescaler_plugin.evaluation.best_of_n import evaluate_candidates
+        from codescaler_plugin.evaluation.best_of_n import BestOfNResult, evaluate_candidates
 
-        run = _Run("candidates", data, options)
+        run = _Run(BestOfNResult, data, options, scores=("candidates.{}.jsonl",))
         groups = _candidates_of(data, extraction)
         run.finish(run.score(evaluate_candidates, groups, total=len(groups), max_n=max_n, seed=seed))
 
@@ -221,26 +205,28 @@ def calibration(data: Data, *, options: _Options, extraction: Extraction = "last
         from codescaler_plugin.data.pairs import is_pair
         from codescaler_plugin.data.rollouts import rows_of
         from codescaler_plugin.evaluation.best_of_n import leading_margins, score_candidates
-        from codescaler_plugin.evaluation.calibration import evaluate_calibration
+        from codescaler_plugin.evaluation.calibration import MARGIN_NOTE, CalibrationResult, evaluate_calibration
         from codescaler_plugin.evaluation.pairwise import score_pairs
         from codescaler_plugin.intervals import area, win
         from codescaler_plugin.selection.calibration import METHODS, fit_calibration
 
-        run = _Run("calibration", data, options)
+        files = ("pairs.{}.jsonl", "candidates.{}.jsonl")
+        run = _Run(CalibrationResult, data, options, scores=files, modules=("scipy", "sklearn"))
         _, _, first = next(rows_of(data), ("", "", {}))
-        across: dict[str, Any] = {}
+        paired: float | None = None
+        pooled: float | None = None
         if is_pair(first):
             scored = run.score(score_pairs, _pairs_of(data, split), of="pairs")
             margins = [abs(pair.gap) for pair in scored]
             right = [win(pair.gap, 0.0) for pair in scored]
             problems = [pair.problem for pair in scored]
-            across["paired"] = sum(right) / len(right)
-            across["pooled"] = area([pair.chosen for pair in scored], [pair.rejected for pair in scored])
+            paired = sum(right) / len(right)
+            pooled = area([pair.chosen for pair in scored], [pair.rejected for pair in scored])
         else:
             groups = _candidates_of(data, extraction)
             scores = run.score(score_candidates, groups, of="candidates")
             margins, right, problems = leading_margins(groups, scores)
-        run.finish({**evaluate_calibration(margins, right, problems), **across})
+        run.finish(replace(evaluate_calibration(margins, right, problems), paired=paired, pooled=pooled))
         for method in METHODS:
             path = run.folder / f"calibration.{run.name}.{method}.json"
             write_text(path, fit_calibration(margins, right, method=method, model=run.model).to_json() + "\n")
@@ -265,9 +251,9 @@ def robustness(
     Example: codescaler evaluate robustness held_out.jsonl --model MODEL
     """
     with reported():
-        from codescaler_plugin.evaluation.robustness import evaluate_robustness
+        from codescaler_plugin.evaluation.robustness import RobustnessResult, evaluate_robustness
 
-        run = _Run("robustness", data, options)
+        run = _Run(RobustnessResult, data, options, scores=("robustness.{}.jsonl",))
         rows = _pairs_of(data, split)
         run.finish(run.score(evaluate_robustness, rows, total=min(limit, len(rows)), limit=limit, seed=seed))
 
@@ -312,17 +298,3 @@ def _identity(model: str, max_length: int | None) -> str:
 
 def _slug(text: str) -> str:
     return re.sub(r"[^\w.-]+", "-", text).strip("-.") or "data"
-
-
-def _print(section: Section) -> None:
-    console = Terminal()
-    console.print(section.title, style="bold")
-    for number, data in enumerate(section.tables):
-        if number:
-            console.print()
-        table = number_table(*data.head, title=data.caption or None, title_justify="left", padding=(0, 2, 0, 0))
-        for row in data.rows:
-            table.add_row(*(one_line(cell) for cell in row), style="bold" if len(row) == 1 else None)
-        console.print(table)
-    for finding in section.findings:
-        console.print(finding)
