@@ -10,7 +10,7 @@ import yaml
 
 from codescaler_plugin import Status
 from codescaler_plugin.cli import app
-from tests import settings
+from tests import gpu_tables, settings
 from tests.pages import OTHER_PAGES, PAGES, README, ROOT, blocks_of, code_of, name_of
 
 RUN = {"bash", "python", "yaml", "diff"}
@@ -57,6 +57,16 @@ def test_every_command_is_on_a_page_and_every_command_of_a_page_exists():
 
 def test_the_table_of_settings_is_todays():
     assert settings.written() == settings.PAGE.read_text(encoding="utf-8"), "run: python -m tests.settings"
+
+
+def test_the_tables_of_gpu_measurements_are_of_the_newest_results():
+    scoring = (ROOT / "docs" / "scoring.md").read_text(encoding="utf-8")
+    cells = gpu_tables.cells()
+    assert "".join(map(gpu_tables.time_row, cells)) in scoring
+    assert "".join(map(gpu_tables.memory_row, cells)) in scoring
+    costs = [cell for cell in reversed(cells) if cell["cell"].endswith("G=16 P=480 C=216")]
+    assert "".join(map(gpu_tables.cost_row, costs)) in README.read_text(encoding="utf-8")
+    assert len(costs) == 3
 
 
 @pytest.mark.parametrize("page", [*PAGES, *OTHER_PAGES], ids=name_of)
