@@ -139,7 +139,7 @@ def check_files(folder, _):
     assert [row["status"] for row in read(folder / "scored.jsonl")] == ["no_block"]
     page = (folder / "judged.html").read_text(encoding="utf-8")
     assert "no_block" in page
-    assert "http" not in re.sub(r"http://www\.w3\.org\S*", "", page)  # it needs no internet
+    assert not re.search(r"""(?:src|href)\s*=\s*["']?https?:|url\(["']?https?:""", page)  # it needs no internet
 
 
 def check_best_of_n(folder, out):
