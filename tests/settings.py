@@ -1,4 +1,4 @@
-"""The table of settings in README.md, made from `config.py`: `python -m tests.settings` writes it anew."""
+"""The table of settings in docs/settings.md, made from `config.py`: `python -m tests.settings` writes it anew."""
 
 import inspect
 import re
@@ -7,7 +7,7 @@ from pathlib import Path
 
 from codescaler_plugin.config import PREFIX, CodeScalerConfig
 
-README = Path(__file__).parents[1] / "README.md"
+PAGE = Path(__file__).parents[1] / "docs" / "settings.md"
 BEGIN, END = "<!-- settings: python -m tests.settings -->\n", "<!-- end of settings -->\n"
 
 
@@ -17,20 +17,20 @@ def table() -> str:
     meanings = {
         name: " ".join(text.split()) for name, text in re.findall(r"^    (\w+): (.*(?:\n        .*)*)", section, re.M)
     }
-    lines = ["| keyword | variable | default | |", "|---|---|---|---|"]
+    lines = ["| keyword and variable | default | |", "|---|---|---|"]
     for field in fields(CodeScalerConfig):
         default = "none" if field.default is None else f"`{field.default}`"
         meaning = meanings[field.name].replace("|", "\\|")
-        lines.append(f"| `{field.name}` | `{PREFIX}{field.name.upper()}` | {default} | {meaning} |")
+        lines.append(f"| `{field.name}`<br>`{PREFIX}{field.name.upper()}` | {default} | {meaning} |")
     return "\n".join(lines) + "\n"
 
 
 def written() -> str:
-    """README with the table of today."""
-    text = README.read_text(encoding="utf-8")
+    """The page with the table of today."""
+    text = PAGE.read_text(encoding="utf-8")
     before, rest = text.split(BEGIN)
     return f"{before}{BEGIN}\n{table()}\n{END}{rest.split(END)[1]}"
 
 
 if __name__ == "__main__":
-    README.write_text(written(), encoding="utf-8")
+    PAGE.write_text(written(), encoding="utf-8")
