@@ -8,7 +8,6 @@ Tests run only at the end, to tell how good the choices were.
 """
 
 import argparse
-from itertools import islice
 from statistics import fmean
 
 from transformers import pipeline, set_seed
@@ -29,11 +28,11 @@ def main() -> None:
     args = parser.parse_args()
 
     set_seed(0)
-    problems = list(islice(read_problems(args.problems), args.limit))
+    problems = list(read_problems(args.problems))[: args.limit]
     chats = [[{"role": "user", "content": problem.text}] for problem in problems]
-    settings = {"max_new_tokens": args.max_new_tokens, "return_full_text": False}
-    policy = pipeline("text-generation", policy_model(args.policy_model), **settings)
-    outputs = policy(chats, num_return_sequences=args.n, batch_size=16, do_sample=True, temperature=1.0)
+    policy = pipeline("text-generation", policy_model(args.policy_model), max_new_tokens=args.max_new_tokens)
+    sampling = {"do_sample": True, "temperature": 1.0, "return_full_text": False}
+    outputs = policy(chats, num_return_sequences=args.n, batch_size=16, **sampling)
 
     scaler = CodeScaler(args.model)
     selections = []

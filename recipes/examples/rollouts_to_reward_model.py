@@ -3,14 +3,11 @@
     python recipes/examples/rollouts_to_reward_model.py
     python recipes/examples/rollouts_to_reward_model.py --policy-model Qwen/Qwen3-1.7B --max-new-tokens 4096 \
         --model Skywork/Skywork-Reward-V2-Qwen3-1.7B --learning-rate 1e-5 --problems problems.jsonl
-
-`--model` is the base of the reward model; by default it is the embedded policy, which gets a new head.
 """
 
 import argparse
 import json
 from dataclasses import asdict
-from itertools import islice
 from pathlib import Path
 
 import torch
@@ -26,34 +23,33 @@ def main() -> None:
     """Make the pairs, train on them, and print the accuracy on held-out pairs."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--policy-model", default="builtin", help="policy that writes the rollouts")
-    parser.add_argument("--model", default=POLICY, help="base of the reward model: hub id or directory")
+    parser.add_argument("--model", default=POLICY, help="base of the reward model, which gets a new head")
     parser.add_argument("--problems", default=HELD_OUT_PROBLEMS, help="problems with tests, in any known format")
-    parser.add_argument("--limit", type=int, default=256, help="number of problems")
+    parser.add_argument("--limit", type=int, default=192, help="number of problems")
     parser.add_argument("--max-new-tokens", type=int, default=96)
     parser.add_argument("--learning-rate", type=float, default=1e-3)
     parser.add_argument("--output", type=Path, default=Path("runs/rollouts_to_reward_model"))
     args = parser.parse_args()
 
     set_seed(0)
-    problems = list(islice(read_problems(args.problems), args.limit))
+    problems = list(read_problems(args.problems))[: args.limit]
     chats = [[{"role": "user", "content": problem.text}] for problem in problems]
-    settings = {"max_new_tokens": args.max_new_tokens, "return_full_text": False}
-    policy = pipeline("text-generation", policy_model(args.policy_model), **settings)
-    outputs = policy(chats, num_return_sequences=8, batch_size=16, do_sample=True, temperature=1.0)
+    policy = pipeline("text-generation", policy_model(args.policy_model), max_new_tokens=args.max_new_tokens)
+    sampling = {"do_sample": True, "temperature": 1.0, "return_full_text": False}
+    outputs = policy(chats, num_return_sequences=8, batch_size=16, **sampling)
     written = zip(problems, outputs, strict=True)
     rollouts = [Rollout(problem.text, row["generated_text"]) for problem, rows in written for row in rows]
 
-    args.output.mkdir(parents=True, exist_ok=True)
     verdicts = args.output / "verdicts.jsonl"
     with Sandbox() as sandbox:
         verified = verify_rollouts(rollouts, problems, verdicts, executor=sandbox)
     pairs, _ = mine_pairs(map(json.loads, verdicts.open()), held_out=0.25)
     print(f"{verified.rows} rollouts, {verified.passed} pass their tests: {len(pairs)} pairs")
 
-    dataset = Dataset.from_list([asdict(pair) for pair in pairs])  # its column `split` divides it
     on_cpu = not torch.cuda.is_available()
     training = {"learning_rate": args.learning_rate, "num_train_epochs": 2, "per_device_train_batch_size": 16}
     config = Config(args.output / "model", use_cpu=on_cpu, bf16=not on_cpu, report_to="none", **training)
+    dataset = Dataset.from_list(list(map(asdict, pairs)))  # its column `split` divides it
     trainer = CodeScalerRewardTrainer(args.model, config, train_dataset=dataset)
     trainer.train()
     trainer.save_model()

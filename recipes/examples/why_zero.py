@@ -22,7 +22,7 @@ COMPLETIONS = {
     "code without a fence": PROGRAM,
     "cut inside the reasoning": f"<think>Let me try ```python\n{PROGRAM}``` or",
     "cut inside the block": "```python\ndef solve(xs):\n    return su",
-    "two blocks": f"```python\n{PROGRAM}```\nAn example:\n```python\nprint(solve([1, 2]))\n```",
+    "two blocks": f"```python\nprint(sum(xs))\n```\nAs a function:\n```python\n{PROGRAM}```",
     "another language": "```javascript\nconst solve = xs => xs.reduce((a, b) => a + b, 0)\n```",
     "a syntax error": "```python\ndef solve(xs):\n    return sum(xs\n```",
     "nothing to run": '```python\n"""The sum of xs."""\npass\n```',
