@@ -2,7 +2,9 @@
 
     python recipes/examples/rollouts_to_reward_model.py
     python recipes/examples/rollouts_to_reward_model.py --policy-model Qwen/Qwen3-1.7B --max-new-tokens 4096 \
-        --model Skywork/Skywork-Reward-V2-Qwen3-1.7B --learning-rate 1e-5 --problems problems.jsonl
+        --model Skywork/Skywork-Reward-V2-Qwen3-1.7B --lr 1e-5 --problems problems.jsonl
+
+Each problem has tests. The defaults give about 1,000 pairs: enough to see the path work, too few for a good model.
 """
 
 import argparse
@@ -20,14 +22,14 @@ from codescaler_plugin.builtin import HELD_OUT_PROBLEMS, POLICY, policy_model
 
 
 def main() -> None:
-    """Make the pairs, train on them, and print the accuracy on held-out pairs."""
+    """Make the pairs, train on those of their split `train`, and print the accuracy on the others."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--policy-model", default="builtin", help="policy that writes the rollouts")
     parser.add_argument("--model", default=POLICY, help="base of the reward model, which gets a new head")
     parser.add_argument("--problems", default=HELD_OUT_PROBLEMS, help="problems with tests, in any known format")
     parser.add_argument("--limit", type=int, default=192, help="number of problems")
     parser.add_argument("--max-new-tokens", type=int, default=96)
-    parser.add_argument("--learning-rate", type=float, default=1e-3)
+    parser.add_argument("--lr", type=float, default=1e-3)
     parser.add_argument("--output", type=Path, default=Path("runs/rollouts_to_reward_model"))
     args = parser.parse_args()
 
@@ -40,17 +42,15 @@ def main() -> None:
     written = zip(problems, outputs, strict=True)
     rollouts = [Rollout(problem.text, row["generated_text"]) for problem, rows in written for row in rows]
 
+    args.output.mkdir(parents=True, exist_ok=True)
     verdicts = args.output / "verdicts.jsonl"
     with Sandbox() as sandbox:
         verified = verify_rollouts(rollouts, problems, verdicts, executor=sandbox)
     pairs, _ = mine_pairs(map(json.loads, verdicts.open()), held_out=0.25)
     print(f"{verified.rows} rollouts, {verified.passed} pass their tests: {len(pairs)} pairs")
-
     on_cpu = not torch.cuda.is_available()
-    training = {"learning_rate": args.learning_rate, "num_train_epochs": 2, "per_device_train_batch_size": 16}
-    config = Config(args.output / "model", use_cpu=on_cpu, bf16=not on_cpu, report_to="none", **training)
-    dataset = Dataset.from_list(list(map(asdict, pairs)))  # its column `split` divides it
-    trainer = CodeScalerRewardTrainer(args.model, config, train_dataset=dataset)
+    config = Config(args.output / "model", learning_rate=args.lr, use_cpu=on_cpu, bf16=not on_cpu, report_to="none")
+    trainer = CodeScalerRewardTrainer(args.model, config, train_dataset=Dataset.from_list([*map(asdict, pairs)]))
     trainer.train()
     trainer.save_model()
     print(f"accuracy on held-out pairs: {trainer.evaluate()['eval_accuracy/rollout']:.3f}")
