@@ -8,7 +8,7 @@ pytest.importorskip("nbclient")
 pytest.importorskip("ipykernel")
 pytest.importorskip("trl")
 
-from tests import notebook as first_look
+from tests import first_look
 
 
 @pytest.mark.timeout(600)
@@ -27,7 +27,7 @@ def test_the_notebook_runs_and_shows_todays_outputs(monkeypatch):
         if first_look.VARIES in before.metadata.get("tags", []):
             assert list(map(kind, before.outputs)) == list(map(kind, after.outputs))
         else:
-            assert first_look.outputs(before) == first_look.outputs(after), "run: python -m tests.notebook"
+            assert first_look.outputs(before) == first_look.outputs(after), "run: python -m tests.first_look"
 
 
 def test_the_outputs_are_small_and_clean():

@@ -1,4 +1,4 @@
-"""Runs `docs/first_look.ipynb`: `python -m tests.notebook` saves it with today's outputs."""
+"""Runs `docs/first_look.ipynb`: `python -m tests.first_look` saves it with today's outputs."""
 
 import re
 from pathlib import Path
