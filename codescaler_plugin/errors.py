@@ -62,6 +62,12 @@ class Failure:
     kind: FailureKind
     reason: str
 
+    @property
+    def sentence(self) -> str:
+        """The failure in a sentence, on one line."""
+        reason = " ".join(self.reason.split()).rstrip(".")
+        return f"There is no reward ({self.kind}): {reason or 'no reason is known'}."
+
     def __str__(self) -> str:
         return f"{self.kind}: {self.reason}"
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from codescaler_plugin.config import CodeScalerConfig
 from codescaler_plugin.errors import CodeScalerError, ConfigError, DataError, Failure, FailureKind, ScorerError
-from codescaler_plugin.extraction import begun, extract_all, prompt_opening
+from codescaler_plugin.extraction import extract_all, prompt_opening
 from codescaler_plugin.prefetch import grouped_chunks, prefetch
 from codescaler_plugin.records import Extraction, Judgement, Status
 from codescaler_plugin.scoring import Scorer
@@ -26,6 +26,7 @@ logger = logging.getLogger(__name__)
 _CHUNK = 512  # completions extracted while the chunk before is being scored
 _DOWN_AFTER = 4  # programs in a row that fail one by one
 _NO_SCORE = Failure(FailureKind.NO_SCORE, "the code is too long for the model, or its logit is not finite")
+_UNCHECKED = "The program came without a completion, and whether it is valid was not checked."
 _numbers = count()  # make each program of `check` new to a cache
 
 
@@ -108,7 +109,7 @@ class CodeScaler:
             ConfigError: the model or `prompt_template` cannot be used.
         """
         check_lengths(problems=problems, completions=completions, **({} if prompts is None else {"prompts": prompts}))
-        completed = self._completions(problems if prompts is None else prompts, completions)
+        openings, completed = self._completions(problems if prompts is None else prompts, completions)
         texts, unread = self._problems(problems, is_stated=prompts is not None)
         if unread:
             first = next(iter(unread.values())).reason
@@ -117,6 +118,7 @@ class CodeScaler:
         def extract(chunk: list[int]) -> list[tuple[int, Extraction]]:
             extractions = extract_all(
                 [completed[row] for row in chunk],
+                openings=[openings[row] for row in chunk],
                 language=self.config.language,
                 extraction=self.config.extraction,
                 reasoning_marks=self.config.reasoning_marks,
@@ -138,7 +140,7 @@ class CodeScaler:
             ConfigError: the model cannot be used.
         """
         check_lengths(problems=problems, programs=programs)
-        rows = [(row, Extraction(program, "", Status.OK)) for row, program in enumerate(programs)]
+        rows = [(row, Extraction(program, "", Status.OK, _UNCHECKED)) for row, program in enumerate(programs)]
         return [replace(judgement, code="") for judgement in self._judged(list(problems), [rows], {})]
 
     def _judged(
@@ -161,7 +163,8 @@ class CodeScaler:
         rewards = self.config.shape().rewards(scores, statuses, texts)
         failed = [failures.get(row) if status is Status.OK else None for row, status in enumerate(statuses)]
         codes = [extractions[row].code for row in range(len(texts))]
-        return [Judgement(*values) for values in zip(rewards, scores, statuses, codes, failed, strict=True)]
+        reasons = [extractions[row].explanation for row in range(len(texts))]
+        return [Judgement(*values) for values in zip(rewards, scores, statuses, codes, failed, reasons, strict=True)]
 
     @property
     def template(self) -> Template | None:
@@ -188,13 +191,11 @@ class CodeScaler:
         wrapper = self.config.problem_wrapper
         return text if wrapper is None else unwrapped(text, wrapper, offender)
 
-    def _completions(self, prompts: Sequence[Text], completions: Sequence[Text | None]) -> list[str]:
-        """The text of each completion behind the reasoning or fence that its prompt has opened."""
+    def _completions(self, prompts: Sequence[Text], completions: Sequence[Text | None]) -> tuple[list[str], list[str]]:
+        """The reasoning or fence that each prompt has opened, and the text of each completion."""
         opening_of = _once(self._opening)
-        return [
-            begun(opening_of(prompt, f"problem {row}"), completion_text(completion, f"completion {row}"))
-            for row, (prompt, completion) in enumerate(zip(prompts, completions, strict=True))
-        ]
+        texts = [completion_text(completion, f"completion {row}") for row, completion in enumerate(completions)]
+        return [opening_of(prompt, f"problem {row}") for row, prompt in enumerate(prompts)], texts
 
     def _opening(self, prompt: Text, offender: str) -> str:
         try:

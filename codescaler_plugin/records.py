@@ -2,10 +2,11 @@
 
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from typing import Any, Self
 
+from codescaler_plugin import notebook
 from codescaler_plugin.errors import DataError, Failure, FailureKind, ScorerError
 
 
@@ -32,18 +33,22 @@ class Status(StrEnum):
 class Extraction:
     r"""The code of a completion, empty unless `status` is `ok`.
 
-    `language` is that of the block, empty if unknown. `explanation` is a sentence, if the caller asked for one.
+    `language` is that of the block, empty if unknown. `explanation` is a sentence about the reason of the
+    status.
 
     Example:
         >>> from codescaler_plugin import extract_code
-        >>> extract_code("```python\nx = 1\n```")
-        Extraction(code='x = 1\n', language='python', status=<Status.OK: 'ok'>, explanation='')
+        >>> extract_code("```python\nx = 1\n```").explanation
+        'The block at line 1 of the completion is a python program.'
+        >>> extraction = extract_code("I cannot.")
+        >>> extraction.status.value, extraction.explanation
+        ('no_block', 'The completion has no fenced block.')
     """
 
     code: str
     language: str
     status: Status
-    explanation: str = ""
+    explanation: str = field(default="", compare=False)  # prose
 
 
 @dataclass(frozen=True)
@@ -56,11 +61,18 @@ class Judgement:
         score: raw logit. None for invalid code and with a `failure`.
         status: status of the extraction. None if a failure came first.
         code: extracted program; empty if invalid, or if the caller gave the program.
+        failure: reason why there is no reward. None if there is one.
+        explanation: sentence about the reason of the status, as in `Extraction`. With a failure it is always the
+            failure's sentence.
+
+    A notebook shows a judgement as a box with all of this.
 
     Example:
         >>> judgement = Judgement(None, None, Status.OK, "x = 1", Failure(FailureKind.NO_SCORE, "too long"))
         >>> judgement.reward_or(0.0)
         0.0
+        >>> judgement.explanation
+        'There is no reward (no_score): too long.'
     """
 
     reward: float | None
@@ -68,6 +80,15 @@ class Judgement:
     status: Status | None
     code: str
     failure: Failure | None = None
+    explanation: str = field(default="", compare=False)  # prose
+
+    def __post_init__(self) -> None:
+        if self.failure is not None:
+            object.__setattr__(self, "explanation", self.failure.sentence)
+
+    def _repr_html_(self) -> str:
+        facts = {"reward": self.reward, "score": self.score}
+        return notebook.element(str(self.status or "no status"), facts, self.explanation, self.code)
 
     @property
     def probability(self) -> float:
@@ -122,6 +143,7 @@ class Judgement:
                 None if status is None else Status(status),
                 str(values["code"]),
                 None if failure is None else Failure(FailureKind(failure["kind"]), str(failure["reason"])),
+                str(values["explanation"]),
             )
         except (KeyError, TypeError, ValueError, OverflowError) as error:
             raise DataError(f"{str(values)[:200]!r} is no judgement: {error}") from error

@@ -41,6 +41,19 @@ def test_judgement_holds_reward_score_status_and_code() -> None:
     assert judgement == Judgement(reward=6.0, score=6.0, status=Status.OK, code="x = 1\n")
 
 
+def test_an_explanation_counts_the_lines_of_the_completion_and_not_those_that_its_prompt_opened() -> None:
+    prompt = "<|im_start|>user\nSet x.<|im_end|>\n<|im_start|>assistant\n"
+    thought, continued, own = "Hm.\n</think>\n```python\nx = 1\n```", "x = 1\n```", "\n```python\nx = 1\n```"
+    judgements = scaler().judge(
+        [prompt + "<think>\n", prompt + "```python\n", prompt + "```python\n"], [thought, continued, own]
+    )
+    assert [judgement.explanation for judgement in judgements] == [
+        "The block at line 3 of the completion is a python program.",
+        "The block that the prompt opened is a python program.",
+        "The block at line 2 of the completion is a python program.",
+    ]
+
+
 def test_default_reward_is_softplus_of_the_score() -> None:
     (judgement,) = scaler().judge(["p"], [VALID])
     assert judgement.reward == pytest.approx(6.00247568513773, rel=1e-7)  # rewards are float32

@@ -113,14 +113,14 @@ ROWS = [
 )
 def test_pitfall(text: str, theirs: str, status: str, code: str, settings: dict[str, Any]) -> None:
     assert reference(text) == theirs
-    extraction = extract_code(text, explain=True, **settings)
+    extraction = extract_code(text, **settings)
     assert (str(extraction.status), extraction.code) == (status, code)
     assert extraction.explanation.endswith(".")
 
 
 def test_python_syntax_is_that_of_the_interpreter_and_the_explanation_says_which() -> None:
     # Pitfall 19: a nested quote in an f-string is a program from Python 3.12 on.
-    extraction = extract_code(f"{F}python\nx = f'{{y['a']}}'\n{F}", explain=True)
+    extraction = extract_code(f"{F}python\nx = f'{{y['a']}}'\n{F}")
     if sys.version_info >= (3, 12):
         assert extraction.status == "ok"
     else:

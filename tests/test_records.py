@@ -1,6 +1,7 @@
 """The record that every host hands on: its way through JSON, and what it becomes where a number is needed."""
 
 import json
+import math
 import pickle
 from typing import Any
 
@@ -20,13 +21,19 @@ JUDGEMENTS = st.builds(
     st.none() | st.sampled_from(Status),
     st.text(st.characters(exclude_categories=["Cs"])),
     st.none() | st.builds(Failure, st.sampled_from(FailureKind), st.text(st.characters(exclude_categories=["Cs"]))),
+    st.text(st.characters(exclude_categories=["Cs"])),
 )
 
 
 @given(judgement=JUDGEMENTS)
 def test_a_judgement_comes_through_json_and_pickle_as_it_was(judgement: Judgement) -> None:
-    assert Judgement.from_json(json.loads(json.dumps(judgement.to_json()))) == judgement
-    assert pickle.loads(pickle.dumps(judgement)) == judgement
+    read, unpickled = (
+        Judgement.from_json(json.loads(json.dumps(judgement.to_json()))),
+        pickle.loads(pickle.dumps(judgement)),
+    )
+    assert read == judgement
+    assert unpickled == judgement
+    assert read.explanation == unpickled.explanation == judgement.explanation
 
 
 GOOD = Judgement(1.0, 0.5, Status.OK, "x = 1\n").to_json()
@@ -46,6 +53,7 @@ GOOD = Judgement(1.0, 0.5, Status.OK, "x = 1\n").to_json()
         {**GOOD, "failure": {"kind": "odd", "reason": ""}},
         {**GOOD, "failure": {"kind": "scorer"}},
         {name: value for name, value in GOOD.items() if name != "code"},
+        {name: value for name, value in GOOD.items() if name != "explanation"},
     ],
 )
 def test_what_is_no_judgement_is_a_data_error(values: Any) -> None:
@@ -61,6 +69,31 @@ def test_a_failure_becomes_the_fallback_or_an_error(kind: FailureKind) -> None:
     with pytest.raises(DataError if kind is FailureKind.DATA else ScorerError, match=r"^as told$"):
         failed.reward_or(None)
     assert not kind.is_transient or kind.is_outage
+
+
+@pytest.mark.parametrize(
+    ("reason", "sentence"),
+    [
+        ("the model is\n down.", "There is no reward (scorer): the model is down."),
+        ("no answer", "There is no reward (scorer): no answer."),
+        ("", "There is no reward (scorer): no reason is known."),
+    ],
+)
+def test_a_failure_is_the_explanation_whatever_was_given(reason: str, sentence: str) -> None:
+    failed = Judgement(None, None, Status.OK, "x = 1\n", Failure(FailureKind.SCORER, reason), "The block is valid.")
+    assert failed.explanation == sentence
+
+
+def test_every_judgement_of_the_pipeline_is_explained() -> None:
+    scaler = CodeScaler(FakeScorer(lambda _, code: math.nan if "y" in code else 1.0))
+    completions = ["```python\nx = 1\n```", "I cannot.", "```python\ny = 1\n```", "```python\nx = 1\n```"]
+    judgements = scaler.judge(["p", "p", "p", [{"role": "bot", "content": "p"}]], completions)
+    assert [judgement.explanation for judgement in judgements[:3]] == [
+        "The block at line 1 of the completion is a python program.",
+        "The completion has no fenced block.",
+        "There is no reward (no_score): the code is too long for the model, or its logit is not finite.",
+    ]
+    assert judgements[3].explanation.startswith("There is no reward (data): problem 3")
 
 
 def test_a_reward_stands_in_front_of_any_fallback() -> None:

@@ -164,6 +164,7 @@ def selection_row(selection: Selection) -> Row:
                 "score": candidate.judgement.score,
                 "rank_score": candidate.rank_score,
                 "status": str(candidate.judgement.status),
+                "explanation": candidate.judgement.explanation,
                 "duplicates": candidate.duplicates,
                 "duplicate_of": candidate.duplicate_of,
                 "passed": None if verdict is None or verdict.fault is not None else verdict.passed,

@@ -62,7 +62,7 @@ def extract(
         is_complete = True
         for rows, count in chunks(source, ("completion",), "extracting", strict=strict):
             texts = [_completion(row, reasoning_marks) for row in rows]
-            extractions = extract_all(texts, **settings, explain=explain)
+            extractions = extract_all(texts, **settings)
             write_records(sink, rows, extractions, leave_out=() if explain else ("explanation",))
             counts.update(str(extraction.status) for extraction in extractions)
             is_complete &= len(rows) == count
@@ -80,7 +80,7 @@ def _print_code(source: FileBinaryRead, sink: TextIO, settings: dict[str, Any]) 
         completion.encode()
     except UnicodeEncodeError as error:
         raise DataError(f"{source.name} is not UTF-8 at character {error.start}") from None
-    extraction = extract_code(completion, **settings, explain=True)
+    extraction = extract_code(completion, **settings)
     if not extraction.code:
         raise DataError(f"{extraction.status}: {extraction.explanation}")
     print(printable(extraction.code) if sink.isatty() else extraction.code, end="", file=sink)

@@ -3,24 +3,61 @@
 from pathlib import Path
 from typing import Annotated
 
-from typer import Argument, Option
+from typer import Argument, Exit, Option
 
-from codescaler_plugin.cli.terminal import reported, say
+from codescaler_plugin.cli.terminal import Skipped, reported, say
+from codescaler_plugin.errors import ConfigError
 
 
 def report(
-    folders: Annotated[list[Path], Argument(metavar="FOLDER...", help="--output of codescaler evaluate.")],
-    output: Annotated[Path, Option(help="The page; Markdown is written beside it.")] = Path("report.html"),
-    title: Annotated[str, Option(help="Of the page.")] = "Reward models",
+    sources: Annotated[
+        list[Path],
+        Argument(metavar="FILE|FOLDER...", help="Judged completions; or folders of codescaler evaluate."),
+    ],
+    output: Annotated[Path, Option(help="The page; of evaluations, Markdown is written beside it.")] = Path(
+        "report.html"
+    ),
+    title: Annotated[str | None, Option(help="Of the page.")] = None,
 ) -> None:
-    """Write a page of all evaluations, reward models side by side.
+    """Write a page of judged completions, or of evaluations.
 
-    One HTML file that needs no network, and the same in Markdown.
+    Files: output of codescaler score, verify or rank, or TRL's table of
+    completions. The page shows each completion with its program marked, status,
+    explanation, score, reward and rank, and where score and tests disagree
+    most. A bad line is reported on stderr and skipped.
 
+    Folders: output of codescaler evaluate, reward models side by side.
+
+    A page is one HTML file that needs no network.
+
+    Example: codescaler report judged.jsonl --output judged.html
     Example: codescaler report evaluation/*
-    """
-    from codescaler_plugin.report.document import write_report
 
+    Exit code: 0 written; 1 an error; 3 some lines were skipped.
+    """
+    skipped = Skipped()
     with reported():
-        for path in write_report(folders, output, title=title):
+        if _are_files(sources):
+            from codescaler_plugin.report.judgements import write_judgements
+
+            written = [write_judgements(sources, output, title=title or "Judgements", on_bad=skipped)]
+        else:
+            from codescaler_plugin.report.document import write_report
+
+            written = list(write_report(sources, output, title=title or "Reward models"))
+        for path in written:
             say(f"wrote {path}")
+    if skipped.count:
+        raise Exit(3)
+
+
+def _are_files(sources: list[Path]) -> bool:
+    """Whether all sources are files; a `ConfigError` for files beside folders."""
+    are_files = {source: source.is_file() for source in sources}
+    if len(set(are_files.values())) > 1:
+        file = next(source for source, is_file in are_files.items() if is_file)
+        other = next(source for source, is_file in are_files.items() if not is_file)
+        raise ConfigError(
+            f"{file} is a file of judged completions, and {other} is none: give files, or folders of evaluations"
+        )
+    return all(are_files.values())

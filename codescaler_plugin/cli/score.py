@@ -17,7 +17,8 @@ def score(
     """Judge completions with a reward model.
 
     JSONL in with `problem` and `completion`; the same lines out with reward,
-    score, status and code, or with the failure. A bad line is reported with its
+    score, status, code and explanation (a sentence on the reason of the
+    status), or with the failure. A bad line is reported with its
     number on stderr and skipped.
 
     Example: codescaler score answers.jsonl --output judged.jsonl

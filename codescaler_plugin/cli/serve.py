@@ -11,7 +11,7 @@ from codescaler_plugin.cli.options import Model
 from codescaler_plugin.cli.terminal import reported
 from codescaler_plugin.errors import ConfigError
 from codescaler_plugin.extras import require
-from codescaler_plugin.serving import LOAD_TIMEOUT, MAX_BODY, MAX_QUEUE, MAX_WAIT, TIMEOUT
+from codescaler_plugin.serving import LOAD_TIMEOUT, MAX_BODY, MAX_QUEUE, MAX_WAIT, RECENT, TIMEOUT
 from codescaler_plugin.serving.config import ServingConfig
 
 _KEY = "CODESCALER_API_KEY"
@@ -45,13 +45,15 @@ def serve(
         bool, Option("--extra-logs", help="Send extra_logs; OpenRLHF 0.8.5 to 0.9.0 crash on them.")
     ] = False,
     log_bodies: Annotated[bool, Option("--log-bodies", help="Write bodies to the log.")] = False,
+    recent: Annotated[int, Option(min=0, help="Judged samples that the page at / shows; 0 keeps none.")] = RECENT,
 ) -> None:
     """Serve rewards over HTTP: OpenRLHF, vLLM-shaped, slime, and /v1/score.
 
     Listens at once and loads the model meanwhile; /health tells when it is
     ready. The model runs in a process of its own, which is restarted after a
     crash. All other settings are CODESCALER_* variables. The routes are
-    documented at /docs.
+    documented at /docs. The page at / shows the last judged samples; with
+    --api-key, a browser asks for the key as the password.
 
     SIGTERM, SIGHUP (unless nohup ignores it) and Ctrl-C end the server after its
     last answer. It answers 503 until the model has been ready, and while it
@@ -65,7 +67,7 @@ def serve(
 
     logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s: %(message)s", level=logging.INFO)
     with reported():
-        require("serving", "serve", "fastapi", "fastapi_offline", "prometheus_client", "uvicorn")
+        require("serving", "serve", "fastapi", "fastapi_offline", "jinja2", "prometheus_client", "uvicorn")
         from codescaler_plugin.serving.backend import LocalBackend
         from codescaler_plugin.serving.server import run_server
 
@@ -77,7 +79,7 @@ def serve(
         if "://" in config.model:
             config = replace(config, api_key=os.environ.get(_KEY, "").strip() or None)
         fallback = fallback_of(on_failure, "--on-failure")
-        serving = ServingConfig(api_key, fallback, extra_logs, log_bodies, max_body << 20)
+        serving = ServingConfig(api_key, fallback, extra_logs, log_bodies, max_body << 20, recent=recent)
         local = LocalBackend(
             config, max_wait=max_wait / 1000, max_queue=max_queue, timeout=timeout, load_timeout=load_timeout
         )

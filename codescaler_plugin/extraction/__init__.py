@@ -23,7 +23,6 @@ def extract_code(
     reasoning_marks: str | None = None,
     thinking_prefilled: bool = False,
     fence_prefilled: bool = False,
-    explain: bool = False,
 ) -> Extraction:
     r"""Extract the code of a completion, if it is a valid program. Nothing is executed.
 
@@ -44,7 +43,6 @@ def extract_code(
         thinking_prefilled: the prompt has opened the reasoning, so a completion without a closing mark was cut inside
             it. If you have the prompt, put its `prompt_opening` before the completion with `begun` instead.
         fence_prefilled: the prompt has opened the fence. A completion that opens its own fence is read alone.
-        explain: explain the status in a sentence.
 
     Raises:
         DataError: the text is not a `str`.
@@ -61,7 +59,6 @@ def extract_code(
         reasoning_marks=reasoning_marks,
         thinking_prefilled=thinking_prefilled,
         fence_prefilled=fence_prefilled,
-        explain=explain,
     )[0]
 
 
@@ -73,12 +70,23 @@ def extract_all(
     reasoning_marks: str | None = None,
     thinking_prefilled: bool = False,
     fence_prefilled: bool = False,
-    explain: bool = False,
+    openings: Sequence[str] | None = None,
 ) -> list[Extraction]:
     r"""Extract the code of n completions, in order, with the settings of `extract_code`. Equal ones are read once.
 
+    Args:
+        texts: n completions.
+        language: see `extract_code`.
+        extraction: see `extract_code`.
+        reasoning_marks: see `extract_code`.
+        thinking_prefilled: see `extract_code`.
+        fence_prefilled: see `extract_code`.
+        openings: n texts that the prompts have opened, see `prompt_opening`, each read before its completion as
+            `begun` puts it there. Explanations count the lines of the completion alone.
+
     Raises:
-        DataError: a completion is not a `str`, whose index the message names, or `texts` is one `str`.
+        DataError: a completion is not a `str`, whose index the message names, or `texts` is one `str`; or `openings`
+            has another length.
         ConfigError: see `extract_code`.
 
     Example:
@@ -91,11 +99,15 @@ def extract_all(
     checked_marks(reasoning_marks)
     if isinstance(texts, str):
         raise DataError("texts is one str: expected a list of them; extract_code takes one")
-    reading = Reading(language, extraction, reasoning_marks, thinking_prefilled, fence_prefilled, explain)
-    known: dict[str, Extraction] = {}
-    for index, text in enumerate(texts):
+    reading = Reading(language, extraction, reasoning_marks, thinking_prefilled, fence_prefilled)
+    if openings is None:
+        openings = [""] * len(texts)
+    elif len(openings) != len(texts):
+        raise DataError(f"{len(openings)} openings for {len(texts)} texts: expected one each")
+    known: dict[tuple[str, str], Extraction] = {}
+    for index, (opening, text) in enumerate(zip(openings, texts, strict=True)):
         if not isinstance(text, str):
             raise DataError(f"completion {index} is {type(text).__name__}: expected str")
-        if text not in known:
-            known[text] = read(text, reading)
-    return [known[text] for text in texts]
+        if (opening, text) not in known:
+            known[opening, text] = read(text, reading, opening)
+    return [known[key] for key in zip(openings, texts, strict=True)]

@@ -26,24 +26,24 @@ class Reading:
     reasoning_marks: str | None
     thinking_prefilled: bool
     fence_prefilled: bool
-    explain: bool
 
 
-def read(text: str, reading: Reading) -> Extraction:
-    """The extraction of one completion."""
+def read(text: str, reading: Reading, opening: str = "") -> Extraction:
+    """The extraction of one completion, behind the text that its prompt has opened."""
+    whole = begun(opening, text)
+    lines_before = 0 if whole is text else -opening.count("\n")
+    text = whole
     if len(text) > MAX_COMPLETION_CHARS:
         sentence = f"The completion has {len(text):,} characters; at most {MAX_COMPLETION_CHARS:,} are read."
         language = "" if reading.language == ANY else reading.language
-        extraction = Extraction("", language, Status.TOO_LONG, sentence)
-    else:
-        extraction = _Reader(reading, text).read()
-    return extraction if reading.explain else replace(extraction, explanation="")
+        return Extraction("", language, Status.TOO_LONG, sentence)
+    return _Reader(reading, text, lines_before).read()
 
 
 class _Reader:
     """Reads one completion."""
 
-    def __init__(self, reading: Reading, text: str) -> None:
+    def __init__(self, reading: Reading, text: str, lines_before: int) -> None:
         self.reading = reading
         self.asked = "" if reading.language == ANY else reading.language
         self.registered = self.asked not in LANGUAGES
@@ -51,11 +51,11 @@ class _Reader:
         self.budget = Budget()
         self.chars_left = _MAX_READ_CHARS
         self.text = text.replace("\r\n", "\n").replace("\r", "\n") if "\r" in text else text
-        self.lines_before = 0  # lines of the completion before its content, less that of a fence put before it
+        self.lines_before = lines_before  # of the completion before its content, less those of what was put before it
         if reading.fence_prefilled:
             fence = "```" if self._info_word(self.text) else "```\n"
             whole = begun(fence, self.text)
-            self.lines_before = -1 if whole != self.text and fence.endswith("\n") else 0
+            self.lines_before -= whole != self.text and fence.endswith("\n")
             self.text = whole
 
     def read(self) -> Extraction:

@@ -140,7 +140,7 @@ def _checked(
         )
     total = len(pairs) + len(errors)
     texts = [text for _, pair in pairs for text in (pair.chosen, pair.rejected)]
-    extractions = iter(extract_all(texts, language=language, extraction="bare", explain=True))
+    extractions = iter(extract_all(texts, language=language, extraction="bare"))
     checked, dropped = [], 0
     for (index, pair), chosen, rejected in zip(pairs, extractions, extractions, strict=True):
         if chosen.status is not Status.OK:

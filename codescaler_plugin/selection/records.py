@@ -3,7 +3,10 @@
 from dataclasses import dataclass
 from enum import StrEnum
 
+from codescaler_plugin import notebook
 from codescaler_plugin.records import Judgement, Verdict
+
+_SHOWN = 20  # candidates in a notebook
 
 
 class Outcome(StrEnum):
@@ -63,6 +66,8 @@ class Selection:
         executions: number of programs that ran.
         explanation: sentence about the outcome.
 
+    A notebook shows a selection as a table of its first candidates, with the code of the winner.
+
     Example:
         >>> from codescaler_plugin import CodeScaler, best_of_n
         >>> from codescaler_plugin.testing import FakeScorer
@@ -79,6 +84,26 @@ class Selection:
     executions: int = 0
     explanation: str = ""
 
+    def _repr_html_(self) -> str:
+        facts = {"margin": self.margin, "probability": self.probability, "programs run": self.executions}
+        rows = [
+            (
+                rank,
+                item.index,
+                item.rank_score,
+                str(item.judgement.status or "no status"),
+                _outcome_of_tests(item.verdict),
+                "" if item.duplicate_of is None else f"candidate {item.duplicate_of}",
+                item.judgement.explanation,
+            )
+            for rank, item in enumerate(self.ranked[:_SHOWN], 1)
+        ]
+        table = notebook.table(("rank", "candidate", "score", "status", "tests", "duplicate of", "explanation"), rows)
+        if len(self.ranked) > _SHOWN:
+            table += f"<div>and {len(self.ranked) - _SHOWN:,} more candidates</div>"
+        code = "" if self.best is None else self.best.judgement.code
+        return notebook.element(str(self.outcome), facts, self.explanation, code, table)
+
     @property
     def best(self) -> Ranked | None:
         """The winner. None unless the outcome is `chosen`."""
@@ -88,3 +113,9 @@ class Selection:
     def programs(self) -> tuple[Ranked, ...]:
         """The valid candidates without their duplicates, best first."""
         return tuple(item for item in self.ranked if item.judgement.is_valid and item.duplicate_of is None)
+
+
+def _outcome_of_tests(verdict: Verdict | None) -> str:
+    if verdict is None:
+        return "not run"
+    return "passed" if verdict.passed else "failed" if verdict.is_failure else f"no verdict ({verdict.fault})"

@@ -1,5 +1,6 @@
 """The application: the routes of every protocol, health, metrics and documentation."""
 
+import asyncio
 import json
 import logging
 from collections.abc import AsyncIterator, Callable
@@ -8,7 +9,7 @@ from typing import Any
 
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse, PlainTextResponse, RedirectResponse
+from fastapi.responses import HTMLResponse, JSONResponse, PlainTextResponse
 from fastapi_offline import FastAPIOffline
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from pydantic import BaseModel
@@ -20,6 +21,7 @@ from codescaler_plugin.serving.backend import Backend
 from codescaler_plugin.serving.config import ServingConfig
 from codescaler_plugin.serving.handler import Handler, unavailable
 from codescaler_plugin.serving.middleware import STATIC, LimitsMiddleware
+from codescaler_plugin.serving.page import RecentSamples
 from codescaler_plugin.serving.protocols import PROTOCOLS
 
 logger = logging.getLogger(__name__)
@@ -43,6 +45,11 @@ _REASONS = {
 _RESPONSES: dict[int | str, dict[str, Any]] = {
     code: {"model": ErrorBody, "description": text} for code, text in _REASONS.items()
 }
+_PAGE_HEADERS = {
+    "Cache-Control": "no-store",
+    "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'",
+    "X-Content-Type-Options": "nosniff",
+}
 
 
 def create_app(
@@ -57,7 +64,7 @@ def create_app(
     Args:
         backend: judges samples.
         config: settings of the pipeline. They name the model and the shape of the reward.
-        serving: key, limits and fallback reward. The default is `ServingConfig()`.
+        serving: key, limits, fallback reward, and the samples of the page at `/`. The default is `ServingConfig()`.
         fatal: called if the model cannot be loaded at all. The default logs the error.
 
     Raises:
@@ -89,7 +96,8 @@ def create_app(
         lifespan=lifespan,
         responses=_RESPONSES,
     )
-    app.state.handler = Handler(backend, settings, config.model)
+    recent = RecentSamples(settings.recent)
+    app.state.handler = Handler(backend, settings, config.model, recent)
     app.add_middleware(LimitsMiddleware, settings=settings, metrics=backend.metrics)
     app.add_exception_handler(RequestValidationError, _unprocessable)
     app.add_exception_handler(DataError, _unreadable)
@@ -98,7 +106,9 @@ def create_app(
 
     @app.get("/", include_in_schema=False)
     async def start() -> Response:
-        return RedirectResponse("/docs")
+        """A page of the last judged samples. It shows what was sent, so it needs the key, as the other routes do."""
+        page = await asyncio.to_thread(recent.page, recent.kept(), config.model, backend.state, backend.metrics)
+        return HTMLResponse(page, headers=_PAGE_HEADERS)
 
     @app.get("/health", responses={503: _RESPONSES[503]})
     async def health() -> dict[str, str]:

@@ -12,6 +12,7 @@ from codescaler_plugin.records import Judgement
 from codescaler_plugin.serving.backend import Backend
 from codescaler_plugin.serving.batching import UnavailableError
 from codescaler_plugin.serving.config import ServingConfig
+from codescaler_plugin.serving.page import RecentSamples
 from codescaler_plugin.serving.samples import Sample
 
 logger = logging.getLogger(__name__)
@@ -26,6 +27,7 @@ class Handler:
     backend: Backend
     settings: ServingConfig
     model: str
+    recent: RecentSamples
 
     async def judge(self, samples: list[Sample], request: Request) -> list[Judgement]:
         """One judgement per sample, in order. 503 if the queue is full or the model has never been ready."""
@@ -37,6 +39,7 @@ class Handler:
             self.backend.metrics.failures.labels(error.cause).inc(len(samples))
             raise unavailable(str(error)) from error
         self.backend.metrics.count(judgements)
+        self.recent.add(request.url.path, samples, judgements)
         if failures := [judgement.failure for judgement in judgements if judgement.failure is not None]:
             fate = "are answered with an error" if self.settings.fallback is None else "get the fallback reward"
             fate = "get no score" if request.url.path == "/v1/score" else fate

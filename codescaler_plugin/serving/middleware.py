@@ -17,7 +17,7 @@ from codescaler_plugin.serving.metrics import Metrics
 
 MAX_HELD = 256 << 20  # bytes of all bodies from arrival to answer; four times `max_body` if that is more
 STATIC = "/static-offline-docs/"  # script and style of /docs come from this machine: many clusters see no other
-_WITHOUT_KEY = frozenset({"/", "/health", "/docs", "/openapi.json"})  # nothing there tells what was sent
+_WITHOUT_KEY = frozenset({"/health", "/docs", "/openapi.json"})  # nothing there tells what was sent
 _Scope = MutableMapping[str, Any]
 _Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 _Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
@@ -92,7 +92,8 @@ class LimitsMiddleware:
             sent = _key(headers.get(b"authorization", b"").decode("latin-1"))
             if not hmac.compare_digest(sent.encode(), key.encode()):
                 detail = "the API key is missing or wrong: send Authorization: Bearer KEY"
-                return JSONResponse({"detail": detail}, 401, {"WWW-Authenticate": "Bearer"})
+                scheme = 'Basic realm="codescaler"' if path == "/" else "Bearer"  # with Basic, a browser asks for it
+                return JSONResponse({"detail": detail}, 401, {"WWW-Authenticate": scheme})
         length = headers.get(b"content-length", b"0")
         if length.isdigit() and int(length) > self.settings.max_body:
             limit = self.settings.max_body

@@ -23,7 +23,7 @@ from codescaler_plugin.config import CodeScalerConfig
 from codescaler_plugin.errors import ConfigError, Failure, FailureKind
 from codescaler_plugin.pipeline import CodeScaler
 from codescaler_plugin.records import Judgement
-from codescaler_plugin.serving import MAX_QUEUE, MAX_WAIT, TIMEOUT
+from codescaler_plugin.serving import MAX_QUEUE, MAX_WAIT, RECENT, TIMEOUT
 from codescaler_plugin.serving.app import create_app
 from codescaler_plugin.serving.batching import OverloadedError, not_ready
 from codescaler_plugin.serving.config import ServingConfig
@@ -56,6 +56,7 @@ class RaySettings(BaseModel):
     fallback: float | None = 0.0
     api_key: str | None = None
     extra_logs: bool = False
+    recent: int = Field(RECENT, ge=0)  # samples that the page at / shows
 
 
 class Replica:
@@ -138,7 +139,7 @@ class RayBackend:
 def app(settings: RaySettings) -> serve.Application:
     """The application for `serve run` and Serve config files."""
     config = CodeScalerConfig.from_env(model=settings.model)
-    serving = ServingConfig(settings.api_key, settings.fallback, settings.extra_logs)
+    serving = ServingConfig(settings.api_key, settings.fallback, settings.extra_logs, recent=settings.recent)
 
     def routes() -> FastAPI:
         return create_app(RayBackend(settings.timeout), config, serving)

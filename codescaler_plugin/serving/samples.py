@@ -6,10 +6,10 @@ from dataclasses import dataclass, replace
 from typing import Literal, Self
 
 from codescaler_plugin.errors import DataError, Failure, FailureKind
-from codescaler_plugin.extraction import begun, prompt_opening
+from codescaler_plugin.extraction import prompt_opening
 from codescaler_plugin.pipeline import CodeScaler
 from codescaler_plugin.records import Judgement
-from codescaler_plugin.text.messages import begun_text, problem_text, stated_problem
+from codescaler_plugin.text.messages import Text, begun_text, problem_text, stated_problem
 from codescaler_plugin.text.templates import Template
 from codescaler_plugin.text.turns import response
 
@@ -51,7 +51,7 @@ def judge_samples(scaler: CodeScaler, samples: Sequence[Sample]) -> list[Judgeme
         [samples[index].problem for index in programs], [samples[index].text for index in programs]
     )
     judgements = dict(zip(programs, judged, strict=True))
-    texts: dict[int, tuple[str, str]] = {}
+    texts: dict[int, tuple[str, str, str]] = {}
     template, marks = scaler.template, scaler.config.reasoning_marks
     for index, sample in enumerate(samples):
         if sample.kind != "code":
@@ -59,23 +59,23 @@ def judge_samples(scaler: CodeScaler, samples: Sequence[Sample]) -> list[Judgeme
                 texts[index] = _texts(sample, template, marks)
             except DataError as error:
                 judgements[index] = Judgement(None, None, None, "", Failure(FailureKind.DATA, str(error)))
-    problems, completions = [problem for problem, _ in texts.values()], [text for _, text in texts.values()]
-    # The prompts are empty, since what they opened already stands before the completions.
-    for index, judgement in zip(texts, scaler.judge(problems, completions, prompts=[""] * len(texts)), strict=True):
+    problems, openings, completions = map(list, zip(*texts.values(), strict=True)) if texts else ([], [], [])
+    prompts: list[Text] = [[{"role": "assistant", "content": opening}] if opening else "" for opening in openings]
+    for index, judgement in zip(texts, scaler.judge(problems, completions, prompts=prompts), strict=True):
         judgements[index] = judgement if samples[index].kind == "completion" else replace(judgement, code="")
     return [judgements[index] for index in range(len(samples))]
 
 
-def _texts(sample: Sample, template: Template | None, reasoning_marks: str | None) -> tuple[str, str]:
-    """Problem and completion of a `completion` or `query`; what the prompt opened stands before the completion."""
+def _texts(sample: Sample, template: Template | None, reasoning_marks: str | None) -> tuple[str, str, str]:
+    """Problem, what the prompt opened, and completion of a `completion` or `query`."""
     if sample.kind == "completion":
-        return valid_text(sample.problem), valid_text(sample.text)
+        return valid_text(sample.problem), "", valid_text(sample.text)
     problem = sample.stated
     if problem is None:
         problem = problem_text(sample.problem or sample.text, "prompt", template)
     text, is_reply = begun_text(sample.problem, "prompt", template)
     opening = prompt_opening(text, reasoning_marks, is_reply=is_reply)
-    return problem, begun(opening, response(sample.text, sample.problem, template))
+    return problem, opening, response(sample.text, sample.problem, template)
 
 
 def valid_text(text: str) -> str:

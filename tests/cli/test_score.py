@@ -45,9 +45,17 @@ def test_file_is_judged_line_by_line_and_other_fields_stay(tiny_rm_dir: Path, so
         "score": pytest.approx(logit, abs=1e-5),
         "status": "ok",
         "code": "def solve(n):\n    return n\n",
+        "explanation": "The block at line 3 of the completion is a python program.",
     }
     assert good["reward"] > 0
-    assert useless == {**USELESS, "reward": 0.0, "score": None, "status": "no_block", "code": ""}
+    assert useless == {
+        **USELESS,
+        "reward": 0.0,
+        "score": None,
+        "status": "no_block",
+        "code": "",
+        "explanation": "The completion has no fenced block.",
+    }
 
 
 @pytest.mark.parametrize("arguments", [(), ("-",)], ids=["default", "dash"])

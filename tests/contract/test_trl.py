@@ -164,6 +164,7 @@ def test_table_of_completions_has_status_and_score(run: dict[str, Any]) -> None:
     table = run["table"]
     assert list(table["by_length/status"]) == ["ok"] * 8
     assert list(table["by_length/score"]) == [6.0, 7.0, 8.0, 9.0] * 2
+    assert all(sentence.endswith("is a python program.") for sentence in table["by_length/explanation"])
     assert list(table["by_length"]) == [6.0, 7.0, 8.0, 9.0] * 2
 
 

@@ -376,8 +376,7 @@ def test_policies(text: str, extraction: str, status: str, code: str | None) -> 
     ids=range(12),
 )
 def test_the_explanation_is_a_sentence_about_this_completion(text: str, sentence: str) -> None:
-    assert extract_code(text, explain=True).explanation == sentence
-    assert extract_code(text).explanation == ""
+    assert extract_code(text).explanation == sentence
 
 
 @pytest.mark.parametrize(
@@ -417,3 +416,10 @@ def test_warnings_of_all_but_completions_stay_as_they_were() -> None:
         assert len(warnings.filters) == len(before) + 1
         with pytest.raises(SyntaxError, match="invalid escape"):
             compile("x = '\\d'", "<string>", "exec")
+
+
+def test_openings_are_read_before_their_completions_and_there_is_one_each() -> None:
+    opened, alone = extract_all(["x = 1\n```"] * 2, openings=["```python\n", ""])
+    assert (opened.code, alone.status) == ("x = 1\n", Status.UNCLOSED)
+    with pytest.raises(DataError, match="1 openings for 2 texts"):
+        extract_all(["a", "b"], openings=[""])

@@ -97,7 +97,7 @@ def test_a_language_whose_grammar_is_missing_is_an_error_that_names_the_wheel(mo
     try:
         with pytest.raises(MissingExtraError, match="pip install tree-sitter-c-sharp"):
             extract_code("", language="c#")
-        tagged = extract_code("```rust\nfn main() {}\n```", language="any", explain=True)
+        tagged = extract_code("```rust\nfn main() {}\n```", language="any")
         assert tagged.status is Status.WRONG_LANGUAGE
         assert "pip install tree-sitter-rust" in tagged.explanation
         assert extract_code("```\nx = 1\n```", language="any").language == "python"
@@ -173,7 +173,7 @@ def julia(distributions: Distributions) -> Distributions:
 @pytest.mark.parametrize("name", ["julia", "jl", "Julia"])
 @pytest.mark.usefixtures("julia")
 def test_a_registered_language_is_read(text: str, status: Status, name: str) -> None:
-    extraction = extract_code(text, language=name, explain=True)
+    extraction = extract_code(text, language=name)
     assert extraction.status is status, extraction.explanation
     assert extraction.code == (PROGRAM if status is Status.OK else "")
     assert extraction.language == ("python" if status is Status.WRONG_LANGUAGE else "julia")

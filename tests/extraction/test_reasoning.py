@@ -51,7 +51,7 @@ DRAFTS = {
 
 @pytest.mark.parametrize("case", CASES, ids=[case["id"] for case in CASES])
 def test_the_cases_that_users_of_hosts_have_reported(case: dict) -> None:
-    found = extract_code(case["text"], language=case["language"], extraction=case["policy"], explain=True)
+    found = extract_code(case["text"], language=case["language"], extraction=case["policy"])
     if case["id"] == "K27" and sys.version_info >= (3, 12):  # its syntax is as new
         assert found.status is Status.OK
         return
@@ -66,7 +66,7 @@ def test_the_cases_that_users_of_hosts_have_reported(case: dict) -> None:
 @pytest.mark.parametrize("extraction", ["single", "last", "first"])
 def test_only_what_follows_closed_reasoning_counts(pair: str, draft: str, gap: str, extraction: str) -> None:
     opening, closing = PAIRS[pair]
-    found = extract_code(opening + DRAFTS[draft] + closing + gap + FINAL, extraction=extraction, explain=True)
+    found = extract_code(opening + DRAFTS[draft] + closing + gap + FINAL, extraction=extraction)
     assert (found.status, found.code) == (Status.OK, CODE), found.explanation
 
 
@@ -74,7 +74,7 @@ def test_only_what_follows_closed_reasoning_counts(pair: str, draft: str, gap: s
 @pytest.mark.parametrize("pair", PAIRS)
 @pytest.mark.parametrize("extraction", ["single", "last", "first", "bare"])
 def test_reasoning_that_is_cut_is_no_answer(pair: str, draft: str, extraction: str) -> None:
-    found = extract_code(PAIRS[pair][0] + DRAFTS[draft], extraction=extraction, explain=True)
+    found = extract_code(PAIRS[pair][0] + DRAFTS[draft], extraction=extraction)
     assert found.status is Status.NO_BLOCK
     assert found.explanation == "The completion ends inside its thinking, or nothing follows it."
 
@@ -122,7 +122,7 @@ MENTIONS = {
 )
 @pytest.mark.parametrize("extraction", ["single", "last", "bare"])
 def test_marks_inside_a_program_are_text(mention: str, frame: str, extraction: str) -> None:
-    found = extract_code(frame.format(f"```python\n{MENTIONS[mention]}```\n"), extraction=extraction, explain=True)
+    found = extract_code(frame.format(f"```python\n{MENTIONS[mention]}```\n"), extraction=extraction)
     assert (found.status, found.code) == (Status.OK, MENTIONS[mention]), found.explanation
 
 
@@ -131,7 +131,7 @@ def test_marks_inside_a_program_are_text(mention: str, frame: str, extraction: s
 def test_marks_inside_a_bare_program_are_text(mention: str, frame: str) -> None:
     if "Double" in frame and mention in ("docstring lines", "multi-line string"):
         pytest.skip("lines of marks alone, after reasoning and without a fence, cannot be told from reasoning")
-    found = extract_code(frame.format(MENTIONS[mention]), extraction="bare", explain=True)
+    found = extract_code(frame.format(MENTIONS[mention]), extraction="bare")
     assert (found.status, found.code.strip()) == (Status.OK, MENTIONS[mention].strip()), found.explanation
 
 
@@ -152,7 +152,7 @@ PROSE = [
     "frame", ["{1}\n{0}\n", "{0}\n\n{1}", "{0}\n\n{1}\n{0}\n", "<think>\nHm.\n</think>\n{1}\n{0}\n"]
 )
 def test_marks_in_prose_are_text(sentence: str, frame: str) -> None:
-    found = extract_code(frame.format(sentence, FINAL), explain=True)
+    found = extract_code(frame.format(sentence, FINAL))
     assert (found.status, found.code) == (Status.OK, CODE), found.explanation
 
 
@@ -324,7 +324,7 @@ def test_hostile_marks_are_read_at_once(text: str) -> None:
 
 
 def test_more_marks_than_are_read_is_too_complex() -> None:
-    found = extract_code("<think></think>" * MAX_MARKS, explain=True)
+    found = extract_code("<think></think>" * MAX_MARKS)
     assert (found.status, found.explanation) == (
         Status.TOO_COMPLEX,
         "The completion has too many marks of reasoning to be read.",

@@ -105,7 +105,7 @@ def test_a_bare_text_with_half_a_surrogate_pair_is_no_program(language: str) -> 
     program = {"python": "x = f(1)"}.get(language) or PROGRAMS[language][0]
     comment = "# " if language in ("python", "ruby") else "// "
     assert extract_code(f"{program}\n{comment}a\n", language=language, extraction="bare").status is Status.OK
-    found = extract_code(f"{program}\n{comment}\ud800\n", language=language, extraction="bare", explain=True)
+    found = extract_code(f"{program}\n{comment}\ud800\n", language=language, extraction="bare")
     assert found.status is Status.SYNTAX_ERROR
     assert found.explanation.endswith("no valid Unicode text.")
 
@@ -151,7 +151,7 @@ def test_how_much_of_a_long_program_is_read_is_counted_in_steps_and_not_in_time(
 
 def test_an_error_that_a_grammar_recovers_from_has_its_line() -> None:
     code = "class A { int f() { return 1; } }\n" * 30 + "class B { int x = | 1; }\n" * 300
-    found = extract_code(f"```\n{code}```", language="java", explain=True)
+    found = extract_code(f"```\n{code}```", language="java")
     assert found.status is Status.SYNTAX_ERROR
     [line] = re.findall(r"near line (\d+)", found.explanation)
     assert 30 < int(line) < 100

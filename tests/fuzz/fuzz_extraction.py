@@ -52,7 +52,7 @@ def one_input(raw: bytes) -> None:
     prefilled = data.PickValueInList([{}, {}, {"thinking_prefilled": True}, {"fence_prefilled": True}])
     text = text_of(data, MAX_CHARS)
     start = thread_time()
-    extraction = extract_code(text, language=language, extraction=policy, explain=True, **prefilled)
+    extraction = extract_code(text, language=language, extraction=policy, **prefilled)
     seconds = thread_time() - start
     if seconds > SECONDS:
         seconds = seconds_alone(text, language=language, extraction=policy, **prefilled)

@@ -57,7 +57,7 @@ def main() -> None:
     wanted = sys.argv[1] if sys.argv[1:] else ""
     right, zeros = Counter[str](), Counter[str]()
     for source, (texts, passes, settings) in sources().items():
-        found = extract_all(texts, explain=True, **settings)
+        found = extract_all(texts, **settings)
         counts = Counter(str(extraction.status) for extraction in found)
         line = f"{source}: " + ", ".join(f"{status} {count}" for status, count in counts.most_common())
         if passes is not None:

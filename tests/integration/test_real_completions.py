@@ -66,6 +66,6 @@ def test_markdown_answers_of_rm_bench_are_programs(language: str) -> None:
         row["chosen"][2] for row in samples if row["language"] in (language, {"javascript": "js"}.get(language))
     ]
     assert len(answers) >= 4
-    found = extract_all(answers, language=language, extraction="last", explain=True)
+    found = extract_all(answers, language=language, extraction="last")
     failures = [extraction.explanation for extraction in found if extraction.status is not Status.OK]
     assert len(failures) <= 0.03 * len(answers), failures

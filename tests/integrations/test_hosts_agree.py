@@ -78,7 +78,7 @@ def judged(code: str, is_late: bool) -> dict[str, Any]:
     kind = "timeout" if is_late else next((fate for fate in FATES[4:] if fate in code), None)
     failure = kind and {"kind": kind, "reason": "as told"}
     score = None if kind else float(len(code))
-    return {"reward": score, "score": score, "status": "ok", "code": "", "failure": failure}
+    return {"reward": score, "score": score, "status": "ok", "code": "", "failure": failure, "explanation": "So."}
 
 
 def completion(number: int, fate: str) -> str:

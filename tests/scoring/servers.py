@@ -13,9 +13,14 @@ def scores(*values: Any) -> dict[str, Any]:
     return {
         "scores": [None if isinstance(value, str) else value for value in values],
         "judgements": [
-            {"reward": None, "score": None, "status": None, "code": "", "failure": {"kind": value, "reason": "so"}}
-            if isinstance(value, str)
-            else {"reward": value, "score": value, "status": "ok", "code": "", "failure": None}
+            {
+                "reward": None if isinstance(value, str) else value,
+                "score": None if isinstance(value, str) else value,
+                "status": None if isinstance(value, str) else "ok",
+                "code": "",
+                "failure": {"kind": value, "reason": "so"} if isinstance(value, str) else None,
+                "explanation": "So.",
+            }
             for value in values
         ],
     }

@@ -61,8 +61,6 @@ def test_shape_that_compares_a_group_cannot_be_served(shaping: str) -> None:
 
 def test_the_documentation_needs_no_other_host_and_no_key() -> None:
     with served(ServingConfig(api_key="k")) as running:
-        start = running.request("/")
-        assert (start.status, start.headers["location"]) == (307, "/docs")
         page = running.request("/docs").data.decode()
         used = re.findall(r"(?:src|href)=\"([^\"]+)\"", page)
         assert len(used) == 3

@@ -23,6 +23,8 @@ def test_key_is_asked_for_before_the_body_is_read() -> None:
             refused = running.request(path, b"[" * 100)
             assert (refused.status, refused.headers["www-authenticate"]) == (401, "Bearer")
         assert running.request("/metrics").status == 401
+        start = running.request("/")  # shows what was sent
+        assert (start.status, start.headers["www-authenticate"]) == (401, 'Basic realm="codescaler"')
         assert running.request("/health").status == running.request("/openapi.json").status == 200
         basic = "Basic " + base64.b64encode(b"any:se:cret").decode()
         for value in ("Bearer se:cret", "bearer  se:cret ", basic):

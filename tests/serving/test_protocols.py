@@ -60,6 +60,7 @@ def test_score_route_takes_one_and_many_programs_and_answers(server: Running) ->
         "status": "ok",
         "code": "",
         "failure": None,
+        "explanation": "The program came without a completion, and whether it is valid was not checked.",
     }
     program = {"problem": "p", "code": CODE}
     answer = {"problem": "p", "completion": f"```python\n{CODE}```"}
@@ -72,8 +73,19 @@ def test_score_route_takes_one_and_many_programs_and_answers(server: Running) ->
         "scores": [pytest.approx(score_of(CODE)), pytest.approx(score_of(CODE)), None],
         "judgements": [
             judgement,
-            {**judgement, "code": CODE},
-            {"reward": 0.0, "score": None, "status": "no_block", "code": "", "failure": None},
+            {
+                **judgement,
+                "code": CODE,
+                "explanation": "The block at line 1 of the completion is a python program.",
+            },
+            {
+                "reward": 0.0,
+                "score": None,
+                "status": "no_block",
+                "code": "",
+                "failure": None,
+                "explanation": "The completion has no fenced block.",
+            },
         ],
     }
     assert server.json("/v1/score", {"items": []}) == {"scores": [], "judgements": []}
@@ -84,6 +96,7 @@ def test_score_route_puts_nothing_in_the_place_of_a_failure(server: Running) -> 
     answer = server.json("/v1/score", {"items": items})
     assert answer["scores"] == [pytest.approx(score_of(CODE)), None]
     assert answer["judgements"][1]["failure"]["kind"] == "no_score"
+    assert answer["judgements"][1]["explanation"].startswith("There is no reward (no_score): ")
     refused = server.request("/v1/score", {"problem": "p", "code": "raise_ = 1\n"})
     assert (refused.status, refused.headers["retry-after"]) == (503, "1")
 

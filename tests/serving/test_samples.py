@@ -165,3 +165,10 @@ def test_warm_up_is_never_answered_from_memory() -> None:
 def test_warm_up_without_a_finite_score_is_an_error() -> None:
     with pytest.raises(ScorerError, match=r"gave nan for a two-line program: expected a finite score"):
         CodeScaler(FakeScorer(lambda *_: math.nan), config=CONFIG).check()
+
+
+def test_the_explanation_of_a_query_counts_the_lines_of_the_completion() -> None:
+    prompt = "<|im_start|>user\nSet x.<|im_end|>\n<|im_start|>assistant\n<think>\n"
+    sample = Sample.from_query(f"{prompt}Hm.</think>\n```python\nx = 1\n```<|im_end|>", prompt)
+    [judgement] = judge_samples(CodeScaler(FakeScorer()), [sample])
+    assert judgement.explanation == "The block at line 2 of the completion is a python program."

@@ -129,8 +129,8 @@ class CodeScalerReward:  # a class, not a closure: async trainers pickle the rew
         """The rewards of n completions, in order. Other keyword arguments are dataset columns and are ignored.
 
         `log_metric` gets the share of each status, the mean and standard deviation of the raw scores, the number of
-        completions without a score, and the seconds. `log_extra` gets the columns `<name>/status` and `<name>/score`
-        of the completions table.
+        completions without a score, and the seconds. `log_extra` gets the columns `<name>/status`, `<name>/score`
+        and `<name>/explanation` of the completions table.
 
         Raises:
             DataError: a prompt or completion has the wrong form, or the problem column is missing.
@@ -162,6 +162,7 @@ class CodeScalerReward:  # a class, not a closure: async trainers pickle the rew
         if log_extra is not None:
             log_extra(f"{self.__name__}/status", [str(judgement.status) for judgement in judgements])
             log_extra(f"{self.__name__}/score", [judgement.score for judgement in judgements])
+            log_extra(f"{self.__name__}/explanation", [judgement.explanation for judgement in judgements])
         for observe in self.observers:
             observe(problems, judgements, log_metric)
         return [judgement.reward for judgement in judgements]

@@ -1,7 +1,8 @@
 """The native contract: `POST /v1/score`, for one item or many.
 
 curl localhost:8000/v1/score --json '{"problem": "Add 1 to n.", "code": "def add(n): return n + 1"}'
-{"scores": [1.02], "judgements": [{"reward": 1.31, "score": 1.02, "status": "ok", "code": "", "failure": null}]}
+{"scores": [1.02], "judgements": [{"reward": 1.31, "score": 1.02, "status": "ok", "code": "", "failure": null,
+"explanation": "The program came without a completion, and whether it is valid was not checked."}]}
 """
 
 from typing import Annotated
@@ -59,7 +60,8 @@ class Scores(BaseModel):
     scores: list[float | None] = Field(description="Raw logits; null for invalid code and for a failure.")
     judgements: list[Judgement] = Field(
         description="The pipeline's judgement of each. `failure` says why an item has no reward, and is null if it "
-        "has one; `code` is empty for an item that came as a program."
+        "has one; `code` is empty for an item that came as a program. `explanation` is a sentence about the reason "
+        "of the status, or about the failure."
     )
 
 

@@ -67,7 +67,10 @@ def judged(body):
     sizes = [float(len(item["code"])) for item in body["items"]]
     return {
         "scores": sizes,
-        "judgements": [{"reward": size, "score": size, "status": "ok", "code": "", "failure": None} for size in sizes],
+        "judgements": [
+            {"reward": size, "score": size, "status": "ok", "code": "", "failure": None, "explanation": "So."}
+            for size in sizes
+        ],
     }
 
 
@@ -294,6 +297,7 @@ def test_a_server_that_comes_back_in_time_costs_no_sample(serve):
         "status": None,
         "code": "",
         "failure": {"kind": "timeout", "reason": "late"},
+        "explanation": "There is no reward (timeout): late.",
     }
     answers = iter([(503, {}), (500, {}), (200, {"judgements": [late]}), (200, None)])
 
@@ -332,7 +336,7 @@ def test_a_refused_sample_costs_no_other_its_reward(serve):
 
 def test_what_a_server_says_of_a_sample_is_final(serve):
     too_long = {"kind": "no_score", "reason": "too long"}
-    said = {"reward": None, "score": None, "status": "ok", "code": "", "failure": too_long}
+    said = {"reward": None, "score": None, "status": "ok", "code": "", "failure": too_long, "explanation": "So."}
     double = serve(lambda path, body: (200, {"scores": [None], "judgements": [said]}))
     hook = remote(double.url)
     assert hook.judge([completion(CODE)])[0].failure is not None

@@ -41,7 +41,26 @@ def test_empty_batch_gives_no_rewards_and_finite_metrics() -> None:
     assert given == []
     assert metrics
     assert all(map(math.isfinite, metrics.values()))
-    assert tables == {"codescaler_reward/status": [], "codescaler_reward/score": []}
+    assert tables == {f"codescaler_reward/{column}": [] for column in ("status", "score", "explanation")}
+
+
+def test_the_completions_table_holds_status_score_and_explanation() -> None:
+    tables: dict[str, list[Any]] = {}
+    reward = CodeScalerReward(scorer=FakeScorer(lambda _, code: math.nan if "y" in code else len(code)))
+    reward(
+        prompts=["p"] * 3,
+        completions=[fenced("x = 1"), "No.", fenced("y = 1")],
+        log_extra=tables.__setitem__,
+    )
+    assert tables == {
+        "codescaler_reward/status": ["ok", "no_block", "ok"],
+        "codescaler_reward/score": [6.0, None, None],
+        "codescaler_reward/explanation": [
+            "The block at line 3 of the completion is a python program.",
+            "The completion has no fenced block.",
+            "There is no reward (no_score): the code is too long for the model, or its logit is not finite.",
+        ],
+    }
 
 
 def test_missing_problem_column_is_a_data_error_that_lists_the_columns() -> None:

@@ -121,7 +121,7 @@ def test_elsewhere_asks_its_reward_even_for_no_rows_so_that_all_processes_log_al
     assert judge(**call, log_metric=metrics.__setitem__) == [None]
     assert scorer.calls == []
     assert {f"codescaler_reward/status/{status}" for status in Status} <= metrics.keys()
-    assert tables == {"codescaler_reward/status": [None], "codescaler_reward/score": [None]}
+    assert tables == {f"codescaler_reward/{column}": [None] for column in ("status", "score", "explanation")}
 
 
 @pytest.mark.parametrize(
