@@ -12,7 +12,7 @@ import argparse
 import textwrap
 from collections import Counter
 
-from codescaler_plugin import CodeScaler, extract_code
+from codescaler_plugin import CodeScaler
 
 PROBLEM = "Write solve(xs): for a list xs of integers, return the sum."
 PROGRAM = "def solve(xs):\n    return sum(xs)\n"
@@ -39,11 +39,9 @@ def main() -> None:
 
     scaler = CodeScaler(args.model).with_config(extraction=args.extraction)
     judgements = scaler.judge([PROBLEM] * len(COMPLETIONS), list(COMPLETIONS.values()))
-    for (name, completion), judgement in zip(COMPLETIONS.items(), judgements, strict=True):
+    for name, judgement in zip(COMPLETIONS, judgements, strict=True):
         print(f"{name}: {judgement.status}, reward {judgement.reward:.3f}")
-        explanation = extract_code(completion, extraction=args.extraction, explain=True).explanation
-        if explanation:
-            print(textwrap.indent(textwrap.fill(explanation, 76), "    "))
+        print(textwrap.indent(textwrap.fill(judgement.explanation, 76), "    "))
     counts = Counter(str(judgement.status) for judgement in judgements)
     print("\n" + ", ".join(f"{count} {status}" for status, count in counts.most_common()))
 
