@@ -12,8 +12,8 @@ that change how a reward model is made train one each, from equally many pairs, 
 with `small`. Each arm is a process with one thread, `--jobs` at a time; what is done is not done again in the same
 output folder, which holds to the constants below that it was begun with (`constants.json`).
 
-Writes `<seed>/<arm>.json`, `paper.html` with `paper.md`, `paper.png`, and prints one line of JSON. The column `the
-paper` cites arXiv 2602.17684; nothing in this file reproduces its numbers.
+Writes `<seed>/<arm>.json`, `paper.html` with `paper.md`, `paper.png`, `results.json`, and prints one line of JSON. The
+column `the paper` cites arXiv 2602.17684; nothing in this file reproduces its numbers.
 """
 
 import argparse
@@ -501,8 +501,28 @@ def draw_curves(runs: Runs, axes: Any) -> None:
     axes.legend()
 
 
+def training_results(runs: Runs) -> dict[str, Any]:
+    """The table of arms as shares in [0, 1]: each mean with its interval. Of `--seeds 0 1 2`: `results.json` here."""
+
+    def rounded(found: Mean) -> list[float]:
+        return [round(value, 3) for value in (found.value, found.low, found.high)]
+
+    arms = {
+        name: {
+            "says": arm.says,
+            "pass_at_1": rounded(runs.mean(name)),
+            "above_base": [] if name == "base" else rounded(runs.mean(name, less="base")),
+            "invalid": rounded(runs.mean(name, "invalid")),
+            "pass_at_1_by_seed": [round(rate, 3) for rate in runs.seeds(name)],
+        }
+        for name, arm in ARMS.items()
+    }
+    return {"seeds": len(runs.arms["base"]), "problems": MEASURED, "completions": N, "steps": STEPS, "arms": arms}
+
+
 def write(runs: Runs, output: Path) -> dict[str, Any]:
     """The page, the picture and the numbers."""
+    write_text(output / "results.json", json.dumps(training_results(runs), indent=1) + "\n")
     made = Table(
         ("what", "command"),
         [

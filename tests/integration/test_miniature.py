@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import re
 import subprocess
 import sys
 from dataclasses import replace
@@ -188,10 +189,40 @@ def test_the_papers_claims_are_written_from_what_the_arms_measured(tmp_path, mon
     assert numbers["pass_at_1"]["tests"] == [round(sum(rates) / len(rates), 4)]
     assert numbers["oracle_8"] == round(sum(map(any, found["base"]["passed"])) / 12, 4)
     assert set(found["tests"]["curve"]) <= {n / 16 for n in range(17)}  # a share of passes
+    [value, low, high] = json.loads((tmp_path / "results.json").read_text())["arms"]["tests"]["pass_at_1"]
+    assert value == pytest.approx(sum(rates) / len(rates), abs=6e-4)
+    assert low <= value <= high
     page = (tmp_path / "paper.md").read_text()
     assert page.count("| does it hold here? |") == 1
     assert all(arm.says in page for arm in arms.values())
     assert (tmp_path / "paper.png").stat().st_size > 10_000
+
+
+def test_the_numbers_kept_beside_the_recipe_are_those_of_its_table_and_of_the_readme():
+    import paper
+
+    kept = json.loads((RECIPE / "results.json").read_text(encoding="utf-8"))
+    assert {name: arm["says"] for name, arm in kept["arms"].items()} == {
+        name: arm.says for name, arm in paper.ARMS.items()
+    }
+    assert (kept["problems"], kept["completions"], kept["steps"]) == (paper.MEASURED, paper.N, paper.STEPS)
+
+    def per_cent(interval, sign=""):
+        value, low, high = (f"{100 * number:{sign}.1f}" for number in interval)
+        return f"{value} ({low} to {high})"
+
+    table = (RECIPE / "README.md").read_text(encoding="utf-8")
+    for name, arm in kept["arms"].items():
+        gain = per_cent(arm["above_base"], "+") if arm["above_base"] else ""
+        seeds = ", ".join(f"{100 * rate:.1f}" for rate in arm["pass_at_1_by_seed"])
+        cells = (f"{name}: {arm['says']}", per_cent(arm["pass_at_1"]), gain, per_cent(arm["invalid"]), seeds)
+        assert f"| {' | '.join(cells)} |" in table
+
+    readme = (RECIPE.parents[1] / "README.md").read_text(encoding="utf-8")
+    gains = re.findall(r"\+(0\.\d{3}) \((0\.\d{3}) to (0\.\d{3})\)", readme)
+    assert gains
+    kept_gains = [arm["above_base"] for arm in kept["arms"].values()]
+    assert [gain for gain in gains if [float(number) for number in gain] not in kept_gains] == []
 
 
 def test_arms_of_other_constants_are_not_put_on_one_page(tmp_path, monkeypatch):
