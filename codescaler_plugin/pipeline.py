@@ -37,6 +37,7 @@ class CodeScaler:
         scorer: scorer of raw logits, or name of a model as in `CodeScalerConfig.model`. The default is the model of
             `config`.
         config: settings. The default is `CodeScalerConfig.from_env()`.
+        settings: single settings, which come before those of `config`, such as `extraction="last"`.
 
     Raises:
         ConfigError: a scorer that is neither a name nor has a method `score`, or a setting that cannot be used.
@@ -46,25 +47,30 @@ class CodeScaler:
         >>> judgements = scaler.judge(["Double n."] * 2, ["```python\nprint(2 * int(input()))\n```", "I cannot."])
         >>> [judgement.reward > 0 for judgement in judgements]
         [True, False]
+        >>> CodeScaler("builtin", extraction="last").config.extraction
+        'last'
     """
 
-    def __init__(self, scorer: Scorer | str | None = None, *, config: CodeScalerConfig | None = None) -> None:
+    def __init__(
+        self, scorer: Scorer | str | None = None, *, config: CodeScalerConfig | None = None, **settings: Any
+    ) -> None:
         if isinstance(scorer, str):
-            config = CodeScalerConfig.from_env(model=scorer) if config is None else replace(config, model=scorer)
-            scorer = None
-        elif scorer is not None and not callable(getattr(scorer, "score", None)):
-            raise ConfigError(
-                f"scorer is {scorer!r}, a {type(scorer).__name__} without a method score: give a model's name, or "
-                "load_scorer(model)"
-            )
-        self.config = config or CodeScalerConfig.from_env(has_scorer=scorer is not None)
+            scorer, settings = None, {**settings, "model": scorer}
+        elif scorer is not None:
+            if not callable(getattr(scorer, "score", None)):
+                raise ConfigError(
+                    f"scorer is {scorer!r}, a {type(scorer).__name__} without a method score: give a model's name, or "
+                    "load_scorer(model)"
+                )
+            if idle := {"model", *MODEL_SETTINGS}.intersection(settings):
+                raise ConfigError(f"{', '.join(sorted(idle))} would have no effect on a scorer that is there already")
+        from_env = partial(CodeScalerConfig.from_env, has_scorer=scorer is not None)
+        self.config = from_env(**settings) if config is None else replace(config, **settings)
         self.scorer = self.config.spec().scorer() if scorer is None else scorer
 
     def with_config(self, **changes: Any) -> "CodeScaler":
         """A pipeline with the same scorer and other settings; a `ConfigError` for a setting of the model."""
-        if idle := {"model", *MODEL_SETTINGS}.intersection(changes):
-            raise ConfigError(f"{', '.join(sorted(idle))} would have no effect on a scorer that is there already")
-        return CodeScaler(self.scorer, config=replace(self.config, **changes))
+        return CodeScaler(self.scorer, config=self.config, **changes)
 
     def check(self) -> None:
         """Load the model and score a program that is in no cache.

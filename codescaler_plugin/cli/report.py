@@ -1,23 +1,30 @@
 """`codescaler report`."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 from typer import Argument, Exit, Option
 
-from codescaler_plugin.cli.terminal import Skipped, reported, say
+from codescaler_plugin.cli.options import Columns, spooled
+from codescaler_plugin.cli.terminal import Closing, Skipped, reported
+from codescaler_plugin.data.columns import parsed_columns
 from codescaler_plugin.errors import ConfigError
 
 
 def report(
     sources: Annotated[
         list[Path],
-        Argument(metavar="FILE|FOLDER...", help="Judged completions; or folders of codescaler evaluate."),
+        Argument(
+            metavar="FILE|FOLDER...",
+            callback=lambda context, values: list(map(Path, spooled(context, list(map(str, values))))),
+            help="Judged completions, - for stdin; or folders of codescaler evaluate.",
+        ),
     ],
     output: Annotated[Path, Option(help="The page; of evaluations, Markdown is written beside it.")] = Path(
         "report.html"
     ),
     title: Annotated[str | None, Option(help="Of the page.")] = None,
+    columns: Columns = None,
 ) -> None:
     """Write a page of judged completions, or of evaluations.
 
@@ -35,18 +42,19 @@ def report(
 
     Exit code: 0 written; 1 an error; 3 some lines were skipped.
     """
-    skipped = Skipped()
+    closing, skipped = Closing(), Skipped()
     with reported():
         if _are_files(sources):
             from codescaler_plugin.report.judgements import write_judgements
 
-            written = [write_judgements(sources, output, title=title or "Judgements", on_bad=skipped)]
+            settings: dict[str, Any] = {"columns": parsed_columns(columns), "on_bad": skipped}
+            written = [write_judgements(sources, output, title=title or "Judgements", **settings)]
         else:
             from codescaler_plugin.evaluation.summary import write_report
 
             written = list(write_report(sources, output, title=title or "Reward models"))
-        for path in written:
-            say(f"wrote {path}")
+        counts = {"rows skipped": skipped.count}
+        closing.say("reported", len(sources), "sources", counts=counts, written=written)
     if skipped.count:
         raise Exit(3)
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Unpack
 
 from codescaler_plugin.data.matching import ProblemIndex
-from codescaler_plugin.data.outputs import CUT, open_resumable
+from codescaler_plugin.data.outputs import CUT, check_folder, open_resumable
 from codescaler_plugin.data.rows import chunked
 from codescaler_plugin.errors import ConfigError, DataError
 from codescaler_plugin.execution.executor import CachingExecutor, Executor, Job, Ticker
@@ -95,7 +95,7 @@ def verify_rollouts(
     problems: Iterable[Problem],
     output: Path,
     *,
-    executor: Executor,
+    executor: Executor | None = None,
     second: Executor | None = None,
     extraction: str = "single",
     settings: Mapping[str, Any] | None = None,
@@ -116,8 +116,9 @@ def verify_rollouts(
     Args:
         rollouts: rollouts, matched with their problems by id or text; see `ProblemIndex`.
         problems: problems with unique ids.
-        output: file of the verdicts. `<output>.run.json` beside it holds the settings of the run.
-        executor: executor that gives the verdicts.
+        output: file of the verdicts; its folder is created. `<output>.run.json` beside it holds the settings of the
+            run.
+        executor: executor that gives the verdicts. The default is a `Sandbox` of default settings.
         second: executor that runs passing programs again, with another seed. A program that then fails is `flaky` and
             has not passed. If the second run has a fault, the first verdict stands. None: no second run.
         extraction: block selection, see `extract_code`; or `continue`: the program is the problem's text followed by
@@ -155,13 +156,16 @@ def verify_rollouts(
         "problems": _digest(known.problems),
         **(settings or {}),
     }
+    check_folder(output.parent)
     report = VerificationReport()
     tick = progress or (lambda _: None)
     stream = _matched(rollouts, known, report, skip_unknown=skip_unknown, tick=tick)
-    caching = CachingExecutor(executor if second is None else _Confirming(executor, second))
-    run = _Run(caching, extraction, report, stream, tick)
     companion = output.with_name(output.name + ".run.json")
-    with open_resumable(output, run.claim, companion=companion, made_with=made_with) as file:
+    with ExitStack() as stack:
+        first = stack.enter_context(Sandbox()) if executor is None else executor
+        caching = CachingExecutor(first if second is None else _Confirming(first, second))
+        run = _Run(caching, extraction, report, stream, tick)
+        file = stack.enter_context(open_resumable(output, run.claim, companion=companion, made_with=made_with))
         for part in chunked(stream, chunk):
             lines = [json.dumps(row) + "\n" for row in run.rows(part)]
             file.write("".join(lines).encode("ascii"))

@@ -10,15 +10,16 @@
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from codescaler_plugin.data.rows import read_rows
+from codescaler_plugin.data.columns import NAMES, Bad, Columns, NoColumnError, first_value, made_of, needed_value
+from codescaler_plugin.data.rollouts import rows_of
 from codescaler_plugin.errors import DataError
 from codescaler_plugin.records import Status
 from codescaler_plugin.text.messages import completion_text, problem_text
 
-_PROBLEM = ("problem", "prompt", "question")
 _STATUSES = frozenset(map(str, Status))
 _MISSING = (None, "", "None", "nan")
 
@@ -55,14 +56,16 @@ class Judged:
     group: str = ""
 
 
-def read_judged(files: Sequence[Path], on_bad: Callable[[str], None] | None = None) -> Iterator[Judged]:
+def read_judged(files: Sequence[Path], on_bad: Bad | None = None, columns: Columns | None = None) -> Iterator[Judged]:
     r"""Read the judged completions of files, in order.
 
     Args:
         files: files of any form that `data.rows` reads.
         on_bad: called with a message about each row that cannot be read. The default raises it.
+        columns: see `data.columns.renamed`.
 
     Raises:
+        ConfigError: a column of `columns` is not there.
         DataError: a damaged file, or without `on_bad` a row that is no judged completion; the message names it.
 
     Example:
@@ -73,33 +76,30 @@ def read_judged(files: Sequence[Path], on_bad: Callable[[str], None] | None = No
         ...     [judged.status for judged in read_judged([file])]
         ['no_block']
     """
+    several = len(files) > 1
     for file in files:
-        for location, row in read_rows(file):
-            position = location if len(files) == 1 else f"{file.name}, {location}"
-            try:
-                if isinstance(row, DataError):
-                    raise row
-                judged = _ranked(row, position) if isinstance(row.get("ranked"), list) else [_single(row, position)]
-            except DataError as error:
-                if on_bad is None:
-                    raise DataError(f"{file.name}: {location}: {error}") from error
-                on_bad(f"{file.name}: {location}: {error}")
-            else:
-                yield from judged
+        rows = rows_of(file, on_bad=on_bad, columns=columns)
+        placed = ((place, (place if several else place.removeprefix(f"{name}, "), row)) for name, place, row in rows)
+        yield from chain.from_iterable(made_of(placed, _of_row, on_bad))
+
+
+def _of_row(placed: tuple[str, Mapping[str, Any]]) -> list[Judged]:
+    position, row = placed
+    return _ranked(row, position) if isinstance(row.get("ranked"), list) else [_single(row, position)]
 
 
 def _single(row: Mapping[str, Any], position: str) -> Judged:
     name = _reward_of_trl(row) if row.get("status") in _MISSING else ""
     column = f"{name}/" if name else ""
     if not name and "status" not in row:
-        raise DataError(
+        raise NoColumnError(
             "expected `problem`, `completion` and `status`, as codescaler score, verify and rank write them, or "
             f"`NAME/status`, as TRL logs it: its columns are {', '.join(map(str, row)) or 'none'}"
         )
     step = row.get("step")
     return _judged(
         _problem(row),
-        text_of(row.get("completion"), completion_text),
+        text_of(first_value(row, NAMES["completion"]), completion_text),
         {
             **row,
             **{key: row.get(column + key) for key in ("status", "score", "explanation") if name},
@@ -112,7 +112,7 @@ def _single(row: Mapping[str, Any], position: str) -> Judged:
 
 def _ranked(row: Mapping[str, Any], position: str) -> list[Judged]:
     """The candidates of a row of `codescaler rank`."""
-    completions, problem = row.get("completions"), _problem(row)
+    completions, problem = first_value(row, NAMES["completions"]), _problem(row)
     if not isinstance(completions, list):
         raise DataError("`ranked` has no list `completions` beside it")
     judged = []
@@ -178,11 +178,8 @@ def _verdict_of_trl(row: Mapping[str, Any]) -> Any:
 
 
 def _problem(row: Mapping[str, Any]) -> str:
-    for name in _PROBLEM:
-        value = row.get(name)
-        if value is not None:
-            return value if isinstance(value, str) else text_of(value, problem_text)
-    raise DataError(f"no problem: expected one of the columns {', '.join(_PROBLEM)}")
+    value = needed_value(row, NAMES["problem"], "problem")
+    return value if isinstance(value, str) else text_of(value, problem_text)
 
 
 def text_of(value: Any, read: Callable[[Any], str]) -> str:

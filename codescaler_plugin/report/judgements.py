@@ -2,21 +2,19 @@
 
 import hashlib
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
-from importlib.resources import files
 from pathlib import Path
 from statistics import fmean
-from typing import Any
 
 from codescaler_plugin import __version__
+from codescaler_plugin.data.columns import Bad, Columns
 from codescaler_plugin.data.outputs import check_output, check_own, write_text
 from codescaler_plugin.errors import DataError
 from codescaler_plugin.extras import require
 from codescaler_plugin.report.judged_rows import Judged, read_judged, text_of
 from codescaler_plugin.report.marking import Part, parts_of, read_again
-from codescaler_plugin.safety import html_text
+from codescaler_plugin.report.templates import template
 from codescaler_plugin.text.messages import problem_text
 
 MAX_PROBLEMS = 40
@@ -73,7 +71,12 @@ class _Light:
 
 
 def write_judgements(
-    inputs: Sequence[Path], output: Path, *, title: str = "Judgements", on_bad: Callable[[str], None] | None = None
+    inputs: Sequence[Path],
+    output: Path,
+    *,
+    title: str = "Judgements",
+    columns: Columns | None = None,
+    on_bad: Bad | None = None,
 ) -> Path:
     r"""Write judged completions as one HTML page that needs no network and no script; returns its file.
 
@@ -85,10 +88,12 @@ def write_judgements(
         inputs: files of `codescaler score`, `verify` or `rank`, or of TRL's completions table.
         output: the page.
         title: heading of the page.
+        columns: see `data.columns.renamed`.
         on_bad: called with a message about each row that cannot be read. The default raises it.
 
     Raises:
-        ConfigError: the output cannot be written, is an input, or is a file of another program.
+        ConfigError: a column of `columns` is not there; or the output cannot be written, is an input, or is a file
+            of another program.
         DataError: no row, or one that cannot be read.
         MissingExtraError: jinja2 is not installed.
 
@@ -105,7 +110,7 @@ def write_judgements(
         check_output(output, [source])
     check_own(output, f"codescaler-plugin {__version__.split('.')[0]}.")
     groups: dict[bytes, list[_Light]] = {}
-    for index, judged in enumerate(read_judged(inputs, on_bad)):
+    for index, judged in enumerate(read_judged(inputs, on_bad, columns)):
         groups.setdefault(_key(judged), []).append(_Light(index, label_of(judged), judged.score, judged.passed))
     rows = [row for group in groups.values() for row in group]
     if not rows:
@@ -113,7 +118,7 @@ def write_judgements(
     shown = [_by_rank(group)[:MAX_COMPLETIONS] for group in list(groups.values())[:MAX_PROBLEMS]]
     strange, is_whole_file = _strangest(list(groups.values()))
     needed = {row.index for group in shown for row in group} | {row.index for row, _ in strange}
-    texts = {index: one for index, one in enumerate(read_judged(inputs, lambda _: None)) if index in needed}
+    texts = {index: one for index, one in enumerate(read_judged(inputs, lambda _: None, columns)) if index in needed}
     ranks = {row.index: rank for group in groups.values() for row, rank in zip(group, ranks_of(group), strict=True)}
 
     def card(row: _Light, note: str = "", link: str = "") -> Card:
@@ -168,7 +173,7 @@ def render(
         statuses[row.label if isinstance(row, _Light) else label_of(row)] += 1
         if row.passed is not None:
             tests["passed" if row.passed else "failed"] += 1
-    page: str = _template().render(
+    page: str = template("judgements").render(
         title=title,
         facts=facts,
         counts=[*statuses.most_common(), *sorted(tests.items(), reverse=True)],
@@ -276,17 +281,3 @@ def _cut(prompt: str) -> str:
     """The problem in a prompt, without its template, in bounded length."""
     text = text_of(prompt, problem_text).strip("\n")
     return text if len(text) <= _PROBLEM_CHARS else f"{text[:_PROBLEM_CHARS]}\n[{len(text) - _PROBLEM_CHARS:,} more]"
-
-
-@cache
-def _template() -> Any:
-    from jinja2 import Environment
-    from markupsafe import Markup
-
-    def escape(value: Any) -> Any:
-        return value if isinstance(value, Markup) else Markup(html_text(str(value)))  # noqa: S704 - html_text escapes
-
-    # Everything that the template prints is escaped by the package's own rule, which also hides control characters.
-    environment = Environment(autoescape=True, finalize=escape, trim_blocks=True, lstrip_blocks=True)
-    source = files("codescaler_plugin.report").joinpath("judgements.html.jinja").read_text(encoding="utf-8")
-    return environment.from_string(source)

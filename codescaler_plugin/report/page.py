@@ -3,15 +3,15 @@
 import base64
 import re
 from collections.abc import Sequence
-from importlib.resources import files
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from codescaler_plugin import __version__
 from codescaler_plugin.data.outputs import check_folder, check_output, check_own, write_output, write_text
 from codescaler_plugin.extras import require
 from codescaler_plugin.report.plots import svg
 from codescaler_plugin.report.sections import Fold, Section, Table
+from codescaler_plugin.report.templates import template
 from codescaler_plugin.safety import html_text, markdown, markdown_block, markdown_table
 from codescaler_plugin.text.lines import lines_of
 
@@ -64,11 +64,7 @@ def _files(output: Path) -> tuple[Path, Path]:
 
 
 def _html(title: str, sections: Sequence[Section], methods: Table, plots: Sequence[Sequence[_Drawn]]) -> str:
-    from jinja2 import Environment
     from markupsafe import Markup
-
-    def escape(value: Any) -> Any:
-        return value if isinstance(value, Markup) else Markup(html_text(str(value)))  # noqa: S704 - html_text escapes
 
     def unbroken(cell: str) -> Markup:
         """A cell whose interval, or option of a command, stays on one line."""
@@ -76,15 +72,10 @@ def _html(title: str, sections: Sequence[Section], methods: Table, plots: Sequen
         held = re.sub(r"--[\w-]+", r'<span class="option">\g<0></span>', held)
         return Markup(held)  # noqa: S704 - html_text escapes
 
-    # Everything that the template prints is escaped by the package's own rule, which also hides control characters.
-    environment = Environment(
-        autoescape=True, finalize=escape, trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True
-    )
-    environment.filters["unbroken"] = unbroken
-    environment.filters["lines"] = lines_of
-    template = environment.from_string(files(__package__).joinpath("page.html.jinja").read_text(encoding="utf-8"))
     parts = list(zip(sections, plots, strict=True))
-    return template.render(title=title, parts=parts, methods=methods, version=__version__)
+    return template("page").render(
+        title=title, parts=parts, methods=methods, version=__version__, unbroken=unbroken, lines=lines_of
+    )
 
 
 def _markdown(title: str, sections: Sequence[Section], methods: Table, plots: Sequence[Sequence[_Drawn]]) -> str:

@@ -9,15 +9,13 @@ Each problem has tests. The defaults give about 1,000 pairs: enough to see the p
 
 import argparse
 import json
-from dataclasses import asdict
 from pathlib import Path
 
 import torch
-from datasets import Dataset
 from transformers import pipeline, set_seed
 
 from codescaler_plugin import CodeScalerRewardConfig as Config
-from codescaler_plugin import CodeScalerRewardTrainer, Rollout, Sandbox, mine_pairs, read_problems, verify_rollouts
+from codescaler_plugin import CodeScalerRewardTrainer, Rollout, mine_pairs, read_problems, verify_rollouts
 from codescaler_plugin.builtin import HELD_OUT_PROBLEMS, POLICY, policy_model
 
 
@@ -42,15 +40,13 @@ def main() -> None:
     written = zip(problems, outputs, strict=True)
     rollouts = [Rollout(problem.text, row["generated_text"]) for problem, rows in written for row in rows]
 
-    args.output.mkdir(parents=True, exist_ok=True)
     verdicts = args.output / "verdicts.jsonl"
-    with Sandbox() as sandbox:
-        verified = verify_rollouts(rollouts, problems, verdicts, executor=sandbox)
+    verified = verify_rollouts(rollouts, problems, verdicts)
     pairs, _ = mine_pairs(map(json.loads, verdicts.open()), held_out=0.25)
     print(f"{verified.rows} rollouts, {verified.passed} pass their tests: {len(pairs)} pairs")
     on_cpu = not torch.cuda.is_available()
     config = Config(args.output / "model", learning_rate=args.lr, use_cpu=on_cpu, bf16=not on_cpu, report_to="none")
-    trainer = CodeScalerRewardTrainer(args.model, config, train_dataset=Dataset.from_list([*map(asdict, pairs)]))
+    trainer = CodeScalerRewardTrainer(args.model, config, train_dataset=pairs)
     trainer.train()
     trainer.save_model()
     print(f"accuracy on held-out pairs: {trainer.evaluate()['eval_accuracy/rollout']:.3f}")

@@ -37,7 +37,7 @@ def main() -> None:
     parser.add_argument("--extraction", default="single", help="which block counts: single, last, first or bare")
     args = parser.parse_args()
 
-    scaler = CodeScaler(args.model).with_config(extraction=args.extraction)
+    scaler = CodeScaler(args.model, extraction=args.extraction)
     judgements = scaler.judge([PROBLEM] * len(COMPLETIONS), list(COMPLETIONS.values()))
     for name, judgement in zip(COMPLETIONS, judgements, strict=True):
         print(f"{name}: {judgement.status}, reward {judgement.reward:.3f}")

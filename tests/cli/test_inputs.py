@@ -58,8 +58,9 @@ COMMANDS: dict[str, tuple[list[Row], str]] = {  # rows and the other arguments o
     "evaluate calibration": (PAIRS, "--model builtin --output {out} --name own"),
     "evaluate robustness": (PAIRS, "--model builtin --output {out} --name own"),
     "evaluate generation": (TESTED, "--server {server} -n 2 --output {out}"),
+    "report": (VERDICTS, "--output {out}.html"),
 }
-READ_NO_ROWS = {"quickstart", "bench", "serve", "report", "doctor", "where"}
+READ_NO_ROWS = {"quickstart", "bench", "serve", "doctor", "where"}
 
 
 def as_text(value: Any) -> Any:

@@ -76,6 +76,7 @@ OVERWRITING = [
     "sample {problems} --model builtin --server http://x --output {problems}",
     "mine {folder}/card/data_card.json --output {folder}/new.jsonl --card {folder}/card",
     "evaluate generation {folder}/generations.jsonl --policy-model builtin --output {folder}",
+    "report {verdicts} --output {verdicts}",
 ]
 
 
@@ -100,7 +101,7 @@ def test_no_command_writes_over_what_it_reads(command: str, files: dict[str, Pat
     assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
 
 
-WRITES_NO_INPUT = {"quickstart", "report"}  # they read no file of rows
+WRITES_NO_INPUT = {"quickstart"}  # it reads no file of rows
 
 
 def writing() -> set[str]:
@@ -117,6 +118,7 @@ def test_every_command_with_an_output_is_tried() -> None:
 
 
 RENAMED = {  # the file that is read, and the name of the same file that would be written
+    "report {source} --output {other}": ("verdicts", "other.jsonl"),
     "score {source} --model builtin --output {other}": ("answers", "other.jsonl"),
     "extract {source} --output {other}": ("answers", "other.jsonl"),
     "rank {source} --model builtin --output {other}": ("candidates", "other.jsonl"),

@@ -265,7 +265,7 @@ def test_an_output_that_another_made_is_not_touched(tmp_path: Path) -> None:
         verify_rollouts(many(), PROBLEMS, output, executor=Counting())
     assert output.read_text() == "precious\n"
     with pytest.raises(ConfigError, match="cannot write"):
-        verify_rollouts(many(), PROBLEMS, tmp_path / "no" / "folder", executor=Counting())
+        verify_rollouts(many(), PROBLEMS, output / "verdicts.jsonl", executor=Counting())
     output.with_name("v.jsonl.run.json").write_text("{")
     with pytest.raises(ConfigError, match="cannot be read: delete it"):
         verify_rollouts(many(), PROBLEMS, output, executor=Counting())

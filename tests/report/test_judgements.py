@@ -268,14 +268,14 @@ def test_the_completions_table_of_trl_is_read(tmp_path: Path) -> None:
     [
         ({"problem": "p", "completion": "c"}, "expected `problem`, `completion` and `status`"),
         ({"problem": "p", "completion": "c", "status": "fine"}, "status is 'fine': expected one of ok,"),
-        ({"completion": "c", "status": "ok"}, "no problem: expected one of the columns problem, prompt, question"),
+        ({"completion": "c", "status": "ok"}, "expected a column 'problem' or 'prompt'"),
         (row(score="high"), "score is 'high': expected a number"),
         (row(ranked=[]) | {"completions": "x"}, "`ranked` has no list `completions`"),
         ([1], "expected an object"),
     ],
 )
 def test_a_row_that_cannot_be_read_is_named_and_the_command_skips_it(tmp_path: Path, bad: Any, message: str) -> None:
-    with pytest.raises(DataError, match=rf"judged\.jsonl: line 2: {re.escape(message)}"):
+    with pytest.raises(DataError, match=rf"judged\.jsonl, line 2: {re.escape(message)}"):
         page_of(tmp_path, row(), bad)
     done = report(kept(tmp_path, row(), bad), "--output", tmp_path / "page.html")
     assert done.exit_code == 3

@@ -6,7 +6,7 @@ PEFT, accelerate, DeepSpeed, checkpoints and the hub work as in TRL.
 import logging
 import re
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from math import isfinite
 from pathlib import Path
 from typing import Any
@@ -27,6 +27,7 @@ from codescaler_plugin.integrations.trl.pair_collator import UNALIGNED, EpochCal
 from codescaler_plugin.integrations.trl.trainer_config import CodeScalerRewardConfig
 from codescaler_plugin.preference.preparation import NOT_TRAIN, is_of_split, prepare_preference_dataset
 from codescaler_plugin.pretrained import pretrained
+from codescaler_plugin.records import PreferencePair
 from codescaler_plugin.scoring import attention, families
 from codescaler_plugin.scoring.forward import tree_attention
 from codescaler_plugin.scoring.prefix_tree import plan_rows
@@ -69,7 +70,8 @@ class CodeScalerRewardTrainer(compat.RewardTrainerHooks, RewardTrainer):  # type
 
     `args` must be a `CodeScalerRewardConfig`. `model` may also be a path or `builtin`. `train_dataset` and
     `eval_dataset` hold pairs in any of the columns that `data.pairs` reads, or the result of
-    `prepare_preference_dataset`. They are checked before the first step.
+    `prepare_preference_dataset`; or they are lists of `PreferencePair`, as `mine_pairs` gives. They are checked before
+    the first step.
 
     If the training set has a column `split`, only its rows of `train` are trained on. The others become the evaluation
     set if none is given. An evaluation set that holds both loses its rows of `train`. A warning counts what is left
@@ -131,6 +133,7 @@ class CodeScalerRewardTrainer(compat.RewardTrainerHooks, RewardTrainer):  # type
         self._kinds = [UNALIGNED]
         self._prefix = "eval"
         self._has_train = False
+        train_dataset, eval_dataset = _dataset(train_dataset), _dataset(eval_dataset)
         if eval_dataset is None and len(_splits(train_dataset)) > 1:
             eval_dataset = train_dataset  # each takes its own rows of it, see `prepare_pairs`
         super().__init__(model, args, data_collator, train_dataset, eval_dataset, *rest, **settings)
@@ -239,6 +242,13 @@ class CodeScalerRewardTrainer(compat.RewardTrainerHooks, RewardTrainer):  # type
         """The classifier inside the wrappers of accelerate and PEFT."""
         inner = self.accelerator.unwrap_model(model)
         return inner.get_base_model() if hasattr(inner, "get_base_model") else inner
+
+
+def _dataset(pairs: Any) -> Any:
+    """A list of `PreferencePair` as a dataset; anything else as it is."""
+    if isinstance(pairs, list | tuple) and all(isinstance(pair, PreferencePair) for pair in pairs):
+        return Dataset.from_list([asdict(pair) for pair in pairs])
+    return pairs
 
 
 def _splits(dataset: Any) -> set[str]:
