@@ -26,7 +26,7 @@ logger = logging.getLogger(__name__)
 _CHUNK = 512  # completions extracted while the chunk before is being scored
 _DOWN_AFTER = 4  # programs in a row that fail one by one
 _NO_SCORE = Failure(FailureKind.NO_SCORE, "the code is too long for the model, or its logit is not finite")
-_UNCHECKED = "The program came without a completion, and whether it is valid was not checked."
+_UNCHECKED = "It was sent as a program, whose validity is checked by the sender."
 _numbers = count()  # make each program of `check` new to a cache
 
 

@@ -136,17 +136,22 @@ class Judgement:
     def from_json(cls, values: Mapping[str, Any]) -> Self:
         """The judgement from a dict of `to_json`; a `DataError` if it is none."""
         try:
-            reward, score, status, failure = (values[name] for name in ("reward", "score", "status", "failure"))
+            reward, score, status, code, failure = (values[name] for name in _FIELDS)
+            if not isinstance(code, str):
+                raise TypeError(f"code is {code!r}, not text")
             return cls(
                 None if reward is None else float(reward),
                 None if score is None else float(score),
                 None if status is None else Status(status),
-                str(values["code"]),
+                code,
                 None if failure is None else Failure(FailureKind(failure["kind"]), str(failure["reason"])),
-                str(values["explanation"]),
+                str(values.get("explanation") or ""),
             )
         except (KeyError, TypeError, ValueError, OverflowError) as error:
             raise DataError(f"{str(values)[:200]!r} is no judgement: {error}") from error
+
+
+_FIELDS = ("reward", "score", "status", "code", "failure")  # of a judgement's dict; an explanation is optional
 
 
 class Comparison(StrEnum):
@@ -229,7 +234,7 @@ class Problem:
         names: names that tests use beside `entry_point`, such as classes that the program defines.
 
     Raises:
-        DataError: a test that is none of the three types.
+        DataError: a test that is none of the three types, or a `CallTest` without `entry_point`.
 
     Example:
         >>> problem = Problem("double", "Double n.", (CallTest((2,), 4),), entry_point="double")
@@ -256,6 +261,8 @@ class Problem:
                     f"a test of problem {self.id!r} is {type(test).__name__}: expected a CallTest, StdioTest or "
                     "ScriptTest; give a string of assertions as ScriptTest(string)"
                 )
+            if isinstance(test, CallTest) and not self.entry_point:
+                raise DataError(f"problem {self.id!r} has a CallTest and no entry_point: name the function to call")
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from codescaler_plugin.cli import app
 from tests import gpu_tables, settings
 from tests.pages import OTHER_PAGES, PAGES, README, ROOT, blocks_of, code_of, name_of
 
-RUN = {"bash", "python", "yaml", "diff"}
+RUN = {"bash", "python", "yaml", "json", "diff"}
 """The languages that a runner knows, see `integration/test_page_blocks.py`."""
 NOT_RUN = {
     "sh": "a command that needs a cluster, a network, an hour or the reader's own words",

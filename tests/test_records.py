@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from codescaler_plugin import CodeScaler, CodeScalerConfig, DataError, Judgement, ScorerError, Status
 from codescaler_plugin.errors import Failure, FailureKind, HttpError
-from codescaler_plugin.records import Problem
+from codescaler_plugin.records import CallTest, Problem
 from codescaler_plugin.testing import FakeScorer
 
 NUMBERS = st.none() | st.floats(allow_nan=False, width=32)
@@ -54,7 +54,6 @@ GOOD = Judgement(1.0, 0.5, Status.OK, "x = 1\n").to_json()
         {**GOOD, "failure": {"kind": "odd", "reason": ""}},
         {**GOOD, "failure": {"kind": "scorer"}},
         {name: value for name, value in GOOD.items() if name != "code"},
-        {name: value for name, value in GOOD.items() if name != "explanation"},
     ],
 )
 def test_what_is_no_judgement_is_a_data_error(values: Any) -> None:
@@ -148,3 +147,16 @@ def test_the_same_scorer_takes_other_settings() -> None:
 def test_tests_of_another_type_are_named(tests: Any, said: str) -> None:
     with pytest.raises(DataError, match=said):
         Problem("p", "Add.", tests)
+
+
+def test_a_call_without_a_function_is_named() -> None:
+    with pytest.raises(DataError, match="problem 'p' has a CallTest and no entry_point: name the function to call"):
+        Problem("p", "Add.", (CallTest((1,), 2),))
+
+
+def test_a_judgement_is_read_without_an_explanation_and_not_without_code() -> None:
+    values = Judgement(1.5, 1.25, Status.OK, "x = 1").to_json()
+    for changed in (values | {"explanation": None}, {name: values[name] for name in values if name != "explanation"}):
+        assert Judgement.from_json(changed).explanation == ""
+    with pytest.raises(DataError, match="code is None, not text"):
+        Judgement.from_json(values | {"code": None})

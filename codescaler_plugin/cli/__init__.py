@@ -34,7 +34,8 @@ class _App(Typer):
                 try:
                     return super().__call__(*arguments, **settings)
                 finally:
-                    sys.stdout.flush()
+                    if sys.stdout is not None:  # it was closed before the start
+                        sys.stdout.flush()
         except Exit as exit_:
             # What is left in the buffer cannot be written either: without this, Python tries again and says so.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -9,6 +9,7 @@ from typer import Option
 
 from codescaler_plugin.cli.options import MEASURE_EXTRACTION, Extraction, Model
 from codescaler_plugin.cli.rows import Row, RowReader, Sample
+from codescaler_plugin.cli.terminal import say
 from codescaler_plugin.data.columns import host_of, list_name
 from codescaler_plugin.data.rollouts import problem_id_of
 from codescaler_plugin.data.rows import dumps
@@ -80,8 +81,11 @@ class CandidateReader:
     _broken: DataError | None = None
 
     def __iter__(self) -> Iterator[Group]:
-        for _, group in groupby(enumerate(self._samples()), key=self._key):
+        begun, parts = set[int](), 0
+        for key, group in groupby(enumerate(self._samples()), key=self._key):
             self.count += 1
+            parts += hash(key) in begun
+            begun.add(hash(key))
             if self.only not in (None, self.count):
                 continue
             samples = [sample for _, sample in group]
@@ -93,6 +97,12 @@ class CandidateReader:
                 self.rows.skip(f"problem {start_of(samples[0].problem)!r}: {error}", error)
             if self.count == self.only:
                 return
+        if parts:
+            say(
+                f"{parts:,} times a problem came again after rows of others, and counted as another: put the rows of "
+                "a problem together",
+                "yellow",
+            )
         if self._broken is not None:
             raise self._broken
 

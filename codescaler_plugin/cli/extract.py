@@ -11,7 +11,7 @@ from typer import Exit, Option
 from codescaler_plugin.cli.options import REWARD_EXTRACTION, Columns, Extraction, Limit, Output, Source, Strict
 from codescaler_plugin.cli.rows import RowReader, Sample, opened, write_records
 from codescaler_plugin.cli.terminal import Closing, errors, number_table, open_output, reported
-from codescaler_plugin.errors import DataError
+from codescaler_plugin.errors import ConfigError, DataError
 from codescaler_plugin.safety import printable
 
 
@@ -79,6 +79,8 @@ def _print_code(source: str, sink: TextIO, settings: dict[str, Any]) -> None:
     """Print the code of a file that is one completion."""
     from codescaler_plugin.extraction import extract_code
 
+    if source != "-" and not Path(source).is_file():
+        raise ConfigError(f"{source} is no file: --text reads one completion from a file, or from stdin as -")
     data = sys.stdin.buffer.read() if source == "-" else Path(source).read_bytes()
     completion = data.decode("utf-8-sig", "surrogateescape").replace("\r\n", "\n")
     try:

@@ -64,6 +64,8 @@ def _each(context: Context, value: Any, path_of_stdin: Callable[[], str]) -> Any
         return [_each(context, item, path_of_stdin) for item in value]
     if value != "-" or context.resilient_parsing:
         return value
+    if sys.stdin is None:
+        raise BadParameter("stdin is closed")
     if "codescaler.stdin" in context.meta:
         raise BadParameter("- is given twice, and stdin can be read once")
     context.meta["codescaler.stdin"] = True
@@ -95,7 +97,7 @@ Device = Annotated[str | None, Option(help="Torch device; else that of this proc
 Extraction = Annotated[
     str, Option(envvar="CODESCALER_EXTRACTION", help="Block selection: single, last, first or bare.")
 ]
-Source = Annotated[str, Argument(metavar="[FILE]", callback=streamed, help=_FORMS)]
+Source = Annotated[str, Argument(metavar="FILE", callback=streamed, help=_FORMS)]
 Data = Annotated[str, Argument(metavar="DATA", callback=spooled, help=_FORMS)]
 Files = Annotated[list[str], Argument(metavar="FILE...", callback=spooled, help=_FORMS)]
 Rollouts = Annotated[str, Argument(metavar="ROLLOUTS", callback=spooled, help=_FORMS)]

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 from typer import Argument, Exit, Option
 
 from codescaler_plugin.cli.options import Columns, spooled
-from codescaler_plugin.cli.terminal import Closing, Skipped, reported
+from codescaler_plugin.cli.terminal import Skipped, reported, say
 from codescaler_plugin.data.columns import parsed_columns
 from codescaler_plugin.errors import ConfigError
 
@@ -42,9 +42,9 @@ def report(
 
     Exit code: 0 written; 1 an error; 3 some lines were skipped.
     """
-    closing, skipped = Closing(), Skipped()
+    skipped = Skipped()
     with reported():
-        if _are_files(sources):
+        if _are_judged(sources):
             from codescaler_plugin.report.judgements import write_judgements
 
             settings: dict[str, Any] = {"columns": parsed_columns(columns), "on_bad": skipped}
@@ -53,19 +53,22 @@ def report(
             from codescaler_plugin.evaluation.summary import write_report
 
             written = list(write_report(sources, output, title=title or "Reward models"))
-        counts = {"rows skipped": skipped.count}
-        closing.say("reported", len(sources), "sources", counts=counts, written=written)
+        for file in written:
+            say(f"wrote {file}")
     if skipped.count:
         raise Exit(3)
 
 
-def _are_files(sources: list[Path]) -> bool:
-    """Whether all sources are files; a `ConfigError` for files beside folders."""
-    are_files = {source: source.is_file() for source in sources}
-    if len(set(are_files.values())) > 1:
-        file = next(source for source, is_file in are_files.items() if is_file)
-        other = next(source for source, is_file in are_files.items() if not is_file)
+def _are_judged(sources: list[Path]) -> bool:
+    """Whether all sources hold judged completions; a `ConfigError` if some hold evaluations."""
+    for source in sources:
+        if not source.exists():
+            raise ConfigError(f"no file or folder {source}")
+    evaluations = [source for source in sources if any(source.glob("*.summary.json"))]
+    judged = [source for source in sources if source not in evaluations]
+    if evaluations and judged:
         raise ConfigError(
-            f"{file} is a file of judged completions, and {other} is none: give files, or folders of evaluations"
+            f"{evaluations[0]} holds evaluations, and {judged[0]} none: give judged completions, or folders of "
+            "codescaler evaluate"
         )
-    return all(are_files.values())
+    return not evaluations

@@ -7,6 +7,7 @@ import stat
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
+from contextvars import ContextVar
 from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, TextIO, cast
@@ -44,6 +45,7 @@ class Terminal(Console):
 
 
 errors = Terminal(stderr=True)
+_rows_at_terminal = ContextVar("_rows_at_terminal", default=False)
 
 
 def say(text: str, style: str = "") -> None:
@@ -69,7 +71,7 @@ class Skipped:
     def __call__(self, message: str) -> None:
         """Skip a row; `message` names it."""
         self.count += 1
-        say(f"skipped {one_line(message, _SHOWN)}", "yellow")
+        say(f"skipped {with_options(one_line(message, _SHOWN))}", "yellow")
 
 
 @contextmanager
@@ -109,11 +111,15 @@ class _Rate(rich.ProgressColumn):
 
 @contextmanager
 def progress_bar(verb: str, total: int | None = None) -> Iterator[Callable[[int], None]]:
-    """Show a bar at a terminal, with the rate and the time left or gone; yields the function that adds steps to it."""
+    """Show a bar at a terminal, with the rate and the time left or gone; yields the function that adds steps to it.
+
+    There is no bar where rows go to the terminal: they show the progress, and a bar would stand between them.
+    """
+    shown = errors.is_terminal and not _rows_at_terminal.get()
     time = rich.TimeElapsedColumn() if total is None else rich.TimeRemainingColumn()
     columns = (rich.TextColumn(verb), rich.BarColumn(), rich.MofNCompleteColumn(), _Rate(), time)
     with rich.Progress(
-        *columns, console=errors, transient=True, disable=not errors.is_terminal, speed_estimate_period=60
+        *columns, console=errors, transient=True, disable=not shown, speed_estimate_period=60
     ) as progress:
         task = progress.add_task("", total=total)
         yield lambda steps: progress.advance(task, steps)
@@ -226,7 +232,13 @@ def open_output(output: Path | None, inputs: Sequence[Input] = ()) -> Iterator[T
         return
     if any(map(_is_stdout, inputs)):
         raise ConfigError("stdout is redirected into the file that is read: give another file")
-    yield sys.stdout
+    if sys.stdout is None:
+        raise ConfigError("stdout is closed: give `output=`")
+    before = _rows_at_terminal.set(sys.stdout.isatty())
+    try:
+        yield sys.stdout
+    finally:
+        _rows_at_terminal.reset(before)
 
 
 def _is_stdout(source: Input) -> bool:

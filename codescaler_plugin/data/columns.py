@@ -111,12 +111,23 @@ def host_of(row: Mapping[str, Any], format: str = "auto", columns: Columns | Non
 
 def list_name(row: Mapping[str, Any]) -> str | None:
     """The name of the column that lists the completions of a row; None if it has none."""
-    return next((name for name in NAMES["completions"] if row.get(name) is not None), None)
+    return next((name for name in NAMES["completions"] if not is_gap(row.get(name))), None)
 
 
 def first_value(row: Mapping[str, Any], names: tuple[str, ...]) -> Any:
-    """The first value that is not null; None if there is none."""
-    return next((row[name] for name in names if row.get(name) is not None), None)
+    """The first value that is no gap, else the first that is not null; None if there is none."""
+    values = [row[name] for name in names if row.get(name) is not None]
+    return next((value for value in values if not is_gap(value)), values[0] if values else None)
+
+
+def is_gap(value: Any) -> bool:
+    """Whether a value stands for null: CSV has an empty text for it, pandas and parquet have NaN.
+
+    Example:
+        >>> is_gap(""), is_gap(float("nan")), is_gap(0)
+        (True, True, False)
+    """
+    return value is None or value == "" or value != value
 
 
 def needed_value(row: Mapping[str, Any], names: tuple[str, ...], thing: str) -> Any:

@@ -254,5 +254,6 @@ def _is_input(path: Path, source: Input) -> bool:
     if not other.exists():  # a hub id
         return False
     if other.is_dir():
-        return path.resolve().parent == other.resolve()
+        links = path.exists() and any(file.samefile(path) for file in other.iterdir() if file.is_file())
+        return links or path.resolve().parent == other.resolve()
     return path.resolve() == other.resolve() or (path.exists() and path.samefile(other))

@@ -21,6 +21,7 @@ from codescaler_plugin.data.columns import (
     checked_columns,
     first_value,
     host_of,
+    is_gap,
     made_of,
     needed_value,
     pass_over,
@@ -204,18 +205,13 @@ def problem_id_of(row: Mapping[str, Any]) -> str:
     """
     mappings = [row, *(row[name] for name in _NESTED if isinstance(row.get(name), Mapping))]
     values = (mapping.get(name) for mapping in mappings for name in NAMES["problem_id"])
-    return next((str(value) for value in values if not _is_gap(value)), "")
-
-
-def _is_gap(value: Any) -> bool:
-    """Whether a value stands for null: CSV has an empty text for it, pandas and parquet have NaN."""
-    return value is None or value == "" or value != value
+    return next((str(value) for value in values if not is_gap(value)), "")
 
 
 def fault_of(row: Mapping[str, Any]) -> Fault | None:
     """The fault of a row of verdicts. None: the row has a verdict, or no such column."""
     fault = row.get("fault")
-    if _is_gap(fault):
+    if is_gap(fault):
         return None
     if fault not in list(Fault):
         raise DataError(f"fault is {reprlib.repr(fault)}: expected null or one of {', '.join(Fault)}")

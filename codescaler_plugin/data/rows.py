@@ -307,7 +307,20 @@ def _cells(reader: "csv.DictReader[str]") -> dict[str, Any] | DataError | None:
     cells = expected + len(row[None]) if None in row else sum(cell is not None for cell in row.values())
     if cells != expected:
         return DataError(f"{cells} cells: expected {expected}, as the header has")
-    return row if _is_utf8("".join(row.values())) else DataError("not UTF-8")
+    if not _is_utf8("".join(row.values())):
+        return DataError("not UTF-8")
+    return {name: _messages(cell) for name, cell in row.items()}
+
+
+def _messages(cell: str) -> Any:
+    """The list of messages that a cell holds as JSON, because CSV holds only text; any other cell as it is."""
+    if not cell.startswith("[{") or '"role"' not in cell:
+        return cell
+    try:
+        messages = loads(cell)
+    except (ValueError, RecursionError):
+        return cell
+    return messages if all(isinstance(message, dict) and "role" in message for message in messages) else cell
 
 
 def _parquet(opened: OpenedFile, name: str) -> Iterator[PlacedRow]:

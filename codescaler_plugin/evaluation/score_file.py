@@ -5,6 +5,7 @@ import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from math import isfinite
 from pathlib import Path
 from typing import Any, TypedDict
 
@@ -82,10 +83,15 @@ def score_rows(
 
 def _scored(chunk: Sequence[Row], scorer: Scorer, progress: Callable[[int], None] | None) -> list[Scores]:
     scores = iter(scorer.score([item for row in chunk for item in row.items]))
-    results = [[next(scores) for _ in row.items] for row in chunk]
+    results = [[_finite(next(scores)) for _ in row.items] for row in chunk]
     if progress is not None:
         progress(len(chunk))
     return results
+
+
+def _finite(score: float | None) -> float | None:
+    """The score, or None if it is no number, as the pipeline has it."""
+    return score if score is not None and isfinite(score) else None
 
 
 def _key(model: str, row: Row) -> str:

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from difflib import SequenceMatcher
-from itertools import islice
+from itertools import islice, takewhile
 
 from codescaler_plugin.preference.mutations import BREAKING, PRESERVING
 from codescaler_plugin.records import PreferencePair
@@ -15,7 +15,7 @@ SHOWN = 10
 PROBLEM_CHARS = 300
 DIFF_LINES, LINE_CHARS = 60, 160
 _CONTEXT = 3  # equal lines around a change, as in `diff -u`
-_COMPARED = 300  # lines of a program: lines that repeat make a comparison cubic in them
+_COMPARED = 300  # lines of a program, from the first difference: lines that repeat make a comparison cubic in them
 _SAME_LENGTH = 0.05
 
 
@@ -32,8 +32,9 @@ class WorstPair:
         chosen_characters: length of the right program.
         rejected_characters: length of the wrong program.
         margin: `PreferencePair.margin`, pass rate of the right program minus that of the wrong one.
-        changed_lines: lines in which the programs differ, the larger of those taken out and put in; of the first 300.
-        shared_lines: lines that are equal in both, in order; of the first 300.
+        changed_lines: lines in which the programs differ, the larger of those taken out and put in; of 300 from the
+            first difference.
+        shared_lines: lines that are equal in both, in order; of the same, and those before.
         shallow_agrees: the rule fitted on length and style puts the wrong program first, too.
         diff: unified diff from the wrong to the right program, cut to 60 lines of 160 characters. It holds one program
             after the other if they share less than half of their lines.
@@ -75,7 +76,7 @@ class WorstPair:
 
     def _difference(self) -> str:
         if not self.changed_lines:
-            return f"Their first {_COMPARED} lines are equal."
+            return "Their lines are equal."
         if self.changed_lines == 1:
             return "They differ in one line."
         if self.shared_lines < self.changed_lines:
@@ -99,11 +100,14 @@ class WorstPair:
 
 def worst_pair(pair: PreferencePair, chosen_score: float, rejected_score: float, shallow_agrees: bool) -> WorstPair:
     """The record of a pair, with its texts cut."""
-    right, wrong = (lines_of(code)[:_COMPARED] for code in (pair.chosen, pair.rejected))
+    right, wrong = lines_of(pair.chosen), lines_of(pair.rejected)
+    equal = sum(1 for _ in takewhile(lambda lines: lines[0] == lines[1], zip(right, wrong, strict=False)))
+    start = max(0, equal - _CONTEXT)
+    right, wrong = right[start : start + _COMPARED], wrong[start : start + _COMPARED]
     matcher = SequenceMatcher(None, wrong, right, autojunk=False)
     changes = [code for code in matcher.get_opcodes() if code[0] != "equal"]
-    removed = sum(end - start for _, start, end, _, _ in changes)
-    changed, shared = max(removed, sum(end - start for *_, start, end in changes)), len(wrong) - removed
+    removed = sum(end - begin for _, begin, end, _, _ in changes)
+    changed, shared = max(removed, sum(end - begin for *_, begin, end in changes)), start + len(wrong) - removed
     return WorstPair(
         problem=one_line(pair.problem, PROBLEM_CHARS),
         problem_id=one_line(pair.problem_id),
@@ -116,18 +120,18 @@ def worst_pair(pair: PreferencePair, chosen_score: float, rejected_score: float,
         changed_lines=changed,
         shared_lines=shared,
         shallow_agrees=shallow_agrees,
-        diff=_diff(wrong, right, None if shared < changed else matcher),
+        diff=_diff(wrong, right, None if shared < changed else matcher, start),
     )
 
 
-def _diff(wrong: Sequence[str], right: Sequence[str], matcher: SequenceMatcher[str] | None) -> str:
-    """The diff by a matcher, or without one the two programs one after the other."""
+def _diff(wrong: Sequence[str], right: Sequence[str], matcher: SequenceMatcher[str] | None, above: int) -> str:
+    """The diff by a matcher, or without one the two programs one after the other; `above` lines are not among them."""
     lines = ["--- wrong", "+++ right"]
     if matcher is None:
         lines += [f"-{line}" for line in wrong] + [f"+{line}" for line in right]
     else:
         for group in matcher.get_grouped_opcodes(_CONTEXT):
-            lines.append(f"@@ line {group[0][1] + 1} @@")
+            lines.append(f"@@ line {above + group[0][1] + 1} @@")
             for tag, start, end, start_right, end_right in group:
                 if tag == "equal":
                     lines += [f" {line}" for line in wrong[start:end]]

@@ -94,7 +94,9 @@ def _measured(pairs: Sequence[PreferencePair]) -> tuple[Any, Any]:
         np.array([[feature(code) for feature in FEATURES.values()] for code in codes])
         for codes in ([pair.chosen for pair in pairs], [pair.rejected for pair in pairs])
     ]
-    return sides[0] - sides[1], np.array([crc32(pair.problem.encode()) % 2 == 0 for pair in pairs])
+    return sides[0] - sides[1], np.array(
+        [crc32(pair.problem.encode("utf-8", "surrogatepass")) % 2 == 0 for pair in pairs]
+    )
 
 
 def _cross_fitted(gaps: Any, half: Any) -> list[float]:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any, Unpack
+from typing import Any, BinaryIO, Unpack
 
 from codescaler_plugin.data.matching import ProblemIndex
 from codescaler_plugin.data.outputs import CUT, check_folder, open_resumable
@@ -93,7 +93,7 @@ class VerificationReport:
 def verify_rollouts(
     rollouts: Iterable[Rollout],
     problems: Iterable[Problem],
-    output: Path,
+    output: str | Path,
     *,
     executor: Executor | None = None,
     second: Executor | None = None,
@@ -144,6 +144,7 @@ def verify_rollouts(
         ...     [json.loads(line)["passed"] for line in output.read_text().splitlines()]
         [True, False]
     """
+    output = Path(output)
     if extraction not in EXTRACTIONS:
         raise ConfigError(f"extraction is {extraction!r}: expected one of {', '.join(EXTRACTIONS)}")
     known = ProblemIndex(problems)
@@ -167,12 +168,16 @@ def verify_rollouts(
         run = _Run(caching, extraction, report, stream, tick)
         file = stack.enter_context(open_resumable(output, run.claim, companion=companion, made_with=made_with))
         for part in chunked(stream, chunk):
-            lines = [json.dumps(row) + "\n" for row in run.rows(part)]
-            file.write("".join(lines).encode("ascii"))
-            file.flush()
-            os.fsync(file.fileno())
+            _append(file, run.rows(part))
     report.executed = caching.executed
     return report
+
+
+def _append(file: BinaryIO, rows: Iterable[Mapping[str, Any]]) -> None:
+    """Write rows, so that they survive a crash of the machine."""
+    file.write("".join(json.dumps(row) + "\n" for row in rows).encode("ascii"))
+    file.flush()
+    os.fsync(file.fileno())
 
 
 @contextmanager

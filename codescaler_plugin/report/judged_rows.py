@@ -21,7 +21,7 @@ from codescaler_plugin.records import Status
 from codescaler_plugin.text.messages import completion_text, problem_text
 
 _STATUSES = frozenset(map(str, Status))
-_MISSING = (None, "", "None", "nan")
+_MISSING = {"", "none", "nan", "null", "na", "<na>"}  # a gap of CSV, as pandas and others write it
 
 
 @dataclass(frozen=True)
@@ -89,7 +89,7 @@ def _of_row(placed: tuple[str, Mapping[str, Any]]) -> list[Judged]:
 
 
 def _single(row: Mapping[str, Any], position: str) -> Judged:
-    name = _reward_of_trl(row) if row.get("status") in _MISSING else ""
+    name = _reward_of_trl(row) if _is_missing(row.get("status")) else ""
     column = f"{name}/" if name else ""
     if not name and "status" not in row:
         raise NoColumnError(
@@ -106,7 +106,7 @@ def _single(row: Mapping[str, Any], position: str) -> Judged:
             **({"reward": row.get(name), "verdict": _verdict_of_trl(row)} if name else {}),
         },
         position,
-        "" if step in _MISSING else f"step {step}",
+        "" if _is_missing(step) else f"step {step}",
     )
 
 
@@ -126,7 +126,7 @@ def _ranked(row: Mapping[str, Any], position: str) -> list[Judged]:
 
 
 def _judged(problem: str, completion: str, row: Mapping[str, Any], position: str, group: str) -> Judged:
-    status = "" if row.get("status") in _MISSING else str(row["status"])
+    status = "" if _is_missing(row.get("status")) else str(row["status"])
     if status and status not in _STATUSES:
         raise DataError(f"status is {status!r}: expected one of {', '.join(Status)}")
     failure = row.get("failure")
@@ -149,12 +149,12 @@ def _judged(problem: str, completion: str, row: Mapping[str, Any], position: str
 
 def _tests(row: Mapping[str, Any]) -> tuple[bool | None, str]:
     """Whether the tests passed, and words about them, from `passed`, `verdict`, `fault` and `detail`."""
-    detail = "" if row.get("detail") in _MISSING else str(row["detail"])
-    if row.get("fault") not in _MISSING:
+    detail = "" if _is_missing(row.get("detail")) else str(row["detail"])
+    if not _is_missing(row.get("fault")):
         return None, f"{row['fault']}: {detail}".removesuffix(": ")
     for name in ("passed", "verdict"):
         value = row.get(name)
-        if value in _MISSING or (isinstance(value, float) and math.isnan(value)):
+        if _is_missing(value):
             continue
         word = str(value).lower()
         if word in ("true", "passed", "false", "failed", "1", "0"):
@@ -191,10 +191,14 @@ def text_of(value: Any, read: Callable[[Any], str]) -> str:
 
 
 def _number(value: Any, name: str) -> float | None:
-    if value in _MISSING:
+    if _is_missing(value):
         return None
     try:
         number = float(value)
     except (TypeError, ValueError, OverflowError):
         raise DataError(f"{name} is {str(value)[:40]!r}: expected a number") from None
     return number if math.isfinite(number) else None
+
+
+def _is_missing(value: Any) -> bool:
+    return value is None or str(value).strip().lower() in _MISSING

@@ -114,7 +114,7 @@ def write_judgements(
         groups.setdefault(_key(judged), []).append(_Light(index, label_of(judged), judged.score, judged.passed))
     rows = [row for group in groups.values() for row in group]
     if not rows:
-        raise DataError(f"{', '.join(map(str, inputs))}: no judged completion")
+        raise DataError("no judged completion in the input")
     shown = [_by_rank(group)[:MAX_COMPLETIONS] for group in list(groups.values())[:MAX_PROBLEMS]]
     strange, is_whole_file = _strangest(list(groups.values()))
     needed = {row.index for group in shown for row in group} | {row.index for row, _ in strange}

@@ -3,9 +3,11 @@
 import time
 from collections import deque
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import groupby
 from typing import NamedTuple
 
+from codescaler_plugin.errors import Failure
 from codescaler_plugin.records import Judgement, Status
 from codescaler_plugin.report.judged_rows import Judged
 from codescaler_plugin.report.judgements import group_of, render
@@ -13,6 +15,7 @@ from codescaler_plugin.serving import RECENT
 from codescaler_plugin.serving.metrics import Metrics
 from codescaler_plugin.serving.samples import Sample
 
+_REASON = 1_000  # characters kept of the reason of a failure
 _HEAD, _TAIL = 8_000, 24_000  # characters kept of a longer text: the program is near its end
 
 
@@ -24,7 +27,7 @@ class _Kept(NamedTuple):
 
 
 class RecentSamples:
-    """The last `limit` judged samples, at most 64,000 characters of each; 0 keeps none.
+    """The last `limit` judged samples, at most 80,000 characters of each; 0 keeps none.
 
     To keep a sample costs an append to a queue. The page is built when it is asked for.
 
@@ -48,6 +51,9 @@ class RecentSamples:
         for sample, judgement in zip(samples[-self.limit :], judgements[-self.limit :], strict=True):
             if len(sample.text) > _HEAD + _TAIL or len(sample.problem) + len(sample.stated or "") > _HEAD:
                 sample = _bounded(sample)
+            if judgement.failure is not None and len(judgement.failure.reason) > _REASON:
+                failure = Failure(judgement.failure.kind, judgement.failure.reason[:_REASON] + " ...")
+                judgement = replace(judgement, failure=failure)
             self._kept.append(_Kept(now, route, sample, judgement))
 
     def kept(self) -> list[_Kept]:

@@ -1,5 +1,9 @@
+import csv
 import json
 import re
+import shlex
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -125,3 +129,31 @@ def test_output_goes_to_a_file(tmp_path: Path) -> None:
     result = extract("--output", str(tmp_path / "out.jsonl"), stdin=lines(GOOD))
     assert result.stdout == ""
     assert json.loads((tmp_path / "out.jsonl").read_text())["status"] == "ok"
+
+
+def test_text_of_a_missing_file_is_one_line() -> None:
+    result = extract("--text", "none.txt", stdin="")
+    assert (result.exit_code, result.stderr.count("\n")) == (1, 1)
+    assert "none.txt is no file" in result.stderr
+
+
+def test_a_message_about_a_skipped_row_names_the_option() -> None:
+    result = extract(stdin=lines(GOOD) + '{"reply": "x"}\n')
+    assert "--columns completion=NAME" in result.stderr
+
+
+def test_messages_and_gaps_of_csv_are_those_of_json(tmp_path: Path) -> None:
+    messages = json.dumps([{"role": "assistant", "content": GOOD}])
+    with (tmp_path / "rows.csv").open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerows([["completion", "response", "completions"], [messages, "", ""], ["", GOOD, ""]])
+    result = extract(str(tmp_path / "rows.csv"), stdin="")
+    assert [json.loads(line)["status"] for line in result.stdout.splitlines()] == ["ok", "ok"]
+
+
+@pytest.mark.parametrize(("closed", "said"), [("<&-", "stdin is closed"), (">&-", "stdout is closed: give --output")])
+def test_a_closed_stream_is_named(closed: str, said: str) -> None:
+    script = f"{shlex.quote(sys.executable)} -m codescaler_plugin extract - {closed}"
+    done = subprocess.run(["bash", "-c", script], input=lines(GOOD), text=True, capture_output=True, check=False)
+    assert (done.returncode, "Traceback" in done.stderr) in {(1, False), (2, False)}
+    assert said in done.stderr

@@ -244,3 +244,10 @@ def test_option_of_another_command_is_a_usage_error(command: str, option: str) -
     result = run(command, option, "1", rows=[])
     assert result.exit_code == 2
     assert f"No such option: {option}" in result.stderr
+
+
+def test_a_problem_that_comes_again_is_told() -> None:
+    rows = [{"problem": text, "completion": fenced(RIGHT)} for text in ("One.", "Two.", "One.")]
+    result = rank(rows=rows)
+    assert len(read(result)) == 3
+    assert "1 times a problem came again after rows of others" in result.stderr.replace("\n", " ")

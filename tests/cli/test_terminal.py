@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from codescaler_plugin.cli import app
+from codescaler_plugin.cli import app, terminal
 from codescaler_plugin.cli.terminal import Closing, Terminal, print_table, with_options
 from tests.cli.commands import commands, options
 
@@ -131,3 +131,13 @@ def test_a_table_wider_than_the_terminal_is_printed_in_parts() -> None:
     assert max(map(len, lines)) <= 80
     assert sum(line.startswith("N = 1") for line in lines) == 3
     assert sum(line.count("0.375 (0.300 to 0.450)") for line in lines) == 6
+
+
+@pytest.mark.parametrize("at_terminal", [True, False])
+def test_there_is_no_bar_between_rows_at_a_terminal(at_terminal: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    shown = StringIO()
+    monkeypatch.setattr(terminal, "errors", Terminal(file=shown, force_terminal=True))
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: at_terminal, raising=False)
+    with terminal.open_output(None), terminal.progress_bar("scoring", 3) as advance:
+        advance(1)
+    assert ("scoring" in shown.getvalue()) is not at_terminal

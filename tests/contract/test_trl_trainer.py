@@ -20,7 +20,7 @@ from transformers import AutoTokenizer, TrainerCallback
 from trl import RewardConfig, RewardTrainer
 from trl.trainer.reward_trainer import DataCollatorForPreference
 
-from codescaler_plugin import ConfigError, DataError, load_scorer
+from codescaler_plugin import ConfigError, DataError, PreferencePair, load_scorer
 from codescaler_plugin.integrations.trl.trainer import CodeScalerRewardTrainer
 from codescaler_plugin.integrations.trl.trainer_config import CodeScalerRewardConfig
 from codescaler_plugin.preference.preparation import prepare_preference_dataset
@@ -581,3 +581,12 @@ def test_an_evaluation_set_may_be_called_train(tiny_rm_dir: Path, tmp_path: Path
     assert list(trainer.train_dataset["problem"]) == PROBLEMS[::2]
     assert list(trainer.eval_dataset["train"]["problem"]) == PROBLEMS[1::2]
     assert "row" not in trainer.eval_dataset["train"].column_names  # so no unaligned pairs are drawn for it
+
+
+def test_a_list_of_pairs_is_a_dataset(tiny_rm_dir: Path, tmp_path: Path) -> None:
+    pairs = [PreferencePair(f"Add {n}.", f"x = {n}", f"x = -{n}", "rollout") for n in range(1, 5)]
+    config = CodeScalerRewardConfig(tmp_path, max_steps=1, use_cpu=True, bf16=False, report_to="none")
+    trainer = CodeScalerRewardTrainer(str(tiny_rm_dir), config, train_dataset=pairs, eval_dataset=pairs[:2])
+    assert (len(trainer.train_dataset), len(trainer.eval_dataset)) == (4, 2)
+    with pytest.raises(DataError, match="pair 1 is dict: expected a PreferencePair; give rows as a Dataset"):
+        CodeScalerRewardTrainer(str(tiny_rm_dir), config, train_dataset=[pairs[0], {"chosen": "x"}])

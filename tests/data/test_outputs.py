@@ -379,6 +379,7 @@ def test_a_page_that_is_not_ours_is_not_written_over(files: dict[str, Path], tmp
     assert page.read_text() == "my project"
     for name in ("notes.html", "notes.md"):
         (tmp_path / "own" / name).write_text("my notes")
+    (tmp_path / "own" / "pairs.x.summary.json").write_text("{}")
     done = run("report", tmp_path / "own", "--output", tmp_path / "own" / "notes.html")
     assert (done.exit_code, "notes.html is not one of ours" in done.stderr) == (1, True)
     card = ("mine", files["verdicts"], "--output", tmp_path / "o.jsonl", "--card", tmp_path / "card")
@@ -480,3 +481,14 @@ def test_no_run_goes_on_in_what_is_no_regular_file(files: dict[str, Path], tmp_p
     done = run("verify", files["answers"], "--tests", files["problems"], *given)
     assert (done.exit_code, done.stderr.count("Traceback")) == (1, 0)
     assert "cannot write" in done.stderr
+
+
+@pytest.mark.parametrize("link", [Path.symlink_to, Path.hardlink_to])
+def test_a_file_of_a_folder_that_is_read_is_not_written_over_by_another_name(link: Any, tmp_path: Path) -> None:
+    output = write(tmp_path / "answers.jsonl", ANSWER)
+    (tmp_path / "folder").mkdir()
+    link(tmp_path / "folder" / "rows.jsonl", output)
+    before = output.read_bytes()
+    done = run("extract", tmp_path / "folder", "--output", output)
+    assert (done.exit_code, "is read and would be written over" in done.stderr) == (1, True)
+    assert output.read_bytes() == before

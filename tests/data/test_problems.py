@@ -213,7 +213,7 @@ def test_hostile_private_tests_are_refused(
         ({**LCB_CALL, "metadata": "{}"}, "without a function's name"),
         ({**LCB_CALL, "public_test_cases": "[1]"}, "a test is 1: expected an object"),
         ({**PAIRS, "tests": []}, "no tests"),
-        ({**PAIRS, "tests": [[1]]}, "unpack"),
+        ({**PAIRS, "tests": [[1]]}, r"a test is \[1\]: expected \[argument, expected result\]"),
     ],
 )
 def test_bad_row_is_named(tmp_path: Path, row: dict[str, Any], message: str) -> None:

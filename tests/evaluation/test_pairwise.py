@@ -183,3 +183,10 @@ def test_a_base_model_that_is_not_there_is_found_before_the_scoring(tmp_path: Pa
     with pytest.raises(ConfigError, match=r"causal model .* cannot be loaded"):
         evaluate_pairs(drawn(12), scorer, base_model=str(tmp_path))
     assert scorer.items == []
+
+
+def test_a_score_that_is_no_number_is_none() -> None:
+    pairs = [PreferencePair(f"p{n}", "x = 1", f"x = {n}", "rollout", str(n)) for n in (2, 3)]
+    scores = {"x = 1": 1.0, "x = 2": float("nan"), "x = 3": 0.0}
+    result = evaluate_pairs(pairs, FakeScorer(scores))
+    assert (result.unscored, result.accuracy.rows, result.accuracy.value) == (1, 1, 1.0)

@@ -17,6 +17,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from codescaler_plugin import CallTest, Judgement, StdioTest, read_problems
 from codescaler_plugin.builtin import POLICY, REWARD_MODEL
 from codescaler_plugin.config import CodeScalerConfig
 from tests.doubles import chat
@@ -100,7 +101,7 @@ PAIRS = [
 def fill(folder):
     """The files that pages name."""
     write(folder / "answers.jsonl", *({**PROBLEM, "completion": text} for text in (ANSWER, WRONG, "no code")))
-    (folder / "questions.csv").write_text("question,answer\nWrite a program.,no code\n")
+    (folder / "questions.csv").write_text("task,reply\nWrite a program.,no code\n")
     write(folder / "prompts.jsonl", *({"prompt": f"Print {n}."} for n in range(4)))
     write(folder / "candidates.jsonl", {**PROBLEM, "completions": [WRONG, ANSWER, WRONG]})
     verdicts = [(f"Read n, print n + {n}.", n, passed) for n in range(1, 41) for passed in (True, False)]
@@ -258,6 +259,18 @@ def test_yaml_blocks_are_recipes_of_the_host(page, block, tmp_path, monkeypatch)
     arguments, _, model, _ = parser.parse_args_and_config(["--config", str(file)], fail_with_unknown_args=True)
     assert arguments.reward_funcs == ["codescaler_plugin.codescaler_reward"]
     assert model.model_name_or_path == recipe["model_name_or_path"]
+
+
+def test_json_blocks_are_an_answer_of_the_server_and_problems(tmp_path):
+    blocks = {name_of(page): block for page in PAGES for block in code_of(page, "json")}
+    assert blocks.keys() == {"docs/serving.md", "docs/pairs.md"}
+    answer = json.loads(blocks["docs/serving.md"])
+    assert answer.keys() == {"scores", "judgements"}
+    [judgement] = answer["judgements"]
+    assert Judgement.from_json(judgement).to_json() == judgement
+    (tmp_path / "problems.jsonl").write_text(blocks["docs/pairs.md"])
+    program, function = read_problems(tmp_path / "problems.jsonl")
+    assert (program.tests, function.tests[1]) == ((StdioTest("4\n", "8\n"),), CallTest((3,), 6))
 
 
 def test_added_lines_of_diff_blocks_are_python():

@@ -300,6 +300,27 @@ def test_a_page_replaces_only_a_page_and_no_input(tmp_path: Path) -> None:
 
 
 def test_files_and_folders_are_not_mixed(tmp_path: Path) -> None:
-    done = report(kept(tmp_path, row()), tmp_path)
+    evaluations = tmp_path / "evaluations"
+    evaluations.mkdir()
+    (evaluations / "pairs.x.summary.json").write_text("{}")
+    done = report(kept(tmp_path, row()), evaluations)
     assert done.exit_code == 1
-    assert "give files, or folders of evaluations" in " ".join(done.stderr.split())
+    assert "give judged completions, or folders of codescaler evaluate" in " ".join(done.stderr.split())
+    done = report(tmp_path / "none.jsonl")
+    assert (done.exit_code, done.stderr) == (1, f"error: no file or folder {tmp_path / 'none.jsonl'}\n")
+
+
+def test_a_folder_of_tables_is_read(tmp_path: Path) -> None:
+    tables = tmp_path / "completions"
+    tables.mkdir()
+    for number in (1, 2):
+        kept(tables, row(problem=f"Problem {number}."), name=f"completions_{number}.jsonl")
+    assert report(tables, "--output", tmp_path / "page.html").exit_code == 0
+    assert "Problem 2." in (tmp_path / "page.html").read_text()
+
+
+def test_gaps_of_any_writer_are_gaps_and_long_sentences_are_cut(tmp_path: Path) -> None:
+    kept_row = row(passed="True", fault="NaN", detail="<NA>", explanation="x" * 1_000_000)
+    [judged] = read_judged([kept(tmp_path, kept_row)])
+    assert (judged.passed, judged.tests) == (True, "")
+    assert len(page_of(tmp_path, kept_row)) < 20_000

@@ -157,3 +157,19 @@ def test_programs_of_many_equal_lines_are_compared_in_bounded_time() -> None:
     assert perf_counter() - start < 30  # cubic: hours
     assert (worst.chosen_characters, worst.rejected_characters) == (600_000, 600_000)
     assert len(worst.diff) < 61 * 161
+
+
+def test_the_diff_of_long_programs_begins_where_they_differ() -> None:
+    above = "".join(f"x{n} = {n}\n" for n in range(5000))
+    pair = worst_pair(
+        PreferencePair("p", f"{above}y = 1\n", f"{above}y = 2\n", "rollout"), 0.0, 1.0, shallow_agrees=False
+    )
+    assert pair.diff.splitlines()[2:] == [
+        "@@ line 4998 @@",
+        " x4997 = 4997",
+        " x4998 = 4998",
+        " x4999 = 4999",
+        "-y = 2",
+        "+y = 1",
+    ]
+    assert pair.reason.startswith("They differ in one line.")

@@ -98,3 +98,11 @@ def test_a_state_and_a_failure_are_told() -> None:
     assert "state <b>the model is being loaded</b>" in page
     assert "There is no reward (timeout): no answer within 5 s." in page
     assert '<label for="only-failure">failure <b>1</b>' in page
+
+
+def test_the_reason_of_a_failure_is_kept_in_bounded_length() -> None:
+    recent = RecentSamples()
+    judgement = Judgement(None, None, Status.OK, "x = 1", Failure(FailureKind.SCORER, "x" * 1_000_000))
+    recent.add("/v1/score", [Sample("completion", "Add.", "No.")], [judgement])
+    [kept] = recent.kept()
+    assert len(kept.judgement.explanation) < 1_200

@@ -60,7 +60,7 @@ def test_score_route_takes_one_and_many_programs_and_answers(server: Running) ->
         "status": "ok",
         "code": "",
         "failure": None,
-        "explanation": "The program came without a completion, and whether it is valid was not checked.",
+        "explanation": "It was sent as a program, whose validity is checked by the sender.",
     }
     program = {"problem": "p", "code": CODE}
     answer = {"problem": "p", "completion": f"```python\n{CODE}```"}

@@ -194,7 +194,11 @@ def synthetic(row: Row) -> Problem:
 
 def pairs(row: Row) -> Problem:
     """The miniature's problems: each of `tests` is a list of an argument and the expected result."""
-    tests = tuple(CallTest((argument,), expected) for argument, expected in parsed(row["tests"]))
+    tests = parsed(row["tests"])
+    for test in tests:
+        if not isinstance(test, list | tuple) or len(test) != 2:
+            raise DataError(f"a test is {str(test)[:80]}: expected [argument, expected result], for one argument")
+    tests = tuple(CallTest((argument,), expected) for argument, expected in tests)
     return Problem(row_id(row), stated(row["problem"]), tests, row.get("entry_point") or "solve")
 
 

@@ -246,9 +246,12 @@ class CodeScalerRewardTrainer(compat.RewardTrainerHooks, RewardTrainer):  # type
 
 def _dataset(pairs: Any) -> Any:
     """A list of `PreferencePair` as a dataset; anything else as it is."""
-    if isinstance(pairs, list | tuple) and all(isinstance(pair, PreferencePair) for pair in pairs):
-        return Dataset.from_list([asdict(pair) for pair in pairs])
-    return pairs
+    if not isinstance(pairs, list | tuple):
+        return pairs
+    for row, pair in enumerate(pairs):
+        if not isinstance(pair, PreferencePair):
+            raise DataError(f"pair {row} is {type(pair).__name__}: expected a PreferencePair; give rows as a Dataset")
+    return Dataset.from_list([asdict(pair) for pair in pairs])
 
 
 def _splits(dataset: Any) -> set[str]:

@@ -2,7 +2,7 @@
 
 curl localhost:8000/v1/score --json '{"problem": "Add 1 to n.", "code": "def add(n): return n + 1"}'
 {"scores": [1.02], "judgements": [{"reward": 1.31, "score": 1.02, "status": "ok", "code": "", "failure": null,
-"explanation": "The program came without a completion, and whether it is valid was not checked."}]}
+"explanation": "It was sent as a program, whose validity is checked by the sender."}]}
 """
 
 from typing import Annotated
