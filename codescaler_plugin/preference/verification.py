@@ -158,8 +158,7 @@ def verify_rollouts(
         **(settings or {}),
     }
     check_folder(output.parent)
-    report = VerificationReport()
-    tick = progress or (lambda _: None)
+    report, tick = VerificationReport(), progress or (lambda _: None)
     stream = _matched(rollouts, known, report, skip_unknown=skip_unknown, tick=tick)
     companion = output.with_name(output.name + ".run.json")
     with ExitStack() as stack:
