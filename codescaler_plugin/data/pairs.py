@@ -86,7 +86,9 @@ def pair_of(row: Mapping[str, Any]) -> PreferencePair:
     if {"question_content", "code_pos", "code_neg"} <= row.keys():
         texts = row["question_content"], row["code_pos"], row["code_neg"]
     elif {"chosen", "rejected"} <= row.keys():
-        problem = first_value(row, (*NAMES["problem"], "chosen"))  # the messages of `chosen` may begin with the prompt
+        problem = first_value(row, NAMES["problem"])
+        if problem is None:
+            problem = row["chosen"]  # its messages may begin with the prompt
         texts = (
             problem_text(problem, "the problem", is_stated=True),
             completion_text(row["chosen"], "chosen"),

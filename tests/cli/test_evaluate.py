@@ -152,7 +152,7 @@ def test_errors_name_the_offender(data: Path, tmp_path: Path) -> None:
         (("evaluate", "pairs", data / "absent.jsonl", "--model", "builtin"), "absent.jsonl"),
         (("evaluate", "pairs", data / "pairs.jsonl", "--model", "builtin", "--split", "dev"), "dev"),
         (("evaluate", "candidates", data / "pairs.jsonl", "--model", "builtin"), "passed"),
-        (("report", tmp_path), "summary"),
+        (("report", tmp_path), "codescaler score"),
     ):
         done = run(*arguments)
         assert done.exit_code == 1, done.output
