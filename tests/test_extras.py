@@ -22,7 +22,8 @@ COMMANDS = [
     ("calibrate {candidates} --model /nowhere --costs 1,1,1", "sklearn", "report"),
     ("mine {verdicts} --output out.jsonl --card card", "matplotlib", "report"),
     ("augment {pairs} --output out.jsonl --card card", "matplotlib", "report"),
-    ("report {folder}", "matplotlib", "report"),
+    ("report {evaluations}", "matplotlib", "report"),
+    ("report {verdicts}", "jinja2", "report"),
     ("quickstart", "trl", "trl"),
     ("serve --model /nowhere", "uvicorn", "serve"),
 ]
@@ -42,9 +43,12 @@ def test_a_command_names_what_it_lacks_before_the_model_is_asked_for(
     for name, given in rows.items():
         files[name] = tmp_path / f"{name}.jsonl"
         files[name].write_text("".join(json.dumps(row) + "\n" for row in given))
+    files["evaluations"] = tmp_path / "evaluations"
+    files["evaluations"].mkdir()
+    (files["evaluations"] / "pairs.x.summary.json").write_text("{}")
     monkeypatch.setattr(extras, "find_spec", lambda name: None if name == module else find_spec(name))
     monkeypatch.chdir(tmp_path)
-    done = CliRunner().invoke(app, command.format(**files, folder=tmp_path).split())
+    done = CliRunner().invoke(app, command.format(**files).split())
     assert done.exit_code == 1, done.output
     assert f'needs {module}. Install with: pip install "codescaler-plugin[{extra}]"' in done.stderr
     assert "/nowhere" not in done.stderr

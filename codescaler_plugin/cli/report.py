@@ -6,7 +6,7 @@ from typing import Annotated, Any
 from typer import Argument, Exit, Option
 
 from codescaler_plugin.cli.options import Columns, spooled
-from codescaler_plugin.cli.terminal import Skipped, reported, say
+from codescaler_plugin.cli.terminal import Closing, Skipped, reported, say
 from codescaler_plugin.data.columns import parsed_columns
 from codescaler_plugin.errors import ConfigError
 
@@ -42,19 +42,19 @@ def report(
 
     Exit code: 0 written; 1 an error; 3 some lines were skipped.
     """
-    skipped = Skipped()
+    closing, skipped = Closing(), Skipped()
     with reported():
         if _are_judged(sources):
             from codescaler_plugin.report.judgements import write_judgements
 
             settings: dict[str, Any] = {"columns": parsed_columns(columns), "on_bad": skipped}
-            written = [write_judgements(sources, output, title=title or "Judgements", **settings)]
+            page, count = write_judgements(sources, output, title=title or "Judgements", **settings)
+            closing.say("read", count, "completions", of=count + skipped.count, written=[page])
         else:
             from codescaler_plugin.evaluation.summary import write_report
 
-            written = list(write_report(sources, output, title=title or "Reward models"))
-        for file in written:
-            say(f"wrote {file}")
+            for file in write_report(sources, output, title=title or "Reward models"):
+                say(f"wrote {file}")
     if skipped.count:
         raise Exit(3)
 

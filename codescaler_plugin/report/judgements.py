@@ -77,8 +77,8 @@ def write_judgements(
     title: str = "Judgements",
     columns: Columns | None = None,
     on_bad: Bad | None = None,
-) -> Path:
-    r"""Write judged completions as one HTML page that needs no network and no script; returns its file.
+) -> tuple[Path, int]:
+    r"""Write judged completions as one HTML page that needs no network and no script; returns it and their number.
 
     The counts and the strangest completions are of all rows. Of a large file the page shows the first `MAX_PROBLEMS`
     problems, of each the `MAX_COMPLETIONS` best, and of long texts the part around the program; it says what it leaves
@@ -102,8 +102,9 @@ def write_judgements(
         >>> with tempfile.TemporaryDirectory() as folder:
         ...     file = Path(folder, "judged.jsonl")
         ...     _ = file.write_text('{"problem": "p", "completion": "No.", "status": "no_block", "score": null}\n')
-        ...     write_judgements([file], Path(folder, "judged.html")).name
-        'judged.html'
+        ...     page, count = write_judgements([file], Path(folder, "judged.html"))
+        >>> page.name, count
+        ('judged.html', 1)
     """
     require("the report", "report", "jinja2")
     for source in inputs:
@@ -148,7 +149,7 @@ def write_judgements(
         notes=notes,
     )
     write_text(output, page)
-    return output
+    return output, len(rows)
 
 
 def render(

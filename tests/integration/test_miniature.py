@@ -219,7 +219,7 @@ def test_the_numbers_kept_beside_the_recipe_are_those_of_its_table_and_of_the_re
         assert f"| {' | '.join(cells)} |" in table
 
     readme = (RECIPE.parents[1] / "README.md").read_text(encoding="utf-8")
-    gains = re.findall(r"\+(0\.\d{3}) \((0\.\d{3}) to (0\.\d{3})\)", readme)
+    gains = re.findall(r"\+(0\.\d{3}) \(\+(0\.\d{3}) to \+(0\.\d{3})\)", readme)
     assert gains
     kept_gains = [arm["above_base"] for arm in kept["arms"].values()]
     assert [gain for gain in gains if [float(number) for number in gain] not in kept_gains] == []

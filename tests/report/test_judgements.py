@@ -46,7 +46,7 @@ def kept(folder: Path, *rows: Any, name: str = "judged.jsonl") -> Path:
 
 
 def page_of(folder: Path, *rows: Any) -> str:
-    return write_judgements([kept(folder, *rows)], folder / "page.html").read_text()
+    return write_judgements([kept(folder, *rows)], folder / "page.html")[0].read_text()
 
 
 def cards(page: str) -> list[str]:
@@ -96,7 +96,7 @@ def test_hostile_text_in_every_field_is_text(tmp_path: Path) -> None:
         row(problem=HOSTILE, passed=False, score=1.0, fault=HOSTILE),
     ]
     file = kept(tmp_path, hostile, *strange)
-    page = write_judgements([file], tmp_path / "page.html", title=HOSTILE).read_text()
+    page = write_judgements([file], tmp_path / "page.html", title=HOSTILE)[0].read_text()
     check_harmless(page)
     assert page.count("&lt;/script&gt;") > 10
     classes = {word for name in re.findall(r'class="([^"]*)"', page) for word in name.split()}
@@ -133,7 +133,7 @@ def test_a_large_file_gives_a_small_page(tmp_path: Path) -> None:
     with file.open("w") as sink:
         for number in range(20_000):
             sink.write(json.dumps(row(problem=f"P{number // 8}", score=number % 7, passed=number % 3 == 0)) + "\n")
-    page = write_judgements([file], tmp_path / "page.html").read_text()
+    page = write_judgements([file], tmp_path / "page.html")[0].read_text()
     assert "of 20,000 completions" in page
     assert len(page) < 1_000_000
 
@@ -258,7 +258,7 @@ def test_the_completions_table_of_trl_is_read(tmp_path: Path) -> None:
     assert (first.status, first.score, first.reward, first.passed, first.group) == ("ok", 1.25, 1.5, True, "step 10")
     assert (second.status, second.score, second.passed) == ("no_block", None, None)
     assert (third.status, third.reward, third.explanation) == ("", None, "There is no reward (data): so.")
-    page = write_judgements([file], tmp_path / "page.html").read_text()
+    page = write_judgements([file], tmp_path / "page.html")[0].read_text()
     assert page.count("<section") == 2
     assert "Problem 2, step 20" in page
 
