@@ -1,12 +1,13 @@
 """The checkup finds what is broken, each in a model broken that way."""
 
 import json
+from functools import partial
 from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
 
-from codescaler_plugin import testing
+from codescaler_plugin import doctor, load_scorer, testing
 from codescaler_plugin.cli import app
 from codescaler_plugin.doctor import EXAMPLE, RIGHT, WRONG, Check, examine, summary
 from tests import models
@@ -111,7 +112,8 @@ def test_limits(tiny_rm_dir: Path) -> None:
     assert "max_length" in short["example"].advice
 
 
-def test_a_server_that_is_not_there_is_red() -> None:
+def test_a_server_that_is_not_there_is_red(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(doctor, "load_scorer", partial(load_scorer, patience=1.0))
     checks = found("http://127.0.0.1:9")
     assert checks["example"].state == "failed"
 

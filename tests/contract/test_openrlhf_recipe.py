@@ -129,7 +129,8 @@ def fails(script: str, tmp_path: Path, *, codescaler: str = "", **variables: str
     for name, text in {"python": f'{python} "$@"', "codescaler": command, "ray": "touch trained"}.items():
         (programs / name).write_text(f"#!/bin/sh\n{text}\n")
         (programs / name).chmod(0o755)
-    environment = {**os.environ, "PATH": f"{programs}:{os.environ['PATH']}", "PYTHONPATH": str(ROOT), **variables}
+    environment = {**os.environ, "PATH": f"{programs}:{os.environ['PATH']}", "PYTHONPATH": str(ROOT)}
+    environment |= {"CODESCALER_PATIENCE": "2", **variables}
     done = subprocess.run(
         ["bash", str(RECIPES / script)],
         env=environment, cwd=tmp_path, capture_output=True, text=True, timeout=200, check=False,

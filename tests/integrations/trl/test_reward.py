@@ -130,7 +130,7 @@ def test_model_that_cannot_be_used_is_raised_before_the_first_valid_program(tmp_
         with pytest.raises(ConfigError, match="missing"):
             missing(prompts=["p"], completions=["No program."])
     with pytest.raises(ScorerError, match=r"http://127\.0\.0\.1:9/v1/score cannot be reached"):
-        CodeScalerReward(model="http://127.0.0.1:9")(prompts=["p"], completions=["No program."])
+        CodeScalerReward(model="http://127.0.0.1:9", patience=1)(prompts=["p"], completions=["No program."])
 
 
 def test_invalid_programs_alone_load_a_good_model_once(tiny_rm_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
