@@ -12,6 +12,7 @@ from codescaler_plugin.data.columns import Bad, Columns
 from codescaler_plugin.data.outputs import check_output, check_own, write_text
 from codescaler_plugin.errors import DataError
 from codescaler_plugin.extras import require
+from codescaler_plugin.notebook import cut
 from codescaler_plugin.report.judged_rows import Judged, read_judged, text_of
 from codescaler_plugin.report.marking import Part, parts_of, read_again
 from codescaler_plugin.report.templates import template
@@ -280,5 +281,4 @@ def _left_out(problems: int, rows: int, sections: Sequence[Group]) -> list[str]:
 
 def _cut(prompt: str) -> str:
     """The problem in a prompt, without its template, in bounded length."""
-    text = text_of(prompt, problem_text).strip("\n")
-    return text if len(text) <= _PROBLEM_CHARS else f"{text[:_PROBLEM_CHARS]}\n[{len(text) - _PROBLEM_CHARS:,} more]"
+    return cut(text_of(prompt, problem_text).strip("\n"), _PROBLEM_CHARS)
